@@ -1,0 +1,248 @@
+"""The registries of everything that has a name in the YAML, and the decorators that fill them.
+
+The built-in parts stand here as `module:attribute` and are imported only when used; a user's file
+(`plugins:`) or an installed package (entry points in the group `hpogen.plugins`) adds its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from hpogen.errors import UserError, unknown
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+ENTRY_POINTS = "hpogen.plugins"
+
+
+class Registry(Generic[T]):
+    """Names of one kind of part. A built-in is one line `name="module:attribute"`."""
+
+    def __init__(self, kind: str, **builtin: str) -> None:
+        self.kind = kind
+        self._builtin = builtin
+        self._added: dict[str, T] = {}
+
+    def names(self) -> list[str]:
+        return sorted({*self._builtin, *self._added})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._builtin or name in self._added
+
+    def is_builtin(self, name: str) -> bool:
+        return name in self._builtin
+
+    def get(self, name: str) -> T:
+        """The part of that name, imported now. Raises UserError with the nearest name."""
+        if name in self._added:
+            return self._added[name]
+        if name not in self._builtin:
+            raise UserError(unknown("", name, self.names()))
+        module, _, attribute = self._builtin[name].partition(":")
+        part: T = getattr(importlib.import_module(module), attribute)
+        return part
+
+    def add(self, name: str, part: T) -> None:
+        """Register a user's part. The name of a built-in one is refused; a reload replaces."""
+        if name in self._builtin:
+            raise UserError(f"{self.kind} {name!r} is built in: give yours another name")
+        self._added[name] = part
+
+
+@dataclass(frozen=True)
+class TaskFunction:
+    """A user's `@task` function and what it declares."""
+
+    name: str
+    function: Callable[..., Any]
+    metrics: frozenset[str]
+    sums: frozenset[str]
+    resumable: bool
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure: a function, the metrics it gives and what it is computed from.
+
+    `of="head"`: `function(head: HeadStatistics) -> float | Mapping`, from the one forward pass over
+    the training subset that all head measures share. `of="network"`: `function(model, batches) ->
+    float | Mapping`, with `batches` an iterable of `(images, labels)` over the subset.
+    `final=True` is computed at the last epoch of a budget only. `sums` names those metrics whose
+    per-epoch values hpogen adds up over the epochs (they belong to the trial's checkpoint).
+    """
+
+    name: str
+    function: Callable[..., Any]
+    metrics: tuple[str, ...]
+    of: typing.Literal["head", "network"]
+    sums: frozenset[str]
+    final: bool
+
+
+searchers: Registry[Any] = Registry(
+    "searcher",
+    random="hpogen.searchers.random:RandomSearcher",
+    grid="hpogen.searchers.grid:GridSearcher",
+    cmaes="hpogen.searchers.cmaes:CmaesSearcher",
+)
+tasks: Registry[Any] = Registry(
+    "task",
+    **{"image-classification": "hpogen.training.settings:ImageClassification"},
+    command="hpogen.training.command:Command",
+)
+models: Registry[Callable[..., Any]] = Registry(
+    "model",
+    mlp="hpogen.training.models.mlp:mlp",
+    lenet5="hpogen.training.models.lenet:lenet5",
+    resnet20="hpogen.training.models.resnet:resnet20",
+    resnet56="hpogen.training.models.resnet:resnet56",
+    resnet110="hpogen.training.models.resnet:resnet110",
+)
+datasets: Registry[Callable[..., Any]] = Registry(
+    "data set",
+    digits="hpogen.training.datasets:digits",
+    mnist="hpogen.training.datasets:mnist",
+    cifar10="hpogen.training.datasets:cifar10",
+    cifar100="hpogen.training.datasets:cifar100",
+    svhn="hpogen.training.datasets:svhn",
+    **{"fashion-mnist": "hpogen.training.datasets:fashion_mnist"},
+)
+measures: Registry[Measure] = Registry("measure")
+
+
+def searcher(name: str) -> Callable[[type], type]:
+    """Register a class that keeps the contract of `hpogen.searchers.base`."""
+
+    def register(cls: type) -> type:
+        searchers.add(name, cls)
+        return cls
+
+    return register
+
+
+def task(
+    name: str, *, metrics: Collection[str], sums: Collection[str] = (), resumable: bool = False
+) -> Callable[[F], F]:
+    """Register `function(trial, *, options…)` that yields a mapping of metrics after each epoch.
+
+    `metrics` declares every metric it yields, `sums` those that are sums over epochs. A task that
+    is not resumable starts again at epoch 0 after an interruption; one that is goes on from
+    `trial.start_epoch`, the number of epochs whose yield was received, and must therefore have
+    saved its state in `trial.directory` before each yield.
+    """
+
+    def register(function: F) -> F:
+        declared = frozenset(metrics)
+        tasks.add(name, TaskFunction(name, function, declared, frozenset(sums), resumable))
+        return function
+
+    return register
+
+
+def model(name: str) -> Callable[[F], F]:
+    """Register a builder `(in_shape, classes, **options) -> torch.nn.Module`.
+
+    `in_shape` is (channels, height, width).
+    """
+
+    def register(builder: F) -> F:
+        models.add(name, builder)
+        return builder
+
+    return register
+
+
+def dataset(name: str) -> Callable[[F], F]:
+    """Register a loader `(root: Path, **options) -> hpogen.training.data.ImageData`."""
+
+    def register(loader: F) -> F:
+        datasets.add(name, loader)
+        return loader
+
+    return register
+
+
+def measure(
+    name: str,
+    *,
+    of: typing.Literal["head", "network"],
+    metrics: Collection[str] = (),
+    sums: Collection[str] = (),
+    final: bool = False,
+) -> Callable[[F], F]:
+    """Register a measure (see `Measure`); without `metrics` it gives one, of its own name."""
+
+    def register(function: F) -> F:
+        given = tuple(metrics) or (name,)
+        measures.add(name, Measure(name, function, given, of, frozenset(sums), final))
+        return function
+
+    return register
+
+
+def load_file(path: Path) -> None:
+    """Import a user's plug-in file, which registers its parts. Its folder is importable then.
+
+    Raises UserError when the file is missing or its import fails.
+    """
+    if not path.is_file():
+        raise UserError(f"plug-in {str(path)!r} does not exist")
+    name = f"hpogen_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"plug-in {str(path)!r} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's module raises is the user's to mend
+        where = f" (line {line})" if (line := _line_in(error, path)) else ""
+        raise UserError(
+            f"plug-in {str(path)!r} cannot be imported{where}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _line_in(error: BaseException, path: Path) -> int | None:
+    lines = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == str(path):
+            lines.append(traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return lines[-1] if lines else getattr(error, "lineno", None)
+
+
+def load_installed() -> None:
+    """Import the modules that installed packages name in the group `hpogen.plugins`."""
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        point.load()
+
+
+def options_of(function: Callable[..., Any], *, without: Collection[str] = ()) -> Mapping[str, Any]:
+    """The keyword-only options of a registered part: name → (annotation, default or ...).
+
+    What `pydantic.create_model` takes, so that every part's options are checked in one way.
+    """
+    hints = typing.get_type_hints(function, include_extras=True)
+    return {
+        parameter.name: (
+            hints.get(parameter.name, Any),
+            ... if parameter.default is parameter.empty else parameter.default,
+        )
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in without
+    }

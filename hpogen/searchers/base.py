@@ -1,0 +1,42 @@
+"""The contract between a study and the engine that proposes configurations.
+
+    searcher = RandomSearcher(space, budgets=(10,), seed=0)
+    searcher.ask()            # Proposal(config={...}, budget=10): this is trial 0
+    searcher.ask()            # trial 1; the k-th proposal is trial k
+    searcher.tell(1, 0.25)    # lower is better; tells come in any order, once each
+    searcher.tell(0, math.inf)   # a failed trial; NaN is never told
+    searcher.ask()            # None would mean "tell me more first"; with nothing running, "done"
+
+State depends only on (space, budgets, seed, options) and on the sequence of calls: no clock, no
+file, no global random state. An `ask` that returns None changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+from hpogen.space import Space
+from hpogen.trial import Config, Proposal
+
+
+class Searcher(Protocol):
+    """An engine that proposes configurations and learns from their scores.
+
+    The keyword arguments of `__init__` behind `enqueue` are the options of the YAML's `searcher`
+    mapping, checked by name and type when the study is loaded. `__init__` raises `Refusal`, naming
+    the searcher and the parameter, for a space that the engine cannot treat. `enqueue` replaces
+    the engine's first draws: the engine draws, the draw is dropped, and the score is told to it.
+    """
+
+    enqueues_default: ClassVar[bool]  # whether `enqueue` is `[default]` when the study has none
+    ranks_only: ClassVar[bool]  # uses nothing but ranks within a cohort (allows the scale `rank`)
+    multi_fidelity: ClassVar[bool]  # proposes budgets below the largest
+
+    def __init__(
+        self, space: Space, budgets: Sequence[int], seed: int, *, enqueue: Sequence[Config] = ()
+    ) -> None: ...
+
+    def ask(self) -> Proposal | None: ...
+
+    def tell(self, trial: int, score: float) -> None: ...

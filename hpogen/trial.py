@@ -1,0 +1,106 @@
+"""What passes between the rooms: what is asked, what is trained, what came back.
+
+Frozen data on the standard library alone, so that every room may import it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Value = int | float | str | bool
+Config = Mapping[str, Value]
+"""A configuration: plain Python values only, because it goes through JSON."""
+
+Keep = Literal["none", "final", "all"]
+FailureKind = Literal["lost", "oom", "diverged", "timeout", "error"]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a searcher wants to know: the score of `config` after `budget` epochs."""
+
+    config: Config
+    budget: int  # epochs
+    parent: int | None = None  # the trial that ran the same config at the rung below
+    cohort: int | None = None  # the generation or rung that is learned from together
+    replicate: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(Proposal):
+    """A proposal that was given a number and a seed, and counts against the study's `stop`."""
+
+    id: int  # 0, 1, 2, … in ask order
+    seed: int  # of (study seed, config, replicate): same config, same seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningTrial(Trial):
+    """What a task is given: the trial, where it may write, and the epoch to go on from.
+
+    `directory` is the trial's own and survives retries; `start_epoch` is 0 for a task that is
+    not resumable, else the number of epochs whose results have been received.
+    """
+
+    start_epoch: int
+    directory: Path
+    device: str = "cpu"  # "cpu" or "cuda:K"
+    attempt: int = 0  # how often the trial was started before
+    keep: Keep = "none"  # which of its checkpoints outlive the trial
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial has no metrics: its class, which decides the policy, and one line of text."""
+
+    kind: FailureKind
+    text: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended. Metrics and audit are finite and hold no times; empty after a failure.
+
+    `seconds` has the keys train, validation, measures, total. `epochs` is what was really trained
+    (None: the whole budget). `files` are small files to keep beside the trial's curve, by suffix.
+    """
+
+    trial: int
+    metrics: Mapping[str, float]  # at the last epoch
+    audit: Mapping[str, float] = field(default_factory=dict)  # held-out truth, for analysis only
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    epochs: int | None = None
+    failure: Failure | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One epoch of a running trial, as its worker reports it: a row of the trial's curve."""
+
+    trial: int
+    epoch: int  # epochs done, 1 after the first
+    metrics: Mapping[str, float]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+def canonical(config: Config) -> str:
+    """The configuration as JSON that does not depend on the order of its keys."""
+    return json.dumps(dict(config), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed in [0, 2⁶³) from SHA-256 of the parts: the one way in which seeds are made."""
+    text = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def trial_seed(study_seed: int, config: Config, replicate: int = 0) -> int:
+    """The seed of every trial of `config` in a study, whatever its budget, worker or attempt."""
+    return derive_seed(study_seed, canonical(config), replicate)
