@@ -1,0 +1,172 @@
+"""What a study's events add up to: its trials, the epochs charged and trained, its scales.
+
+The Study applies every event that it writes; readers of a folder apply the same events.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hpogen import ledger
+from hpogen.ledger import Event
+from hpogen.objective import Location
+from hpogen.trial import Failure, Outcome, Trial, canonical
+
+State = Literal["running", "held", "told"]
+Key = tuple[str, int, int]
+
+
+@dataclass
+class Record:
+    """One trial of a study and what is known of it."""
+
+    trial: Trial
+    state: State = "running"
+    outcome: Outcome | None = None
+    score: float = math.inf  # inf until told, and for a failed trial
+    twin: int | None = None  # the earlier trial of the same config, budget and replicate
+    lost: int = 0  # how often its worker died
+
+    @property
+    def failure(self) -> Failure | None:
+        return self.outcome.failure if self.outcome else None
+
+
+def key_of(trial: Trial) -> Key:
+    """What makes two trials duplicates of each other."""
+    return (canonical(trial.config), trial.budget, trial.replicate)
+
+
+@dataclass
+class History:
+    """The state of a study after its events, in memory."""
+
+    header: Event = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+    stop: dict[str, int | None] = field(default_factory=dict)
+    locations: dict[int, dict[str, Location]] = field(default_factory=dict)
+    charged: int = 0  # epochs
+    trained: int = 0  # epochs
+    duplicates: int = 0
+    _first: dict[Key, int] = field(default_factory=dict)
+
+    def apply(self, event: Event) -> None:
+        """Bring the state forward by one event."""
+        getattr(self, f"_{event['kind']}")(event)
+
+    def told(self) -> list[Record]:
+        return [record for record in self.records if record.state == "told"]
+
+    def _study(self, event: Event) -> None:
+        self.header = event
+        self.stop = dict(event["spec"]["stop"])
+
+    def _extended(self, event: Event) -> None:
+        self.stop = dict(event["stop"])
+
+    def _asked(self, event: Event) -> None:
+        trial = trial_of(event)
+        twin = self._first.setdefault(key_of(trial), trial.id)
+        record = Record(trial, twin=None if twin == trial.id else twin)
+        self.records.append(record)
+        self.charged += trial.budget
+        self.duplicates += record.twin is not None
+
+    def _held(self, event: Event) -> None:
+        record = self.records[event["trial"]]
+        record.state = "held"
+        record.outcome = outcome_of(event)
+
+    def _told(self, event: Event) -> None:
+        record = self.records[event["trial"]]
+        record.state = "told"
+        record.outcome = outcome_of(event)
+        record.score = math.inf if event["score"] is None else event["score"]
+        self.trained += record.outcome.epochs or 0
+
+    def _scale(self, event: Event) -> None:
+        self.locations[event["budget"]] = {
+            metric: Location(**numbers) for metric, numbers in event["metrics"].items()
+        }
+
+    def _lost(self, event: Event) -> None:
+        self.records[event["trial"]].lost += 1
+
+
+def replay(events: Iterable[Event]) -> History:
+    """The state after the events."""
+    history = History()
+    for event in events:
+        history.apply(event)
+    return history
+
+
+def read(directory: Path) -> History:
+    """The state of a study's folder, whether it runs or not. Raises UserError without one."""
+    return replay(ledger.read(directory))
+
+
+def asked(trial: Trial) -> Event:
+    return {
+        "kind": "asked",
+        "trial": trial.id,
+        "config": dict(trial.config),
+        "budget": trial.budget,
+        "parent": trial.parent,
+        "cohort": trial.cohort,
+        "replicate": trial.replicate,
+        "seed": trial.seed,
+    }
+
+
+def trial_of(event: Event) -> Trial:
+    return Trial(
+        config=event["config"],
+        budget=event["budget"],
+        parent=event["parent"],
+        cohort=event["cohort"],
+        replicate=event["replicate"],
+        id=event["trial"],
+        seed=event["seed"],
+    )
+
+
+def _body(outcome: Outcome) -> dict[str, Any]:
+    failure = outcome.failure
+    return {
+        "metrics": dict(outcome.metrics),
+        "audit": dict(outcome.audit),
+        "epochs": outcome.epochs,
+        "seconds": dict(outcome.seconds),
+        "failure": {"kind": failure.kind, "text": failure.text} if failure else None,
+    }
+
+
+def held(outcome: Outcome) -> Event:
+    return {"kind": "held", "trial": outcome.trial, **_body(outcome)}
+
+
+def told(outcome: Outcome, score: float) -> Event:
+    finite = score if math.isfinite(score) else None
+    return {"kind": "told", "trial": outcome.trial, "score": finite, **_body(outcome)}
+
+
+def scale(budget: int, locations: Mapping[str, Location]) -> Event:
+    numbers = {m: {"center": at.center, "spread": at.spread} for m, at in locations.items()}
+    return {"kind": "scale", "budget": budget, "metrics": numbers}
+
+
+def outcome_of(event: Event) -> Outcome:
+    failure = event["failure"]
+    return Outcome(
+        trial=event["trial"],
+        metrics=event["metrics"],
+        audit=event["audit"],
+        seconds=event["seconds"],
+        epochs=event["epochs"],
+        failure=Failure(failure["kind"], failure["text"]) if failure else None,
+    )
