@@ -1,0 +1,128 @@
+"""What makes one trial better than another: terms, scales and presets; metrics in, score out.
+
+Lower is better. A term's scale makes metrics of one budget comparable; scores of different budgets
+are never compared.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Scale = Literal["raw", "per_epoch", "log", "standard", "rank"]
+SCALES: tuple[str, ...] = get_args(Scale)
+Preset = Literal["val", "train", "agn+val", "agn+train"]
+PRESETS: tuple[str, ...] = get_args(Preset)
+
+LOG_FLOOR = 1e-12
+MAD_TO_SD = 1.4826  # of a normal distribution
+
+
+@dataclass(frozen=True)
+class Term:
+    """`weight · scale(metric)`; the weight may have any sign."""
+
+    metric: str
+    weight: float
+    scale: Scale = "raw"
+
+
+@dataclass(frozen=True)
+class Location:
+    """The frozen centre and spread that a `standard` term subtracts and divides by."""
+
+    center: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`score = Σ weight · scaled(metric)`.
+
+    `sums` are the metrics that are sums over epochs (`agn`), which `per_epoch` and `log` divide by
+    the budget. `standard_after` is how many finite outcomes of a budget freeze a `standard` scale.
+    """
+
+    terms: tuple[Term, ...]
+    label: str
+    sums: frozenset[str] = frozenset()
+    standard_after: int = 8
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        return frozenset(term.metric for term in self.terms)
+
+    def uses(self, scale: Scale) -> bool:
+        return any(term.scale == scale for term in self.terms)
+
+    def standardized(self) -> tuple[str, ...]:
+        """The metrics for which `score` needs a Location."""
+        return tuple(sorted({t.metric for t in self.terms if t.scale == "standard"}))
+
+    def score(
+        self,
+        metrics: Mapping[str, float],
+        budget: int,
+        locations: Mapping[str, Location] | None = None,
+        ranks: Mapping[str, float] | None = None,
+    ) -> float:
+        """The score after `budget` epochs. Raises ValueError where a term is not defined."""
+        total = 0.0
+        for term in self.terms:
+            value = metrics[term.metric]
+            if term.scale == "standard":
+                location = (locations or {})[term.metric]
+                scaled = (value - location.center) / location.spread
+            elif term.scale == "rank":
+                scaled = (ranks or {})[term.metric]
+            else:
+                scaled = self._pointwise(term, value, budget)
+            total += term.weight * scaled
+        return total
+
+    def _pointwise(self, term: Term, value: float, budget: int) -> float:
+        if term.scale == "raw":
+            return value
+        if term.metric in self.sums:
+            value /= budget
+        if term.scale == "per_epoch":
+            return value
+        if value < 0:
+            raise ValueError(f"{term.metric} = {value:g} is negative: it has no logarithm")
+        return math.log(max(value, LOG_FLOOR))
+
+
+def preset(name: Preset, alpha: float | None = None, scale: Scale = "raw") -> tuple[Term, ...]:
+    """The papers' objectives: `agn+val` is alpha · scale(agn) + val_loss."""
+    *agn, split = name.split("+")
+    loss = Term(f"{split}_loss", 1.0)
+    if not agn:
+        return (loss,)
+    if alpha is None:
+        raise ValueError(f"objective {name!r} needs alpha")
+    return (Term("agn", alpha, scale), loss)
+
+
+def label(name: Preset, alpha: float | None = None, scale: Scale = "raw") -> str:
+    """How people call it: `agn+val (α 0.05, log)`."""
+    if alpha is None:
+        return name
+    return f"{name} (α {alpha:g}{'' if scale == 'raw' else ', ' + scale})"
+
+
+def locate(values: Sequence[float]) -> Location:
+    """Median and 1.4826·MAD; a MAD of 0 gives way to the standard deviation, that 0 to 1."""
+    center = statistics.median(values)
+    spread = MAD_TO_SD * statistics.median(abs(v - center) for v in values)
+    return Location(center, spread or statistics.pstdev(values) or 1.0)
+
+
+def rank(values: Sequence[float]) -> list[float]:
+    """Ranks from 1, ties sharing their mean rank."""
+    ordered = sorted(values)
+    first = {v: i for i, v in reversed(list(enumerate(ordered)))}
+    last = {v: i for i, v in enumerate(ordered)}
+    return [1 + (first[v] + last[v]) / 2 for v in values]
