@@ -35,7 +35,7 @@ def test_score(terms: tuple[Term, ...], score: float) -> None:
 
 
 def test_agn_needs_alpha() -> None:
-    with pytest.raises(ValueError, match="agn\\+val.*alpha"):
+    with pytest.raises(ValueError, match=r"agn\+val.*alpha"):
         preset("agn+val")
 
 

@@ -1,0 +1,47 @@
+"""The contract between the runner and whatever runs trials: a slot count, submit, wait, stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from hpogen.task import Task
+from hpogen.trial import Keep, Outcome, Progress, Trial
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a worker needs to run one trial; it travels between processes."""
+
+    trial: Trial
+    task: Task
+    wanted: frozenset[str]  # the metrics that each epoch must have
+    directory: Path  # the trial's own folder; survives retries
+    log: Path  # the trial's log file
+    start_epoch: int = 0  # epochs whose results have been received, for a resumable task
+    received: Mapping[str, float] = field(default_factory=dict)  # the metrics of that epoch
+    attempt: int = 0
+    keep: Keep = "none"
+    parent: Path | None = None  # the folder of the trial that is continued
+    parent_epochs: int = 0  # that trial's budget
+
+
+class Executor(Protocol):
+    """Runs jobs in `slots` places. A trial's failure is an Outcome, never an exception."""
+
+    @property
+    def slots(self) -> int: ...
+
+    def submit(self, job: Job) -> None:
+        """Take a job; never called with more than `slots` under way."""
+        ...
+
+    def wait(self, timeout: float) -> list[Outcome | Progress]:
+        """What has happened since; returns within about `timeout` seconds, possibly empty."""
+        ...
+
+    def stop(self) -> None:
+        """End the running jobs cleanly (resumable ones keep a checkpoint) and free everything."""
+        ...

@@ -1,0 +1,69 @@
+"""One trial at a time in this process, advanced a step per `wait`: no threads, no Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hpogen.errors import UserError
+from hpogen.executors.base import Job
+from hpogen.executors.worker import run_job
+from hpogen.trial import Outcome, Progress
+
+NVIDIA = Path("/proc/driver/nvidia")  # without a driver there is no need to ask torch
+
+
+class InlineExecutor:
+    """Runs in the calling process on `device`: "auto", "cpu" or "cuda:K"."""
+
+    slots = 1
+
+    def __init__(self, device: str = "auto") -> None:
+        self.device = resolve_device(device)
+        self._steps: Iterator[Progress | Outcome | None] | None = None
+
+    def submit(self, job: Job) -> None:
+        if self._steps is not None:
+            raise RuntimeError("the inline executor runs one trial at a time")
+        self._steps = run_job(job, self.device)
+
+    def wait(self, timeout: float) -> list[Outcome | Progress]:
+        events: list[Outcome | Progress] = []
+        deadline = time.monotonic() + timeout
+        while self._steps is not None and not (events and time.monotonic() > deadline):
+            step = next(self._steps)
+            if step is not None:
+                events.append(step)
+            if isinstance(step, Outcome):
+                self._close()
+            if step is None and time.monotonic() > deadline:
+                break
+        return events
+
+    def stop(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        steps: Any = self._steps
+        self._steps = None
+        if steps is not None:
+            steps.close()
+
+
+def resolve_device(device: str) -> str:
+    """The torch name of a device. Raises UserError for one that is not there."""
+    if device == "cpu" or (device == "auto" and not NVIDIA.exists()):
+        return "cpu"
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda:0" if count else "cpu"
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not (index or "0").isdigit():
+        raise UserError(f"--device: got {device!r}, expected auto, cpu or cuda:K")
+    if int(index or 0) >= count:
+        raise UserError(f"--device: {device} is not there: torch finds {count} CUDA devices")
+    return f"cuda:{int(index or 0)}"

@@ -1,0 +1,131 @@
+"""Runs one job to its Outcome, step by step: what every executor does with a trial.
+
+This is the one place where a trial's exception becomes an Outcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from hpogen.executors.base import Job
+from hpogen.task import Diverged, Epoch
+from hpogen.trial import Failure, Outcome, Progress, RunningTrial
+
+
+def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
+    """Yield a Progress after each epoch, None now and then, and the Outcome at last.
+
+    Closing the iterator stops the trial cleanly. What the task prints goes to the trial's log.
+    """
+    trial = running_trial(job, device)
+    last = Epoch(job.start_epoch, job.received)
+    log = LazyFile(job.log)
+    steps: Any = None
+    try:
+        prepare_directory(job)
+        steps = job.task.train(trial, job.wanted)
+        while (step := _next(steps, log)) is not DONE:
+            if step is None:
+                yield None
+                continue
+            last = step
+            _check(step, job)
+            yield Progress(trial.id, step.epoch, step.metrics, step.seconds, device)
+        epochs = job.trial.budget - job.parent_epochs
+        yield Outcome(trial.id, last.metrics, last.audit, last.seconds, epochs, None, last.files)
+    except (Exception, SystemExit) as error:  # a user's sys.exit() is a failed trial, too
+        log.write(traceback.format_exc())
+        epochs = max(last.epoch - job.parent_epochs, 0)
+        yield Outcome(trial.id, {}, epochs=epochs, failure=failure_of(error))
+    finally:
+        if steps is not None:
+            steps.close()
+        log.close()
+
+
+def running_trial(job: Job, device: str = "cpu") -> RunningTrial:
+    """The trial as its task sees it."""
+    trial = job.trial
+    return RunningTrial(
+        config=trial.config,
+        budget=trial.budget,
+        parent=trial.parent,
+        cohort=trial.cohort,
+        replicate=trial.replicate,
+        id=trial.id,
+        seed=trial.seed,
+        start_epoch=job.start_epoch,
+        directory=job.directory,
+        device=device,
+        attempt=job.attempt,
+        keep=job.keep,
+    )
+
+
+def prepare_directory(job: Job) -> None:
+    """Make the trial's folder; one that continues another begins as a copy of that one's."""
+    if job.parent is not None and not job.directory.exists():
+        temporary = job.directory.with_name(job.directory.name + ".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(job.parent, temporary)
+        temporary.replace(job.directory)
+    job.directory.mkdir(parents=True, exist_ok=True)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The class of a trial's failure and one line of text."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, Diverged):
+        return Failure("diverged", " ".join(str(error).split()))
+    memory = ("out of memory", "can't allocate memory")  # torch's, on GPU and CPU
+    if isinstance(error, MemoryError) or any(words in text for words in memory):
+        return Failure("oom", text)
+    return Failure("error", text)
+
+
+DONE = object()
+
+
+def _next(steps: Any, log: LazyFile) -> Any:
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        return next(steps, DONE)
+
+
+def _check(epoch: Epoch, job: Job) -> None:
+    for name, value in {**epoch.metrics, **epoch.audit}.items():
+        if not math.isfinite(value):
+            raise Diverged(f"{name} is {value} after epoch {epoch.epoch}")
+    missing = sorted(job.wanted - set(epoch.metrics))
+    if missing and epoch.epoch == job.trial.budget:
+        raise ValueError(f"task {job.task.name!r} did not give the metric {missing[0]!r}")
+
+
+class LazyFile:
+    """A text file to append to, made when the first text comes: most trials print nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[str] | None = None
+
+    def write(self, text: str) -> int:
+        if self._file is None:
+            self._file = open(self._path, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
+        return self._file.write(text)
+
+    def flush(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None

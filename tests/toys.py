@@ -1,0 +1,109 @@
+"""Closed-form toy studies for the tests: a task, the YAML around it, and an unordered executor."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hpogen.executors.base import Job
+from hpogen.executors.worker import run_job
+from hpogen.trial import Outcome, Progress
+
+TASK = '''
+"""A bowl whose bottom is at x = 0.3, y = 10; `mood` says what becomes of some trials."""
+import math
+from hpogen.plugins import task
+
+METRICS = ("val_loss", "agn", "gap_loss")
+
+@task("bowl", metrics=METRICS, sums=("agn",))
+def bowl(trial, *, mood: str = "good"):
+    x, y = trial.config["x"], trial.config["y"]
+    for epoch in range(trial.start_epoch, trial.budget):
+        if mood == "nan" and trial.id % 3 == 2:
+            yield {"val_loss": math.nan, "agn": 1.0, "gap_loss": 0.0}
+        if mood == "raises" and trial.id % 3 == 2:
+            raise RuntimeError(f"trial {trial.id} is not\\nin the mood")
+        if mood == "always raises":
+            raise RuntimeError("never in the mood")
+        if mood == "memory" and trial.id % 3 == 2:
+            raise MemoryError("the bowl is full")
+        loss = (x - 0.3) ** 2 + (math.log10(y) - 1) ** 2 + 1 / (epoch + 1)
+        yield {"val_loss": loss, "agn": (epoch + 1) * (1 + x), "gap_loss": x - 0.5}
+'''
+
+SPACE = {
+    "x": {"float": [0.0, 1.0], "default": 0.5},
+    "y": {"int": [1, 1000], "log": True, "default": 30},
+}
+
+
+def study_file(directory: Path, **keys: Any) -> Path:
+    """Write `bowl.py` and `study.yaml`, whose keys may be replaced; the path of the YAML."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "bowl.py").write_text(TASK)
+    spec: dict[str, Any] = {
+        "task": {"name": "bowl", "epochs": 2},
+        "search_space": SPACE,
+        "searcher": {"name": "random"},
+        "stop": {"trials": 12},
+        "plugins": ["bowl.py"],
+    }
+    path = directory / "study.yaml"
+    path.write_text(json.dumps({**spec, **keys}))  # JSON is YAML
+    return path
+
+
+class ShuffledExecutor:
+    """Four real workers' worth of slots in one process, advanced and finished in random order."""
+
+    def __init__(self, seed: int, slots: int = 4) -> None:
+        self.slots = slots
+        self._random = random.Random(seed)
+        self._running: dict[int, tuple[Job, Iterator[Progress | Outcome | None]]] = {}
+
+    def submit(self, job: Job) -> None:
+        assert len(self._running) < self.slots
+        self._running[job.trial.id] = (job, run_job(job, "cpu"))
+
+    def wait(self, timeout: float) -> list[Outcome | Progress]:
+        events: list[Outcome | Progress] = []
+        for _ in range(self._random.randrange(1, 6)):
+            if not self._running:
+                break
+            trial = self._random.choice(list(self._running))
+            step = next(self._running[trial][1])
+            if step is not None:
+                events.append(step)
+            if isinstance(step, Outcome):
+                del self._running[trial]
+        return events
+
+    def stop(self) -> None:
+        for _, steps in self._running.values():
+            steps.close()  # type: ignore[attr-defined]
+        self._running.clear()
+
+
+TIMES = {"seconds", "seq", "crc"}
+RECOVERY = {"lost", "extended"}
+
+
+def essence(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What must be equal between an interrupted study and an undisturbed one."""
+    return [
+        {key: value for key, value in event.items() if key not in TIMES}
+        for event in events
+        if event["kind"] not in RECOVERY
+    ]
+
+
+def by_trial(events: list[dict[str, Any]], kind: str) -> dict[int, dict[str, Any]]:
+    """The events of a kind by trial; fails when a trial has two."""
+    found = [event for event in essence(events) if event["kind"] == kind]
+    result = {event["trial"]: event for event in found}
+    assert len(result) == len(found), "a trial was recorded twice"
+    return result
