@@ -196,7 +196,7 @@ class Ledger:
             self._dirty.clear()
             with contextlib.suppress(OSError):  # closed meanwhile, which syncs itself
                 os.fdatasync(self._fd)
-            time.sleep(SYNC_SECONDS / 2)
+            time.sleep(SYNC_SECONDS * 0.8)
 
 
 @contextlib.contextmanager

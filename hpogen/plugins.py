@@ -94,6 +94,7 @@ searchers: Registry[Any] = Registry(
     random="hpogen.searchers.random:RandomSearcher",
     grid="hpogen.searchers.grid:GridSearcher",
     cmaes="hpogen.searchers.cmaes:CmaesSearcher",
+    pso="hpogen.searchers.pso:PsoSearcher",
 )
 tasks: Registry[Any] = Registry(
     "task",

@@ -176,9 +176,7 @@ class _Run:
         spec = self._study.spec
         if spec.rungs == "continue" and job.trial.budget < max(spec.budgets):
             return
-        job.task.discard(running_trial(job))
-        with contextlib.suppress(OSError):  # not empty: the user's own files stay
-            job.directory.rmdir()
+        _discard(job)
 
     def _sweep(self) -> None:
         """At the end of a study nothing is promotable any more."""
@@ -187,7 +185,11 @@ class _Run:
             return
         for record in self._study.history.records:
             if record.trial.budget < max(spec.budgets):
-                job = self._job(record.trial)
-                job.task.discard(running_trial(job))
-                with contextlib.suppress(OSError):
-                    job.directory.rmdir()
+                _discard(self._job(record.trial))
+
+
+def _discard(job: Job) -> None:
+    if job.directory.exists():
+        job.task.discard(running_trial(job))
+        with contextlib.suppress(OSError):  # not empty: the user's own files stay
+            job.directory.rmdir()

@@ -43,15 +43,21 @@ class Trial(Proposal):
 class RunningTrial(Trial):
     """What a task is given: the trial, where it may write, and the epoch to go on from.
 
-    `directory` is the trial's own and survives retries; `start_epoch` is 0 for a task that is
-    not resumable, else the number of epochs whose results have been received.
+    `start_epoch` is 0 for a task that is not resumable, else the number of epochs whose results
+    have been received.
     """
 
     start_epoch: int
-    directory: Path
+    home: Path  # see `directory`
     device: str = "cpu"  # "cpu" or "cuda:K"
     attempt: int = 0  # how often the trial was started before
     keep: Keep = "none"  # which of its checkpoints outlive the trial
+
+    @property
+    def directory(self) -> Path:
+        """The trial's own folder; it survives retries, and is made when first asked for."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        return self.home
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
     log = LazyFile(job.log)
     steps: Any = None
     try:
-        prepare_directory(job)
+        _continue_parent(job)
         steps = job.task.train(trial, job.wanted)
         while (step := _next(steps, log)) is not DONE:
             if step is None:
@@ -61,21 +61,20 @@ def running_trial(job: Job, device: str = "cpu") -> RunningTrial:
         id=trial.id,
         seed=trial.seed,
         start_epoch=job.start_epoch,
-        directory=job.directory,
+        home=job.directory,
         device=device,
         attempt=job.attempt,
         keep=job.keep,
     )
 
 
-def prepare_directory(job: Job) -> None:
-    """Make the trial's folder; one that continues another begins as a copy of that one's."""
+def _continue_parent(job: Job) -> None:
+    """The folder of a trial that continues another begins as a copy of that one's."""
     if job.parent is not None and not job.directory.exists():
         temporary = job.directory.with_name(job.directory.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(job.parent, temporary)
         temporary.replace(job.directory)
-    job.directory.mkdir(parents=True, exist_ok=True)
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -64,8 +64,11 @@ class Command(BaseModel):
     def sums(self) -> frozenset[str]:
         return frozenset()
 
+    def _places(self) -> frozenset[str]:
+        return frozenset(_placeholders(self.command))
+
     def parameters(self) -> frozenset[str]:
-        return frozenset(_placeholders(self.command)) - PLACES
+        return self._places() - PLACES
 
     def required(self) -> frozenset[str]:
         return self.parameters()
@@ -78,7 +81,7 @@ class Command(BaseModel):
             **{name: _text(value) for name, value in trial.config.items()},
             "seed": str(trial.seed),
             "budget": str(trial.budget),
-            "directory": str(trial.directory),
+            "directory": str(trial.directory) if "directory" in self._places() else "",
             "start_epoch": str(trial.start_epoch),
         }
         words = [word.format_map(places) for word in shlex.split(self.command)]
