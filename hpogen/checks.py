@@ -1,0 +1,222 @@
+"""Whether the parts of a study fit together: space and task, objective and metrics, budgets.
+
+Each function checks one key of the YAML against the parts that are already known, adds what is
+wrong to the mistakes, and gives the value that the study uses. `spec.py` calls them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hpogen.errors import UserError, unknown
+from hpogen.mistakes import Mistakes, shown
+from hpogen.objective import Objective, Scale, Term, label, preset
+from hpogen.parts import SearcherSpec
+from hpogen.positions import KeyPath
+from hpogen.space import Space
+from hpogen.spec_yaml import AUDIT, BudgetsForm, ObjectiveForm, Stop, StudyForm
+from hpogen.task import Task
+from hpogen.trial import Config
+
+
+def finite(data: Any, mistakes: Mistakes, path: KeyPath = ()) -> None:
+    """No NaN and no infinity anywhere: none has a meaning here, and neither goes through JSON."""
+    if isinstance(data, float) and not math.isfinite(data):
+        mistakes.add(path, f"got {shown(data)}, expected a finite number")
+    if isinstance(data, dict):
+        for key, value in data.items():
+            finite(value, mistakes, (*path, key))
+    if isinstance(data, list):
+        for i, value in enumerate(data):
+            finite(value, mistakes, (*path, i))
+
+
+def parameters(space: Space, task: Task, mistakes: Mistakes) -> None:
+    """Every hyper-parameter is used by the task, and the task has all that it needs."""
+    used = task.parameters()
+    for name in space.names:
+        if used is not None and name not in used:
+            text = unknown(f"task {task.name!r}: hyper-parameter", name, used)
+            mistakes.add(("search_space", name), text)
+    missing = sorted(task.required() - {*space.names})
+    if missing:
+        mistakes.add(("search_space",), f"task {task.name!r} needs {' and '.join(missing)}")
+
+
+def budgets(
+    form: BudgetsForm | None, task: Task, searcher: SearcherSpec, mistakes: Mistakes
+) -> tuple[int, ...]:
+    """The budgets in epochs, ascending, the last being the task's epochs."""
+    if not searcher.declares("multi_fidelity"):
+        if form is not None:
+            mistakes.add(("budgets",), f"searcher {searcher.name!r} has one budget: task.epochs")
+        return (task.epochs,)
+    if form is None:
+        mistakes.add(("budgets",), f"is required by searcher {searcher.name!r}: {{min, max, eta}}")
+        return (task.epochs,)
+    if form.max != task.epochs:
+        mistakes.add(("budgets", "max"), f"got {form.max}, expected task.epochs = {task.epochs}")
+    return form.rungs()
+
+
+def stop(form: Stop, budget: int, mistakes: Mistakes) -> None:
+    """At least one trial fits."""
+    if form.epochs is not None and form.epochs < budget:
+        mistakes.add(("stop", "epochs"), f"got {form.epochs}, but one trial takes {budget} epochs")
+
+
+def rungs(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
+    """`continue` needs a task that can, and a schedule that does not depend on the rung."""
+    if form.rungs != "continue":
+        return
+    if not task.resumable:
+        mistakes.add(("rungs",), f"'continue' needs a resumable task, and {task.name!r} is not")
+        return
+    schedule = task.record().get("schedule")
+    anchor = schedule.get("anchor", "full") if isinstance(schedule, Mapping) else "full"
+    if anchor != "full":
+        mistakes.add(("rungs",), f"'continue' needs schedule.anchor: full, got {anchor!r}")
+
+
+def objective(
+    form: ObjectiveForm,
+    task: Task,
+    searcher: SearcherSpec,
+    budgets: Sequence[int],
+    mistakes: Mistakes,
+) -> Objective | None:
+    """The objective, with the task's sums; None when something is wrong with it."""
+    found = _preset(form, budgets, mistakes) if form.terms is None else _terms(form, mistakes)
+    if found is None:
+        return None
+    text, terms, paths = found
+    for term, path in zip(terms, paths, strict=True):
+        at_metric, at_scale = (*path, "metric"), (*path, "scale")
+        if path == ("objective",):
+            at_metric, at_scale = ("objective", "preset"), ("objective", "scale")
+        _metric(term.metric, task, at_metric, mistakes)
+        if term.scale == "log" and term.metric.startswith("gap_"):
+            mistakes.add(at_scale, f"'log' is refused for {term.metric!r}, which may be negative")
+        if term.scale == "rank" and not searcher.declares("ranks_only"):
+            mistakes.add(at_scale, "'rank' needs a searcher that uses ranks only, such as cmaes")
+    if (check := getattr(task, "check", None)) is not None:  # not every task has more to say
+        with mistakes.under("objective"):
+            check(frozenset(term.metric for term in terms))
+    return Objective(terms, text, task.sums(), form.standard_after)
+
+
+Found = tuple[str, tuple[Term, ...], list[KeyPath]]
+
+
+def _preset(form: ObjectiveForm, budgets: Sequence[int], mistakes: Mistakes) -> Found | None:
+    path: KeyPath = ("objective",)
+    if form.preset is None:
+        mistakes.add(path, "needs preset or terms")
+        return None
+    if form.preset in ("val", "train"):
+        for key in ("alpha", "scale"):
+            if getattr(form, key) is not None:
+                text = f"preset {form.preset!r} has no AGN term that {key} could apply to"
+                mistakes.add((*path, key), text)
+        return form.preset, preset(form.preset), [path]
+    if form.alpha is None:
+        mistakes.add((*path, "alpha"), f"is required by preset {form.preset!r}")
+        return None
+    if form.scale is None and len(budgets) > 1:
+        text = "must be named where there are several budgets: log is recommended"
+        mistakes.add((*path, "scale"), text)
+    scale = form.scale or "raw"
+    terms = preset(form.preset, form.alpha, scale)
+    return label(form.preset, form.alpha, scale), terms, [path, path]
+
+
+def _terms(form: ObjectiveForm, mistakes: Mistakes) -> Found | None:
+    for key in ("preset", "alpha", "scale"):
+        if getattr(form, key) is not None:
+            mistakes.add(("objective", key), "does not go together with terms")
+    terms = tuple(Term(t.metric, t.weight, t.scale) for t in form.terms or [])
+    text = " + ".join(_term_label(term.metric, term.weight, term.scale) for term in terms)
+    return text, terms, [("objective", "terms", i) for i in range(len(terms))]
+
+
+def _term_label(metric: str, weight: float, scale: Scale) -> str:
+    scaled = metric if scale == "raw" else f"{scale}({metric})"
+    return scaled if weight == 1 else f"{weight:g}·{scaled}"
+
+
+def _metric(name: str, task: Task, path: KeyPath, mistakes: Mistakes) -> None:
+    if name.startswith("audit"):
+        mistakes.add(path, f"{AUDIT}: no objective can name {name!r}")
+    elif name not in task.metrics():
+        mistakes.add(path, unknown("metric", name, task.metrics()))
+
+
+def selection(name: str, task: Task, mistakes: Mistakes) -> None:
+    """The task gives the metric that chooses the answer."""
+    if name != "score":
+        _metric(name, task, ("selection",), mistakes)
+
+
+def baselines(
+    given: Mapping[str, Mapping[str, Any]] | None, space: Space, mistakes: Mistakes
+) -> dict[str, Config]:
+    """Each baseline as a complete configuration; omitted: the space's defaults."""
+    if given is None:
+        return {"default": space.default}
+    found = {}
+    for name, partial in given.items():
+        if (config := _config(partial, space, ("baselines", name), mistakes)) is not None:
+            found[name] = config
+    return found
+
+
+def enqueue(
+    given: Sequence[str | Mapping[str, Any]] | None,
+    space: Space,
+    searcher: SearcherSpec,
+    mistakes: Mistakes,
+) -> tuple[Config, ...]:
+    """The configurations to try first; omitted: the defaults, where the searcher takes any."""
+    if given is None:
+        return (space.default,) if searcher.declares("enqueues_default") else ()
+    configs = []
+    for i, entry in enumerate(given):
+        partial = {} if isinstance(entry, str) else entry
+        if (config := _config(partial, space, ("enqueue", i), mistakes)) is not None:
+            configs.append(config)
+    return tuple(configs)
+
+
+def searcher(
+    spec: SearcherSpec,
+    space: Space,
+    budgets: Sequence[int],
+    seed: int,
+    enqueue: Sequence[Config],
+    mistakes: Mistakes,
+) -> None:
+    """The searcher can treat the space, and takes what is enqueued."""
+    try:
+        spec.make(space, budgets, seed, ())
+    except UserError as error:
+        mistakes.add(("searcher",), str(error))
+        return
+    if enqueue:
+        with mistakes.under("enqueue"):
+            spec.make(space, budgets, seed, enqueue)
+
+
+def _config(
+    partial: Mapping[str, Any], space: Space, path: KeyPath, mistakes: Mistakes
+) -> Config | None:
+    """The complete configuration; one mistake per key that is wrong."""
+    wrong = False
+    for key, value in partial.items():
+        try:
+            space.complete({key: value})
+        except UserError as error:
+            mistakes.add((*path, key), str(error).removeprefix(f"{key}: "))
+            wrong = True
+    return None if wrong else space.complete(partial)

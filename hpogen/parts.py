@@ -1,0 +1,120 @@
+"""From the names and options of a study's YAML to the registered parts: tasks and searchers.
+
+`spec.py` uses it; every part's own declaration of its options is what its mapping is checked with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, create_model
+from pydantic_core import PydanticSerializationError
+
+from hpogen import plugins
+from hpogen.errors import UserError
+from hpogen.mistakes import Mistakes, shown
+from hpogen.searchers.base import Searcher
+from hpogen.space import Space
+from hpogen.spec_yaml import STRICT, Count, SearcherForm
+from hpogen.task import FunctionTask, Task
+from hpogen.trial import Config
+
+DEFAULT_TASK = "image-classification"
+
+
+def task_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Task | None:
+    """The task of a `task:` mapping; None when something is wrong with it."""
+    name = mapping.get("name", DEFAULT_TASK)
+    if not isinstance(name, str):
+        mistakes.add(("task", "name"), f"got {shown(name)}, expected a string")
+        return None
+    with mistakes.under("task", "name"):
+        entry = plugins.tasks.get(name)
+        if isinstance(entry, plugins.TaskFunction):
+            return _function_task(entry, mapping, mistakes)
+        with mistakes.under("task", model=entry):
+            task: Task = entry.model_validate({"name": name, **mapping})
+            return task
+    return None
+
+
+def _function_task(
+    entry: plugins.TaskFunction, mapping: Mapping[str, Any], mistakes: Mistakes
+) -> Task | None:
+    keys = {"name": (str, ...), "epochs": (Count, ...), "threads": (Count, 1)}
+    model = _options_model(entry.function, without=keys, also=keys)
+    with mistakes.under("task", model=model):
+        options = _options(model, {"name": entry.name, **mapping})
+        name, epochs, threads = (options.pop(key) for key in keys)
+        return FunctionTask(name, epochs, threads, options)
+    return None
+
+
+@dataclass(frozen=True)
+class SearcherSpec:
+    """The registered name of a searcher, and its options with defaults filled in."""
+
+    name: str
+    options: Mapping[str, Any]
+
+    def declares(self, what: str) -> bool:
+        """One of the class variables of `searchers.base.Searcher`; False where it is left out."""
+        return bool(getattr(plugins.searchers.get(self.name), what, False))
+
+    def make(
+        self, space: Space, budgets: Sequence[int], seed: int, enqueue: Sequence[Config]
+    ) -> Searcher:
+        """A fresh searcher. Raises Refusal for what the engine cannot treat."""
+        cls = plugins.searchers.get(self.name)
+        searcher: Searcher = cls(space, budgets, seed, enqueue=enqueue, **self.options)
+        return searcher
+
+
+def searcher_of(form: SearcherForm, mistakes: Mistakes) -> SearcherSpec | None:
+    """The searcher of a `searcher:` mapping; None when something is wrong with it."""
+    with mistakes.under("searcher", "name"):
+        cls = plugins.searchers.get(form.name)
+        model = _options_model(cls.__init__, without=("enqueue",), also={"name": (str, ...)})
+        with mistakes.under("searcher", model=model):
+            options = _options(model, {"name": form.name, **form.options})
+            del options["name"]
+            return SearcherSpec(form.name, options)
+    return None
+
+
+def _options_model(
+    function: Callable[..., Any], *, without: Collection[str], also: Mapping[str, Any]
+) -> type[BaseModel]:
+    """The keyword-only options of a part as a model. Raises UserError where they cannot be one.
+
+    The fields are reached by alias, so that an option may have any name; an option whose default
+    is None may be null.
+    """
+    config = ConfigDict(**STRICT, validate_default=False)
+    try:
+        options = {**also, **plugins.options_of(function, without=without)}
+        fields: dict[str, Any] = {
+            f"option{i}": (
+                annotation | None if default is None else annotation,
+                Field(default, alias=name),
+            )
+            for i, (name, (annotation, default)) in enumerate(options.items())
+        }
+        model: type[BaseModel] = create_model("Options", __config__=config, **fields)
+    except (PydanticUserError, NameError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"its options are not annotated with plain types: {reason}") from None
+    return model
+
+
+def _options(model: type[BaseModel], mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as plain values, defaults filled in. JSON rules: a list may be a tuple."""
+    options = model.model_validate_json(json.dumps(mapping))
+    try:
+        options.model_dump_json()
+    except PydanticSerializationError as error:
+        raise UserError(f"has a default that is not a plain value: {error}") from None
+    return {str(field.alias): getattr(options, name) for name, field in model.model_fields.items()}

@@ -1,0 +1,175 @@
+"""The search space: from YAML to parameters, and between configurations and the unit cube.
+
+Searchers propose through it, the spec checks with it, and engines that want one get a ConfigSpace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hpogen.errors import UserError, unknown
+from hpogen.parameters import Choice, Constant, Number, Parameter, When, same
+from hpogen.space_yaml import parse
+from hpogen.trial import Config, Value
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+
+Point = npt.NDArray[np.float64]
+
+__all__ = ["Choice", "Constant", "Number", "Parameter", "Point", "Space"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space: named parameters, some of them active only under a condition.
+
+    A configuration has every active parameter and no inactive one. A point of the unit cube has
+    one coordinate per number (log where asked) and one per value of a choice.
+    """
+
+    parameters: Mapping[str, Parameter]
+
+    @staticmethod
+    def parse(mapping: Mapping[str, Any]) -> Space:
+        """A space from its YAML mapping.
+
+        Raises pydantic.ValidationError with one line per mistake, `loc` within the mapping.
+        """
+        return Space(parse(mapping))
+
+    def record(self) -> dict[str, Any]:
+        """The YAML mapping with every default filled in; parsing it gives this space."""
+        return {name: parameter.record() for name, parameter in self.parameters.items()}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.parameters)
+
+    @cached_property
+    def dimension(self) -> int:
+        """The number of coordinates of a point."""
+        return sum(parameter.width for parameter in self.parameters.values())
+
+    @cached_property
+    def default(self) -> Config:
+        return self.complete({})
+
+    @cached_property
+    def _conditions(self) -> tuple[tuple[str, When], ...]:
+        """The conditional parameters, parents before children."""
+        conditional = {name: p.when for name, p in self.parameters.items() if p.when}
+        ordered: dict[str, When] = {}
+        while len(ordered) < len(conditional):
+            for name, when in conditional.items():
+                if all(parent in ordered or parent not in conditional for parent in when):
+                    ordered[name] = when
+        return tuple(ordered.items())
+
+    @cached_property
+    def _blocks(self) -> tuple[tuple[str, Parameter, slice], ...]:
+        ends = np.cumsum([parameter.width for parameter in self.parameters.values()]).tolist()
+        return tuple(
+            (name, parameter, slice(end - parameter.width, end))
+            for (name, parameter), end in zip(self.parameters.items(), ends, strict=True)
+        )
+
+    def _active(self, values: dict[str, Value]) -> dict[str, Value]:
+        """Drop in place what is inactive; a child of an inactive parent is inactive too."""
+        for name, when in self._conditions:
+            if not all(
+                parent in values and any(same(values[parent], value) for value in wanted)
+                for parent, wanted in when.items()
+            ):
+                values.pop(name, None)
+        return values
+
+    def complete(self, partial: Mapping[str, object]) -> Config:
+        """The configuration with the given values, defaults elsewhere, and nothing inactive.
+
+        Raises UserError, naming the parameter, for an unknown name or a value not in the space.
+        """
+        values = {name: parameter.default for name, parameter in self.parameters.items()}
+        for name, value in partial.items():
+            if name not in self.parameters:
+                raise UserError(unknown("parameter", name, self.names))
+            try:
+                values[name] = self.parameters[name].check(value)
+            except ValueError as error:
+                raise UserError(f"{name}: {error}") from None
+        return self._active(values)
+
+    def contains(self, config: Mapping[str, object]) -> bool:
+        """Whether it has exactly the active parameters, each a plain value inside its range."""
+        try:
+            complete = self.complete(config)
+        except UserError:
+            return False
+        return complete.keys() == config.keys() and all(
+            same(complete[name], config[name]) for name in complete
+        )
+
+    def decode(self, point: Point) -> Config:
+        """The configuration at a point of the unit cube, of shape (dimension,)."""
+        x = point.tolist()
+        values = {name: parameter.decode(x[block]) for name, parameter, block in self._blocks}
+        return self._active(values) if self._conditions else values
+
+    def encode(self, config: Config) -> Point:
+        """A point that decodes to the configuration; inactive parameters stand at their default."""
+        return np.array(
+            [
+                coordinate
+                for name, parameter in self.parameters.items()
+                for coordinate in parameter.encode(config.get(name, parameter.default))
+            ]
+        )  # (dimension,)
+
+    def sample(self, generator: np.random.Generator) -> Config:
+        """A configuration at a uniformly drawn point of the unit cube."""
+        return self.decode(generator.random(self.dimension))
+
+    def configspace(self) -> ConfigurationSpace:
+        """The space without its constants, for engines that take a ConfigSpace.
+
+        A choice's values are their indices, because ConfigSpace makes one type of mixed values. A
+        new one each time, because it holds a random generator; the import takes over a second.
+        Raises ValueError, naming the parameter, for a range lost in ConfigSpace's 13 decimals.
+        """
+        return _configspace(self)
+
+
+def _configspace(space: Space) -> ConfigurationSpace:
+    import ConfigSpace as cs
+
+    def hyperparameter(name: str, p: Number | Choice) -> Any:
+        if isinstance(p, Choice):
+            indices = range(len(p.values))
+            return cs.CategoricalHyperparameter(name, indices, default_value=p.index(p.default))
+        if p.integer:
+            return cs.UniformIntegerHyperparameter(
+                name, int(p.low), int(p.high), default_value=int(p.default), log=p.log
+            )
+        return cs.UniformFloatHyperparameter(
+            name, p.low, p.high, default_value=p.default, log=p.log
+        )
+
+    searched = {n: p for n, p in space.parameters.items() if not isinstance(p, Constant)}
+    result = cs.ConfigurationSpace()
+    result.add(*(hyperparameter(name, p) for name, p in searched.items()))
+    for name, p in searched.items():
+        parts = []
+        for parent, values in p.when.items():
+            if (other := searched.get(parent)) is None:
+                continue  # a condition on a constant always holds
+            wanted = [other.index(v) if isinstance(other, Choice) else v for v in values]
+            parts.append(cs.InCondition(result[name], result[parent], wanted))
+        if parts:
+            result.add(parts[0] if len(parts) == 1 else cs.AndConjunction(*parts))
+    return result

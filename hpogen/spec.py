@@ -1,0 +1,256 @@
+"""A study as the program knows it: read from YAML, checked once, frozen from then on.
+
+`load_study` reads a file, `StudySpec.from_record` what a ledger's header holds; every mistake of
+the user in either is raised here, as one line with file, line and column.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from hpogen import checks, plugins
+from hpogen.mistakes import Mistakes
+from hpogen.objective import Objective
+from hpogen.parts import SearcherSpec, searcher_of, task_of
+from hpogen.positions import KeyPath
+from hpogen.schema import schema
+from hpogen.searchers.base import Searcher
+from hpogen.source import Source, load
+from hpogen.space import Space
+from hpogen.spec_yaml import (
+    PLACEHOLDERS,
+    REQUIRED,
+    Checkpoints,
+    Limits,
+    Rungs,
+    Selection,
+    Stop,
+    StudyForm,
+    is_folder_name,
+)
+from hpogen.task import Task
+from hpogen.trial import Config
+
+__all__ = [
+    "Checkpoints",
+    "Limits",
+    "SearcherSpec",
+    "Stop",
+    "StudySpec",
+    "changes",
+    "load_study",
+    "schema",
+]
+
+NOT_COMPARED: tuple[KeyPath, ...] = (
+    ("name",),
+    ("task", "dataset", "root"),
+    ("checkpoints",),
+    ("limits",),
+    ("plugins",),  # the study compares their content
+)
+AS_WRITTEN = ("seed", "selection", "stop", "limits", "checkpoints", "rungs")
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """Everything that a study is. Made by `load_study` or `from_record`, which check it.
+
+    `budgets` are epochs, ascending, the last being the task's; `enqueue` and `baselines` are
+    complete configurations.
+    """
+
+    name: str
+    seed: int
+    task: Task
+    space: Space
+    searcher: SearcherSpec
+    objective: Objective
+    selection: Selection
+    stop: Stop
+    baselines: Mapping[str, Config]
+    limits: Limits
+    enqueue: tuple[Config, ...]
+    plugins: tuple[Path, ...]
+    checkpoints: Checkpoints
+    budgets: tuple[int, ...]
+    rungs: Rungs
+    path: Path | None
+    form: StudyForm = field(repr=False, compare=False)
+    source: Source = field(repr=False, compare=False)
+
+    @classmethod
+    def from_record(
+        cls, record: Mapping[str, Any], plugins: Sequence[Path] | None = None
+    ) -> StudySpec:
+        """The study of a record, or of any mapping in the form of the YAML.
+
+        `plugins` are the files to load instead of those that the record names. Raises UserError.
+        """
+        label = str(record.get("name", "study"))
+        return _build(Source(dict(record), label), None, plugins)
+
+    def record(self) -> dict[str, Any]:
+        """The study in the form of the YAML, every default filled in, the space inline.
+
+        Goes through JSON unchanged; `from_record` gives the same study, with the same record.
+        """
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "task": to_jsonable_python({"name": self.task.name, **self.task.record()}),
+            "search_space": to_jsonable_python(self.space.record()),
+            "searcher": to_jsonable_python({"name": self.searcher.name, **self.searcher.options}),
+            "objective": self.form.objective.model_dump(exclude_none=True),
+            "selection": self.selection,
+            "stop": self.stop.model_dump(),
+            "baselines": {name: dict(config) for name, config in self.baselines.items()},
+            "limits": self.limits.model_dump(),
+            "enqueue": [dict(config) for config in self.enqueue],
+            "plugins": [str(path) for path in self.plugins],
+            "checkpoints": self.checkpoints.model_dump(),
+            "budgets": self.form.budgets.model_dump() if self.form.budgets else None,
+            "rungs": self.rungs,
+        }
+
+    def where(self, key: str) -> str:
+        """Where a dotted key was written, `studies/a.yaml:12:13`, or what encloses it.
+
+        Just the file for a key that was not written, the study's name where there is no file.
+        """
+        return self.source.where(
+            tuple(int(part) if part.isdigit() else part for part in key.split("."))
+        )
+
+    def make_searcher(self) -> Searcher:
+        """A fresh searcher, which has been asked nothing. Raises Refusal."""
+        return self.searcher.make(self.space, self.budgets, self.seed, self.enqueue)
+
+
+def load_study(path: Path | str, overrides: Sequence[str] = ()) -> StudySpec:
+    """The study in a YAML file, with `key.path=value` overrides.
+
+    Its plug-ins are imported. Raises UserError: one line that names file, line and column.
+    """
+    path = Path(path)
+    return _build(load(path, overrides), path, None)
+
+
+def _build(source: Source, path: Path | None, plugin_files: Sequence[Path] | None) -> StudySpec:
+    mistakes = Mistakes(source)
+    checks.finite(source.data, mistakes)
+    form, wrong = _form(source.data, mistakes)
+    if plugin_files is None:
+        folder = Path() if path is None else path.parent
+        plugin_files = [Path(os.path.abspath(folder / file)) for file in form.plugins]
+    _load_plugins(plugin_files, mistakes)
+    name = _name(form, path, mistakes)
+    task = None if "task" in wrong else task_of(form.task, mistakes)
+    searcher = None if "searcher" in wrong else searcher_of(form.searcher, mistakes)
+    space = None if "search_space" in wrong else _space(form.search_space, mistakes)
+    resolved = _resolved(form, wrong, task, searcher, space, mistakes)
+    mistakes.raise_first()
+    assert task and searcher and space  # what is None has left a mistake
+    return StudySpec(
+        name=name,
+        task=task,
+        space=space,
+        searcher=searcher,
+        plugins=tuple(plugin_files),
+        path=path,
+        form=form,
+        source=source,
+        **resolved,
+        **{key: getattr(form, key) for key in AS_WRITTEN},
+    )
+
+
+def _resolved(
+    form: StudyForm,
+    wrong: set[str],
+    task: Task | None,
+    searcher: SearcherSpec | None,
+    space: Space | None,
+    mistakes: Mistakes,
+) -> dict[str, Any]:
+    """Check how the parts that are right fit together; the keys that depend on them."""
+    resolved: dict[str, Any] = {}
+    if task:
+        checks.selection(form.selection, task, mistakes)
+        checks.rungs(form, task, mistakes)
+    if space:
+        resolved["baselines"] = checks.baselines(form.baselines, space, mistakes)
+    if space and task:
+        checks.parameters(space, task, mistakes)
+    if space and searcher:
+        enqueue = checks.enqueue(form.enqueue, space, searcher, mistakes)
+        resolved["enqueue"] = enqueue
+    if task and searcher and not wrong & {"objective", "budgets"}:
+        budgets = checks.budgets(form.budgets, task, searcher, mistakes)
+        resolved["budgets"] = budgets
+        resolved["objective"] = checks.objective(form.objective, task, searcher, budgets, mistakes)
+        checks.stop(form.stop, budgets[0], mistakes)
+        if space:
+            checks.searcher(searcher, space, budgets, form.seed, enqueue, mistakes)
+    return resolved
+
+
+def _form(data: Mapping[str, Any], mistakes: Mistakes) -> tuple[StudyForm, set[str]]:
+    """The form of the data, and the keys with mistakes, in whose place it has placeholders."""
+    optional = StudyForm.model_fields.keys() - REQUIRED
+    given = {k: v for k, v in data.items() if not (v is None and k in optional)}
+    with mistakes.under(model=StudyForm):
+        return StudyForm.model_validate(given), mistakes.wrong
+    wrong = mistakes.wrong
+    right = {key: value for key, value in given.items() if key not in wrong}
+    return StudyForm.model_validate({**PLACEHOLDERS, **right}), wrong
+
+
+def _load_plugins(files: Sequence[Path], mistakes: Mistakes) -> None:
+    """Import the plug-ins. Nothing else can be judged without them: a mistake is raised at once."""
+    plugins.load_installed()
+    for i, file in enumerate(files):
+        with mistakes.under("plugins", i):
+            plugins.load_file(file)
+        if file.name in (other.name for other in files[:i]):
+            mistakes.add(("plugins", i), f"a second plug-in is called {file.name!r}")
+    if "plugins" in mistakes.wrong:
+        mistakes.raise_first()
+
+
+def _name(form: StudyForm, path: Path | None, mistakes: Mistakes) -> str:
+    name = form.name or ("study" if path is None else path.stem)
+    if not is_folder_name(name):
+        mistakes.add(("name",), f"is required: the file's name, {name!r}, cannot be a folder's")
+    return name
+
+
+def _space(mapping: Mapping[str, Any], mistakes: Mistakes) -> Space | None:
+    with mistakes.under("search_space"):
+        return Space.parse(mapping)
+    return None
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The differences of two records as (dotted key, old value, new value); None: not there.
+
+    What may differ between runs of one study is left out: its name and limits, where its data
+    and plug-ins lie, which checkpoints it keeps.
+    """
+    return [*_changes(old, new, ())]
+
+
+def _changes(old: object, new: object, path: KeyPath) -> Iterator[tuple[str, Any, Any]]:
+    if path in NOT_COMPARED:
+        return
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from _changes(old.get(key), new.get(key), (*path, key))
+    elif type(old) is not type(new) or old != new:
+        yield ".".join(map(str, path)), old, new

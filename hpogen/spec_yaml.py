@@ -1,0 +1,161 @@
+"""The form of a study's YAML: its keys, their types and defaults, as pydantic models.
+
+`spec.py` validates with them; what a task, a space or a searcher allows is checked by their owners.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Len
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
+
+from hpogen.objective import Preset, Scale
+from hpogen.trial import Keep
+
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+Count = Annotated[int, Ge(1)]
+Selection = Literal["score", "val_loss", "val_accuracy"]
+Rungs = Literal["retrain", "continue"]
+
+
+class Form(BaseModel):
+    """A mapping of the YAML: strict types, no unknown keys."""
+
+    model_config = STRICT
+
+
+class Stop(Form):
+    """When to stop asking: after so many epochs charged, or so many trials; at least one."""
+
+    epochs: Count | None = None
+    trials: Count | None = None
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> Stop:
+        if self.epochs is None and self.trials is None:
+            raise ValueError("needs epochs or trials")
+        return self
+
+
+class Limits(Form):
+    """When a study gives up: after so many trials in a row that ended with an error."""
+
+    max_consecutive_errors: Count = 10
+
+
+class Checkpoints(Form):
+    """Which checkpoints outlive their trial."""
+
+    keep: Keep = "none"
+
+
+class BudgetsForm(Form):
+    """The rungs of a multi-fidelity searcher, in epochs."""
+
+    min: Count
+    max: Count
+    eta: Annotated[int, Ge(2)]
+
+    @model_validator(mode="after")
+    def _divides(self) -> BudgetsForm:
+        if self.min > self.max:
+            raise ValueError(f"got min {self.min} > max {self.max}")
+        if self.rungs()[-1] != self.max:
+            rungs = ", ".join(map(str, self.rungs()))
+            raise ValueError(
+                f"max {self.max} is not {self.min} times a power of {self.eta} ({rungs}, …)"
+            )
+        return self
+
+    def rungs(self) -> tuple[int, ...]:
+        """min, min·eta, min·eta², … up to max."""
+        rungs = [self.min]
+        while rungs[-1] * self.eta <= self.max:
+            rungs.append(rungs[-1] * self.eta)
+        return tuple(rungs)
+
+
+class TermForm(Form):
+    """`weight · scale(metric)`."""
+
+    metric: str
+    weight: float = 1.0
+    scale: Scale = "raw"
+
+
+class ObjectiveForm(Form):
+    """A preset with its alpha and scale, or terms."""
+
+    preset: Preset | None = None
+    alpha: float | None = None
+    scale: Scale | None = None
+    terms: Annotated[list[TermForm], Len(1)] | None = None
+    standard_after: Count = 8
+
+
+class SearcherForm(Form):
+    """A searcher's name; its options stand beside it and are the searcher's to check."""
+
+    model_config = ConfigDict(**{**STRICT, "extra": "allow"})
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+def _mapping_with(key: str) -> BeforeValidator:
+    """A bare string stands for the mapping with that key."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class StudyForm(Form):
+    """A study. A key that is null and not required is as if it were not there."""
+
+    name: str = ""
+    seed: Annotated[int, Ge(0)] = 0
+    task: dict[str, Any]
+    search_space: dict[str, Any]
+    searcher: Annotated[SearcherForm, _mapping_with("name")]
+    objective: Annotated[ObjectiveForm, _mapping_with("preset")] = ObjectiveForm(preset="val")
+    selection: Selection = "score"
+    stop: Stop
+    baselines: dict[str, dict[str, Any]] | None = None
+    limits: Limits = Limits()
+    enqueue: list[Literal["default"] | dict[str, Any]] | None = None
+    plugins: list[str] = []
+    checkpoints: Checkpoints = Checkpoints()
+    budgets: BudgetsForm | None = None
+    rungs: Rungs = "retrain"
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not is_folder_name(name):
+            raise ValueError(f"got {name!r}, expected the name of a folder, without / or \\")
+        return name
+
+    @field_validator("selection", mode="before")
+    @classmethod
+    def _not_audit(cls, selection: object) -> object:
+        if isinstance(selection, str) and selection.startswith("audit"):
+            raise ValueError(f"{AUDIT}: no selection can name {selection!r}")
+        return selection
+
+
+AUDIT = "audit is for analysis only"
+
+REQUIRED = {name for name, field in StudyForm.model_fields.items() if field.is_required()}
+PLACEHOLDERS: dict[str, Any] = {  # stand for what is wrong, so that the rest can be checked
+    "task": {},
+    "search_space": {},
+    "searcher": {"name": ""},
+    "stop": {"trials": 1},
+}
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a study of that name can have the folder `runs/NAME`."""
+    return name.isprintable() and not (set("/\\") & set(name)) and name.strip(". ") != ""
