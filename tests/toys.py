@@ -15,12 +15,13 @@ from hpogen.trial import Outcome, Progress
 TASK = '''
 """A bowl whose bottom is at x = 0.3, y = 10; `mood` says what becomes of some trials."""
 import math
+import time
 from hpogen.plugins import task
 
 METRICS = ("val_loss", "agn", "gap_loss")
 
 @task("bowl", metrics=METRICS, sums=("agn",))
-def bowl(trial, *, mood: str = "good"):
+def bowl(trial, *, mood: str = "good", pause: float = 0.0):
     x, y = trial.config["x"], trial.config["y"]
     for epoch in range(trial.start_epoch, trial.budget):
         if mood == "nan" and trial.id % 3 == 2:
@@ -31,6 +32,7 @@ def bowl(trial, *, mood: str = "good"):
             raise RuntimeError("never in the mood")
         if mood == "memory" and trial.id % 3 == 2:
             raise MemoryError("the bowl is full")
+        time.sleep(pause)
         loss = (x - 0.3) ** 2 + (math.log10(y) - 1) ** 2 + 1 / (epoch + 1)
         yield {"val_loss": loss, "agn": (epoch + 1) * (1 + x), "gap_loss": x - 0.5}
 '''
