@@ -9,30 +9,20 @@ The runner drives it, and so may a loop of one's own.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import logging
 import math
-import platform
-import shutil
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from hpogen import folder, history
-from hpogen.errors import UserError
+from hpogen import folder, history, resuming, scales
 from hpogen.history import History, Record
-from hpogen.ledger import FORMAT, Event, Ledger
-from hpogen.objective import Location, locate, rank
-from hpogen.spec import StudySpec, changes
+from hpogen.ledger import Event, Ledger
+from hpogen.spec import StudySpec
 from hpogen.trial import Failure, Outcome, Progress, Proposal, Trial, trial_seed
 
 log = logging.getLogger("hpogen.study")
-
-PACKAGES = ("hpogen", "numpy", "torch", "torchvision", "cma", "pyswarms", "hpbandster", "optuna")
-SAME = 1e-9  # how far a replayed number may be from the recorded one
 
 
 class Study:
@@ -130,70 +120,24 @@ class Study:
     # Opening: a new folder gets its header, an old one is replayed.
 
     def _begin(self) -> None:
-        record = self.spec.record()
-        plugins = {path.name: _sha256(path) for path in self.spec.plugins}
-        if not self._ledger.events:
-            if self._ledger.torn:
-                log.warning("ledger header=torn action=new_study")
+        events, torn = self._ledger.events, len(self._ledger.torn)
+        if not events:
             (self.directory / "trials").mkdir(exist_ok=True)
-            self._keep_plugins()
-            header = {"kind": "study", "format": FORMAT, "spec": record, "plugins": plugins}
-            self._write({**header, "versions": _versions()})
+            resuming.keep_plugins(self.spec, self.directory)
+            self._write(resuming.header(self.spec))
             return
-        extended = self._compare(self._ledger.events, record, plugins)
-        if self._ledger.torn:
-            log.warning("ledger torn_bytes=%d action=cut_off", len(self._ledger.torn))
-        self._replay(self._ledger.events)
+        extended = resuming.check_same_study(self.spec, events, self.directory)
+        if torn:
+            log.warning("ledger torn_bytes=%d action=cut_off", torn)
+        self._replay(events)
         if extended is not None:
             self._write({"kind": "extended", "stop": extended})
-
-    def _keep_plugins(self) -> None:
-        for path in self.spec.plugins:
-            (self.directory / "plugins").mkdir(exist_ok=True)
-            kept = self.directory / "plugins" / path.name
-            if not (kept.exists() and kept.samefile(path)):
-                shutil.copyfile(path, kept)
-
-    def _compare(
-        self, events: list[Event], record: dict[str, Any], plugins: dict[str, str]
-    ) -> dict[str, int | None] | None:
-        """Refuse another study's spec; the raised `stop`, if it was raised."""
-        header = events[0]
-        old = {**header["spec"], "stop": _last_stop(events)}
-        for key, was, now in changes(old, record):
-            if key.split(".")[0] != "stop":
-                raise self._differs(key, was, now)
-        for name in sorted({*plugins, *header["plugins"]}):
-            was, now = header["plugins"].get(name), plugins.get(name)
-            if was != now:
-                raise self._differs(f"plugins.{name}", _digest(was), _digest(now))
-        versions = _versions()
-        for package, was in header["versions"].items():
-            if (now := versions.get(package)) != was:
-                log.warning("version package=%s recorded=%s now=%s", package, was, now)
-        return self._raised(old["stop"], record["stop"])
-
-    def _differs(self, key: str, was: object, now: object) -> UserError:
-        return UserError(
-            f"{self.spec.where(key)}: {key}: {now!r}, but the study in {self.directory} was begun "
-            f"with {was!r}; take that back, or start a new study with --dir"
-        )
-
-    def _raised(
-        self, was: dict[str, int | None], now: dict[str, int | None]
-    ) -> dict[str, int | None] | None:
-        for key in was:
-            if (now[key] or math.inf) < (was[key] or math.inf):
-                raise UserError(
-                    f"{self.spec.where(f'stop.{key}')}: stop.{key}: {now[key]}, but the study in "
-                    f"{self.directory} has {was[key]}; stop can only be raised"
-                )
-        return now if now != was else None
 
     def _replay(self, events: list[Event]) -> None:
         for line, event in enumerate(events, 1):
             if event["kind"] == "asked":
-                self._check_same(self._searcher.ask(), history.trial_of(event), line)
+                where = f"{self._ledger.path}:{line}"
+                resuming.check_same_proposal(self._searcher.ask(), history.trial_of(event), where)
             self.history.apply(event)
             if event["kind"] == "told":
                 self._searcher.tell(event["trial"], self.history.records[event["trial"]].score)
@@ -213,21 +157,6 @@ class Study:
         for record in self.history.records:
             if record.state == "running" and record.twin is not None:
                 self._twin_of(record.trial)
-
-    def _check_same(self, proposal: Proposal | None, trial: Trial, line: int) -> None:
-        """The engine must propose what it proposed before; tiny differences are the machine's."""
-        for what, was, now in _differences(proposal, trial):
-            if _close(was, now):
-                log.warning(
-                    "replay trial=%d %s=%r now=%r action=recorded", trial.id, what, was, now
-                )
-                continue
-            raise UserError(
-                f"{self._ledger.path}:{line}: on replay {self.spec.searcher.name} proposes {what} "
-                f"= {now!r} for trial {trial.id}, the ledger has {was!r}: other versions of its "
-                "packages? Install those of the ledger's first line, or start a new study with "
-                "--dir"
-            )
 
     # Asking.
 
@@ -291,10 +220,7 @@ class Study:
     def _settle(self, outcome: Outcome) -> None:
         """Score an outcome now, or hold it until its scale is known; then its waiting twins."""
         budget = self.history.records[outcome.trial].trial.budget
-        objective = self.spec.objective
-        must_wait = objective.uses("rank") or (
-            objective.standardized() and budget not in self.history.locations
-        )
+        must_wait = scales.must_wait(self.spec.objective, self.history, budget)
         if outcome.failure is None and must_wait:
             self._held[outcome.trial] = None
             self._write(history.held(outcome))
@@ -305,36 +231,20 @@ class Study:
         self._freeze(budget)
 
     def _freeze(self, budget: int) -> None:
-        """Fix the `standard` scale from the first finite outcomes in trial order, once there."""
-        objective = self.spec.objective
-        if not objective.standardized() or budget in self.history.locations:
-            return
-        finite: list[Outcome] = []
-        for record in self.history.records:
-            if record.trial.budget != budget:
-                continue
-            if record.outcome is None:
-                return
-            if record.failure is None:
-                finite.append(record.outcome)
-            if len(finite) == objective.standard_after:
-                self._fix(budget, _locations(objective.standardized(), finite))
-                self._tell_held(budget)
-                return
+        locations = scales.frozen(self.spec.objective, self.history, budget)
+        if locations is not None:
+            self._write(history.scale(budget, locations))
+            self._tell_held(budget)
 
     def _release(self) -> bool:
         """Score what is held although the searcher waits for it; whether there was anything."""
         budgets = sorted({self.history.records[trial].trial.budget for trial in self._held})
+        objective = self.spec.objective
         for budget in budgets:
-            if self.spec.objective.standardized() and budget not in self.history.locations:
-                lower = [b for b in self.history.locations if b < budget]
-                here = [r.outcome for r in self._held_at(budget) if r.outcome]
-                self._fix(
-                    budget,
-                    self.history.locations[max(lower)]
-                    if lower
-                    else _locations(self.spec.objective.standardized(), here),
-                )
+            held = self._held_at(budget)
+            if objective.standardized() and budget not in self.history.locations:
+                locations = scales.served(objective, self.history, budget, held)
+                self._write(history.scale(budget, locations))
             self._tell_held(budget)
         return bool(budgets)
 
@@ -342,32 +252,13 @@ class Study:
         records = (self.history.records[trial] for trial in sorted(self._held))
         return [record for record in records if record.trial.budget == budget]
 
-    def _fix(self, budget: int, locations: Mapping[str, Location]) -> None:
-        self._write(history.scale(budget, locations))
-
     def _tell_held(self, budget: int) -> None:
         records = self._held_at(budget)
-        ranks = self._cohort_ranks(records)
+        ranks = scales.cohort_ranks(self.spec.objective, self.history, records)
         for record in records:
             del self._held[record.trial.id]
             if record.outcome:
                 self._tell(record.outcome, ranks.get(record.trial.id))
-
-    def _cohort_ranks(self, records: list[Record]) -> dict[int, dict[str, float]]:
-        """Per trial, the ranks of its metrics among all trials of its cohort that have them."""
-        ranks: dict[int, dict[str, float]] = {}
-        metrics = [t.metric for t in self.spec.objective.terms if t.scale == "rank"]
-        for cohort in {record.trial.cohort for record in records if metrics}:
-            outcomes = [
-                record.outcome
-                for record in self.history.records
-                if record.trial.cohort == cohort and record.outcome and record.outcome.metrics
-            ]
-            for metric in metrics:
-                positions = rank([outcome.metrics[metric] for outcome in outcomes])
-                for outcome, position in zip(outcomes, positions, strict=True):
-                    ranks.setdefault(outcome.trial, {})[metric] = position
-        return ranks
 
     def _tell(self, outcome: Outcome, ranks: Mapping[str, float] | None = None) -> None:
         score = math.inf
@@ -394,54 +285,3 @@ class Study:
 def _copied(outcome: Outcome, trial: int) -> Outcome:
     """A duplicate's outcome: the same numbers, nothing trained."""
     return replace(outcome, trial=trial, epochs=0, seconds={}, files={})
-
-
-def _locations(metrics: tuple[str, ...], outcomes: list[Outcome]) -> dict[str, Location]:
-    return {metric: locate([o.metrics[metric] for o in outcomes]) for metric in metrics}
-
-
-def _differences(proposal: Proposal | None, trial: Trial) -> Iterator[tuple[str, object, object]]:
-    """Where a replayed proposal is not the recorded trial: what, recorded, now."""
-    if proposal is None:
-        yield ("a trial", True, None)
-        return
-    for name in ("budget", "parent", "cohort", "replicate"):
-        was, now = getattr(trial, name), getattr(proposal, name)
-        if was != now:
-            yield (name, was, now)
-    for name in sorted({*trial.config, *proposal.config}):
-        recorded, proposed = trial.config.get(name), proposal.config.get(name)
-        if recorded != proposed:
-            yield (name, recorded, proposed)
-
-
-def _close(was: object, now: object) -> bool:
-    return (
-        isinstance(was, float) and isinstance(now, float) and math.isclose(was, now, rel_tol=SAME)
-    )
-
-
-def _last_stop(events: list[Event]) -> dict[str, int | None]:
-    stop: dict[str, int | None] = events[0]["spec"]["stop"]
-    for event in events:
-        if event["kind"] == "extended":
-            stop = event["stop"]
-    return stop
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _digest(sha256: str | None) -> str:
-    return f"sha256:{sha256[:12]}" if sha256 else "no such file"

@@ -1,0 +1,140 @@
+"""Whether a folder's study may go on: the same spec, the same plug-ins, the same proposals.
+
+The Study asks here when it opens a folder that has a ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import math
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hpogen.errors import UserError
+from hpogen.ledger import FORMAT, Event
+from hpogen.spec import StudySpec, changes
+from hpogen.trial import Proposal, Trial
+
+log = logging.getLogger("hpogen.study")
+
+PACKAGES = ("hpogen", "numpy", "torch", "torchvision", "cma", "pyswarms", "hpbandster", "optuna")
+SAME = 1e-9  # how far a replayed number may be from the recorded one, relatively
+
+Stop = Mapping[str, int | None]
+
+
+def header(spec: StudySpec) -> Event:
+    """The first line of a new study's ledger."""
+    return {
+        "kind": "study",
+        "format": FORMAT,
+        "spec": spec.record(),
+        "plugins": _plugins(spec),
+        "versions": _versions(),
+    }
+
+
+def keep_plugins(spec: StudySpec, directory: Path) -> None:
+    """Copy the plug-in files into the folder, so that it can be resumed without the originals."""
+    for path in spec.plugins:
+        (directory / "plugins").mkdir(exist_ok=True)
+        kept = directory / "plugins" / path.name
+        if not (kept.exists() and kept.samefile(path)):
+            shutil.copyfile(path, kept)
+
+
+def check_same_study(spec: StudySpec, events: list[Event], directory: Path) -> Stop | None:
+    """The raised `stop`, or None where it is as recorded. Raises UserError for another study."""
+    first = events[0]
+    stop = next((e["stop"] for e in reversed(events) if e["kind"] == "extended"), None)
+    old = {**first["spec"], "stop": stop or first["spec"]["stop"]}
+    new = spec.record()
+    for key, was, now in changes(old, new):
+        if key.split(".")[0] != "stop":
+            raise _differs(spec, directory, key, was, now)
+    plugins = _plugins(spec)
+    for name in sorted({*plugins, *first["plugins"]}):
+        was, now = first["plugins"].get(name), plugins.get(name)
+        if was != now:
+            raise _differs(spec, directory, f"plugins.{name}", _digest(was), _digest(now))
+    versions = _versions()
+    for package, was in first["versions"].items():
+        if (now := versions.get(package)) != was:
+            log.warning("version package=%s recorded=%s now=%s", package, was, now)
+    return _raised(spec, directory, old["stop"], new["stop"])
+
+
+def _differs(spec: StudySpec, directory: Path, key: str, was: object, now: object) -> UserError:
+    return UserError(
+        f"{spec.where(key)}: {key}: {now!r}, but the study in {directory} was begun with {was!r}; "
+        "take that back, or start a new study with --dir"
+    )
+
+
+def _raised(spec: StudySpec, directory: Path, was: Stop, now: Stop) -> Stop | None:
+    for key in was:
+        if (now[key] or math.inf) < (was[key] or math.inf):
+            raise UserError(
+                f"{spec.where(f'stop.{key}')}: stop.{key}: {now[key]}, but the study in "
+                f"{directory} has {was[key]}; stop can only be raised"
+            )
+    return now if now != was else None
+
+
+def check_same_proposal(proposal: Proposal | None, trial: Trial, where: str) -> None:
+    """The engine must propose what it proposed before; tiny differences are the machine's.
+
+    Raises UserError naming `where` (the ledger's line) and the first difference.
+    """
+    for what, was, now in _differences(proposal, trial):
+        if _close(was, now):
+            log.warning("replay trial=%d %s=%r now=%r action=recorded", trial.id, what, was, now)
+            continue
+        raise UserError(
+            f"{where}: on replay the searcher proposes {what} = {now!r} for trial {trial.id}, the "
+            f"ledger has {was!r}: other versions of its packages? Install those of the ledger's "
+            "first line, or start a new study with --dir"
+        )
+
+
+def _differences(proposal: Proposal | None, trial: Trial) -> Iterator[tuple[str, object, object]]:
+    """Where a replayed proposal is not the recorded trial: what, recorded, now."""
+    if proposal is None:
+        yield ("a trial", True, None)
+        return
+    for name in ("budget", "parent", "cohort", "replicate"):
+        was, now = getattr(trial, name), getattr(proposal, name)
+        if was != now:
+            yield (name, was, now)
+    for name in sorted({*trial.config, *proposal.config}):
+        recorded, proposed = trial.config.get(name), proposal.config.get(name)
+        if recorded != proposed:
+            yield (name, recorded, proposed)
+
+
+def _close(was: object, now: object) -> bool:
+    both = isinstance(was, float) and isinstance(now, float)
+    return both and math.isclose(was, now, rel_tol=SAME)  # type: ignore[arg-type]
+
+
+def _plugins(spec: StudySpec) -> dict[str, Any]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in spec.plugins}
+
+
+def _digest(sha256: str | None) -> str:
+    return f"sha256:{sha256[:12]}" if sha256 else "no such file"
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,76 @@
+"""When a `standard` scale is frozen and from what, and the ranks within a cohort.
+
+Functions of a study's history alone, so that the order in which outcomes arrive changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hpogen.history import History, Record
+from hpogen.objective import Location, Objective, locate, rank
+from hpogen.trial import Outcome
+
+Locations = Mapping[str, Location]
+
+
+def must_wait(objective: Objective, history: History, budget: int) -> bool:
+    """Whether an outcome at that budget cannot be scored yet."""
+    unknown = bool(objective.standardized()) and budget not in history.locations
+    return objective.uses("rank") or unknown
+
+
+def frozen(objective: Objective, history: History, budget: int) -> Locations | None:
+    """The scale from the budget's first finite outcomes in trial order, once all of them are there.
+
+    None while an earlier trial runs, or there are too few.
+    """
+    if not objective.standardized() or budget in history.locations:
+        return None
+    finite: list[Outcome] = []
+    for record in history.records:
+        if record.trial.budget != budget:
+            continue
+        if record.outcome is None:
+            return None
+        if record.failure is None:
+            finite.append(record.outcome)
+        if len(finite) == objective.standard_after:
+            return _locations(objective, finite)
+    return None
+
+
+def served(
+    objective: Objective, history: History, budget: int, held: Sequence[Record]
+) -> Locations:
+    """The scale when the searcher cannot wait: the nearest lower budget's, else of what is held."""
+    lower = [known for known in history.locations if known < budget]
+    if lower:
+        return history.locations[max(lower)]
+    return _locations(objective, [record.outcome for record in held if record.outcome])
+
+
+def cohort_ranks(
+    objective: Objective, history: History, records: Sequence[Record]
+) -> dict[int, dict[str, float]]:
+    """Per trial, the ranks of its metrics among all trials of its cohort that have them."""
+    ranks: dict[int, dict[str, float]] = {}
+    metrics = [term.metric for term in objective.terms if term.scale == "rank"]
+    for cohort in {record.trial.cohort for record in records if metrics}:
+        outcomes = [
+            record.outcome
+            for record in history.records
+            if record.trial.cohort == cohort and record.outcome and record.outcome.metrics
+        ]
+        for metric in metrics:
+            positions = rank([outcome.metrics[metric] for outcome in outcomes])
+            for outcome, position in zip(outcomes, positions, strict=True):
+                ranks.setdefault(outcome.trial, {})[metric] = position
+    return ranks
+
+
+def _locations(objective: Objective, outcomes: Sequence[Outcome]) -> dict[str, Location]:
+    return {
+        metric: locate([outcome.metrics[metric] for outcome in outcomes])
+        for metric in objective.standardized()
+    }
