@@ -1,0 +1,45 @@
+"""Builds the network that the task names, and tells beforehand which measures it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from hpogen import plugins
+from hpogen.errors import Refusal
+from hpogen.measures.head import LastLinear
+
+
+def build(
+    name: str, options: Mapping[str, Any], in_shape: tuple[int, int, int], classes: int
+) -> nn.Module:
+    """The registered model for images of `in_shape` (C, H, W).
+
+    Raises ValueError, naming the model, when its builder does not take such images.
+    """
+    model = plugins.models.get(name)(in_shape, classes, **options)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model {name!r} is a {type(model).__name__}, expected an nn.Module")
+    return model
+
+
+def refusal(
+    name: str, options: Mapping[str, Any], in_shape: tuple[int, int, int], classes: int
+) -> str | None:
+    """Why the head measures are not defined for a model; None when they are, or cannot be told.
+
+    The model is built on the meta device: it holds no numbers and is run in no time.
+    """
+    try:
+        with torch.device("meta"):
+            model = build(name, options, in_shape, classes).eval()
+            with LastLinear(model) as last:
+                last.read(model(torch.empty(2, *in_shape)))
+    except Refusal as refused:
+        return str(refused)
+    except (NotImplementedError, RuntimeError):  # it needs numbers: training will tell
+        return None
+    return None

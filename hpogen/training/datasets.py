@@ -1,0 +1,95 @@
+"""The built-in data sets: the digits of scikit-learn, the others through torchvision.
+
+Each loader is `(root, *, download) -> ImageData`; `training/data.py` calls it.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpogen.errors import UserError
+from hpogen.training.data import ImageData, stratified_order
+
+DIGITS_TEST = 500  # of 1,797
+BROKEN = (OSError, RuntimeError, EOFError, ValueError, zlib.error, tarfile.TarError)
+
+
+def digits(root: Path) -> ImageData:
+    """The 8×8 digits that come with scikit-learn: 1,297 for training, 500 for the test."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]  # (1797, 1, 8, 8)
+    labels = bunch.target.astype(np.int64)
+    order = stratified_order(labels, seed=0)
+    train, test = np.sort(order[:-DIGITS_TEST]), np.sort(order[-DIGITS_TEST:])
+    return ImageData(images[train], labels[train], images[test], labels[test], 10, "digits")
+
+
+def mnist(root: Path, *, download: bool = True) -> ImageData:
+    return _both("mnist", "MNIST", root, download, 10)
+
+
+def fashion_mnist(root: Path, *, download: bool = True) -> ImageData:
+    return _both("fashion-mnist", "FashionMNIST", root, download, 10)
+
+
+def cifar10(root: Path, *, download: bool = True) -> ImageData:
+    return _both("cifar10", "CIFAR10", root, download, 10)
+
+
+def cifar100(root: Path, *, download: bool = True) -> ImageData:
+    return _both("cifar100", "CIFAR100", root, download, 100)
+
+
+def svhn(root: Path, *, download: bool = True) -> ImageData:
+    return _both("svhn", "SVHN", root, download, 10)
+
+
+def _both(name: str, attribute: str, root: Path, download: bool, classes: int) -> ImageData:
+    train = _arrays(_part(name, attribute, root, download, train=True))
+    test = _arrays(_part(name, attribute, root, download, train=False))
+    return ImageData(*train, *test, classes, name)
+
+
+def _part(name: str, attribute: str, root: Path, download: bool, *, train: bool) -> Any:
+    """torchvision's data set: what is on disk, else unpacked or downloaded there."""
+    import torchvision
+
+    make = getattr(torchvision.datasets, attribute)
+    part = {"split": "train" if train else "test"} if attribute == "SVHN" else {"train": train}
+    try:
+        return make(root, download=False, **part)
+    except BROKEN as error:
+        if not download:
+            raise UserError(
+                f"data set {name!r} is not in {str(root)!r}: {_line(error)}; put it there, set "
+                "dataset.root or HPOGEN_DATA, or allow dataset.download"
+            ) from error
+    try:
+        return make(root, download=True, **part)
+    except BROKEN as error:
+        raise UserError(
+            f"data set {name!r} is not in {str(root)!r} and cannot be downloaded there: "
+            f"{_line(error)}; put it there, or set dataset.root or HPOGEN_DATA"
+        ) from error
+
+
+def _arrays(part: Any) -> tuple[Any, Any]:
+    """Images (N, C, H, W) uint8 and labels (N,) int64 of a torchvision data set."""
+    images = np.asarray(part.data)
+    labels = np.asarray(part.labels if hasattr(part, "labels") else part.targets)
+    if images.ndim == 3:  # MNIST: (N, H, W)
+        images = images[:, None]
+    elif images.shape[3] == 3:  # CIFAR: (N, H, W, C)
+        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return images, labels.astype(np.int64)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

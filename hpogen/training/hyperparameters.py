@@ -1,0 +1,40 @@
+"""The hyper-parameters that image classification consumes, with what they are when not searched.
+
+Read by `settings.py` (their names) and by the loop (a trial's values).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hpogen.trial import Config
+
+OptimizerName = Literal["sgd", "adam", "adamw"]
+
+
+class Hyperparameters(BaseModel):
+    """One trial's values. `momentum` is β₁ of Adam and AdamW; `nesterov` is for sgd alone."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    batch_size: Annotated[int, Field(ge=1)] = 128  # images; at most the whole subset is taken
+    lr: Annotated[float, Field(gt=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled from the gradient in AdamW
+    optimizer: OptimizerName = "sgd"
+    nesterov: bool = False
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+def hyperparameters(config: Config, **defaults: str | float) -> Hyperparameters:
+    """The trial's values over the task's defaults. Raises ValueError in one line."""
+    try:
+        return Hyperparameters.model_validate({**defaults, **config})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ValueError(
+            f"hyper-parameter {name!r}: {first['msg']}, got {first['input']!r}"
+        ) from None

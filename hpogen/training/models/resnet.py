@@ -1,0 +1,63 @@
+"""The residual nets for CIFAR (He et al. 2016, §4.2): 6n + 2 layers, shortcuts of option A."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Block(nn.Module):
+    """Two 3×3 convolutions around a shortcut without parameters."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.convolution1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.convolution2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.stride = stride
+        self.added = outputs - inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(self.norm1(self.convolution1(x)), inplace=True)
+        y = self.norm2(self.convolution2(y))  # (N, outputs, H / stride, W / stride)
+        if self.added:  # option A: every second pixel, new channels are zero
+            before = self.added // 2
+            x = x[:, :, :: self.stride, :: self.stride]
+            x = functional.pad(x, (0, 0, 0, 0, before, self.added - before))
+        return functional.relu(x + y, inplace=True)
+
+
+def resnet(in_shape: tuple[int, int, int], classes: int, blocks: int, width: int) -> nn.Module:
+    """Three stages of `blocks` blocks with width, 2·width and 4·width channels."""
+    if width < 1:
+        raise ValueError(f"a residual net needs a width of at least 1, got {width}")
+    stem = [nn.Conv2d(in_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
+    body: list[nn.Module] = []
+    channels = width
+    for stage in range(3):
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            body.append(Block(channels, width << stage, stride))
+            channels = width << stage
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
+    model = nn.Sequential(*stem, nn.ReLU(inplace=True), *body, *head)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):  # He et al. 2015, eq. 10, by outputs
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model
+
+
+def resnet20(in_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> nn.Module:
+    """269,722 parameters for 32×32×3 images and 10 classes."""
+    return resnet(in_shape, classes, 3, width)
+
+
+def resnet56(in_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> nn.Module:
+    """853,018 parameters for 32×32×3 images and 10 classes."""
+    return resnet(in_shape, classes, 9, width)
+
+
+def resnet110(in_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> nn.Module:
+    """1,727,962 parameters for 32×32×3 images and 10 classes."""
+    return resnet(in_shape, classes, 18, width)

@@ -1,0 +1,59 @@
+"""Checks what the YAML says of a registered part (model, data set): its name and its options.
+
+Used by `settings.py`, for the keys that are not fields of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from hpogen import plugins
+from hpogen.errors import unknown
+
+
+def named(value: object) -> object:
+    """The short form of a part: `mlp` is `{name: mlp}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def registered(name: str, registry: plugins.Registry[Any]) -> str:
+    """The name, if it is in the registry. Raises ValueError with the nearest name."""
+    if name not in registry:
+        raise ValueError(unknown("", name, registry.names()))
+    return name
+
+
+def check_options(
+    part: BaseModel, name: str, registry: plugins.Registry[Callable[..., Any]]
+) -> None:
+    """Check the keys of `part` that are not fields against the options of the registered part.
+
+    Raises ValidationError with the place of each. Fills in the defaults of a plug-in's options;
+    a built-in model is imported (and torch with it) only when options are given.
+    """
+    extra = part.__pydantic_extra__
+    if extra is None or (not extra and registry.is_builtin(name)):
+        return
+    fields = type(part).model_fields
+    declared = plugins.options_of(registry.get(name), without=fields)
+    errors = [
+        InitErrorDetails(
+            type=PydanticCustomError(
+                "unknown_option", "{text}", {"text": unknown("", key, {*fields, *declared})}
+            ),
+            loc=(key,),
+            input=value,
+        )
+        for key, value in extra.items()
+        if key not in declared
+    ]
+    if errors:
+        raise ValidationError.from_exception_data("options", errors)
+    config = ConfigDict(strict=True, protected_namespaces=(), arbitrary_types_allowed=True)
+    model = create_model("Options", __config__=config, **declared)
+    extra.update(model.model_validate_json(json.dumps(extra)).model_dump())

@@ -1,0 +1,165 @@
+"""What stays the same through a trial, and what changes: the recipe and the state.
+
+The loop makes both; its parts (`step.py`, `evaluate.py`) take them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpogen.task import Epoch
+from hpogen.training.build import build
+from hpogen.training.data import Batches, Images, Prepared, prepare
+from hpogen.training.hyperparameters import Hyperparameters, hyperparameters
+from hpogen.training.plan import Plan, make_plan
+from hpogen.training.random_state import random_state, set_random_state
+from hpogen.training.settings import ImageClassification
+from hpogen.trial import RunningTrial, derive_seed
+
+EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}  # images; small ones stay in a CPU's cache
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The trial, the task, and what follows from them."""
+
+    settings: ImageClassification
+    trial: RunningTrial
+    values: Hyperparameters
+    plan: Plan
+    data: Prepared
+    device: torch.device
+    memory_format: torch.memory_format
+
+    @property
+    def batch_size(self) -> int:
+        return min(self.values.batch_size, len(self.data.subset))
+
+    @property
+    def steps(self) -> int:
+        """Steps per epoch. A last batch of one image is left out: BatchNorm cannot train on it."""
+        whole, rest = divmod(len(self.data.subset), self.batch_size)
+        return whole + (rest > 1)
+
+    def batches(self, split: Images) -> Batches:
+        """What an evaluation runs over."""
+        size = EVALUATION_BATCH[self.device.type]
+        return Batches(split, self.data.normalization, self.memory_format, size)
+
+
+@dataclass
+class State:
+    """Where a trial stands: all of it goes into a checkpoint."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    epoch: int = 0  # epochs done
+    step: int = 0  # steps done in the epoch after them
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    agn_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    sums: dict[str, float] = field(default_factory=dict)  # over the epochs done
+    curve: list[dict[str, float]] = field(default_factory=list)  # the metrics of the epochs done
+    audit: dict[str, float] = field(default_factory=dict)  # at the budget's end
+    validation_losses: Tensor | None = None  # (N,) float32, at the budget's end
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("train", "validation", "measures", "total"), 0.0)
+    )
+
+    def snapshot(self) -> dict[str, Any]:
+        plain = ("epoch", "step", "sums", "curve", "audit", "seconds")
+        return {
+            **{name: getattr(self, name) for name in plain},
+            "loss_sum": self.loss_sum,
+            "agn_sum": self.agn_sum,
+            "validation_losses": self.validation_losses,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": random_state(self.device),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved.pop("model"))
+        self.optimizer.load_state_dict(saved.pop("optimizer"))
+        set_random_state(saved.pop("random"), self.device)
+        for name, value in saved.items():
+            setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
+
+    def finish_epoch(self, metrics: dict[str, float]) -> None:
+        self.curve.append(metrics)
+        self.epoch += 1
+        self.step = 0
+        self.loss_sum.zero_()
+        self.agn_sum.zero_()
+
+    def report(self, epoch: int, budget: int, seconds: dict[str, float]) -> Epoch:
+        """What the study is told of an epoch done; the last one carries audit and files."""
+        metrics = self.curve[epoch - 1]
+        if epoch < budget:
+            return Epoch(epoch, metrics, seconds=seconds)
+        files = {}
+        if self.validation_losses is not None:
+            files["val_losses.npy"] = npy(self.validation_losses)
+        return Epoch(epoch, metrics, self.audit, dict(self.seconds), files)
+
+
+def begin(
+    settings: ImageClassification, trial: RunningTrial, wanted: frozenset[str]
+) -> tuple[Recipe, State]:
+    """The recipe, and the state before the first epoch, from the trial's seed."""
+    device = torch.device(trial.device)
+    values = hyperparameters(
+        trial.config, optimizer=settings.optimizer, label_smoothing=settings.label_smoothing
+    )
+    data = prepare(settings.dataset, device)
+    torch.manual_seed(derive_seed(trial.seed, "model"))
+    model = build(settings.model.name, settings.model.options(), data.in_shape, data.classes)
+    memory_format = torch.contiguous_format
+    if device.type == "cpu" and any(isinstance(m, nn.Conv2d) for m in model.modules()):
+        memory_format = torch.channels_last
+    model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    plan = make_plan(settings, wanted)
+    recipe = Recipe(settings, trial, values, plan, data, device, memory_format)
+    state = State(model, make_optimizer(model, values), device)
+    state.loss_sum, state.agn_sum = state.loss_sum.to(device), state.agn_sum.to(device)
+    state.sums.update(dict.fromkeys(plan.sums, 0.0))
+    return recipe, state
+
+
+def make_optimizer(model: nn.Module, values: Hyperparameters) -> torch.optim.Optimizer:
+    """The optimizer over all trainable parameters; Nesterov without momentum is plain SGD."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    lr, decay, momentum = values.lr, values.weight_decay, values.momentum
+    if values.optimizer == "sgd":
+        nesterov = values.nesterov and momentum > 0
+        return torch.optim.SGD(
+            parameters, lr, momentum, weight_decay=decay, nesterov=nesterov, fused=True
+        )
+    kind = torch.optim.Adam if values.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, lr, (momentum, 0.999), weight_decay=decay, fused=True)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
+    """Add the time that passes inside to `seconds[what]`."""
+    start = perf_counter()
+    try:
+        yield
+    finally:
+        seconds[what] += perf_counter() - start
+
+
+def npy(values: Tensor) -> bytes:
+    """A tensor as the bytes of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, values.cpu().numpy())
+    return buffer.getvalue()

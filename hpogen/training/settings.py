@@ -1,0 +1,294 @@
+"""Image classification as a task: the YAML's `task:` mapping, checked without torch.
+
+`ImageClassification` is what the spec loads and the executors carry to the workers; the training
+itself begins in `loop.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from hpogen import plugins
+from hpogen.errors import Refusal, unknown
+from hpogen.task import Epoch
+from hpogen.training.hyperparameters import Hyperparameters, OptimizerName
+from hpogen.training.models import SMALLEST
+from hpogen.training.options import check_options, named, registered
+from hpogen.trial import RunningTrial
+
+SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {
+    "digits": (1_297, (1, 8, 8), 10),  # training images, (C, H, W), classes
+    "mnist": (60_000, (1, 28, 28), 10),
+    "fashion-mnist": (60_000, (1, 28, 28), 10),
+    "cifar10": (50_000, (3, 32, 32), 10),
+    "cifar100": (50_000, (3, 32, 32), 100),
+    "svhn": (73_257, (3, 32, 32), 10),
+}
+MEASURES = ("agn", "agn_last", "agn_mean", "agn_online")  # the built-in ones; each is one metric
+SUMS = frozenset({"agn", "agn_online"})
+LOSSES = frozenset({"train_loss", "train_accuracy", "train_loss_online"})
+VALIDATION = frozenset({"val_loss", "val_accuracy", "gap_loss", "gap_accuracy"})
+OWN = LOSSES | VALIDATION | {*MEASURES}
+VALIDATION_DEFAULT, AUDIT_DEFAULT = 5_000, 10_000  # images, where there are as many
+
+STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+OPEN = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+
+
+class Dataset(BaseModel):
+    """Which images, and how they are split; further keys are options of a plug-in data set.
+
+    `subset` is the fraction of the standard training set that is trained on. `validation` images
+    are outside it (default: 5,000, at most half of what is left), `audit` images outside both
+    (default: 10,000, at most what is left), or the standard `test` set, for reproducing papers.
+    """
+
+    model_config = OPEN
+
+    name: str
+    root: str | None = None  # default: $HPOGEN_DATA, else the user's cache folder
+    subset: Annotated[float, Field(gt=0, le=1)] = 0.2
+    validation: Annotated[int, Field(ge=0)] | None = None
+    audit: Annotated[int, Field(ge=0)] | Literal["test"] | None = None
+    augment: Literal["none", "standard"] = "none"
+    seed: Annotated[int, Field(ge=0)] = 0
+    download: bool = True
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return registered(name, plugins.datasets)
+
+    @model_validator(mode="after")
+    def _checked(self) -> Dataset:
+        check_options(self, self.name, plugins.datasets)
+        if self.name in SIZES:
+            self.counts(SIZES[self.name][0])
+        return self
+
+    def counts(self, total: int) -> tuple[int, int, int]:
+        """How many of `total` training images are subset, validation and audit.
+
+        Raises ValueError when there are too few.
+        """
+        subset = round(self.subset * total)
+        left = total - subset
+        validation = self.validation
+        if validation is None:
+            validation = min(VALIDATION_DEFAULT, left // 2)
+        audit = min(AUDIT_DEFAULT, left - validation) if self.audit is None else self.audit
+        audit = 0 if audit == "test" else audit
+        if subset < 1:
+            raise ValueError(f"subset {self.subset} of {total} training images is empty")
+        if subset + validation + audit > total or audit < 0:
+            raise ValueError(
+                f"data set {self.name!r} has {total} training images: a subset of {subset}, "
+                f"{validation} for validation and {max(audit, 0)} for audit are too many"
+            )
+        return subset, validation, audit
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are validation images."""
+        if self.validation is None and self.name in SIZES:
+            return self.counts(SIZES[self.name][0])[1] > 0
+        return self.subset < 1 if self.validation is None else self.validation > 0
+
+    def folder(self) -> Path:
+        """Where the data sets are kept on disk."""
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        root = self.root or os.environ.get("HPOGEN_DATA") or f"{cache}/hpogen"
+        return Path(root).expanduser()
+
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Model(BaseModel):
+    """Which network; further keys are options of its builder."""
+
+    model_config = OPEN
+
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return registered(name, plugins.models)
+
+    @model_validator(mode="after")
+    def _checked(self) -> Model:
+        check_options(self, self.name, plugins.models)
+        return self
+
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Schedule(BaseModel):
+    """The learning rate over the epochs, after a linear warm-up of `warmup` epochs.
+
+    `step` multiplies it by `gamma` at each of the `milestones` (default: at half and at three
+    quarters of the epochs). `anchor: full` counts in epochs of the full budget whatever the
+    trial's own; `budget` squeezes the schedule into the trial's budget.
+    """
+
+    model_config = STRICT
+
+    name: Literal["constant", "step", "cosine"] = "constant"
+    milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
+    gamma: Annotated[float, Field(gt=0)] = 0.1
+    warmup: Annotated[int, Field(ge=0)] = 0
+    anchor: Literal["full", "budget"] = "full"
+
+    @field_validator("milestones")
+    @classmethod
+    def _rising(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
+        if list(milestones) != sorted(set(milestones)):
+            raise ValueError(f"got {list(milestones)}, expected rising epochs")
+        return milestones
+
+    @model_validator(mode="after")
+    def _only_for_step(self) -> Schedule:
+        if self.milestones and self.name != "step":
+            raise ValueError(f"milestones belong to the schedule 'step', not to {self.name!r}")
+        return self
+
+
+class ListedMeasure(BaseModel):
+    """A measure to compute every `every` epochs (and at the last), on `samples` of the subset."""
+
+    model_config = STRICT
+
+    name: str
+    every: Annotated[int, Field(ge=1)] = 1
+    samples: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _checked(self) -> ListedMeasure:
+        if self.name not in (*MEASURES, *plugins.measures.names()):
+            raise ValueError(unknown("", self.name, {*MEASURES, *plugins.measures.names()}))
+        plugged = None if self.name in MEASURES else plugins.measures.get(self.name)
+        if self.every > 1 and (plugged is None or plugged.sums):
+            raise ValueError(f"measure {self.name!r} needs every epoch: every must be 1")
+        if self.samples and not (plugged and plugged.of == "network"):
+            raise ValueError(f"measure {self.name!r} costs one pass at most: it takes no samples")
+        return self
+
+    @property
+    def needs_head(self) -> bool:
+        return self.name in MEASURES or plugins.measures.get(self.name).of == "head"
+
+
+class ImageClassification(BaseModel):
+    """The task `image-classification`; implements `hpogen.task.Task`."""
+
+    model_config = STRICT
+
+    name: Literal["image-classification"] = "image-classification"
+    dataset: Annotated[Dataset, BeforeValidator(named)]
+    model: Annotated[Model, BeforeValidator(named)]
+    epochs: Annotated[int, Field(ge=1)]
+    optimizer: OptimizerName = "sgd"  # unless the search space has it
+    schedule: Annotated[Schedule, BeforeValidator(named)] = Schedule()
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # unless the search space has it
+    measures: Annotated[
+        tuple[Annotated[ListedMeasure, BeforeValidator(named)], ...], Field(strict=False)
+    ] = ()
+    threads: Annotated[int, Field(ge=1)] = 1  # torch's; part of the study: it changes last bits
+    deterministic: bool = False  # on a GPU: only kernels that repeat bit for bit
+
+    @field_validator("measures")
+    @classmethod
+    def _once_each(cls, measures: tuple[ListedMeasure, ...]) -> tuple[ListedMeasure, ...]:
+        names = [measure.name for measure in measures]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"measure {twice[0]!r} is listed twice")
+        return measures
+
+    @model_validator(mode="after")
+    def _fits(self) -> ImageClassification:
+        for measure in _plugged():
+            for metric in sorted(OWN.intersection(measure.metrics)):
+                raise ValueError(f"measure {measure.name!r} gives {metric!r}, which is built in")
+        _, shape, _ = SIZES.get(self.dataset.name, (0, (1, 1024, 1024), 0))
+        least = SMALLEST.get(self.model.name, 1)
+        if min(shape[1:]) < least:
+            raise ValueError(
+                f"model {self.model.name!r} needs images of at least {least}×{least}, data set "
+                f"{self.dataset.name!r} has {shape[1]}×{shape[2]}"
+            )
+        if any(measure.needs_head for measure in self.measures):
+            self._refuse_without_head("the measure")
+        return self
+
+    def check(self, wanted: frozenset[str]) -> None:
+        """Raise Refusal, naming the model, when it cannot give one of the metrics wanted."""
+        head = {name for measure in _plugged() if measure.of == "head" for name in measure.metrics}
+        needing = sorted(wanted & {*MEASURES, *head})
+        if needing:
+            self._refuse_without_head(f"the metric {needing[0]!r}")
+
+    def _refuse_without_head(self, what: str) -> None:
+        if plugins.models.is_builtin(self.model.name) or self.dataset.name not in SIZES:
+            return
+        from hpogen.training.build import refusal
+
+        _, shape, classes = SIZES[self.dataset.name]
+        reason = refusal(self.model.name, self.model.options(), shape, classes)
+        if reason:
+            raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
+
+    @property
+    def resumable(self) -> bool:
+        return True
+
+    def metrics(self) -> frozenset[str]:
+        own = OWN if self.dataset.validates else OWN - VALIDATION
+        return own.union(*(measure.metrics for measure in _plugged()))
+
+    def sums(self) -> frozenset[str]:
+        return SUMS.union(*(measure.sums for measure in _plugged()))
+
+    def parameters(self) -> frozenset[str]:
+        return frozenset(Hyperparameters.model_fields)
+
+    def required(self) -> frozenset[str]:
+        fields = Hyperparameters.model_fields.items()
+        return frozenset(name for name, field in fields if field.is_required())
+
+    def prepare(self) -> None:
+        from hpogen.training.data import load
+
+        load(self.dataset)
+
+    def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
+        from hpogen.training.loop import train
+
+        yield from train(self, trial, wanted)
+
+    def discard(self, trial: RunningTrial) -> None:
+        from hpogen.training.checkpoint import discard
+
+        discard(trial.home, trial.keep)
+
+    def record(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+def _plugged() -> list[plugins.Measure]:
+    """The measures of plug-ins."""
+    return [plugins.measures.get(name) for name in plugins.measures.names()]

@@ -1,0 +1,116 @@
+"""Models, augmentation and schedules, each against what it is defined to be."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from hpogen.training.augment import PAD, crop_and_flip, draw
+from hpogen.training.build import build
+from hpogen.training.models.lenet import HalvingMaximum
+from hpogen.training.schedule import rate
+from hpogen.training.settings import Schedule
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "parameters"),
+    [
+        ("mlp", {}, (1, 28, 28), 669_706),
+        ("lenet5", {}, (1, 28, 28), 61_706),
+        ("resnet20", {}, (3, 32, 32), 269_722),
+        ("resnet20", {}, (1, 28, 28), 269_434),
+        ("resnet56", {}, (3, 32, 32), 853_018),
+        ("resnet110", {}, (3, 32, 32), 1_727_962),
+    ],
+)
+def test_parameter_counts(
+    name: str, options: dict[str, int], shape: tuple[int, int, int], parameters: int
+) -> None:
+    model = build(name, options, shape, 10)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert model.eval()(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("mlp", {"width": 5, "depth": 3}), ("resnet20", {"width": 3})]
+)
+def test_options_change_the_model(name: str, options: dict[str, int]) -> None:
+    model = build(name, options, (3, 9, 7), 4)
+    last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    assert last.in_features == (5 if name == "mlp" else 12)
+    assert model.eval()(torch.zeros(2, 3, 9, 7)).shape == (2, 4)
+
+
+def test_a_model_that_cannot_take_the_images_says_so() -> None:
+    with pytest.raises(ValueError, match="'lenet5' needs images of at least 12×12, got 8×8"):
+        build("lenet5", {}, (1, 8, 8), 10)
+    assert build("lenet5", {}, (1, 12, 13), 10)(torch.zeros(1, 1, 12, 13)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (7, 5)])
+def test_halving_is_maximum_pooling_with_and_without_gradients(size: tuple[int, int]) -> None:
+    x = torch.randn(3, 2, *size)
+    expected = functional.max_pool2d(x, 2)
+    assert torch.equal(HalvingMaximum()(x), expected)
+    with torch.no_grad():
+        assert torch.equal(HalvingMaximum()(x), expected)
+
+
+def test_crop_and_flip_one_image_at_a_time() -> None:
+    images = torch.randint(0, 256, (20, 3, 6, 5), dtype=torch.uint8)
+    draws = draw(20, True, seed=3, device=CPU)
+    assert draws.shifts is not None
+    assert draws.flips is not None
+    got = crop_and_flip(images, draws.shifts, draws.flips)
+    for i in range(20):
+        row, column = draws.shifts[i].tolist()
+        padded = functional.pad(images[i], (PAD,) * 4)
+        cut = padded[:, row : row + 6, column : column + 5]
+        assert torch.equal(got[i], cut.flip(2) if draws.flips[i] else cut)
+
+
+def test_draws_come_from_their_seed_alone() -> None:
+    first, again, other = draw(100, True, 1, CPU), draw(100, True, 1, CPU), draw(100, True, 2, CPU)
+    assert torch.equal(first.order, again.order)
+    assert not torch.equal(first.order, other.order)
+    assert sorted(first.order.tolist()) == list(range(100))
+    assert first.shifts is not None
+    assert set(first.shifts.flatten().tolist()) == set(range(2 * PAD + 1))
+    assert draw(100, False, 1, CPU).shifts is None
+    assert torch.equal(draw(100, False, 1, CPU).order, first.order)
+
+
+def rates(schedule: Schedule, total: int, epochs: int = 0, steps: int = 2) -> list[float]:
+    epochs = epochs or total
+    return [rate(schedule, 1.0, i / steps, 1 / steps, total, epochs) for i in range(total * steps)]
+
+
+def test_constant_and_warm_up() -> None:
+    assert rates(Schedule(), 2) == [1.0] * 4
+    assert rates(Schedule(warmup=2), 3) == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_steps_at_milestones() -> None:
+    assert rates(Schedule(name="step", milestones=(2, 3), gamma=0.5), 4) == [
+        *[1.0] * 4,
+        *[0.5] * 2,
+        *[0.25] * 2,
+    ]
+    assert rates(Schedule(name="step"), 8)[::2] == pytest.approx([1.0] * 4 + [0.1] * 2 + [0.01] * 2)
+
+
+def test_a_schedule_anchored_to_the_budget_is_squeezed() -> None:
+    squeezed = rates(Schedule(name="step", milestones=(4,), gamma=0.5), total=4, epochs=8)
+    assert squeezed == [1.0] * 4 + [0.5] * 4
+
+
+def test_cosine() -> None:
+    schedule = Schedule(name="cosine", warmup=2)
+    expected = [0.5 * (1 + math.cos(math.pi * i / 12)) for i in range(12)]
+    assert rates(schedule, 8) == pytest.approx([0.25, 0.5, 0.75, 1.0, *expected])
