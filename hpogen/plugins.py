@@ -95,6 +95,10 @@ searchers: Registry[Any] = Registry(
     grid="hpogen.searchers.grid:GridSearcher",
     cmaes="hpogen.searchers.cmaes:CmaesSearcher",
     pso="hpogen.searchers.pso:PsoSearcher",
+    bohb="hpogen.searchers.bohb:BohbSearcher",
+    hyperband="hpogen.searchers.hyperband:HyperbandSearcher",
+    asha="hpogen.searchers.asha:AshaSearcher",
+    optuna="hpogen.searchers.optuna:OptunaSearcher",
 )
 tasks: Registry[Any] = Registry(
     "task",
@@ -228,9 +232,19 @@ def _line_in(error: BaseException, path: Path) -> int | None:
 
 
 def load_installed() -> None:
-    """Import the modules that installed packages name in the group `hpogen.plugins`."""
+    """Import the modules that installed packages name in the group `hpogen.plugins`.
+
+    Raises UserError, naming the package, when its import fails.
+    """
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        point.load()
+        try:
+            point.load()
+        except Exception as error:  # whatever the package raises is its user's to mend
+            package = point.dist.name if point.dist else point.value
+            raise UserError(
+                f"plug-in {point.name!r} of the package {package!r} cannot be imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
 
 def options_of(function: Callable[..., Any], *, without: Collection[str] = ()) -> Mapping[str, Any]:

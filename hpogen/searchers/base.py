@@ -26,7 +26,8 @@ class Searcher(Protocol):
     The keyword arguments of `__init__` behind `enqueue` are the options of the YAML's `searcher`
     mapping, checked by name and type when the study is loaded. `__init__` raises `Refusal`, naming
     the searcher and the parameter, for a space that the engine cannot treat. `enqueue` replaces
-    the engine's first draws: the engine draws, the draw is dropped, and the score is told to it.
+    the engine's first draws: the engine draws, the draw is dropped, and the score is told to it
+    (or the engine takes the configuration from a queue of its own).
     """
 
     enqueues_default: ClassVar[bool]  # whether `enqueue` is `[default]` when the study has none

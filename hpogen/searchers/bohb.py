@@ -1,0 +1,184 @@
+"""BOHB: Hyperband's brackets with configurations from HpBandSter's kernel density model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from annotated_types import Ge, Gt, Le
+from scipy.special import ndtr, ndtri
+
+from hpogen.errors import Refusal
+from hpogen.parameters import Choice, Constant, Number
+from hpogen.searchers.brackets import Plan, plan, reduction
+from hpogen.searchers.hyperband import Brackets
+from hpogen.searchers.isolation import PrivateRandom
+from hpogen.space import Space
+from hpogen.trial import Config, Proposal
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # HpBandSter's docstrings have invalid escape sequences
+    from hpbandster.core.dispatcher import Job
+    from hpbandster.optimizers.config_generators.bohb import BOHB
+
+Array = npt.NDArray[np.float64]
+
+TINY = 1e-32  # densities are not allowed below, as in HpBandSter
+
+
+class BohbSearcher:
+    """`brackets` brackets of synchronous rungs; new configurations from a model of the good ones.
+
+    The options are HpBandSter's, with its defaults; `min_points_in_model` is the number of
+    parameters + 1 when left out, and cannot be less.
+    """
+
+    enqueues_default: ClassVar[bool] = True
+    ranks_only: ClassVar[bool] = False
+    multi_fidelity: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        space: Space,
+        budgets: Sequence[int],
+        seed: int,
+        *,
+        enqueue: Sequence[Config] = (),
+        brackets: Annotated[int, Ge(1)],
+        random_fraction: Annotated[float, Ge(0), Le(1)] = 1 / 3,
+        top_n_percent: Annotated[int, Ge(1), Le(99)] = 15,
+        num_samples: Annotated[int, Ge(1)] = 64,
+        bandwidth_factor: Annotated[float, Gt(0)] = 3.0,
+        min_points_in_model: Annotated[int, Ge(2)] | None = None,
+    ) -> None:
+        eta = reduction("bohb", budgets)
+        least = 1 + sum(not isinstance(p, Constant) for p in space.parameters.values())
+        if min_points_in_model is not None and min_points_in_model < least:
+            raise Refusal(
+                f"bohb: min_points_in_model: got {min_points_in_model}, expected at least {least}, "
+                "the number of parameters + 1"
+            )
+        model = Model(
+            space,
+            seed,
+            random_fraction=random_fraction,
+            top_n_percent=top_n_percent,
+            num_samples=num_samples,
+            bandwidth_factor=bandwidth_factor,
+            min_points_in_model=min_points_in_model,
+        )
+        self._brackets = Brackets(budgets, eta, brackets, model, enqueue)
+
+    @staticmethod
+    def plan(budgets: Sequence[int], *, brackets: int, **_: Any) -> Plan:
+        """What the options cost, before anything runs."""
+        return plan(budgets, brackets)
+
+    def ask(self) -> Proposal | None:
+        return self._brackets.ask()
+
+    def tell(self, trial: int, score: float) -> None:
+        self._brackets.tell(trial, score)
+
+
+class Model:
+    """HpBandSter's config generator with a generator of its own.
+
+    The models are fitted by HpBandSter itself. The best candidate is found for all candidates at
+    once, from the same draws in the same order, in a tenth of the time. Unlike HpBandSter's, this
+    never falls back to a random configuration without a word, and a category that no good (or no
+    bad) configuration has gets its kernel's density h/(c − 1), c categories, not a division by 0.
+    """
+
+    def __init__(self, space: Space, seed: int, **options: Any) -> None:
+        self._space = space
+        self._random = PrivateRandom(seed)
+        try:
+            searched = space.configspace()
+        except ValueError as error:
+            raise Refusal(f"bohb: {error} (ConfigSpace keeps 13 decimals)") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it calls ConfigSpace by old names
+            self._engine = BOHB(searched, **options)
+        self._engine.configspace.seed(seed % 2**32)
+
+    def get_config(self, budget: int) -> tuple[Config, dict[str, Any]]:
+        """A new configuration; `budget` is not looked at, as in HpBandSter."""
+        engine = self._engine
+        with self._random:
+            if not engine.kde_models or np.random.rand() < engine.random_fraction:
+                return self._plain(engine.configspace.sample_configuration()), {}
+            models = engine.kde_models[max(engine.kde_models)]
+            candidates = self._candidates(models["good"])  # (num_samples, parameters)
+        good = np.maximum(self._density(models["good"], candidates), TINY)
+        bad = np.maximum(self._density(models["bad"], candidates), TINY)
+        best = candidates[np.argmin(bad / good)]
+        hyperparameters = zip(engine.configspace.values(), best, strict=True)
+        return self._plain({hp.name: hp.to_value(x) for hp, x in hyperparameters}), {}
+
+    def new_result(self, job: Job) -> None:
+        """Learn from an evaluation."""
+        config: Config = job.kwargs["config"]
+        known = Job(job.id, config=self._searched(config), budget=job.kwargs["budget"])
+        known.result = job.result
+        with self._random, warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # statsmodels announces a generator it does not use here
+            self._engine.new_result(known)
+
+    def _searched(self, config: Config) -> dict[str, Any]:
+        """What ConfigSpace knows of a configuration: no constants, choices by index."""
+        result: dict[str, Any] = {}
+        for name, value in config.items():
+            parameter = self._space.parameters[name]
+            if isinstance(parameter, Choice):
+                result[name] = parameter.index(value)
+            elif isinstance(parameter, Number):
+                result[name] = value
+        return result
+
+    def _plain(self, searched: Mapping[str, Any]) -> Config:
+        """The configuration for what ConfigSpace gives: nothing inactive, and plain values."""
+        plain: dict[str, Any] = {}
+        for name, value in searched.items():
+            parameter = self._space.parameters[name]
+            if isinstance(parameter, Choice):
+                plain[name] = parameter.values[int(value)]
+            elif isinstance(parameter, Number):  # rounded decimals may lie just outside
+                number = min(max(value, parameter.low), parameter.high)
+                plain[name] = int(number) if parameter.integer else float(number)
+        return self._space.complete(plain)
+
+    def _candidates(self, good: Any) -> Array:
+        """Points around random good ones: a truncated normal, or the category kept or redrawn."""
+        engine = self._engine
+        width = np.maximum(good.bw, engine.min_bandwidth)  # (parameters,)
+        centres = np.empty((engine.num_samples, len(width)))
+        draws = np.empty_like(centres)  # in [0, 1) of a number; of a category the result
+        for i in range(engine.num_samples):
+            centres[i] = good.data[np.random.randint(0, len(good.data))]
+            for k, categories in enumerate(engine.vartypes):
+                draws[i, k] = np.random.random_sample()
+                if categories:
+                    keep = draws[i, k] < 1 - width[k]
+                    draws[i, k] = centres[i, k] if keep else np.random.randint(categories)
+        scale = engine.bw_factor * width
+        low, high = ndtr(-centres / scale), ndtr((1 - centres) / scale)
+        normal = centres + scale * ndtri(low + draws * (high - low))
+        return np.where(engine.vartypes, draws, np.clip(normal, 0, 1))
+
+    def _density(self, model: Any, points: Array) -> Array:
+        """statsmodels' product kernel at points (N, parameters), shape (N,)."""
+        kernels = np.ones((len(points), len(model.data)))
+        for k, categories in enumerate(self._engine.vartypes):
+            difference = points[:, k, None] - model.data[None, :, k]  # (N, observations)
+            h = model.bw[k]
+            if categories:  # Aitchison and Aitken
+                kernels *= np.where(difference == 0, 1 - h, h / max(categories - 1, 1))
+            else:
+                kernels *= np.exp(-0.5 * (difference / h) ** 2) / (np.sqrt(2 * np.pi) * h)
+        return np.asarray(kernels.mean(axis=1))

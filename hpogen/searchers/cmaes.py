@@ -1,0 +1,104 @@
+"""CMA-ES on the package `cma`, restarted with twice the population (IPOP) when it has converged."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
+
+import cma
+import numpy as np
+from annotated_types import Ge, Gt
+
+from hpogen.errors import Refusal
+from hpogen.parameters import Choice, Number
+from hpogen.searchers.generations import Generations
+from hpogen.space import Point, Space
+from hpogen.trial import Config, Proposal
+
+
+class CmaesSearcher:
+    """CMA-ES in the unit cube, from the default configuration; restarts begin at random points.
+
+    `population` defaults to cma's 4 + ⌊3 ln d⌋, `sigma` is the first standard deviation in the
+    unit cube. Numbers are rounded outside the engine; a choice is the largest of its coordinates.
+    """
+
+    enqueues_default: ClassVar[bool] = True
+    ranks_only: ClassVar[bool] = True
+    multi_fidelity: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        space: Space,
+        budgets: Sequence[int],
+        seed: int,
+        *,
+        enqueue: Sequence[Config] = (),
+        population: Annotated[int, Ge(2)] | None = None,
+        sigma: Annotated[float, Gt(0)] = 0.25,
+    ) -> None:
+        if space.dimension < 2:
+            name = next(name for name, p in space.parameters.items() if p.width)
+            raise Refusal(f"cmaes: {name!r} is the only parameter, and cma needs two dimensions")
+        engine = Ipop(space, seed, population or 4 + int(3 * math.log(space.dimension)), sigma)
+        self._generations = Generations(space, budgets[-1], enqueue, engine)
+
+    def ask(self) -> Proposal | None:
+        return self._generations.ask()
+
+    def tell(self, trial: int, score: float) -> None:
+        self._generations.tell(trial, score)
+
+
+class Ipop:
+    """CMA-ES with restarts: Auger and Hansen, CEC 2005, doubling the population at each."""
+
+    def __init__(self, space: Space, seed: int, population: int, sigma: float) -> None:
+        self._generator = np.random.RandomState(seed % 2**32)
+        self._population = population
+        self._sigma = sigma
+        self._minimal_deviation = _minimal_deviation(space)  # (dimension,)
+        self._strategy = self._start(space.encode(space.default))
+
+    def _start(self, mean: Point) -> Any:
+        options = {
+            "bounds": [0, 1],
+            "popsize": self._population,
+            "minstd": self._minimal_deviation,
+            "randn": self._generator.randn,  # every draw is private,
+            "seed": math.nan,  # and the global generator is left alone
+            "signals_filename": None,  # reads no file
+            "verb_log": 0,  # writes none
+            "verbose": -9,
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # cma 4.5 warns of its own default for signals_filename
+            return cma.CMAEvolutionStrategy(mean, self._sigma, options)
+
+    def ask(self) -> Sequence[Point]:
+        points: Sequence[Point] = self._strategy.ask()
+        return points
+
+    def tell(self, points: Sequence[Point], scores: Sequence[float]) -> None:
+        self._strategy.tell(points, list(scores))
+        if self._strategy.stop():
+            self._population *= 2
+            self._strategy = self._start(self._generator.uniform(size=len(points[0])))
+
+
+def _minimal_deviation(space: Space) -> Point:
+    """A lower bound of each coordinate's deviation, shape (dimension,): none for floats.
+
+    What is rounded would stand still below it: a fifth of an integer's share of its coordinate
+    (as in Marty et al., PPSN 2024), 0.1 for the coordinates of a choice.
+    """
+    bound: list[float] = []
+    for parameter in space.parameters.values():
+        if isinstance(parameter, Number) and parameter.integer:
+            (last,), (previous,) = map(parameter.encode, (parameter.high, parameter.high - 1))
+            bound.append(0.2 * (last - previous))
+        else:
+            bound += [0.1 if isinstance(parameter, Choice) else 0.0] * parameter.width
+    return np.array(bound)

@@ -1,0 +1,66 @@
+"""Generations dealt out one by one: between engines that learn from a whole generation at once
+and the searcher contract. CMA-ES and PSO use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hpogen.space import Point, Space
+from hpogen.trial import Config, Proposal
+
+
+class Engine(Protocol):
+    """An optimizer in the unit cube that is told a complete generation before it makes the next."""
+
+    def ask(self) -> Sequence[Point]:
+        """The next generation: points of shape (dimension,)."""
+        ...
+
+    def tell(self, points: Sequence[Point], scores: Sequence[float]) -> None:
+        """The scores of a generation in its order; inf for a failed one, never NaN.
+
+        A point may differ from the one that was asked, where a configuration was enqueued.
+        """
+        ...
+
+
+class Generations:
+    """`ask` and `tell` of a searcher, on an engine of generations.
+
+    `ask` gives None while a generation is dealt out and not yet told. Whatever the order of the
+    tells, the engine is told once per generation, in the order of the trials.
+    """
+
+    def __init__(self, space: Space, budget: int, enqueue: Sequence[Config], engine: Engine):
+        self._space = space
+        self._budget = budget
+        self._enqueue = enqueue
+        self._engine = engine
+        self._generation = -1
+        self._points: list[Point] = []
+        self._scores: dict[int, float] = {}  # by trial
+        self._first = 0  # the generation's first trial
+        self._next = 0  # the trial that the next proposal will be
+
+    def ask(self) -> Proposal | None:
+        if self._next == self._first + len(self._points):
+            if self._points:
+                return None
+            self._points = [*self._engine.ask()]
+            self._generation += 1
+        i = self._next - self._first
+        if self._next < len(self._enqueue):
+            config = self._enqueue[self._next]
+            self._points[i] = self._space.encode(config)
+        else:
+            config = self._space.decode(self._points[i])
+        self._next += 1
+        return Proposal(config, self._budget, cohort=self._generation)
+
+    def tell(self, trial: int, score: float) -> None:
+        self._scores[trial] = score
+        if len(self._scores) == len(self._points):
+            self._engine.tell(self._points, [self._scores[t] for t in sorted(self._scores)])
+            self._points, self._scores, self._first = [], {}, self._next

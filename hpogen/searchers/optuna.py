@@ -1,0 +1,182 @@
+"""Any sampler of `optuna.samplers`, in memory, for a single objective.
+
+Used as a searcher of its own, and by `asha.py` for the configurations of its lowest rung.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import logging
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import optuna
+
+from hpogen.errors import Refusal, unknown
+from hpogen.parameters import Choice, Constant, Number
+from hpogen.space import Space
+from hpogen.trial import Config, Proposal
+
+# These need objects that YAML has no words for, or end the search themselves.
+NOT_OFFERED = {
+    "BaseSampler",
+    "BaseGASampler",
+    "BruteForceSampler",
+    "GridSampler",
+    "PartialFixedSampler",
+}
+# Optuna would give these samplers' choices to another, random one.
+NUMBERS_ONLY = {"CmaEsSampler", "QMCSampler"}
+
+PLAIN: Mapping[str, Any] = {
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "str": str,
+    "None": type(None),
+}
+
+
+class OptunaSearcher:
+    """`sampler` is a class of `optuna.samplers`; the other options are the sampler's own.
+
+    A failed trial is told as a score worse than every finite one so far, because Optuna's
+    samplers do not look at trials that failed.
+    """
+
+    enqueues_default: ClassVar[bool] = True
+    ranks_only: ClassVar[bool] = False
+    multi_fidelity: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        space: Space,
+        budgets: Sequence[int],
+        seed: int,
+        *,
+        enqueue: Sequence[Config] = (),
+        sampler: str = "TPESampler",
+        **options: Any,
+    ) -> None:
+        self._budget = budgets[-1]
+        self._enqueue = [*enqueue]
+        self._pool = Pool("optuna", space, seed, sampler, options)
+
+    def ask(self) -> Proposal | None:
+        return Proposal(
+            self._pool.ask(self._enqueue.pop(0) if self._enqueue else None), self._budget
+        )
+
+    def tell(self, trial: int, score: float) -> None:
+        self._pool.tell(trial, score)
+
+
+class Pool:
+    """An Optuna study that numbers its configurations 0, 1, 2, … as they are asked.
+
+    Every parameter is drawn each time, so that a sampler sees one fixed space; what a condition
+    makes inactive is left out of the configuration. Raises Refusal, beginning with `searcher`, for
+    an unknown sampler or option, or a parameter that the sampler would draw at random instead.
+    """
+
+    def __init__(
+        self, searcher: str, space: Space, seed: int, sampler: str, options: Mapping[str, Any]
+    ) -> None:
+        self._space = space
+        self._distributions = {
+            name: _distribution(parameter)
+            for name, parameter in space.parameters.items()
+            if not isinstance(parameter, Constant)
+        }
+        logging.getLogger("optuna").setLevel(logging.WARNING)  # it reports each trial by default
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            made = _sampler(searcher, space, sampler, options, seed % 2**32)
+        self._study = optuna.create_study(sampler=made)
+        self._range: tuple[float, float] | None = None  # of the finite scores
+        self._failed: list[int] = []  # before any score was finite
+
+    def ask(self, enqueued: Config | None = None) -> Config:
+        """The next configuration: the enqueued one, or the sampler's."""
+        if enqueued is not None:
+            searched = {n: v for n, v in enqueued.items() if n in self._distributions}
+            self._study.enqueue_trial(searched)
+        drawn = self._study.ask(self._distributions)
+        return self._space.complete(drawn.params) if enqueued is None else enqueued
+
+    def tell(self, number: int, score: float) -> None:
+        """The score of the configuration of that number; inf for a failure."""
+        if math.isinf(score):
+            self._failed.append(number)
+        else:
+            low, high = self._range or (score, score)
+            self._range = (min(low, score), max(high, score))
+            self._study.tell(number, score)
+        if self._range is not None:
+            low, high = self._range
+            for failed in self._failed:
+                self._study.tell(failed, high + (high - low or 1.0))
+            self._failed = []
+
+
+def _distribution(parameter: Number | Choice) -> optuna.distributions.BaseDistribution:
+    if isinstance(parameter, Choice):
+        return optuna.distributions.CategoricalDistribution(parameter.values)
+    if parameter.integer:
+        low, high = int(parameter.low), int(parameter.high)
+        return optuna.distributions.IntDistribution(low, high, log=parameter.log)
+    return optuna.distributions.FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+
+
+def _sampler(
+    searcher: str, space: Space, name: str, options: Mapping[str, Any], seed: int
+) -> optuna.samplers.BaseSampler:
+    offered = {
+        key
+        for key in dir(optuna.samplers)
+        if inspect.isclass(cls := getattr(optuna.samplers, key))
+        and issubclass(cls, optuna.samplers.BaseSampler)
+    } - NOT_OFFERED
+    if name not in offered:
+        raise Refusal(f"{searcher}: {unknown('sampler', name, offered)}")
+    if name in NUMBERS_ONLY:
+        for key, parameter in space.parameters.items():
+            if isinstance(parameter, Choice):
+                raise Refusal(f"{searcher}: {key!r} is a choice, and {name} takes numbers only")
+    if name == "CmaEsSampler":
+        _check_cmaes(searcher, space)
+    cls = getattr(optuna.samplers, name)
+    _check_options(searcher, cls, options)
+    try:
+        made: optuna.samplers.BaseSampler = cls(seed=seed, **options)
+    except (TypeError, ValueError) as error:
+        raise Refusal(f"{searcher}: {name}: {error}") from None
+    return made
+
+
+def _check_cmaes(searcher: str, space: Space) -> None:
+    if importlib.util.find_spec("cmaes") is None:
+        raise Refusal(f"{searcher}: CmaEsSampler needs the package cmaes: pip install cmaes")
+    if space.dimension < 2:
+        raise Refusal(f"{searcher}: CmaEsSampler needs two parameters that are numbers")
+
+
+def _check_options(searcher: str, cls: type, options: Mapping[str, Any]) -> None:
+    """Every option is one of the sampler's, and of the plain type that it declares."""
+    known = {
+        name: str(parameter.annotation)
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if name != "seed" and set(str(parameter.annotation).split(" | ")) <= PLAIN.keys()
+    }
+    for name, value in options.items():
+        if name not in known:
+            raise Refusal(f"{searcher}: {cls.__name__}: {unknown('option', name, known)}")
+        kinds = known[name].split(" | ")
+        if not any(isinstance(value, PLAIN[kind]) for kind in kinds) or (
+            isinstance(value, bool) and "bool" not in kinds
+        ):
+            expected = known[name].replace("None", "null")
+            raise Refusal(f"{searcher}: {name}: got {value!r}, expected {expected}")

@@ -1,0 +1,131 @@
+"""Particle swarms on the backend of `pyswarms`, with a swarm and a generator of the study's own."""
+
+from __future__ import annotations
+
+import logging.config
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+
+from hpogen.errors import Refusal
+from hpogen.parameters import Choice
+from hpogen.searchers.generations import Generations
+from hpogen.searchers.isolation import PrivateRandom
+from hpogen.space import Point, Space
+from hpogen.trial import Config, Proposal
+
+
+@contextmanager
+def _logging_left_alone() -> Iterator[None]:
+    """pyswarms sets up the root logger and a file of its own whenever a part of it is made."""
+    configure = logging.config.dictConfig
+    logging.config.dictConfig = lambda config: None
+    try:
+        yield
+    finally:
+        logging.config.dictConfig = configure
+
+
+with _logging_left_alone():
+    from pyswarms.backend import compute_pbest, create_swarm
+    from pyswarms.backend.handlers import BoundaryHandler, VelocityHandler
+    from pyswarms.backend.topology import Ring, Star
+
+
+class PsoSearcher:
+    """A particle swarm in the unit cube, whose walls reflect; it takes numbers only.
+
+    `inertia`, `cognitive` and `social` are pyswarms' w, c1 and c2, with the values of its
+    documentation. `velocity` limits a particle's step in each coordinate; the first velocities
+    are uniform within ±`velocity`. With `topology: ring` a particle follows the best of its
+    `neighbours` nearest ones instead of the best of all.
+    """
+
+    enqueues_default: ClassVar[bool] = True
+    ranks_only: ClassVar[bool] = False  # a particle remembers its best over the generations
+    multi_fidelity: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        space: Space,
+        budgets: Sequence[int],
+        seed: int,
+        *,
+        enqueue: Sequence[Config] = (),
+        population: Annotated[int, Ge(2)] = 10,
+        inertia: Annotated[float, Ge(0), Lt(1)] = 0.9,
+        cognitive: Annotated[float, Ge(0)] = 0.5,
+        social: Annotated[float, Ge(0)] = 0.3,
+        velocity: Annotated[float, Gt(0)] = 0.5,
+        topology: Literal["star", "ring"] = "star",
+        neighbours: Annotated[int, Ge(1)] = 3,
+    ) -> None:
+        for name, parameter in space.parameters.items():
+            if isinstance(parameter, Choice):
+                raise Refusal(f"pso: {name!r} is a choice, and a swarm moves in numbers only")
+        if topology == "ring" and neighbours > population:
+            raise Refusal(f"pso: neighbours: got {neighbours}, expected at most {population}")
+        swarm = Swarm(
+            (population, space.dimension),
+            seed,
+            weights={"w": inertia, "c1": cognitive, "c2": social},
+            velocity=velocity,
+            neighbours=neighbours if topology == "ring" else None,
+        )
+        self._generations = Generations(space, budgets[-1], enqueue, swarm)
+
+    def ask(self) -> Proposal | None:
+        return self._generations.ask()
+
+    def tell(self, trial: int, score: float) -> None:
+        self._generations.tell(trial, score)
+
+
+class Swarm:
+    """The loop of pyswarms' `GlobalBestPSO.optimize` (`LocalBestPSO` with neighbours), in halves.
+
+    `shape` is (particles, dimension).
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        seed: int,
+        *,
+        weights: dict[str, float],
+        velocity: float,
+        neighbours: int | None,
+    ) -> None:
+        self._random = PrivateRandom(seed)
+        self._bounds = (np.zeros(shape[1]), np.ones(shape[1]))
+        self._clamp = (-velocity, velocity)
+        self._neighbours = neighbours
+        with _logging_left_alone(), self._random:
+            self._topology = Star() if neighbours is None else Ring()
+            self._walls = BoundaryHandler("reflective")
+            self._velocities = VelocityHandler("unmodified")
+            swarm = create_swarm(*shape, options=weights, bounds=self._bounds, clamp=self._clamp)
+        swarm.pbest_cost = np.full(shape[0], np.inf)
+        self._swarm = swarm
+
+    def ask(self) -> Sequence[Point]:
+        return [*self._swarm.position]
+
+    def tell(self, points: Sequence[Point], scores: Sequence[float]) -> None:
+        swarm = self._swarm
+        swarm.position = np.array(points)  # (particles, dimension)
+        swarm.current_cost = np.array(scores)  # (particles,)
+        swarm.pbest_pos, swarm.pbest_cost = compute_pbest(swarm)
+        swarm.best_pos, swarm.best_cost = self._topology.compute_gbest(
+            swarm, p=2, k=self._neighbours
+        )
+        if np.isinf(swarm.best_cost):
+            swarm.best_pos = swarm.position  # every particle failed: there is none to follow
+        with self._random:
+            swarm.velocity = self._topology.compute_velocity(
+                swarm, self._clamp, self._velocities, self._bounds
+            )
+            swarm.position = self._topology.compute_position(swarm, self._bounds, self._walls)

@@ -1,0 +1,34 @@
+"""Random search: the baseline that every other searcher has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from hpogen.space import Space
+from hpogen.trial import Config, Proposal
+
+
+class RandomSearcher:
+    """Uniform draws from the space (in log where a parameter says so)."""
+
+    enqueues_default: ClassVar[bool] = True
+    ranks_only: ClassVar[bool] = False
+    multi_fidelity: ClassVar[bool] = False
+
+    def __init__(
+        self, space: Space, budgets: Sequence[int], seed: int, *, enqueue: Sequence[Config] = ()
+    ) -> None:
+        self._space = space
+        self._budget = budgets[-1]
+        self._enqueue = [*enqueue]
+        self._generator = np.random.default_rng(seed)
+
+    def ask(self) -> Proposal | None:
+        config = self._space.sample(self._generator)
+        return Proposal(self._enqueue.pop(0) if self._enqueue else config, self._budget)
+
+    def tell(self, trial: int, score: float) -> None:
+        """Random search learns nothing."""
