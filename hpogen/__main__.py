@@ -1,0 +1,5 @@
+"""`python -m hpogen`: the command line."""
+
+from hpogen.cli import main
+
+main()

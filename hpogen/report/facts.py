@@ -1,0 +1,133 @@
+"""What `status`, `show` and `best` tell, as data that goes through JSON.
+
+Read from a study's folder, whether it runs or not.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from hpogen import folder, ledger
+from hpogen.errors import UserError
+from hpogen.history import History, Record, read
+from hpogen.report.standing import is_complete, rule, standing
+from hpogen.selection import choose
+from hpogen.spec import StudySpec
+from hpogen.trial import Progress, Trial
+
+
+def status(spec: StudySpec, directory: Path) -> dict[str, Any]:
+    """Where the study stands; `state` is running, stopped or finished."""
+    process = ledger.holder(directory)
+    history = read(directory)  # after the glance at the lock: a study that has ended is complete
+    now = standing(spec, history)
+    return {
+        "name": spec.name,
+        "searcher": spec.searcher.name,
+        "objective": rule(spec),
+        "state": state(spec, history, process),
+        "process": process,
+        "stop": dict(history.stop),
+        "trials": len(history.records),
+        "told": now.told,
+        "failed": dict(now.failures),
+        "duplicates": now.duplicates,
+        "epochs_charged": history.charged,
+        "epochs_trained": history.trained,
+        "running": [
+            {
+                "trial": trial.id,
+                "epoch": progress.epoch if progress else 0,
+                "budget": trial.budget,
+                "metrics": dict(progress.metrics) if progress else {},
+                "device": progress.device if progress else None,
+            }
+            for trial, progress in under_way(history, directory)
+        ],
+        "best": _answer(now.best) if now.best else None,
+        "by_val_loss": _answer(now.by_validation) if now.by_validation else None,
+    }
+
+
+def state(spec: StudySpec, history: History, process: str | None) -> str:
+    if process is not None:
+        return "running"
+    return "finished" if is_complete(spec, history) else "stopped"
+
+
+def under_way(history: History, directory: Path) -> list[tuple[Trial, Progress | None]]:
+    """The trials that are running, or were when the study stopped, each with its last epoch."""
+    return [
+        (record.trial, _last_epoch(directory, record.trial.id))
+        for record in history.records
+        if record.state == "running" and record.twin is None
+    ]
+
+
+def _last_epoch(directory: Path, trial: int) -> Progress | None:
+    rows = folder.read_curve(directory, trial)
+    if not rows:
+        return None
+    row = rows[-1]
+    return Progress(trial, row["epoch"], row["metrics"], row["seconds"], row["device"])
+
+
+def trial(history: History, directory: Path, number: int) -> dict[str, Any]:
+    """Everything that is known of a trial. Raises UserError when there is none of that number."""
+    if not 0 <= number < len(history.records):
+        last = len(history.records) - 1
+        there = f"its trials are 0 to {last}" if last >= 0 else "it has no trials yet"
+        raise UserError(f"{directory}: there is no trial {number}: {there}")
+    record = history.records[number]
+    outcome = record.outcome
+    return {
+        "trial": number,
+        "state": record.state,
+        "config": dict(record.trial.config),
+        "budget": record.trial.budget,
+        "seed": record.trial.seed,
+        "duplicate_of": record.twin,
+        "lost": record.lost,
+        "score": _finite(record.score),
+        "metrics": dict(outcome.metrics) if outcome else {},
+        "audit": dict(outcome.audit) if outcome else {},
+        "epochs_trained": outcome.epochs if outcome else None,
+        "seconds": dict(outcome.seconds) if outcome else {},
+        "failure": {"kind": record.failure.kind, "text": record.failure.text}
+        if record.failure
+        else None,
+        "curve": folder.read_curve(directory, number),
+        "log": _log(directory, number),
+    }
+
+
+def _log(directory: Path, number: int) -> str | None:
+    """What the trial printed, and its traceback; None when it printed nothing."""
+    try:
+        return folder.log_path(directory, number).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+
+
+def best(spec: StudySpec, history: History, directory: Path) -> dict[str, Any]:
+    """The answer. Raises UserError while no trial has succeeded."""
+    record = choose(history, spec.objective, spec.selection, spec.budgets[-1])
+    if record is None:
+        raise UserError(f"{directory}: there is no answer yet: no trial has finished with a score")
+    return _answer(record)
+
+
+def _answer(record: Record) -> dict[str, Any]:
+    return {
+        "trial": record.trial.id,
+        "config": dict(record.trial.config),
+        "budget": record.trial.budget,
+        "score": _finite(record.score),
+        "metrics": dict(record.outcome.metrics) if record.outcome else {},
+    }
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None

@@ -1,0 +1,195 @@
+"""What people see while a study runs: a table in a terminal, else a line per finished trial.
+
+`watch` gives the observer that the runner calls. A terminal that has gone never stops a study.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from hpogen.history import Record
+from hpogen.report.facts import under_way
+from hpogen.report.standing import standing
+from hpogen.report.table import picture, results
+from hpogen.report.text import configuration, duration
+from hpogen.trial import Progress, Trial
+
+if TYPE_CHECKING:
+    from hpogen.study import Study
+
+REFRESH_SECONDS = 0.25
+REFRESH_SHARE = 0.05  # of the time: large studies are drawn less often
+PACE_SECONDS = 2.0
+WATCH_SECONDS = 1.0
+STOPPING = "stopping; once more stops at once"
+
+
+@contextlib.contextmanager
+def watch(study: Study) -> Iterator[Table | Lines]:
+    """The observer for this standard output, for as long as the block lasts."""
+    console = Console(file=sys.stdout, highlight=False)  # bound now: workers redirect sys.stdout
+    if not sys.stdout.isatty() or console.is_dumb_terminal:
+        yield Lines(study, sys.stdout)
+        return
+    live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+    live.start()
+    try:
+        yield Table(study, live)
+    finally:
+        with contextlib.suppress(OSError):
+            live.stop()
+
+
+class Table:
+    """Redraws the picture of the study, at most four times a second."""
+
+    def __init__(self, study: Study, live: Live) -> None:
+        self._study = study
+        self._live = live
+        self._latest: dict[int, Progress] = {}
+        self._pace = Pace(study)
+        self._next = 0.0  # when to draw again
+
+    def started(self, trial: Trial) -> None:
+        self.tick(stopping=False)
+
+    def progressed(self, progress: Progress) -> None:
+        self._latest[progress.trial] = progress
+
+    def finished(self, record: Record) -> None:
+        self._latest.pop(record.trial.id, None)
+
+    def tick(self, stopping: bool) -> None:
+        begin = time.monotonic()
+        if (begin < self._next or not self._study.running) and not stopping:
+            return  # between two trials there is nothing to see: `started` comes at once
+        with contextlib.suppress(OSError):
+            self._live.update(self._picture(STOPPING if stopping else ""), refresh=True)
+        cost = time.monotonic() - begin
+        self._next = begin + max(REFRESH_SECONDS, cost / REFRESH_SHARE)
+
+    def _picture(self, note: str) -> Text:
+        study = self._study
+        trials = [study.history.records[trial].trial for trial in sorted(study.running)]
+        running = [(trial, self._latest.get(trial.id)) for trial in trials]
+        return cropped(
+            picture(
+                study.spec,
+                study.history,
+                standing(study.spec, study.history),
+                running,
+                width=self._live.console.width,
+                left=self._pace.left(running),
+                note=note,
+            )
+        )
+
+
+class Pace:
+    """How long it will take, from the epochs done since the run began."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._begin = time.monotonic()
+        again = under_way(study.history, study.directory) if study.spec.task.resumable else []
+        self._before = self._done(again)
+        self._next = PACE_SECONDS
+        self._text = ""
+
+    def left(self, running: list[tuple[Trial, Progress | None]]) -> str:
+        """`2 h 10 min left`, reckoned every other second; nothing before."""
+        elapsed = time.monotonic() - self._begin
+        if elapsed >= self._next:
+            self._next = elapsed + PACE_SECONDS
+            done = self._done(running)
+            if done > self._before:
+                rate = (done - self._before) / elapsed  # epochs a second, failed ones included
+                self._text = f"{duration(max(self._total() - done, 0) / rate)} left"
+        return self._text
+
+    def _done(self, running: list[tuple[Trial, Progress | None]]) -> int:
+        ended = (r.trial.budget for r in self._study.history.records if r.outcome is not None)
+        return sum(ended) + sum(progress.epoch for _, progress in running if progress)
+
+    def _total(self) -> float:
+        """The epochs of the whole study; where trials are counted, as many each as so far."""
+        history = self._study.history
+        epochs, trials = history.stop["epochs"], history.stop["trials"]
+        each = history.charged / max(len(history.records), 1)
+        limits = (epochs, trials * each if trials else None)
+        return min(limit for limit in limits if limit is not None)
+
+
+def follow(draw: Callable[[int], tuple[Text, bool]], watch: bool) -> None:
+    """Print what `draw(width)` gives; to `watch` is to do so every second while it says true."""
+    console = Console(file=sys.stdout, highlight=False)
+    if not watch or not sys.stdout.isatty() or console.is_dumb_terminal:
+        console.print(draw(console.width)[0], soft_wrap=True)
+        return
+    with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
+        goes_on = True
+        while goes_on:
+            text, goes_on = draw(console.width)
+            live.update(cropped(text), refresh=True)
+            time.sleep(WATCH_SECONDS * goes_on)
+
+
+def cropped(text: Text) -> Text:
+    """The text, never wrapped by the terminal."""
+    text.no_wrap, text.overflow = True, "crop"
+    return text
+
+
+class Lines:
+    """One line per finished trial, for files and pipes."""
+
+    def __init__(self, study: Study, file: TextIO) -> None:
+        self._spec = study.spec
+        self._file = file
+        self._best = min(map(self._rank, study.history.told()), default=math.inf)
+
+    def started(self, trial: Trial) -> None: ...
+
+    def progressed(self, progress: Progress) -> None: ...
+
+    def tick(self, stopping: bool) -> None: ...
+
+    def finished(self, record: Record) -> None:
+        rank = self._rank(record)
+        mark = "  best so far" if rank < self._best else ""
+        self._best = min(rank, self._best)
+        with contextlib.suppress(OSError, ValueError):
+            print(line(record) + mark, file=self._file, flush=True)
+
+    def _rank(self, record: Record) -> float:
+        """What the selection compares, lower is better; infinity where it cannot be compared."""
+        selection = self._spec.selection
+        if record.failure or record.trial.budget != self._spec.budgets[-1]:
+            return math.inf
+        if selection == "score":
+            return math.inf if self._spec.objective.uses("rank") else record.score
+        chosen = record.outcome.metrics[selection] if record.outcome else math.inf
+        return -chosen if selection == "val_accuracy" else chosen
+
+
+def line(record: Record) -> str:
+    """A finished trial in one line."""
+    failure = record.failure
+    parts = [f"trial {record.trial.id}"]
+    parts.append(f"{failure.kind}: {failure.text}" if failure else results(record))
+    parts.append(configuration(record.trial.config))
+    seconds = record.outcome.seconds.get("total") if record.outcome else None
+    if record.twin is not None:
+        parts.append(f"duplicate of trial {record.twin}")
+    elif seconds is not None:
+        parts.append(duration(seconds))
+    return "  ".join(parts)

@@ -1,0 +1,117 @@
+"""The texts of `status`, `show`, `best` and `check`; `facts` and `plan` give their data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from hpogen import ledger
+from hpogen.history import read
+from hpogen.report.facts import state, under_way
+from hpogen.report.standing import rule, standing
+from hpogen.report.table import Column, picture, table
+from hpogen.report.text import count, duration, number
+from hpogen.report.verdict import command
+from hpogen.spec import StudySpec
+
+CURVE_ROWS = 20
+LOG_LINES = 20
+UNFINISHED = {"running": "not finished", "held": "waiting for its score"}
+
+
+def status_page(spec: StudySpec, directory: Path, width: int, program: str) -> tuple[Text, bool]:
+    """The live table's picture of a folder and what to do next; whether it runs now."""
+    process = ledger.holder(directory)
+    history = read(directory)  # after the glance at the lock: a study that has ended is complete
+    now = state(spec, history, process)
+    notes = {
+        "running": f"running: {process}",
+        "stopped": f"stopped; go on with: {command(program, 'resume', str(directory))}",
+        "finished": f"finished; the answer: {command(program, 'best', str(directory))}",
+    }
+    running = under_way(history, directory)
+    label = "running" if process else "stopped"
+    standing_now = standing(spec, history)
+    text = picture(spec, history, standing_now, running, width=width, note=notes[now], label=label)
+    return text, process is not None
+
+
+def show_page(trial: Mapping[str, Any], log_name: str, width: int) -> list[str]:
+    """One trial: how it ended, its configuration, its numbers, its curve, the end of its log."""
+    failure, score = trial["failure"], trial["score"]
+    ended = f"{failure['kind']}: {failure['text']}" if failure else f"score {score}"
+    lines = [f"trial {trial['trial']}: {UNFINISHED.get(trial['state'], ended)}"]
+    if trial["duplicate_of"] is not None:
+        lines.append(f"duplicate of trial {trial['duplicate_of']}: nothing was trained")
+    lines += [f"budget: {count(trial['budget'], 'epoch')}", f"seed: {trial['seed']}"]
+    for key in ("config", "metrics", "audit"):
+        if trial[key]:
+            lines += [f"{key}:", *yaml_lines(trial[key], "  ")]
+    if trial["seconds"]:
+        times = ", ".join(f"{name} {duration(s)}" for name, s in trial["seconds"].items())
+        lines.append(f"time: {times}")
+    lines += _curve(trial["curve"], width)
+    if trial["log"]:
+        lines += ["", f"{log_name}:", *_tail(trial["log"].splitlines())]
+    return lines
+
+
+def _tail(lines: Sequence[str]) -> list[str]:
+    hidden = len(lines) - LOG_LINES
+    return ([f"  … {count(hidden, 'line')} before"] if hidden > 0 else []) + [
+        f"  {line}" for line in lines[-LOG_LINES:]
+    ]
+
+
+def _curve(rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    """A table of at most CURVE_ROWS epochs, evenly spaced, the last among them."""
+    if not rows:
+        return []
+    step = -(-len(rows) // CURVE_ROWS)
+    chosen = rows[(len(rows) - 1) % step :: step]
+    names = sorted({name for row in rows for name in row["metrics"]})
+    columns = [Column("epoch", 5), *(Column(name, 6, optional=True) for name in names)]
+    cells = [
+        [str(row["epoch"])]
+        + [number(row["metrics"][name]) if name in row["metrics"] else "" for name in names]
+        for row in chosen
+    ]
+    return ["", *table(columns, cells, width)]
+
+
+def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]:
+    """The plan, then the effective search space."""
+    evaluations = count(plan["evaluations"], "trial")
+    epochs = f"{count(plan['epochs_charged'], 'epoch')} charged, {plan['epochs_trained']:,} trained"
+    return [
+        f"{path}: no mistakes found",
+        f"task:       {spec.task.name}, {count(spec.task.epochs, 'epoch')}",
+        f"searcher:   {spec.searcher.name}",
+        f"objective:  {rule(spec)}",
+        f"plan:       {count(plan['configurations'], 'configuration')}, {evaluations}, {epochs}",
+        "search_space:",
+        *(f"  {name}: {json.dumps(p)}" for name, p in plan["study"]["search_space"].items()),
+    ]
+
+
+def yaml_lines(mapping: Mapping[str, Any], indent: str = "") -> list[str]:
+    """Nested mappings of plain values as block YAML that 1.1 parsers read alike."""
+    lines = []
+    for key, x in mapping.items():
+        if isinstance(x, Mapping):
+            lines += [f"{indent}{key}:", *yaml_lines(x, indent + "  ")]
+        else:
+            lines.append(f"{indent}{key}: {_scalar(x)}")
+    return lines
+
+
+def _scalar(x: object) -> str:
+    """JSON is YAML, but for `1e-07`, which YAML 1.1 takes for a string."""
+    text = json.dumps(x, ensure_ascii=False)
+    if isinstance(x, float) and "." not in text:
+        text = text.replace("e", ".0e")
+    return text

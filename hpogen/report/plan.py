@@ -1,0 +1,85 @@
+"""What a study will do, before it does anything: how many configurations, trials and epochs.
+
+`hpogen check` prints it. The searcher is asked and told made-up scores; nothing is trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Any
+
+from hpogen import plugins
+from hpogen.errors import UserError
+from hpogen.spec import StudySpec
+from hpogen.trial import Proposal
+
+
+def plan(spec: StudySpec) -> dict[str, Any]:
+    """The plan and the effective spec, as data that goes through JSON.
+
+    `configurations` are those proposed anew, `evaluations` all trials. `brackets` are the rungs of
+    each, null for a searcher without them. How long it takes is not known: null.
+    """
+    proposals = _rehearse(spec)
+    charged = sum(proposal.budget for proposal in proposals)
+    return {
+        "name": spec.name,
+        "configurations": sum(proposal.parent is None for proposal in proposals),
+        "evaluations": len(proposals),
+        "epochs_charged": charged,
+        "epochs_trained": charged - _continued(spec, proposals),
+        "brackets": _brackets(spec),
+        "estimated_seconds": None,
+        "study": spec.record(),
+    }
+
+
+def _rehearse(spec: StudySpec) -> list[Proposal]:
+    """The proposals of the whole study, one trial at a time, on random scores."""
+    searcher = spec.make_searcher()
+    score = random.Random(0).random
+    proposals: list[Proposal] = []
+    charged = 0
+    while spec.stop.trials is None or len(proposals) < spec.stop.trials:
+        proposal = searcher.ask()
+        if proposal is None:
+            break
+        charged += proposal.budget
+        if spec.stop.epochs is not None and charged > spec.stop.epochs:
+            break
+        searcher.tell(len(proposals), score())
+        proposals.append(proposal)
+    return proposals
+
+
+def _continued(spec: StudySpec, proposals: list[Proposal]) -> int:
+    """The epochs that need no training because a trial goes on from its parent's checkpoint."""
+    if spec.rungs != "continue":
+        return 0
+    return sum(proposals[p.parent].budget for p in proposals if p.parent is not None)
+
+
+def _brackets(spec: StudySpec) -> list[list[dict[str, int]]] | None:
+    """What a searcher that goes by brackets declares by its `plan(budgets, **options)`."""
+    declared = getattr(plugins.searchers.get(spec.searcher.name), "plan", None)
+    if declared is None:
+        return None
+    brackets = declared(spec.budgets, **spec.searcher.options).brackets
+    return [[dataclasses.asdict(rung) for rung in bracket] for bracket in brackets]
+
+
+def missing_data(spec: StudySpec) -> str | None:
+    """Why the data set is not on disk, or None. Nothing is downloaded.
+
+    Other kinds of task have nothing to look for.
+    """
+    record = spec.record()
+    if not isinstance(record["task"].get("dataset"), dict):
+        return None
+    record["task"]["dataset"]["download"] = False
+    try:
+        StudySpec.from_record(record, plugins=spec.plugins).task.prepare()
+    except UserError as error:
+        return f"{spec.where('task.dataset')}: {error}"
+    return None

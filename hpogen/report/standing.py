@@ -1,0 +1,83 @@
+"""How a study stands: its answer so far, what validation loss alone would choose, what failed.
+
+Computed from a spec and a history; the live table, the verdict and `status` are drawn from it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpogen.history import History, Record
+from hpogen.objective import Objective, Term
+from hpogen.selection import candidates, choose
+from hpogen.spec import StudySpec
+from hpogen.trial import canonical
+
+VALIDATION = Objective((Term("val_loss", 1.0),), "val")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """`by_validation` is None where that question is not asked: no val_loss, or it is the choice.
+
+    `baselines` are the finished trials whose configuration is a baseline's, by its name.
+    """
+
+    best: Record | None
+    by_validation: Record | None
+    baselines: Mapping[str, Record]
+    told: int
+    held: int  # trained, waiting for their scale
+    failures: Mapping[str, int]  # by kind
+    duplicates: int
+
+
+def standing(spec: StudySpec, history: History) -> Standing:
+    """O(trials)."""
+    told = history.told()
+    return Standing(
+        best=choose(history, spec.objective, spec.selection, spec.budgets[-1]),
+        by_validation=choose(history, VALIDATION, "val_loss", spec.budgets[-1])
+        if _weighs_something_else(spec)
+        else None,
+        baselines=_baselines(spec, history),
+        told=len(told),
+        held=sum(record.state == "held" for record in history.records),
+        failures=Counter(record.failure.kind for record in told if record.failure),
+        duplicates=history.duplicates,
+    )
+
+
+def rule(spec: StudySpec) -> str:
+    """What chooses the answer, as people call it."""
+    if spec.selection == "score":
+        return spec.objective.label
+    return f"{spec.objective.label}, selected by {spec.selection}"
+
+
+def is_complete(spec: StudySpec, history: History) -> bool:
+    """Whether nothing more will be asked, as far as `stop` tells: a grid may end before."""
+    trials, epochs = history.stop["trials"], history.stop["epochs"]
+    if any(record.state != "told" for record in history.records):
+        return False
+    return (trials is not None and len(history.records) >= trials) or (
+        epochs is not None and history.charged + spec.budgets[0] > epochs
+    )
+
+
+def _weighs_something_else(spec: StudySpec) -> bool:
+    if spec.selection == "score":
+        terms = spec.objective.terms
+        return [(t.metric, t.weight > 0) for t in terms] != [("val_loss", True)]
+    return spec.selection != "val_loss"
+
+
+def _baselines(spec: StudySpec, history: History) -> dict[str, Record]:
+    names = {canonical(config): name for name, config in spec.baselines.items()}
+    found: dict[str, Record] = {}
+    for record in candidates(history, spec.budgets[-1]) if names else ():
+        if (name := names.get(canonical(record.trial.config))) is not None:
+            found.setdefault(name, record)
+    return found

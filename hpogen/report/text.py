@@ -1,0 +1,98 @@
+"""Numbers, times and configurations as people read them: rounded to what can be believed.
+
+Everything that is printed for people is written with these; `--json` never is.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+from hpogen.errors import UserError
+from hpogen.trial import Config, Value
+
+INDENT = 10  # the labels at the left: " running  "
+UNITS = {"d": 86400.0, "h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0}
+
+
+def number(x: float) -> str:
+    """A metric or score: three digits, two below 0.01: `0.412`, `1.02`, `12,346`, `2.0e-5`."""
+    if x == 0 or 1000 <= abs(x) < 1e6:
+        return f"{x:,.0f}"
+    if 0.01 <= abs(x) < 1000:
+        return f"{x:#.3g}".rstrip(".")
+    return _scientific(f"{x:.1e}")
+
+
+def value(x: Value) -> str:
+    """A hyper-parameter: a float with two digits, or as many as it takes not to look whole."""
+    if isinstance(x, bool):
+        return str(x).lower()
+    if not isinstance(x, float):
+        return str(x)
+    if abs(x) >= 100:
+        return f"{x:,.0f}" if abs(x) < 1e6 else _scientific(f"{x:.1e}")
+    if 0 < abs(x) < 1e-3:
+        return _scientific(f"{x:.1e}")
+    texts = (f"{x:.{digits}g}" for digits in (2, 3, 4, 5))
+    return next((text for text in texts if x == int(x) or "." in text), f"{x:.5g}")
+
+
+def _scientific(text: str) -> str:
+    mantissa, exponent = text.split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def configuration(config: Config) -> str:
+    """`lr 0.031, batch size 212`: in the order of the search space."""
+    return ", ".join(f"{words(name)} {value(x)}" for name, x in config.items())
+
+
+def words(name: str) -> str:
+    """`weight_decay` as two words."""
+    return name.replace("_", " ")
+
+
+def count(n: int, what: str) -> str:
+    """`1 trial`, `1,920 epochs`."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """The two largest units: `2 h 10 min`, `3 min 5 s`, `41 s`; `0.4 s` below ten seconds."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+def seconds_of(text: str) -> float:
+    """The seconds of `90s`, `30m`, `6h`, `1h30m` or `2d`. Raises UserError."""
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*(d|h|min|m|s)\s*", text.strip())
+    if not parts or re.sub(r"\s", "", text) != "".join(n + unit for n, unit in parts):
+        raise UserError(f"--for: got {text!r}, expected a time such as 90s, 30m, 6h or 1h30m")
+    return sum(float(n) * UNITS[unit] for n, unit in parts)
+
+
+def labelled(label: str, text: str, width: int | None = None) -> list[str]:
+    """A label at the left and a text beside it, broken between words where a width is given."""
+    if width is None:
+        return [f" {label}".ljust(INDENT) + text]
+    parts = textwrap.wrap(text, max(width - INDENT, 20), break_on_hyphens=False)
+    return [f" {label if i == 0 else ''}".ljust(INDENT) + part for i, part in enumerate(parts)]
+
+
+def bar(share: float, width: int) -> str:
+    """A bar of `width` characters between two edges, in eighths: `▕███▌    ▏`."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return f"▕{('█' * full + ' ▏▎▍▌▋▊▉'[rest] * (rest > 0)).ljust(width)}▏"

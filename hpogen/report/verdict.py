@@ -1,0 +1,130 @@
+"""The last lines of a run: what was chosen, on what evidence, and the next command to type.
+
+`cli.py` prints them; one search never says which of two objectives is better, and so they do not.
+"""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hpogen.history import History, Record
+from hpogen.report.standing import Standing, rule, standing
+from hpogen.report.table import mishaps, results
+from hpogen.report.text import configuration, count, labelled, number, percent
+from hpogen.spec import StudySpec
+
+LIMIT = "One search does not show which of them is better."
+
+
+def verdict(
+    spec: StudySpec,
+    history: History,
+    directory: Path,
+    ended: str,
+    next_commands: Sequence[str],
+    width: int,
+) -> list[str]:
+    """How it `ended`, the choice with its evidence, the best trial, what to type next."""
+    now = standing(spec, history)
+    lines = textwrap.wrap(f"{ended}: {_counted(history, now)}", width - 1)
+    if now.best is not None:
+        lines += ["", *textwrap.wrap(choice(spec, now), width - 1), ""]
+    lines = ["", *(f" {line}".rstrip() for line in lines)]
+    if now.best is not None:
+        lines += labelled("best", f"trial {now.best.trial.id}: {results(now.best)}", width)
+        lines += labelled("", configuration(now.best.trial.config), width)
+    elif (last := last_failure(history)) is not None:
+        text = f"{last.failure.kind}: {last.failure.text}" if last.failure else ""
+        lines += labelled("last", f"trial {last.trial.id}: {text}", width)
+    lines += labelled("folder", str(directory))
+    for label, text in zip(["next", ""], next_commands, strict=False):
+        lines += labelled(label, text)
+    return lines
+
+
+def ending(spec: StudySpec, end: str, trials: int, text: str) -> str:
+    """How a run of `runner.run` ended, in words. `text` is what stopped it, where something did."""
+    if end == "finished":
+        return f"{spec.name} finished" if trials else f"{spec.name} had finished, nothing changed"
+    if end == "errors":
+        limit = spec.limits.max_consecutive_errors
+        return f"{spec.name} stopped itself after {count(limit, 'error')} in a row, {text}"
+    if end == "lost":
+        return f"{spec.name} stopped itself: its worker died too often, {text}"
+    return f"{spec.name} stopped" + (" in time" if end == "time" else "")
+
+
+def next_commands(history: History, directory: str, end: str, program: str) -> list[str]:
+    """What to type next."""
+    if end == "finished":
+        return [command(program, "best", directory)]
+    goes_on = command(program, "resume", directory)
+    failed = last_failure(history)
+    if end == "errors" and failed is not None:
+        return [command(program, "show", directory, str(failed.trial.id)), goes_on]
+    return [goes_on]
+
+
+def choice(spec: StudySpec, now: Standing) -> str:
+    """One sentence: the choice, what validation loss alone would have chosen, the baselines."""
+    return "; ".join(_clauses(spec, now)) + "." + (f" {LIMIT}" if _differ(now) else "")
+
+
+def _clauses(spec: StudySpec, now: Standing) -> Iterator[str]:
+    best, rival = now.best, now.by_validation
+    if best is None:
+        return
+    yield f"{rule(spec)} chose {_named(best, now)}"
+    if rival is best:
+        yield "validation loss alone would have chosen the same"
+    elif rival is not None:
+        yield f"validation loss alone would have chosen {_named(rival, now)}"
+    for name, record in now.baselines.items():
+        if record is not best and record is not rival:
+            yield f"the baseline {name!r} is trial {record.trial.id} ({evidence(record)})"
+
+
+def _named(record: Record, now: Standing) -> str:
+    names = [repr(name) for name, other in now.baselines.items() if other is record]
+    baseline = f", the baseline {' and '.join(names)}" if names else ""
+    return f"trial {record.trial.id}{baseline} ({evidence(record)})"
+
+
+def evidence(record: Record) -> str:
+    """`val loss 0.398, audit error 8.9 %`; without these numbers, the score."""
+    metrics = record.outcome.metrics if record.outcome else {}
+    audit = record.outcome.audit if record.outcome else {}
+    parts = [f"val loss {number(metrics['val_loss'])}"] if "val_loss" in metrics else []
+    if "accuracy" in audit:
+        parts.append(f"audit error {percent(1 - audit['accuracy'])}")
+    elif "loss" in audit:
+        parts.append(f"audit loss {number(audit['loss'])}")
+    return ", ".join(parts) or f"score {number(record.score)}"
+
+
+def command(program: str, *words: str) -> str:
+    """A command as it is typed."""
+    return f"{program} {shlex.join(words)}"
+
+
+def _differ(now: Standing) -> bool:
+    return now.by_validation is not None and now.by_validation is not now.best
+
+
+def _counted(history: History, now: Standing) -> str:
+    epochs = f"{_of(history.charged, history.stop['epochs'], 'epoch')} charged"
+    trials = _of(now.told, history.stop["trials"], "trial")
+    return f"{trials}{mishaps(now)}, {epochs}, {history.trained:,} trained"
+
+
+def _of(done: int, limit: int | None, what: str) -> str:
+    """`5 trials`, or `5 of 32 trials` where that is not all."""
+    return count(done, what) if limit is None or done >= limit else f"{done:,} of {limit:,} {what}s"
+
+
+def last_failure(history: History) -> Record | None:
+    failed = [record for record in history.told() if record.failure]
+    return failed[-1] if failed else None

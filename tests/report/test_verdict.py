@@ -1,0 +1,110 @@
+"""The last lines of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys import study_file
+
+from hpogen.history import History, asked, replay, told
+from hpogen.report.standing import standing
+from hpogen.report.verdict import choice, ending, next_commands, verdict
+from hpogen.spec import StudySpec, load_study
+from hpogen.trial import Failure, Outcome, Trial
+
+OBJECTIVE = {"preset": "agn+val", "alpha": 0.05}
+
+
+def a_study(
+    directory: Path, *trials: tuple[float, float, float | None] | Failure, **keys: Any
+) -> tuple[StudySpec, History]:
+    """A finished study; a trial is (val_loss, agn, audit accuracy). Trial 0 is the default."""
+    spec = load_study(study_file(directory, **{"objective": OBJECTIVE, "name": "s", **keys}))
+    events: list[dict[str, Any]] = [{"kind": "study", "spec": spec.record()}]
+    for number, given in enumerate(trials):
+        config = {"x": 0.5, "y": 30 + number}
+        events.append(asked(Trial(config, spec.budgets[-1], id=number, seed=0)))
+        if isinstance(given, Failure):
+            events.append(told(Outcome(number, {}, epochs=0, failure=given), float("inf")))
+            continue
+        val_loss, agn, accuracy = given
+        metrics = {"val_loss": val_loss, "agn": agn}
+        audit = {} if accuracy is None else {"loss": 1.0, "accuracy": accuracy}
+        score = spec.objective.score(metrics, spec.budgets[-1])
+        events.append(told(Outcome(number, metrics, audit, epochs=2), score))
+    return spec, replay(events)
+
+
+def sentence(directory: Path, *trials: Any, **keys: Any) -> str:
+    spec, history = a_study(directory, *trials, **keys)
+    return choice(spec, standing(spec, history))
+
+
+def test_choice_rival_and_baseline_stand_side_by_side(tmp_path: Path) -> None:
+    trials = [(0.52, 9.0, 0.9), (0.391, 9.0, 0.909), (0.4, 1.0, 0.911)]
+    assert sentence(tmp_path, *trials) == (
+        "agn+val (α 0.05) chose trial 2 (val loss 0.400, audit error 8.9 %); "
+        "validation loss alone would have chosen trial 1 (val loss 0.391, audit error 9.1 %); "
+        "the baseline 'default' is trial 0 (val loss 0.520, audit error 10.0 %). "
+        "One search does not show which of them is better."
+    )
+
+
+def test_the_same_choice_is_said_and_nothing_about_better(tmp_path: Path) -> None:
+    assert sentence(tmp_path, (0.5, 1.0, 0.9), (0.4, 1.0, 0.91)) == (
+        "agn+val (α 0.05) chose trial 1 (val loss 0.400, audit error 9.0 %); "
+        "validation loss alone would have chosen the same; "
+        "the baseline 'default' is trial 0 (val loss 0.500, audit error 10.0 %)."
+    )
+
+
+def test_a_baseline_that_was_chosen_is_named_once(tmp_path: Path) -> None:
+    text = sentence(tmp_path, (0.5, 1.0, None), (0.4, 9.0, None))
+    assert text.startswith(
+        "agn+val (α 0.05) chose trial 0, the baseline 'default' (val loss 0.500);"
+    )
+    assert text.count("default") == 1
+
+
+def test_without_audit_there_is_no_audit_error(tmp_path: Path) -> None:
+    assert "audit" not in sentence(tmp_path, (0.5, 1.0, None), (0.4, 9.0, None))
+
+
+def test_another_selection_is_named(tmp_path: Path) -> None:
+    text = sentence(tmp_path, (0.5, 1.0, 0.9), selection="val_loss")
+    assert text.startswith("agn+val (α 0.05), selected by val_loss chose trial 0")
+    assert "alone" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_sentences_are_wrapped_commands_are_not(tmp_path: Path, width: int) -> None:
+    spec, history = a_study(tmp_path, (0.52, 9.0, 0.9), (0.391, 9.0, 0.909), (0.4, 1.0, 0.911))
+    commands = next_commands(
+        history, "runs/a folder with spaces in its long name", "time", "hpogen"
+    )
+    lines = verdict(spec, history, Path("runs/s"), "s finished", commands, width)
+    *others, last = lines
+    assert last == " next     hpogen resume 'runs/a folder with spaces in its long name'"
+    assert max(map(len, others)) <= width
+    assert " best     trial 2: score 0.450, val loss 0.400" in others
+    assert " folder   runs/s" in others
+
+
+def test_when_nothing_succeeded_the_last_failure_is_shown(tmp_path: Path) -> None:
+    spec, history = a_study(tmp_path, Failure("error", "ValueError: no"), Failure("oom", "full"))
+    lines = verdict(spec, history, Path("runs/s"), "s finished", [], 80)
+    assert lines[1].startswith(" s finished: 2 of 12 trials (1 with an error, 1 out of memory)")
+    assert " last     trial 1: oom: full" in lines
+
+
+def test_a_study_that_stopped_itself_says_why_and_how_to_go_on(tmp_path: Path) -> None:
+    spec, history = a_study(tmp_path, Failure("error", "ValueError: no"))
+    assert ending(spec, "errors", 1, "trial 0: ValueError: no") == (
+        "s stopped itself after 10 errors in a row, trial 0: ValueError: no"
+    )
+    assert next_commands(history, "runs/s", "errors", "hpogen") == [
+        "hpogen show runs/s 0",
+        "hpogen resume runs/s",
+    ]

@@ -1,0 +1,55 @@
+"""From Python: opening a study, and the public names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toys import study_file
+
+import hpogen
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_loop_of_ones_own(tmp_path: Path) -> None:
+    path = study_file(tmp_path)
+    with hpogen.open_study(path, tmp_path / "q", ["stop.trials=3"]) as study:
+        while (trial := study.next()) is not None:
+            study.record(hpogen.Outcome(trial.id, metrics={"val_loss": float(trial.config["x"])}))
+        assert len(study.history.told()) == 3
+
+
+def test_a_spec_from_code_runs(tmp_path: Path) -> None:
+    spec = hpogen.load_study(study_file(tmp_path))
+    with hpogen.open_study(spec, tmp_path / "q") as study:
+        assert hpogen.run(study, hpogen.InlineExecutor("cpu")).end == "finished"
+        assert len(study.history.told()) == 12
+
+
+def test_the_folder_is_runs_and_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with hpogen.open_study(study_file(tmp_path, name="mine")) as study:
+        assert study.directory == Path("runs/mine")
+
+
+def test_every_public_name_is_there() -> None:
+    for name in hpogen.__all__:
+        assert getattr(hpogen, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        hpogen.nonsense  # noqa: B018
+
+
+def test_importing_it_is_quick() -> None:
+    """At most 0.15 s beyond the interpreter's own start; the best of five."""
+
+    def seconds(statement: str) -> float:
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", statement], cwd=ROOT, check=True)
+        return time.perf_counter() - begin
+
+    took = min(seconds("import hpogen") for _ in range(5))
+    assert took - min(seconds("pass") for _ in range(5)) < 0.15
