@@ -1,0 +1,133 @@
+"""The examples of own parts run, are short, and stand in the documentation as they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toys import essence
+
+import hpogen
+from hpogen import folder, history, ledger
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "docs" / "examples"
+STUDIES = sorted(EXAMPLES.glob("*.yaml"))
+SOURCES = [*sorted(EXAMPLES.glob("*.py")), ROOT / "tests" / "examples" / "my_searcher.py"]
+GUIDE = (ROOT / "docs" / "own-parts.md").read_text()
+
+
+@pytest.fixture
+def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the repository, with its Python as `python`: what the comments in the files say."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_an_example_runs_to_its_end(path: Path, tmp_path: Path, at_home: None) -> None:
+    with hpogen.open_study(path, tmp_path / "run") as study:
+        assert hpogen.run(study).end == "finished"
+        records = study.history.records
+    assert len(records) == study.stop["trials"]
+    assert [record.failure for record in records] == [None] * len(records)
+    assert len({record.score for record in records}) > 1
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_an_example_is_under_30_lines(path: Path) -> None:
+    assert path.read_text().count("\n") < 30
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *STUDIES], ids=lambda path: path.name)
+def test_the_guide_shows_the_file_that_runs(path: Path) -> None:
+    language = {".py": "python", ".yaml": "yaml"}[path.suffix]
+    assert f"```{language}\n{path.read_text()}```" in GUIDE
+
+
+def test_the_readme_shows_what_is_there() -> None:
+    readme = (ROOT / "README.md").read_text()
+    command = readme.splitlines()[readme.splitlines().index("```sh") + 1]
+    assert all((ROOT / word).is_file() for word in command.split())
+    assert (EXAMPLES / "my_model.py").read_text() in readme
+    _, keys = (ROOT / "studies" / "quickstart.yaml").read_text().split("\n", 1)
+    assert keys in readme
+
+
+def test_a_resumable_task_killed_in_mid_trial_ends_as_if_nothing_had_happened(
+    tmp_path: Path,
+) -> None:
+    run(tmp_path / "whole").wait()
+    killed = kill_in_mid_trial(tmp_path)
+    run(killed).wait()
+    assert essence(ledger.read(killed)) == essence(ledger.read(tmp_path / "whole"))
+    rows = folder.curve_path(killed, 1).read_text().splitlines()
+    assert len([row for row in rows if json.loads(row)["epoch"] == 1]) == 1, "it began anew"
+
+
+def run(directory: Path) -> subprocess.Popen[bytes]:
+    """`my_resumable_task.yaml` in a process of its own, with epochs of some milliseconds."""
+    study = str(EXAMPLES / "my_resumable_task.yaml")
+    slow = ["--set", "task.samples=300000", "--set", "task.epochs=80", "--set", "stop.trials=2"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "hpogen", "run", study, "--dir", str(directory), *slow],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def kill_in_mid_trial(tmp_path: Path) -> Path:
+    """A study that got SIGKILL when some epochs of its second trial had been received."""
+    for attempt in range(10):
+        directory = tmp_path / f"killed{attempt}"
+        with run(directory) as process:
+            while process.poll() is None and not folder.curve_path(directory, 1).exists():
+                time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+        records = history.read(directory).records
+        if len(records) == 2 and records[1].state == "running":
+            assert folder.received_curve(directory, 1)
+            return directory
+    raise AssertionError("the second trial was never caught running")
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds a study where the documentation has one: runs/quickstart."""
+    home = tmp_path_factory.mktemp("home")
+    path = EXAMPLES / "my_task.yaml"
+    with hpogen.open_study(path, home / "runs" / "quickstart") as study:
+        hpogen.run(study)
+    return home
+
+
+def snippets(language: str) -> list[str]:
+    text = (ROOT / "docs" / "ledger.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", snippets("python"))
+def test_the_ledger_is_read_as_documented(
+    code: str, quickstart: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(quickstart)
+    exec(code, {})
+
+
+@pytest.mark.parametrize("command", snippets("sh"))
+def test_the_ledger_is_read_by_jq_as_documented(command: str, quickstart: Path) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=quickstart, check=True, capture_output=True, text=True
+    )
+    assert len(done.stdout.splitlines()) == 8
