@@ -71,22 +71,45 @@ class TaskFunction:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What a measure may give besides numbers: small files to keep beside the trial's curve."""
+
+    metrics: Mapping[str, float]
+    files: Mapping[str, bytes]  # by suffix, `ablation.json`
+
+
+@dataclass(frozen=True)
 class Measure:
     """A measure: a function, the metrics it gives and what it is computed from.
 
     `of="head"`: `function(head: HeadStatistics) -> float | Mapping`, from the one forward pass over
     the training subset that all head measures share. `of="network"`: `function(model, batches) ->
-    float | Mapping`, with `batches` an iterable of `(images, labels)` over the subset.
-    `final=True` is computed at the last epoch of a budget only. `sums` names those metrics whose
-    per-epoch values hpogen adds up over the epochs (they belong to the trial's checkpoint).
+    float | Mapping | Measured`, with `batches` an iterable of `(images, labels)` over the subset;
+    with `initial=True` it is given the untrained model as a third argument. `of="step"`: collected
+    by the training step itself, without a pass of its own. `final=True` is computed at the last
+    epoch of a budget only. `sums` names those metrics whose per-epoch values hpogen adds up over
+    the epochs (they belong to the trial's checkpoint). A built-in function is `module:attribute`,
+    so that naming a measure imports no torch.
     """
 
     name: str
-    function: Callable[..., Any]
+    function: Callable[..., Any] | str
     metrics: tuple[str, ...]
-    of: typing.Literal["head", "network"]
-    sums: frozenset[str]
-    final: bool
+    of: typing.Literal["head", "network", "step"]
+    sums: frozenset[str] = frozenset()
+    final: bool = False
+    initial: bool = False
+    definition: str = ""  # a line or two for `hpogen list measures`
+    cost: str = ""
+    source: str = ""
+
+    def resolve(self) -> Callable[..., Any]:
+        """The function, imported now."""
+        if not isinstance(self.function, str):
+            return self.function
+        module, _, attribute = self.function.partition(":")
+        function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        return function
 
 
 searchers: Registry[Any] = Registry(
@@ -189,7 +212,10 @@ def measure(
 
     def register(function: F) -> F:
         given = tuple(metrics) or (name,)
-        measures.add(name, Measure(name, function, given, of, frozenset(sums), final))
+        doc = (inspect.getdoc(function) or "").partition("\n")[0]
+        measures.add(
+            name, Measure(name, function, given, of, frozenset(sums), final, definition=doc)
+        )
         return function
 
     return register

@@ -35,14 +35,14 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
             metrics |= {"train_loss": head.loss, "train_accuracy": head.accuracy}
             agn = head.agn if plan.agn else None
             for planned in plan.due("head", epoch, last):
-                metrics |= _named(planned.measure, planned.measure.function(head))
+                metrics |= _named(planned.measure, planned.measure.resolve()(head))
         elif plan.train_pass(epoch, last):
             train = yield from _predictions(recipe, state, data.subset)
             metrics |= {"train_loss": train.loss, "train_accuracy": train.accuracy}
         for planned in plan.due("network", epoch, last):
             batches = recipe.batches(data.subset).sample(planned.samples)
             with undisturbed(state.model):
-                metrics |= _named(planned.measure, planned.measure.function(state.model, batches))
+                metrics |= _named(planned.measure, planned.measure.resolve()(state.model, batches))
             yield
     with timed(seconds, "validation"):
         if plan.validation_pass(last) and len(data.validation):

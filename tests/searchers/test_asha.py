@@ -38,8 +38,10 @@ def test_a_worked_example() -> None:
     assert [ask(searcher).parent for _ in range(3)] == [1, 3, None]  # trials 7, 8, 9
     searcher.tell(5, 0.4)
     searcher.tell(7, 0.6)
-    top = ask(searcher)  # the highest rung comes first
+    searcher.tell(4, 0.0)  # now both rungs have one to promote
+    top = ask(searcher)  # the highest comes first
     assert (top.config, top.budget, top.parent) == (first[0].config, 40, 5)
+    assert ask(searcher).parent == 4
 
 
 def test_failures_count_but_are_never_promoted() -> None:
