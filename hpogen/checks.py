@@ -13,12 +13,13 @@ from typing import Any
 from hpogen.errors import UserError, unknown
 from hpogen.mistakes import Mistakes, shown
 from hpogen.objective import Objective, Scale, Term, label, preset
+from hpogen.parameters import Choice, Number
 from hpogen.parts import SearcherSpec
 from hpogen.positions import KeyPath
 from hpogen.space import Space
 from hpogen.spec_yaml import AUDIT, BudgetsForm, ObjectiveForm, Stop, StudyForm
 from hpogen.task import Task
-from hpogen.trial import Config
+from hpogen.trial import Config, Value
 
 
 def finite(data: Any, mistakes: Mistakes, path: KeyPath = ()) -> None:
@@ -40,9 +41,29 @@ def parameters(space: Space, task: Task, mistakes: Mistakes) -> None:
         if used is not None and name not in used:
             text = unknown(f"task {task.name!r}: hyper-parameter", name, used)
             mistakes.add(("search_space", name), text)
+        else:
+            _values(name, space, task, mistakes)
     missing = sorted(task.required() - {*space.names})
     if missing:
         mistakes.add(("search_space",), f"task {task.name!r} needs {' and '.join(missing)}")
+
+
+def _values(name: str, space: Space, task: Task, mistakes: Mistakes) -> None:
+    """The task can train with the ends of a range, or with every choice; not every task knows."""
+    check = getattr(task, "check_value", None)
+    parameter = space.parameters[name]
+    if check is None:
+        return
+    values: Sequence[Value] = (parameter.default,)
+    if isinstance(parameter, Choice):
+        values = parameter.values
+    if isinstance(parameter, Number):
+        values = (parameter.check(parameter.low), parameter.check(parameter.high))
+    try:
+        for value in values:
+            check(name, value)
+    except ValueError as error:
+        mistakes.add(("search_space", name), f"task {task.name!r}: {error}")
 
 
 def budgets(

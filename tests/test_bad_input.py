@@ -402,3 +402,24 @@ def test_any_bytes_are_refused(tmp_path: Path, content: bytes | str) -> None:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=r"\A[^\n]+\Z"):
         load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("batch_size: {float: [8, 64]}", "batch_size may come to be 8.0, expected a valid integer"),
+        ("batch_size: {int: [0, 64]}", "batch_size may come to be 0, expected greater than"),
+        ("momentum: {float: [0.5, 1.0]}", "momentum may come to be 1.0, expected less than 1"),
+        ("optimizer: {choice: [sgd, lbfgs]}", "optimizer may come to be 'lbfgs', expected 'sgd'"),
+        ("nesterov: 1", "nesterov may come to be 1, expected a valid boolean"),
+    ],
+)
+def test_values_that_the_task_cannot_train_with(parameter: str, words: str, tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        task="task: {dataset: digits, model: mlp, epochs: 2}",
+        search_space=f"search_space: {{lr: {{float: [0.1, 0.2]}}, {parameter}}}",
+    )
+    name = parameter.partition(":")[0]
+    place = r"studies/a\.yaml:3:\d+: search_space\."
+    assert re.match(f"{place}{name}: task 'image-classification': {words}", message(path))

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hpogen.trial import Config
+from hpogen.trial import Config, Value
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
 
@@ -26,6 +26,15 @@ class Hyperparameters(BaseModel):
     optimizer: OptimizerName = "sgd"
     nesterov: bool = False
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+def check_value(name: str, value: Value) -> None:
+    """Raise ValueError, in one line, for a value that the hyper-parameter cannot have."""
+    try:
+        Hyperparameters.model_validate({"lr": 1.0, name: value})
+    except ValidationError as error:
+        said = error.errors(include_url=False)[0]["msg"].removeprefix("Input should be ")
+        raise ValueError(f"{name} may come to be {value!r}, expected {said}") from None
 
 
 def hyperparameters(config: Config, **defaults: str | float) -> Hyperparameters:

@@ -23,10 +23,10 @@ from pydantic import (
 from hpogen import plugins
 from hpogen.errors import Refusal, unknown
 from hpogen.task import Epoch
-from hpogen.training.hyperparameters import Hyperparameters, OptimizerName
+from hpogen.training.hyperparameters import Hyperparameters, OptimizerName, check_value
 from hpogen.training.models import SMALLEST
 from hpogen.training.options import check_options, named, registered
-from hpogen.trial import RunningTrial
+from hpogen.trial import RunningTrial, Value
 
 SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {
     "digits": (1_297, (1, 8, 8), 10),  # training images, (C, H, W), classes
@@ -269,6 +269,10 @@ class ImageClassification(BaseModel):
     def required(self) -> frozenset[str]:
         fields = Hyperparameters.model_fields.items()
         return frozenset(name for name, field in fields if field.is_required())
+
+    def check_value(self, name: str, value: Value) -> None:
+        """Raise ValueError for a value that the hyper-parameter cannot have."""
+        check_value(name, value)
 
     def prepare(self) -> None:
         from hpogen.training.data import load
