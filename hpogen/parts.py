@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, create_model
 from pydantic_core import PydanticSerializationError
@@ -22,6 +23,7 @@ from hpogen.spec_yaml import STRICT, Count, SearcherForm
 from hpogen.task import FunctionTask, Task
 from hpogen.trial import Config
 
+OURS = {"space", "budgets", "seed", "enqueue"}  # what a searcher is given besides its options
 DEFAULT_TASK = "image-classification"
 
 
@@ -81,6 +83,9 @@ def searcher_of(form: SearcherForm, mistakes: Mistakes) -> SearcherSpec | None:
         with mistakes.under("searcher", model=model):
             options = _options(model, {"name": form.name, **form.options})
             del options["name"]
+            for name in OURS & options.keys():
+                mistakes.add(("searcher", name), f"{name!r} is not an option: the study gives it")
+                return None
             return SearcherSpec(form.name, options)
     return None
 
@@ -91,9 +96,13 @@ def _options_model(
     """The keyword-only options of a part as a model. Raises UserError where they cannot be one.
 
     The fields are reached by alias, so that an option may have any name; an option whose default
-    is None may be null.
+    is None may be null. A part that takes `**options` checks by itself what it does not name.
     """
-    config = ConfigDict(**STRICT, validate_default=False)
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    more: Literal["allow", "forbid"] = (
+        "allow" if inspect.Parameter.VAR_KEYWORD in kinds else "forbid"
+    )
+    config = ConfigDict(**{**STRICT, "extra": more}, validate_default=False)
     try:
         options = {**also, **plugins.options_of(function, without=without)}
         fields: dict[str, Any] = {
@@ -117,4 +126,5 @@ def _options(model: type[BaseModel], mapping: Mapping[str, Any]) -> dict[str, An
         options.model_dump_json()
     except PydanticSerializationError as error:
         raise UserError(f"has a default that is not a plain value: {error}") from None
-    return {str(field.alias): getattr(options, name) for name, field in model.model_fields.items()}
+    named = {str(f.alias): getattr(options, name) for name, f in model.model_fields.items()}
+    return named | (options.model_extra or {})
