@@ -93,9 +93,37 @@ def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]
         f"searcher:   {spec.searcher.name}",
         f"objective:  {rule(spec)}",
         f"plan:       {count(plan['configurations'], 'configuration')}, {evaluations}, {epochs}",
+        *_brackets(plan["brackets"] or []),
         "search_space:",
         *(f"  {name}: {json.dumps(p)}" for name, p in plan["study"]["search_space"].items()),
     ]
+
+
+def _brackets(brackets: Sequence[Sequence[Mapping[str, int]]]) -> list[str]:
+    """A line for each kind of bracket, and the sums: what Hyperband's arithmetic comes to.
+
+    `trained` is with `rungs: continue`, where a promoted configuration goes on from its checkpoint.
+    """
+    if not brackets:
+        return []
+    kinds: dict[str, list[int]] = {}
+    for bracket in brackets:
+        rungs = [(rung["configurations"], rung["budget"]) for rung in bracket]
+        below = [0, *(epochs for _, epochs in rungs)]
+        facts = [
+            1,
+            rungs[0][0],
+            sum(n for n, _ in rungs),
+            sum(n * epochs for n, epochs in rungs),
+            sum(n * (epochs - low) for (n, epochs), low in zip(rungs, below, strict=False)),
+        ]
+        name = ", ".join(f"{n} × {epochs}" for n, epochs in rungs)
+        kinds[name] = [a + b for a, b in zip(kinds.get(name, [0] * 5), facts, strict=True)]
+    kinds["all"] = [sum(column) for column in zip(*kinds.values(), strict=True)]
+    names = ("number", "configurations", "evaluations", "charged", "trained if continued")
+    columns = [Column("rungs: configurations × epochs", 30), *(Column(name, 6) for name in names)]
+    cells = [[name, *(f"{n:,}" for n in numbers)] for name, numbers in kinds.items()]
+    return ["brackets:", *table(columns, cells, 80)]
 
 
 def yaml_lines(mapping: Mapping[str, Any], indent: str = "") -> list[str]:
