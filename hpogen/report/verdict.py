@@ -17,6 +17,9 @@ from hpogen.report.text import configuration, count, labelled, number, percent
 from hpogen.spec import StudySpec
 
 LIMIT = "One search does not show which of them is better."
+FAR_WORSE = "On the audit images the first of them is far worse."
+HARDLY_LEARNED = "A small AGN can also mean that a network has hardly learned: see scale: log."
+FAR = 0.1  # in audit error, and twice the other's: no luck of one search
 
 
 def verdict(
@@ -70,7 +73,23 @@ def next_commands(history: History, directory: str, end: str, program: str) -> l
 
 def choice(spec: StudySpec, now: Standing) -> str:
     """One sentence: the choice, what validation loss alone would have chosen, the baselines."""
-    return "; ".join(_clauses(spec, now)) + "." + (f" {LIMIT}" if _differ(now) else "")
+    return " ".join(["; ".join(_clauses(spec, now)) + ".", *_comment(spec, now)])
+
+
+def _comment(spec: StudySpec, now: Standing) -> list[str]:
+    """What follows from the choice and its rival, and what does not."""
+    if now.best is None or now.by_validation is None or now.best is now.by_validation:
+        return []
+    ours, other = _audit_error(now.best), _audit_error(now.by_validation)
+    if ours is None or other is None or ours < max(other + FAR, 2 * other):
+        return [LIMIT]
+    raw = any(t.metric.startswith("agn") and t.scale == "raw" for t in spec.objective.terms)
+    return [FAR_WORSE, *([HARDLY_LEARNED] if raw else [])]
+
+
+def _audit_error(record: Record) -> float | None:
+    audit = record.outcome.audit if record.outcome else {}
+    return 1 - audit["accuracy"] if "accuracy" in audit else None
 
 
 def _clauses(spec: StudySpec, now: Standing) -> Iterator[str]:
@@ -108,10 +127,6 @@ def evidence(record: Record) -> str:
 def command(program: str, *words: str) -> str:
     """A command as it is typed."""
     return f"{program} {shlex.join(words)}"
-
-
-def _differ(now: Standing) -> bool:
-    return now.by_validation is not None and now.by_validation is not now.best
 
 
 def _counted(history: History, now: Standing) -> str:

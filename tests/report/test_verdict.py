@@ -108,3 +108,17 @@ def test_a_study_that_stopped_itself_says_why_and_how_to_go_on(tmp_path: Path) -
         "hpogen show runs/s 0",
         "hpogen resume runs/s",
     ]
+
+
+def test_a_choice_that_hardly_learned_is_said(tmp_path: Path) -> None:
+    trials = [(0.6, 1500.0, 0.77), (0.34, 63.0, 0.874), (2.31, 10.5, 0.1)]
+    assert sentence(tmp_path, *trials).endswith(
+        "On the audit images the first of them is far worse. "
+        "A small AGN can also mean that a network has hardly learned: see scale: log."
+    )
+    log = {**OBJECTIVE, "alpha": 5.0, "scale": "log"}
+    assert sentence(tmp_path / "log", *trials, objective=log).endswith(
+        "first of them is far worse."
+    )
+    close = [(0.6, 9.0, 0.77), (0.34, 9.0, 0.9), (0.35, 1.0, 0.81)]
+    assert sentence(tmp_path / "close", *close).endswith("does not show which of them is better.")
