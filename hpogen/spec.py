@@ -151,7 +151,8 @@ def _build(source: Source, path: Path | None, plugin_files: Sequence[Path] | Non
         plugin_files = [Path(os.path.abspath(folder / file)) for file in form.plugins]
     _load_plugins(plugin_files, mistakes)
     name = _name(form, path, mistakes)
-    task = None if "task" in wrong else task_of(form.task, mistakes)
+    task_form = form.task if path is None else _anchored(form.task, path.parent)
+    task = None if "task" in wrong else task_of(task_form, mistakes)
     searcher = None if "searcher" in wrong else searcher_of(form.searcher, mistakes)
     space = None if "search_space" in wrong else _space(form.search_space, mistakes)
     resolved = _resolved(form, wrong, task, searcher, space, mistakes)
@@ -210,6 +211,15 @@ def _form(data: Mapping[str, Any], mistakes: Mistakes) -> tuple[StudyForm, set[s
     wrong = mistakes.wrong
     right = {key: value for key, value in given.items() if key not in wrong}
     return StudyForm.model_validate({**PLACEHOLDERS, **right}), wrong
+
+
+def _anchored(task: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The task with its data's root relative to the study's file, as every path in it is."""
+    dataset = task.get("dataset")
+    if not isinstance(dataset, dict) or not isinstance(dataset.get("root"), str):
+        return task
+    root = os.path.abspath(folder / Path(dataset["root"]).expanduser())
+    return {**task, "dataset": {**dataset, "root": root}}
 
 
 def _load_plugins(files: Sequence[Path], mistakes: Mistakes) -> None:

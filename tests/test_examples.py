@@ -21,7 +21,7 @@ from hpogen import folder, history, ledger
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples"
 STUDIES = sorted(EXAMPLES.glob("*.yaml"))
-SOURCES = [*sorted(EXAMPLES.glob("*.py")), ROOT / "tests" / "examples" / "my_searcher.py"]
+SOURCES = sorted(EXAMPLES.glob("*.py"))
 GUIDE = (ROOT / "docs" / "own-parts.md").read_text()
 
 

@@ -272,3 +272,13 @@ def _references(node: object) -> list[str]:
         return []
     own = [node["$ref"]] if "$ref" in node else []
     return own + [r for value in node.values() for r in _references(value)]
+
+
+def test_the_root_of_the_data_is_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "task: {dataset: {name: digits, root: ../images}, model: mlp, epochs: 1}\n"
+        "search_space: {lr: {float: [0.1, 0.2]}}\nsearcher: random\nstop: {trials: 1}\n"
+    )
+    record = load_study(tmp_path / "a.yaml").record()
+    assert record["task"]["dataset"]["root"] == str(tmp_path.parent / "images")
+    assert StudySpec.from_record(record).record() == record

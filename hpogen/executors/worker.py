@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
     """
     trial = running_trial(job, device)
     last = Epoch(job.start_epoch, job.received)
+    begin = epoch_begin = time.monotonic()
     log = LazyFile(job.log)
     steps: Any = None
     try:
@@ -36,9 +38,13 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
                 continue
             last = step
             _check(step, job)
-            yield Progress(trial.id, step.epoch, step.metrics, step.seconds, device)
+            now = time.monotonic()
+            seconds = step.seconds or {"total": now - epoch_begin}
+            epoch_begin = now
+            yield Progress(trial.id, step.epoch, step.metrics, seconds, device)
         epochs = job.trial.budget - job.parent_epochs
-        yield Outcome(trial.id, last.metrics, last.audit, last.seconds, epochs, None, last.files)
+        seconds = last.seconds or {"total": time.monotonic() - begin}
+        yield Outcome(trial.id, last.metrics, last.audit, seconds, epochs, None, last.files)
     except (Exception, SystemExit) as error:  # a user's sys.exit() is a failed trial, too
         log.write(traceback.format_exc())
         epochs = max(last.epoch - job.parent_epochs, 0)

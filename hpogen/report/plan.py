@@ -10,7 +10,6 @@ import random
 from typing import Any
 
 from hpogen import plugins
-from hpogen.errors import UserError
 from hpogen.spec import StudySpec
 from hpogen.trial import Proposal
 
@@ -70,16 +69,7 @@ def _brackets(spec: StudySpec) -> list[list[dict[str, int]]] | None:
 
 
 def missing_data(spec: StudySpec) -> str | None:
-    """Why the data set is not on disk, or None. Nothing is downloaded.
-
-    Other kinds of task have nothing to look for.
-    """
-    record = spec.record()
-    if not isinstance(record["task"].get("dataset"), dict):
-        return None
-    record["task"]["dataset"]["download"] = False
-    try:
-        StudySpec.from_record(record, plugins=spec.plugins).task.prepare()
-    except UserError as error:
-        return f"{spec.where('task.dataset')}: {error}"
-    return None
+    """Which data are not on disk yet, or None; tasks of other kinds have nothing to look for."""
+    look = getattr(spec.task, "missing", None)
+    found = look() if look is not None else None
+    return f"{spec.where('task.dataset')}: {found}" if found else None

@@ -30,7 +30,7 @@ GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 class Command(BaseModel):
     """The command is split as a shell splits words, then each word's placeholders are filled.
 
-    No shell is involved. `{name}` is a hyper-parameter (an inactive one is empty), `{seed}`,
+    No shell is involved, and `python` is the one that hpogen runs on. `{name}` is a hyper-parameter (an inactive one is empty), `{seed}`,
     `{budget}`, `{directory}` and `{start_epoch}` are the trial's; `{{` is a brace. Each line of its
     standard output that is a JSON object is an epoch; other lines, and its standard error, go to
     the trial's log.
@@ -85,7 +85,8 @@ class Command(BaseModel):
             "start_epoch": str(trial.start_epoch),
         }
         words = [word.format_map(places) for word in shlex.split(self.command)]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
+        beside = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+        environment = {**os.environ, "PATH": beside, "OMP_NUM_THREADS": str(self.threads)}
         epoch, last = trial.start_epoch, ""
         with _process(words, environment) as process:
             for line in _lines(process):

@@ -64,7 +64,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Normalization:
-    """The mean and the standard deviation of each channel over the images trained on."""
+    """The mean and the standard deviation of each channel over the standard training set."""
 
     mean: Tensor  # (1, C, 1, 1)
     scale: Tensor  # (1, C, 1, 1), one over the standard deviation
@@ -158,7 +158,7 @@ def _prepare(key: str, device: torch.device) -> Prepared:
     if dataset.audit == "test":
         test = torch.from_numpy(data.test_images), torch.from_numpy(data.test_labels)
         audit = Images(test[0].to(device), test[1].to(device))
-    mean, scale = moments(data.train_images[split.subset])
+    mean, scale = moments(data.train_images)
     channels = (1, -1, 1, 1)
     return Prepared(
         images(split.subset),

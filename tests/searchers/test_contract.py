@@ -18,7 +18,7 @@ from hpogen.searchers.base import Searcher
 from hpogen.space import Space
 from hpogen.trial import Config, Proposal
 
-plugins.load_file(Path(__file__).parents[1] / "examples" / "my_searcher.py")
+plugins.load_file(Path(__file__).parents[2] / "docs" / "examples" / "my_searcher.py")
 
 NUMBERS = Space.parse(
     {
