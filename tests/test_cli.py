@@ -187,7 +187,9 @@ def test_data_that_cannot_be_had_are_one_line(tmp_path: Path, hpogen: Call) -> N
     study_file(tmp_path, task=task, search_space=space, plugins=[])
     done = hpogen("run", "study.yaml")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert re.match(r"study\.yaml:1:\d+: data set 'mnist' is not in 'nowhere'", done.err)
+    assert re.match(
+        rf"study\.yaml:1:\d+: data set 'mnist' is not in '{tmp_path}/nowhere'", done.err
+    )
     checked = hpogen("check", "study.yaml", "--json")
     assert checked.code == 0
     assert checked.err.startswith("warning: study.yaml:1:")

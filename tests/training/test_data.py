@@ -74,11 +74,12 @@ def test_digits() -> None:
     assert np.abs(test - (train + test) * 500 / 1797).max() <= 1.5
 
 
-def test_the_subset_is_normalised() -> None:
+def test_images_are_normalised_by_the_whole_training_set() -> None:
     prepared = prepare(dataset(), torch.device("cpu"))
     assert prepared.subset.images.dtype == torch.uint8
     assert (len(prepared.subset), len(prepared.validation), len(prepared.audit)) == (259, 519, 519)
-    x = prepared.normalization(prepared.subset.images, torch.contiguous_format)
+    images = torch.from_numpy(load(dataset()).train_images)
+    x = prepared.normalization(images, torch.contiguous_format)
     assert abs(float(x.mean())) < 1e-5
     assert float(x.std(correction=0)) == pytest.approx(1, rel=1e-5)
 
