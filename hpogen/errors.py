@@ -24,5 +24,5 @@ def unknown(what: str, got: object, valid: Iterable[str]) -> str:
     """
     names = sorted(valid)
     near = difflib.get_close_matches(str(got), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{what + ' ' if what else ''}{got!r} is unknown{hint} ({', '.join(names) or 'none'})"

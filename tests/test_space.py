@@ -174,7 +174,7 @@ MISTAKES: list[tuple[Any, tuple[str | int, ...], str]] = [
     ({"a": {"flt": F}}, ("a",), "expected {float"),
     ({"a": {"float": F, "int": F}}, ("a",), "expected {float"),
     ({"a": {"float": F, "lag": 1}}, ("a", "lag"), "did you mean 'log'? (default, float, log, when"),
-    ({"a": {"choice": F, "log": True}}, ("a", "log"), "'log' is unknown; (choice, default, when)"),
+    ({"a": {"choice": F, "log": True}}, ("a", "log"), "'log' is unknown (choice, default, when)"),
     ({"a": {"float": [1, 0]}}, ("a", "float"), "expected low < high"),
     ({"a": {"int": [1, 1]}}, ("a", "int"), "expected low < high"),
     ({"a": {"float": [0]}}, ("a", "float"), "got [0], expected [low, high]"),
