@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,40 +42,67 @@ BOWL: dict[str, Any] = {
     "stop": {"trials": 60},
 }
 
-DRIVER = """
-import sys, time
-import hpogen
-spec = hpogen.load_study(sys.argv[1])
-print("go", flush=True)
-with hpogen.Study(spec, __import__("pathlib").Path(sys.argv[2])) as study:
-    end = hpogen.run(study).end
-print(end, flush=True)
+FORKER = """
+import os, sys, pathlib
+import hpogen, cma, sklearn.datasets, torch, torch._dynamo  # once, not in every child
+
+for line in sys.stdin:
+    path, directory = line.rstrip().split("\\t")
+    child = os.fork()
+    if child == 0:
+        spec = hpogen.load_study(path)
+        print(os.getpid(), flush=True)
+        with hpogen.Study(spec, pathlib.Path(directory)) as study:
+            end = hpogen.run(study).end
+        print(end, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
 """
 
 
-def driver(path: Path, directory: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(path), str(directory)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+class Drivers:
+    """Runs studies, each in a process of its own: a fork of one that has imported everything."""
 
+    def __init__(self) -> None:
+        self._forker = subprocess.Popen(
+            [sys.executable, "-c", FORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
 
-def drive(path: Path, directory: Path, kill_after: float | None = None) -> float | None:
-    """Run the study in a process of its own, killed so many seconds after it began.
+    def close(self) -> None:
+        self._forker.communicate()
 
-    How many seconds it took to finish; None when it was killed before.
-    """
-    with driver(path, directory) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "go\n"
+    def drive(self, path: Path, directory: Path, kill_after: float | None = None) -> float | None:
+        """Run the study, killed so many seconds after it began.
+
+        How many seconds it took to finish; None when it was killed before.
+        """
+        orders, answers = self._forker.stdin, self._forker.stdout
+        assert orders is not None and answers is not None
+        orders.write(f"{path}\t{directory}\n")
+        orders.flush()
+        child = int(answers.readline())
         begin = time.monotonic()
         if kill_after is not None:
             time.sleep(kill_after)
-            process.send_signal(signal.SIGKILL)
-        finished = process.stdout.readline() == "finished\n"
-        return time.monotonic() - begin if finished else None
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        answer = answers.readline()
+        seconds = time.monotonic() - begin
+        if answer == "ended\n":
+            return None
+        assert (answer, answers.readline()) == ("finished\n", "ended\n")
+        return seconds
+
+
+@pytest.fixture(scope="module")
+def drivers() -> Iterator[Drivers]:
+    with closing(Drivers()) as drivers:
+        yield drivers
 
 
 def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
@@ -86,18 +115,23 @@ def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("keys", [IMAGES, BOWL], ids=["images", "bowl"])
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_and_resumed(keys: dict[str, Any], kills: int, tmp_path: Path) -> None:
+def test_killed_and_resumed(
+    keys: dict[str, Any], kills: int, tmp_path: Path, drivers: Drivers
+) -> None:
     path = study_file(tmp_path, **keys)
-    duration = drive(path, tmp_path / "whole")
+    duration = drivers.drive(path, tmp_path / "whole")
     assert duration is not None
     whole = ledger.read(tmp_path / "whole")
     chance = random.Random(kills)
     killed = 0
     for study in range(kills):
         directory = tmp_path / f"killed{study}"
-        while killed < kills and drive(path, directory, chance.random() * duration * 0.8) is None:
+        while (
+            killed < kills
+            and drivers.drive(path, directory, chance.random() * duration * 0.8) is None
+        ):
             killed += 1
-        drive(path, directory)
+        drivers.drive(path, directory)
         assert essence(ledger.read(directory)) == essence(whole)
         trials = keys["stop"]["trials"]
         assert curves(directory, trials) == curves(tmp_path / "whole", trials)
