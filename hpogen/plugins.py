@@ -6,6 +6,7 @@ The built-in parts stand here as `module:attribute` and are imported only when u
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -23,38 +24,48 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 ENTRY_POINTS = "hpogen.plugins"
+LAST_LINEAR = "hpogen.measures.last_linear:require_last_linear"
 
 
 class Registry(Generic[T]):
-    """Names of one kind of part. A built-in is one line `name="module:attribute"`."""
+    """Names of one kind of part. A built-in is one line `name="module:attribute"`.
 
-    def __init__(self, kind: str, **builtin: str) -> None:
+    Or a row of the `table` "module:attribute", a mapping of name → part read when first needed.
+    """
+
+    def __init__(self, kind: str, table: str = "", **builtin: str) -> None:
         self.kind = kind
+        self._table = table
         self._builtin = builtin
         self._added: dict[str, T] = {}
 
+    @functools.cached_property
+    def _rows(self) -> Mapping[str, T]:
+        return imported(self._table) if self._table else {}
+
     def names(self) -> list[str]:
-        return sorted({*self._builtin, *self._added})
+        return sorted({*self._builtin, *self._rows, *self._added})
 
     def __contains__(self, name: object) -> bool:
-        return name in self._builtin or name in self._added
+        return self.is_builtin(name) or name in self._added
 
-    def is_builtin(self, name: str) -> bool:
-        return name in self._builtin
+    def is_builtin(self, name: object) -> bool:
+        return name in self._builtin or name in self._rows
 
     def get(self, name: str) -> T:
         """The part of that name, imported now. Raises UserError with the nearest name."""
         if name in self._added:
             return self._added[name]
+        if name in self._rows:
+            return self._rows[name]
         if name not in self._builtin:
             raise UserError(unknown("", name, self.names()))
-        module, _, attribute = self._builtin[name].partition(":")
-        part: T = getattr(importlib.import_module(module), attribute)
+        part: T = imported(self._builtin[name])
         return part
 
     def add(self, name: str, part: T) -> None:
         """Register a user's part. The name of a built-in one is refused; a reload replaces."""
-        if name in self._builtin:
+        if self.is_builtin(name):
             raise UserError(f"{self.kind} {name!r} is built in: give yours another name")
         self._added[name] = part
 
@@ -88,8 +99,10 @@ class Measure:
     with `initial=True` it is given the untrained model as a third argument. `of="step"`: collected
     by the training step itself, without a pass of its own. `final=True` is computed at the last
     epoch of a budget only. `sums` names those metrics whose per-epoch values hpogen adds up over
-    the epochs (they belong to the trial's checkpoint). A built-in function is `module:attribute`,
-    so that naming a measure imports no torch.
+    the epochs, `means` those it averages (both belong to the trial's checkpoint). `needs` is the
+    place of a function of the model and a batch of images that raises Refusal where the measure is
+    not defined; it is asked when a study is loaded, with both on the meta device. A built-in
+    function is `module:attribute`, so that naming a measure imports no torch.
     """
 
     name: str
@@ -97,19 +110,22 @@ class Measure:
     metrics: tuple[str, ...]
     of: typing.Literal["head", "network", "step"]
     sums: frozenset[str] = frozenset()
+    means: frozenset[str] = frozenset()
     final: bool = False
     initial: bool = False
+    needs: str = ""
     definition: str = ""  # a line or two for `hpogen list measures`
     cost: str = ""
     source: str = ""
 
     def resolve(self) -> Callable[..., Any]:
         """The function, imported now."""
-        if not isinstance(self.function, str):
-            return self.function
-        module, _, attribute = self.function.partition(":")
-        function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-        return function
+        return imported(self.function) if isinstance(self.function, str) else self.function
+
+    @property
+    def requirement(self) -> str:
+        """`needs`; of a head measure it goes without saying."""
+        return self.needs or (LAST_LINEAR if self.of == "head" else "")
 
 
 searchers: Registry[Any] = Registry(
@@ -145,7 +161,7 @@ datasets: Registry[Callable[..., Any]] = Registry(
     svhn="hpogen.training.datasets:svhn",
     **{"fashion-mnist": "hpogen.training.datasets:fashion_mnist"},
 )
-measures: Registry[Measure] = Registry("measure")
+measures: Registry[Measure] = Registry("measure", table="hpogen.measures.catalog:MEASURES")
 
 
 def searcher(name: str) -> Callable[[type], type]:
@@ -214,7 +230,7 @@ def measure(
         given = tuple(metrics) or (name,)
         doc = (inspect.getdoc(function) or "").partition("\n")[0]
         measures.add(
-            name, Measure(name, function, given, of, frozenset(sums), final, definition=doc)
+            name, Measure(name, function, given, of, frozenset(sums), final=final, definition=doc)
         )
         return function
 
@@ -245,6 +261,12 @@ def load_file(path: Path) -> None:
         raise UserError(
             f"plug-in {str(path)!r} cannot be imported{where}: {type(error).__name__}: {error}"
         ) from error
+
+
+def imported(place: str) -> Any:
+    """What stands at `module:attribute`, imported now."""
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _line_in(error: BaseException, path: Path) -> int | None:

@@ -6,14 +6,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hpogen.measures.ablation import Ablation, ablation_curves
     from hpogen.measures.head import HeadStatistics, head_statistics
+    from hpogen.measures.network import gradient_norms
+    from hpogen.measures.online import OnlineAgn
 
 PUBLIC = {  # imported when first used: the catalogue beside it needs no torch
+    "Ablation": "hpogen.measures.ablation",
     "HeadStatistics": "hpogen.measures.head",
+    "OnlineAgn": "hpogen.measures.online",
+    "ablation_curves": "hpogen.measures.ablation",
+    "gradient_norms": "hpogen.measures.network",
     "head_statistics": "hpogen.measures.head",
 }
 
-__all__ = ["HeadStatistics", "head_statistics"]
+__all__ = [
+    "Ablation",
+    "HeadStatistics",
+    "OnlineAgn",
+    "ablation_curves",
+    "gradient_norms",
+    "head_statistics",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,15 +6,19 @@ pass. Formulas and notation: z = W h + b, p = softmax(z), d = p − q with q the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
+from hpogen.measures.distributed import gathered, group_of
+from hpogen.measures.last_linear import LastLinear, output_gradient
+from hpogen.measures.moments import ROUNDING, Moments
 from hpogen.measures.passes import (
     Batch,
     PredictionCollector,
@@ -23,7 +27,9 @@ from hpogen.measures.passes import (
     forward_pass,
 )
 
-CHUNK = 4096  # samples that are in float64 at a time
+CHUNK = 4096  # samples whose features are in float64 at a time
+CANCELLED = 1e-6  # a variance of less than this part of the square is not what was left of it
+LossFunction = Callable[[Tensor, Tensor], Tensor]  # of logits (N, C) and targets; gives (N,)
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,14 @@ class HeadStatistics:
     """The last layer and what it saw: all that the measures of this family are computed from.
 
     H (N, D), Z (N, C), W (C, D) and b (C,) or None in the forward's precision, at least float32;
-    labels (N,) int64. Sums are in float64.
+    labels (N,) int64, or probabilities (N, C). Sums are in float64, over weights and bias.
     """
 
     predictions: Predictions
     features: Tensor  # H, the inputs of the last `nn.Linear`
     weight: Tensor  # W
     bias: Tensor | None  # b
+    loss_function: LossFunction | None = None  # None: cross-entropy
 
     @property
     def logits(self) -> Tensor:
@@ -54,112 +61,183 @@ class HeadStatistics:
 
     @property
     def loss(self) -> float:
-        """The mean cross-entropy."""
-        return self.predictions.loss
+        """The mean loss."""
+        if self.loss_function is None:
+            return self.predictions.loss
+        losses = _each(self.loss_function, self.logits.double(), self.labels)
+        return float(losses.detach().mean())
 
     @property
     def accuracy(self) -> float:
         """The share of samples classified as labelled, in [0, 1]."""
         return self.predictions.accuracy
 
-    @cached_property
+    @property
     def agn(self) -> float:
-        """The mean over samples of the squared norm of the last layer's loss gradient, s_i.
+        """mean_i s_i, s_i = ‖d_i‖² (‖h_i‖² + 1): the squared norm of the last layer's gradient.
 
         One epoch's term of AGN (gradient-norm paper, eq. 5), which sums it over epochs.
         """
-        total = 0.0
-        for start in range(0, self.count, CHUNK):
-            part = slice(start, start + CHUNK)
-            norms = squared_gradient_norms(
-                self.features[part], self.logits[part], self.labels[part], self.bias is not None
-            )
-            total += float(norms.sum())
-        return total / self.count
+        squares, sizes = self._norms
+        return float((squares * sizes).mean())
+
+    @property
+    def agn_relative(self) -> float:
+        """mean_i s_i / mean_i (‖h_i‖² + 1): hardly changed by h → ch, W → W/c."""
+        return _ratio(self.agn, float(self._norms[1].mean()))
+
+    @property
+    def brier(self) -> float:
+        """mean_i ‖p_i − q_i‖², the multiclass Brier score, in [0, 2]."""
+        self._need_cross_entropy("brier")
+        return float(self._norms[0].mean())
+
+    @cached_property
+    def trace_hessian(self) -> float:
+        """tr H, of the loss's Hessian in the last layer: mean_i (1 − ‖p_i‖²)(‖h_i‖² + 1)."""
+        self._need_cross_entropy("trace_hessian")
+        d, labels = self.output_gradients, self.labels
+        if labels.is_floating_point():  # 1 − ‖p‖² = 1 − ‖q‖² − 2 d·q − ‖d‖²
+            variances = 1 - labels.double().square().sum(1) - 2 * (d * labels).sum(1)
+        else:  # −2 d_y − ‖d‖²: nothing cancels where the label is the likeliest class
+            variances = -2 * d.gather(1, labels[:, None])[:, 0]
+        variances = (variances - self._norms[0]).clamp_min(0)  # (N,)
+        return float(variances @ self._norms[1]) / self.count
+
+    @property
+    def tic(self) -> float:
+        """mean_i s_i / tr H: the Takeuchi information criterion of the last layer, in traces."""
+        return _ratio(self.agn, self.trace_hessian)
+
+    @property
+    def gsnr(self) -> float:
+        """The mean over parameters of m_j² / (ρ_j² + ε), mean² over variance of their gradients.
+
+        The GSNR paper, eq. 1; ε = 1e-12 + 1e-6 · mean ρ²; parameters with ρ_j = 0 are left out.
+        """
+        return self.moments.gsnr
+
+    @property
+    def osgr(self) -> float:
+        """The one-step generalization ratio, in [−1, 1]: 1 − (A − B)/(N·B), the GSNR paper, eq. 19.
+
+        A = mean_i ‖g_i‖², B = ‖mean_i g_i‖². 0 where no gradient is left.
+        """
+        return self.moments.osgr
+
+    @property
+    def same_sign(self) -> float:
+        """The mean over parameters of the larger share of samples whose gradients agree in sign.
+
+        In [0.5, 1]; zeros are left out, and parameters with fewer than 30 others. Chance level is
+        0.5 + 0.4/√n; 0.5 where no parameter is left.
+        """
+        return self.moments.same_sign
+
+    @property
+    def opposite_sign(self) -> float:
+        """The share of weights whose sign is opposite to their mean gradient's (Figure 6b)."""
+        return self.moments.opposite_sign(self.weight, 1.0)
+
+    @property
+    def opposite_sign_top10(self) -> float:
+        """The same among the tenth of the weights that are largest."""
+        return self.moments.opposite_sign(self.weight, 0.1)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """First and second moments and signs of the per-sample gradients of every parameter."""
+        shape = self.weight.shape[0], self.weight.shape[1] + (self.bias is not None)
+        moments = Moments.zeros(shape, self.weight.device)
+        with torch.autocast(self.weight.device.type, enabled=False):
+            for part in self._parts():
+                moments.add(self.output_gradients[part], self.features[part])
+        return moments
+
+    @cached_property
+    def margins(self) -> tuple[float, float, float]:
+        """The 10 %, 50 % and 90 % points of the penultimate margin over samples.
+
+        min_{j≠y} (z_y − z_j) / ‖W_y − W_j‖, divided by sqrt(Σ_k Var_i h_ik). 0 where features do
+        not vary, and between classes whose weights are the same. Raises Refusal for one class.
+        """
+        classes = self.weight.shape[0]
+        if classes < 2:
+            raise Refusal("margin needs two classes, the last nn.Linear has one output")
+        weight = self.weight.double()
+        distance = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
+        inverse = torch.where(distance > 0, 1 / distance, 0.0)  # (C, C)
+        labels = self.predictions.classes
+        margins = []
+        for part in self._parts():
+            z, y = self.logits[part].double(), labels[part]
+            gaps = (z.gather(1, y[:, None]) - z) * inverse[y]  # (n, C)
+            gaps.scatter_(1, y[:, None], torch.inf)
+            margins.append(gaps.amin(1))
+        spread = self._spread()
+        points = np.quantile(torch.cat(margins).cpu().numpy(), [0.1, 0.5, 0.9])
+        low, middle, high = (float(point) / spread if spread else 0.0 for point in points)
+        return low, middle, high
+
+    @cached_property
+    def output_gradients(self) -> Tensor:
+        """d (N, C) float64, the gradient of each sample's loss by its logits."""
+        if self.loss_function is None:
+            return output_gradient(self.logits, self.labels)
+        with torch.enable_grad():
+            z = self.logits.double().requires_grad_()
+            losses = _each(self.loss_function, z, self.labels)
+            return torch.autograd.grad(losses.sum(), z)[0]
+
+    @cached_property
+    def _norms(self) -> tuple[Tensor, Tensor]:
+        """‖d_i‖² and ‖h_i‖² + 1 (without the 1 where there is no bias), (N,) float64 each."""
+        sizes = [self.features[part].double().square().sum(1) for part in self._parts()]
+        return self.output_gradients.square().sum(1), torch.cat(sizes) + (self.bias is not None)
+
+    def _parts(self) -> Iterator[slice]:
+        return (slice(start, start + CHUNK) for start in range(0, self.count, CHUNK))
+
+    def _spread(self) -> float:
+        """sqrt(Σ_k Var_i h_ik); 0 where it is only rounding."""
+        mean = self.features.mean(0, dtype=torch.float64)  # (D,)
+        square = float(mean.square().sum())
+        variance = float(self._norms[1].mean()) - (self.bias is not None) - square
+        if variance < CANCELLED * square:
+            squares = ((self.features[part] - mean).square().sum() for part in self._parts())
+            variance = float(sum(squares)) / self.count
+        return math.sqrt(variance) if variance > ROUNDING**2 * square else 0.0
+
+    def _need_cross_entropy(self, what: str) -> None:
+        if self.loss_function is not None:
+            raise Refusal(f"{what} is defined for cross-entropy, not for a loss of one's own")
 
 
-def head_statistics(model: nn.Module, batches: Iterable[Batch]) -> HeadStatistics:
+def head_statistics(
+    model: nn.Module, batches: Iterable[Batch], loss: LossFunction | None = None
+) -> HeadStatistics:
     """One forward pass, in evaluation mode, over `batches` of images (B, …) and labels (B,).
 
+    In the place of labels there may be probabilities (B, C). The loss is cross-entropy, or one's
+    own function of logits (B, C) and labels, differentiable, that gives each sample's loss (B,).
     The model's last `nn.Linear` must give the model's output: Refusal, naming the model's class,
-    if not; ValueError if there is no sample. Parameters, buffers, `.grad`, training mode and
-    torch's random state are left as they were.
+    if not; ValueError if there is no sample. Of a `DistributedDataParallel` model, which all its
+    processes must call, the statistics are of the samples of all. Parameters, buffers, `.grad`,
+    training mode and torch's random state are left as they were.
     """
-    with HeadCollector(model) as collector:
+    with HeadCollector(model, loss) as collector:
         for _ in forward_pass(model, batches, collector):
             pass
         return collector.result()
 
 
-def squared_gradient_norms(features: Tensor, logits: Tensor, targets: Tensor, bias: bool) -> Tensor:
-    """s_i = ‖d_i‖² (‖h_i‖² + 1), without the 1 for a layer without bias (Goodfellow 2015).
-
-    `features` (N, D), `logits` (N, C), `targets` (N,) labels or (N, C) probabilities; the result is
-    (N,) float64. Softmax in float64, or 1 − p_y would cancel for samples that are well fitted.
-    """
-    difference = logits.double().softmax(1)  # (N, C)
-    if targets.is_floating_point():
-        difference -= targets
-    else:
-        difference[torch.arange(len(targets), device=targets.device), targets] -= 1
-    size = features.double().square().sum(1) + bias  # (N,)
-    return difference.square().sum(1) * size
-
-
-def smoothed(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """The targets of cross-entropy with label smoothing, (N, C) float64; hard labels at 0."""
-    if smoothing == 0:
-        return labels
-    one_hot = nn.functional.one_hot(labels, classes).double()
-    return one_hot * (1 - smoothing) + smoothing / classes
-
-
-class LastLinear:
-    """Watches, while it is entered, which `nn.Linear` of a model runs last, and its input."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._runs: list[tuple[nn.Linear, Tensor, Tensor, int]] = []
-        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
-
-    def __enter__(self) -> LastLinear:
-        for module in self._model.modules():
-            if isinstance(module, nn.Linear):
-                self._hooks.append(module.register_forward_hook(self._record))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._runs.clear()
-
-    def _record(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        if isinstance(module, nn.Linear):
-            self._runs.append((module, inputs[0].detach(), output, output._version))
-
-    def read(self, logits: Tensor) -> tuple[nn.Linear, Tensor]:
-        """The last layer and its input h (N, D), of the forward pass that gave `logits` (N, C).
-
-        Raises Refusal when the last layer's output is not the model's, or it ran twice: the closed
-        forms do not hold then.
-        """
-        runs, self._runs = self._runs, []
-        name = type(self._model).__name__
-        if not runs:
-            raise Refusal(f"{name} has no nn.Linear")
-        layer, features, output, version = runs[-1]
-        if features.ndim != 2 or not _same(output, logits) or logits._version != version:
-            raise Refusal(f"the output of {name} is not that of its last nn.Linear")
-        if sum(run[0] is layer for run in runs) > 1:
-            raise Refusal(f"{name} uses its last nn.Linear twice")
-        return layer, features
-
-
 class HeadCollector:
     """Collects HeadStatistics from the forward passes that run while it is entered."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, loss: LossFunction | None = None) -> None:
+        self._group = group_of(model)
         self._last = LastLinear(model)
+        self._loss = loss
         self._predictions = PredictionCollector()
         self._features: list[Tensor] = []
         self._layer: nn.Linear | None = None
@@ -178,19 +256,35 @@ class HeadCollector:
 
     def result(self) -> HeadStatistics:
         """Raises ValueError when no sample was seen."""
-        predictions = self._predictions.result()
+        seen = self._predictions.result()
         if self._layer is None:
             raise ValueError("got no samples: the batches are empty")
         bias = self._layer.bias
+        logits, labels, features = (
+            gathered(values, self._group)
+            for values in (seen.logits, seen.labels, torch.cat(self._features))
+        )
         return HeadStatistics(
-            predictions,
-            torch.cat(self._features),
+            Predictions(logits, labels),
+            features,
             at_least_float32(self._layer.weight.detach().clone()),
             None if bias is None else at_least_float32(bias.detach().clone()),
+            self._loss,
         )
 
 
-def _same(output: Tensor, logits: Tensor) -> bool:
-    """Whether two tensors are the same memory in the same shape."""
-    shared = output.untyped_storage()._cdata == logits.untyped_storage()._cdata
-    return shared and output.shape == logits.shape
+def _each(loss_function: LossFunction, logits: Tensor, targets: Tensor) -> Tensor:
+    losses = loss_function(logits, targets)
+    if losses.shape != (len(logits),):
+        raise ValueError(
+            f"the loss gave a tensor of shape {tuple(losses.shape)}, expected one loss per sample, "
+            f"({len(logits)},): use reduction='none'"
+        )
+    return losses
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    """0 over anything is 0, and something over nothing infinite: a trial has diverged then."""
+    if numerator == 0:
+        return 0.0
+    return numerator / denominator if denominator else math.inf

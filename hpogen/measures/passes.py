@@ -27,7 +27,7 @@ class Collector(Protocol):
 class Predictions:
     """The logits (N, C) of a pass, in the forward's precision (at least float32), and labels (N,).
 
-    Losses are computed in float64.
+    Labels may be probabilities (N, C). Losses are computed in float64.
     """
 
     logits: Tensor
@@ -42,6 +42,11 @@ class Predictions:
         """The cross-entropy of each sample, (N,) float64."""
         return nn.functional.cross_entropy(self.logits.double(), self.labels, reduction="none")
 
+    @property
+    def classes(self) -> Tensor:
+        """The labels (N,) int64; of probabilities the likeliest class."""
+        return self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
+
     @cached_property
     def loss(self) -> float:
         return float(self.losses.mean())
@@ -49,7 +54,7 @@ class Predictions:
     @cached_property
     def accuracy(self) -> float:
         """The share of samples whose largest logit is the label's, in [0, 1]."""
-        return int((self.logits.argmax(1) == self.labels).sum()) / self.count
+        return int((self.logits.argmax(1) == self.classes).sum()) / self.count
 
 
 class PredictionCollector:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ from torch import nn
 
 from hpogen import plugins
 from hpogen.errors import Refusal
-from hpogen.measures.head import LastLinear
 
 
 def build(
@@ -27,17 +26,20 @@ def build(
 
 
 def refusal(
-    name: str, options: Mapping[str, Any], in_shape: tuple[int, int, int], classes: int
+    name: str,
+    options: Mapping[str, Any],
+    in_shape: tuple[int, int, int],
+    classes: int,
+    requirement: Callable[[nn.Module, torch.Tensor], None],
 ) -> str | None:
-    """Why the head measures are not defined for a model; None when they are, or cannot be told.
+    """Why a measure with that requirement refuses a model; None: it does not, or cannot tell yet.
 
     The model is built on the meta device: it holds no numbers and is run in no time.
     """
     try:
         with torch.device("meta"):
             model = build(name, options, in_shape, classes).eval()
-            with LastLinear(model) as last:
-                last.read(model(torch.empty(2, *in_shape)))
+            requirement(model, torch.empty(2, *in_shape))
     except Refusal as refused:
         return str(refused)
     except (NotImplementedError, RuntimeError):  # it needs numbers: training will tell

@@ -30,10 +30,10 @@ GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 class Command(BaseModel):
     """The command is split as a shell splits words, then each word's placeholders are filled.
 
-    No shell is involved, and `python` is the one that hpogen runs on. `{name}` is a hyper-parameter (an inactive one is empty), `{seed}`,
-    `{budget}`, `{directory}` and `{start_epoch}` are the trial's; `{{` is a brace. Each line of its
-    standard output that is a JSON object is an epoch; other lines, and its standard error, go to
-    the trial's log.
+    No shell is involved, and `python` is the one that hpogen runs on. `{name}` is a
+    hyper-parameter (an inactive one is empty), `{seed}`, `{budget}`, `{directory}` and
+    `{start_epoch}` are the trial's; `{{` is a brace. Each line of its standard output that is a
+    JSON object is an epoch; other lines, and its standard error, go to the trial's log.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)

@@ -119,6 +119,11 @@ def load(dataset: Dataset) -> ImageData:
     return _load(_key(dataset))
 
 
+def give(dataset: Dataset, data: ImageData) -> None:
+    """Use `data` as the data set from now on: a worker gets what the driver has loaded."""
+    _given[_key(dataset)] = data
+
+
 def prepare(dataset: Dataset, device: torch.device) -> Prepared:
     """The splits of a data set on the device, made once per process."""
     return _prepare(_key(dataset), device)
@@ -128,8 +133,13 @@ def _key(dataset: Dataset) -> str:
     return json.dumps(dataset.model_dump(mode="json"), sort_keys=True)
 
 
+_given: dict[str, ImageData] = {}
+
+
 @functools.lru_cache(maxsize=2)
 def _load(key: str) -> ImageData:
+    if key in _given:
+        return _given[key]
     dataset = Dataset.model_validate_json(key)
     loader = plugins.datasets.get(dataset.name)
     options = dataset.options()

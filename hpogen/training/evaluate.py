@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Mapping
-from typing import Any
+from collections.abc import Generator
 
 import torch
 
 from hpogen.measures.head import HeadCollector, HeadStatistics
-from hpogen.measures.passes import PredictionCollector, Predictions, forward_pass, undisturbed
-from hpogen.plugins import Measure
-from hpogen.task import Diverged
+from hpogen.measures.passes import PredictionCollector, Predictions, forward_pass
 from hpogen.training.data import Images
+from hpogen.training.measuring import (
+    Metrics,
+    add_up,
+    check_finite,
+    named,
+    of_network,
+    of_steps,
+)
 from hpogen.training.recipe import Recipe, State, timed
-
-Metrics = dict[str, float]
 
 
 def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metrics]:
@@ -27,23 +29,21 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
     """
     plan, data, seconds = recipe.plan, recipe.data, state.seconds
     epoch, last = state.epoch + 1, state.epoch + 1 == recipe.trial.budget
-    metrics = {"train_loss_online": float(state.loss_sum) / recipe.steps}
-    agn = None
+    metrics = {"train_loss_online": float(state.step_sums["loss"]) / recipe.steps}
     with timed(seconds, "measures"):
-        if plan.head_pass(epoch, last):
+        if measures := plan.due("head", epoch, last):
             head = yield from _head(recipe, state)
             metrics |= {"train_loss": head.loss, "train_accuracy": head.accuracy}
-            agn = head.agn if plan.agn else None
-            for planned in plan.due("head", epoch, last):
-                metrics |= _named(planned.measure, planned.measure.resolve()(head))
-        elif plan.train_pass(epoch, last):
+            check_finite(metrics, epoch)  # no measure is asked to digest NaN
+            for planned in measures:
+                metrics |= named(planned.measure, planned.measure.resolve()(head))
+        elif plan.train_pass(last):
             train = yield from _predictions(recipe, state, data.subset)
             metrics |= {"train_loss": train.loss, "train_accuracy": train.accuracy}
         for planned in plan.due("network", epoch, last):
-            batches = recipe.batches(data.subset).sample(planned.samples)
-            with undisturbed(state.model):
-                metrics |= _named(planned.measure, planned.measure.resolve()(state.model, batches))
+            metrics |= of_network(recipe, state, planned)
             yield
+        metrics |= of_steps(recipe, state, epoch, last)
     with timed(seconds, "validation"):
         if plan.validation_pass(last) and len(data.validation):
             validation = yield from _predictions(recipe, state, data.validation)
@@ -54,10 +54,8 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
         audit = yield from _predictions(recipe, state, data.audit)
         state.audit = {"loss": audit.loss, "accuracy": audit.accuracy}
     metrics |= _gaps(metrics)
-    _add_sums(recipe, state, metrics, agn)
-    for name, value in {**metrics, **state.audit}.items():
-        if not math.isfinite(value):
-            raise Diverged(f"{name} is {value} after epoch {epoch}")
+    add_up(recipe, state, metrics)
+    check_finite(metrics | state.audit, epoch)
     return metrics
 
 
@@ -80,27 +78,3 @@ def _gaps(metrics: Metrics) -> Metrics:
         "gap_loss": metrics["val_loss"] - metrics["train_loss"],
         "gap_accuracy": metrics["train_accuracy"] - metrics["val_accuracy"],
     }
-
-
-def _add_sums(recipe: Recipe, state: State, metrics: Metrics, agn: float | None) -> None:
-    """Put the sums over epochs in the place of this epoch's terms."""
-    if agn is not None:
-        metrics |= {"agn": agn, "agn_last": agn}
-    if recipe.plan.online:
-        metrics["agn_online"] = float(state.agn_sum) / recipe.steps
-    for name in recipe.plan.sums & metrics.keys():
-        state.sums[name] += metrics[name]
-        metrics[name] = state.sums[name]
-    if agn is not None:
-        metrics["agn_mean"] = metrics["agn"] / (state.epoch + 1)
-
-
-def _named(measure: Measure, given: Any) -> Metrics:
-    """What a plug-in measure gave, by metric. Raises ValueError when it is not what it declares."""
-    if not isinstance(given, Mapping):
-        given = {measure.name: given}
-    if set(given) != set(measure.metrics):
-        raise ValueError(
-            f"measure {measure.name!r} gave {sorted(given)}, it declares {sorted(measure.metrics)}"
-        )
-    return {name: float(value) for name, value in given.items()}

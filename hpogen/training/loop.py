@@ -38,7 +38,7 @@ def _epochs(
 ) -> Iterator[Epoch | None]:
     recipe, state = begin(settings, trial, wanted)
     continuable = settings.schedule.anchor == "full"
-    checkpoints = Checkpoints(trial, recipe.plan.sums, continuable=continuable)
+    checkpoints = Checkpoints(trial, recipe.plan.running, continuable=continuable)
     if (saved := checkpoints.load()) is not None:
         state.restore(saved)
     for epoch in range(min(trial.start_epoch, trial.budget - 1), state.epoch):  # not yet received

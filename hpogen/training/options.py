@@ -15,6 +15,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from hpogen import plugins
 from hpogen.errors import unknown
 
+STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
 
 def named(value: object) -> object:
     """The short form of a part: `mlp` is `{name: mlp}`."""

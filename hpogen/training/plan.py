@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from hpogen import plugins
 from hpogen.training.settings import ImageClassification
 
 FROM_TRAIN_PASS = frozenset({"train_loss", "train_accuracy", "gap_loss", "gap_accuracy"})
 FROM_VALIDATION = frozenset({"val_loss", "val_accuracy", "gap_loss", "gap_accuracy"})
-AGN = frozenset({"agn", "agn_mean", "agn_last"})
 
 
 @dataclass(frozen=True)
 class PlannedMeasure:
-    """A plug-in measure, computed every `every` epochs on `samples` images (None: all)."""
+    """A measure, computed every `every` epochs on `samples` images (None: all)."""
 
     measure: plugins.Measure
-    every: int = 1
+    every: int | Literal["iteration"] = 1
     samples: int | None = None
 
     def due(self, epoch: int, last: bool) -> bool:
+        """Whether it is computed at the end of the epoch."""
+        if self.every == "iteration":
+            return False
         return last or (not self.measure.final and epoch % self.every == 0)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`names` are the metrics asked for: those the study wants and those of its measures.
+    """`names` are the metrics that the study wants; `measures` its listed ones, and theirs.
 
     At a budget's last epoch the training and validation losses are always there.
     """
@@ -35,29 +38,30 @@ class Plan:
     measures: tuple[PlannedMeasure, ...]
 
     @property
-    def agn(self) -> bool:
-        return bool(self.names & AGN)
-
-    @property
     def online(self) -> bool:
-        return "agn_online" in self.names
+        """Whether the training steps look at the last layer."""
+        return any(m.measure.of == "step" and m.measure.needs for m in self.measures)
 
     @property
-    def sums(self) -> frozenset[str]:
-        """The metrics that are summed over the epochs."""
-        plugged = (planned.measure.sums for planned in self.measures)
-        own = {name for name, kept in (("agn", self.agn), ("agn_online", self.online)) if kept}
-        return frozenset(own).union(*plugged)
+    def iterated(self) -> list[PlannedMeasure]:
+        """What is computed before each training step."""
+        return [planned for planned in self.measures if planned.every == "iteration"]
+
+    @property
+    def running(self) -> frozenset[str]:
+        """The metrics that are summed or averaged over the epochs."""
+        return frozenset().union(*(m.measure.sums | m.measure.means for m in self.measures))
+
+    @property
+    def means(self) -> frozenset[str]:
+        return frozenset().union(*(planned.measure.means for planned in self.measures))
 
     def due(self, of: str, epoch: int, last: bool) -> list[PlannedMeasure]:
-        """The plug-in measures of a kind that this epoch computes."""
+        """The measures of a kind that are computed at the end of this epoch."""
         return [m for m in self.measures if m.measure.of == of and m.due(epoch, last)]
 
-    def head_pass(self, epoch: int, last: bool) -> bool:
-        return self.agn or bool(self.due("head", epoch, last))
-
-    def train_pass(self, epoch: int, last: bool) -> bool:
-        return last or bool(self.names & FROM_TRAIN_PASS) or self.head_pass(epoch, last)
+    def train_pass(self, last: bool) -> bool:
+        return last or bool(self.names & FROM_TRAIN_PASS)
 
     def validation_pass(self, last: bool) -> bool:
         return last or bool(self.names & FROM_VALIDATION)
@@ -70,7 +74,7 @@ def make_plan(settings: ImageClassification, wanted: frozenset[str]) -> Plan:
     for name in plugins.measures.names():
         measure = plugins.measures.get(name)
         if name in listed:
-            planned.append(PlannedMeasure(measure, listed[name].every, listed[name].samples))
+            planned.append(PlannedMeasure(measure, listed[name].period, listed[name].samples))
         elif wanted & set(measure.metrics):
             planned.append(PlannedMeasure(measure))
-    return Plan(wanted | listed.keys(), tuple(planned))
+    return Plan(wanted, tuple(planned))

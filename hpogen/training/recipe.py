@@ -50,6 +50,11 @@ class Recipe:
         whole, rest = divmod(len(self.data.subset), self.batch_size)
         return whole + (rest > 1)
 
+    def untrained(self) -> nn.Module:
+        """The network as it was before the first step: built once more from the trial's seed."""
+        with torch.random.fork_rng(devices=[]):
+            return initial_model(self.settings, self.trial, self.data, self.device)
+
     def batches(self, split: Images) -> Batches:
         """What an evaluation runs over."""
         size = EVALUATION_BATCH[self.device.type]
@@ -65,12 +70,12 @@ class State:
     device: torch.device
     epoch: int = 0  # epochs done
     step: int = 0  # steps done in the epoch after them
-    loss_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
-    agn_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    step_sums: dict[str, Tensor] = field(default_factory=dict)  # over those steps, () float64
     sums: dict[str, float] = field(default_factory=dict)  # over the epochs done
     curve: list[dict[str, float]] = field(default_factory=list)  # the metrics of the epochs done
     audit: dict[str, float] = field(default_factory=dict)  # at the budget's end
     validation_losses: Tensor | None = None  # (N,) float32, at the budget's end
+    files: dict[str, bytes] = field(default_factory=dict)  # of the measures, the newest
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("train", "validation", "measures", "total"), 0.0)
     )
@@ -79,8 +84,8 @@ class State:
         plain = ("epoch", "step", "sums", "curve", "audit", "seconds")
         return {
             **{name: getattr(self, name) for name in plain},
-            "loss_sum": self.loss_sum,
-            "agn_sum": self.agn_sum,
+            "step_sums": {name: float(total) for name, total in self.step_sums.items()},
+            "files": {name: content.decode("latin-1") for name, content in self.files.items()},
             "validation_losses": self.validation_losses,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -91,6 +96,9 @@ class State:
         self.model.load_state_dict(saved.pop("model"))
         self.optimizer.load_state_dict(saved.pop("optimizer"))
         set_random_state(saved.pop("random"), self.device)
+        for name, total in saved.pop("step_sums").items():
+            self.step_sums[name].fill_(total)
+        self.files = {name: text.encode("latin-1") for name, text in saved.pop("files").items()}
         for name, value in saved.items():
             setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
 
@@ -98,15 +106,15 @@ class State:
         self.curve.append(metrics)
         self.epoch += 1
         self.step = 0
-        self.loss_sum.zero_()
-        self.agn_sum.zero_()
+        for total in self.step_sums.values():
+            total.zero_()
 
     def report(self, epoch: int, budget: int, seconds: dict[str, float]) -> Epoch:
         """What the study is told of an epoch done; the last one carries audit and files."""
         metrics = self.curve[epoch - 1]
         if epoch < budget:
             return Epoch(epoch, metrics, seconds=seconds)
-        files = {}
+        files = dict(self.files)
         if self.validation_losses is not None:
             files["val_losses.npy"] = npy(self.validation_losses)
         return Epoch(epoch, metrics, self.audit, dict(self.seconds), files)
@@ -121,18 +129,32 @@ def begin(
         trial.config, optimizer=settings.optimizer, label_smoothing=settings.label_smoothing
     )
     data = prepare(settings.dataset, device)
-    torch.manual_seed(derive_seed(trial.seed, "model"))
-    model = build(settings.model.name, settings.model.options(), data.in_shape, data.classes)
-    memory_format = torch.contiguous_format
-    if device.type == "cpu" and any(isinstance(m, nn.Conv2d) for m in model.modules()):
-        memory_format = torch.channels_last
-    model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    model = initial_model(settings, trial, data, device)
+    memory_format = _memory_format(model, device)
     plan = make_plan(settings, wanted)
     recipe = Recipe(settings, trial, values, plan, data, device, memory_format)
     state = State(model, make_optimizer(model, values), device)
-    state.loss_sum, state.agn_sum = state.loss_sum.to(device), state.agn_sum.to(device)
-    state.sums.update(dict.fromkeys(plan.sums, 0.0))
+    iterated = [name for planned in plan.iterated for name in planned.measure.metrics]
+    for name in ("loss", "agn", "agn_lr", *iterated):
+        state.step_sums[name] = torch.zeros((), dtype=torch.float64, device=device)
+    state.sums.update(dict.fromkeys(plan.running, 0.0))
     return recipe, state
+
+
+def initial_model(
+    settings: ImageClassification, trial: RunningTrial, data: Prepared, device: torch.device
+) -> nn.Module:
+    """The network before the first step, from the trial's seed: torch's seed is set to it."""
+    torch.manual_seed(derive_seed(trial.seed, "model"))
+    model = build(settings.model.name, settings.model.options(), data.in_shape, data.classes)
+    memory_format = _memory_format(model, device)
+    return model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
+
+
+def _memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    last = device.type == "cpu" and convolutional
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def make_optimizer(model: nn.Module, values: Hyperparameters) -> torch.optim.Optimizer:

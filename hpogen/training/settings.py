@@ -7,7 +7,7 @@ itself begins in `loop.py`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,11 +21,18 @@ from pydantic import (
 )
 
 from hpogen import plugins
-from hpogen.errors import Refusal, unknown
+from hpogen.errors import Refusal
 from hpogen.task import Epoch
 from hpogen.training.hyperparameters import Hyperparameters, OptimizerName, check_value
+from hpogen.training.listed import (
+    LOSSES,
+    VALIDATION,
+    ListedMeasure,
+    all_measures,
+    check_metrics,
+)
 from hpogen.training.models import SMALLEST
-from hpogen.training.options import check_options, named, registered
+from hpogen.training.options import STRICT, check_options, named, registered
 from hpogen.trial import RunningTrial, Value
 
 SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {
@@ -36,14 +43,15 @@ SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {
     "cifar100": (50_000, (3, 32, 32), 100),
     "svhn": (73_257, (3, 32, 32), 10),
 }
-MEASURES = ("agn", "agn_last", "agn_mean", "agn_online")  # the built-in ones; each is one metric
-SUMS = frozenset({"agn", "agn_online"})
-LOSSES = frozenset({"train_loss", "train_accuracy", "train_loss_online"})
-VALIDATION = frozenset({"val_loss", "val_accuracy", "gap_loss", "gap_accuracy"})
-OWN = LOSSES | VALIDATION | {*MEASURES}
+STORED = {  # what torchvision keeps in the root
+    "mnist": "MNIST/raw",
+    "fashion-mnist": "FashionMNIST/raw",
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+    "svhn": "train_32x32.mat",
+}
 VALIDATION_DEFAULT, AUDIT_DEFAULT = 5_000, 10_000  # images, where there are as many
 
-STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 OPEN = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
 
 
@@ -167,31 +175,6 @@ class Schedule(BaseModel):
         return self
 
 
-class ListedMeasure(BaseModel):
-    """A measure to compute every `every` epochs (and at the last), on `samples` of the subset."""
-
-    model_config = STRICT
-
-    name: str
-    every: Annotated[int, Field(ge=1)] = 1
-    samples: Annotated[int, Field(ge=1)] | None = None
-
-    @model_validator(mode="after")
-    def _checked(self) -> ListedMeasure:
-        if self.name not in (*MEASURES, *plugins.measures.names()):
-            raise ValueError(unknown("", self.name, {*MEASURES, *plugins.measures.names()}))
-        plugged = None if self.name in MEASURES else plugins.measures.get(self.name)
-        if self.every > 1 and (plugged is None or plugged.sums):
-            raise ValueError(f"measure {self.name!r} needs every epoch: every must be 1")
-        if self.samples and not (plugged and plugged.of == "network"):
-            raise ValueError(f"measure {self.name!r} costs one pass at most: it takes no samples")
-        return self
-
-    @property
-    def needs_head(self) -> bool:
-        return self.name in MEASURES or plugins.measures.get(self.name).of == "head"
-
-
 class ImageClassification(BaseModel):
     """The task `image-classification`; implements `hpogen.task.Task`."""
 
@@ -221,9 +204,7 @@ class ImageClassification(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> ImageClassification:
-        for measure in _plugged():
-            for metric in sorted(OWN.intersection(measure.metrics)):
-                raise ValueError(f"measure {measure.name!r} gives {metric!r}, which is built in")
+        check_metrics()
         _, shape, _ = SIZES.get(self.dataset.name, (0, (1, 1024, 1024), 0))
         least = SMALLEST.get(self.model.name, 1)
         if min(shape[1:]) < least:
@@ -231,24 +212,26 @@ class ImageClassification(BaseModel):
                 f"model {self.model.name!r} needs images of at least {least}×{least}, data set "
                 f"{self.dataset.name!r} has {shape[1]}×{shape[2]}"
             )
-        if any(measure.needs_head for measure in self.measures):
-            self._refuse_without_head("the measure")
+        for listed in self.measures:
+            self._refuse_undefined(listed.measure, f"the measure {listed.name!r}")
         return self
 
     def check(self, wanted: frozenset[str]) -> None:
         """Raise Refusal, naming the model, when it cannot give one of the metrics wanted."""
-        head = {name for measure in _plugged() if measure.of == "head" for name in measure.metrics}
-        needing = sorted(wanted & {*MEASURES, *head})
-        if needing:
-            self._refuse_without_head(f"the metric {needing[0]!r}")
+        for measure in all_measures():
+            for metric in sorted(wanted & set(measure.metrics)):
+                self._refuse_undefined(measure, f"the metric {metric!r}")
 
-    def _refuse_without_head(self, what: str) -> None:
-        if plugins.models.is_builtin(self.model.name) or self.dataset.name not in SIZES:
+    def _refuse_undefined(self, measure: plugins.Measure, what: str) -> None:
+        """Ask the measure what it thinks of the model; of ours each has a last Linear."""
+        needs, ours = measure.requirement, plugins.models.is_builtin(self.model.name)
+        if not needs or self.dataset.name not in SIZES or (ours and needs == plugins.LAST_LINEAR):
             return
         from hpogen.training.build import refusal
 
         _, shape, classes = SIZES[self.dataset.name]
-        reason = refusal(self.model.name, self.model.options(), shape, classes)
+        requirement = plugins.imported(needs)
+        reason = refusal(self.model.name, self.model.options(), shape, classes, requirement)
         if reason:
             raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
 
@@ -257,11 +240,11 @@ class ImageClassification(BaseModel):
         return True
 
     def metrics(self) -> frozenset[str]:
-        own = OWN if self.dataset.validates else OWN - VALIDATION
-        return own.union(*(measure.metrics for measure in _plugged()))
+        own = LOSSES | VALIDATION if self.dataset.validates else LOSSES
+        return own.union(*(measure.metrics for measure in all_measures()))
 
     def sums(self) -> frozenset[str]:
-        return SUMS.union(*(measure.sums for measure in _plugged()))
+        return frozenset().union(*(measure.sums for measure in all_measures()))
 
     def parameters(self) -> frozenset[str]:
         return frozenset(Hyperparameters.model_fields)
@@ -279,10 +262,30 @@ class ImageClassification(BaseModel):
 
         load(self.dataset)
 
+    def missing(self) -> str | None:
+        """What is not on disk and would be downloaded first, by a glance at the folder."""
+        stored = STORED.get(self.dataset.name)
+        if stored is None or (self.dataset.folder() / stored).exists():
+            return None
+        return f"data set {self.dataset.name!r} is not in {self.dataset.folder()}"
+
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         from hpogen.training.loop import train
 
         yield from train(self, trial, wanted)
+
+    def measure(
+        self, trial: RunningTrial, wanted: frozenset[str], names: Collection[str]
+    ) -> plugins.Measured | None:
+        """Measures on the trial's kept final weights; None where there are none.
+
+        Raises Refusal for a measure that weights alone do not tell, or that the model cannot give.
+        """
+        from hpogen.training.remeasure import check_addable, remeasure
+
+        check_addable(names)
+        self.check(frozenset(m for name in names for m in plugins.measures.get(name).metrics))
+        return remeasure(self, trial, wanted, names)
 
     def discard(self, trial: RunningTrial) -> None:
         from hpogen.training.checkpoint import discard
@@ -291,8 +294,3 @@ class ImageClassification(BaseModel):
 
     def record(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
-
-
-def _plugged() -> list[plugins.Measure]:
-    """The measures of plug-ins."""
-    return [plugins.measures.get(name) for name in plugins.measures.names()]

@@ -16,15 +16,18 @@ from torch import Tensor, nn
 from training.runs import CONFIG, epochs, task, trial
 
 from hpogen import plugins
-from hpogen.measures import HeadStatistics
+from hpogen.measures import HeadStatistics, catalog_head
+from hpogen.plugins import Measured
 from hpogen.task import Diverged
 from hpogen.training import random_state
 from hpogen.training.settings import ImageClassification
 
 SUBSET, VALIDATION, AUDIT = 259, 519, 519  # of the digits, by default
+HEAD = tuple(metric for row in catalog_head.HEAD for metric in row.metrics)
 FORWARDS: list[tuple[bool, int]] = []  # training mode and images of each forward pass
 SEEN: list[Tensor] = []  # the images of each forward pass
-ALL = ("agn", "agn_online", "val_loss", "train_loss")
+STEPS = ("agn_online", "agn_lr", "tse", "tse_ema", "tse_last")
+ALL = ("agn", "agn_mean", *STEPS, "val_loss", "train_loss")
 
 
 @plugins.model("counted")
@@ -71,6 +74,8 @@ def images(training: bool) -> int:
         (("agn", "val_loss"), SUBSET + VALIDATION),
         (("agn_online",), 0),
         (("agn_online", "val_loss"), VALIDATION),
+        (STEPS, 0),
+        (HEAD, SUBSET),
     ],
 )
 def test_an_epoch_runs_only_the_passes_it_needs(
@@ -85,14 +90,19 @@ def test_an_epoch_runs_only_the_passes_it_needs(
 
 
 def test_metrics_of_the_last_epoch(tmp_path: Path) -> None:
-    done = epochs(task(), trial(tmp_path), *ALL, "agn_mean", "agn_last")
+    done = epochs(task(), trial(tmp_path), *ALL, "agn_last")
     metrics = done[-1].metrics
-    assert set(metrics) == task().metrics() - _plugged()
+    passes = {"gap_loss", "gap_accuracy", "train_accuracy", "val_accuracy", "train_loss_online"}
+    assert set(metrics) == {*ALL, "agn_last"} | passes
     assert metrics["gap_loss"] == metrics["val_loss"] - metrics["train_loss"]
     assert metrics["gap_accuracy"] == metrics["train_accuracy"] - metrics["val_accuracy"]
     assert metrics["agn"] == sum(epoch.metrics["agn_last"] for epoch in done)
     assert metrics["agn_mean"] == metrics["agn"] / 3
     assert metrics["agn_online"] > done[0].metrics["agn_online"] > 0
+    losses = [epoch.metrics["train_loss_online"] for epoch in done]
+    assert metrics["tse"] == sum(losses)
+    assert metrics["tse_ema"] == pytest.approx(0.998001 * losses[0] + 0.999 * losses[1] + losses[2])
+    assert metrics["tse_last"] == losses[2]
     assert [epoch.epoch for epoch in done] == [1, 2, 3]
     assert set(done[-1].audit) == {"loss", "accuracy"}
     losses = np.load(io.BytesIO(done[-1].files["val_losses.npy"]))
@@ -102,10 +112,6 @@ def test_metrics_of_the_last_epoch(tmp_path: Path) -> None:
     assert done[-1].seconds["total"] > sum(epoch.seconds["total"] for epoch in done[:-1])
     assert not done[0].audit
     assert not done[0].files
-
-
-def _plugged() -> set[str]:
-    return {m for name in plugins.measures.names() for m in plugins.measures.get(name).metrics}
 
 
 def test_a_wider_net_learns_the_digits(tmp_path: Path) -> None:
@@ -296,13 +302,25 @@ def my_measures() -> Iterator[list[int]]:
     def at_the_end(model: nn.Module, batches: Any) -> float:
         return 3.0
 
+    @plugins.measure("distance_now", of="network", sums=["distance_now"])
+    def distance_now(model: nn.Module, batches: Any) -> float:
+        return float(sum(p.detach().square().sum() for p in model.parameters()))
+
+    def from_the_start(model: nn.Module, batches: Any, untrained: nn.Module) -> Measured:
+        pairs = zip(model.parameters(), untrained.parameters(), strict=True)
+        distance = sum(float((p - q).square().sum().detach()) for p, q in pairs)
+        return Measured({"from_the_start": distance}, {"start.bin": bytes([0, 255, 3])})
+
+    given = ("from_the_start",)
+    initial = plugins.Measure(*given, from_the_start, given, of="network", initial=True)
+    plugins.measures.add(*given, initial)
+
     @plugins.measure("liar", of="head")
     def liar(head: HeadStatistics) -> dict[str, float]:
         return {"truth": 1.0}
 
     yield seen
-    for name in ("features", "loudness", "at_the_end", "liar"):
-        del plugins.measures._added[name]
+    plugins.measures._added.clear()
 
 
 def test_plug_in_measures(tmp_path: Path, my_measures: list[int]) -> None:
@@ -321,6 +339,70 @@ def test_a_wanted_measure_need_not_be_listed(tmp_path: Path, my_measures: list[i
     done = epochs(task(epochs=1), trial(tmp_path, budget=1), "loudness")
     assert done[-1].metrics["loudness"] == 2.0
     assert my_measures == [SUBSET]
+
+
+def test_a_sum_over_all_iterations(tmp_path: Path, my_measures: list[int]) -> None:
+    listed = [{"name": "loudness", "every": "iteration", "samples": 20}]
+    config = {"lr": 0.05, "batch_size": 100}
+    settings = task(measures=listed)
+    done = epochs(settings, trial(tmp_path / "a", config), "loudness", "train_loss")
+    assert [epoch.metrics["loudness"] for epoch in done] == [6.0, 12.0, 18.0]  # 3 steps an epoch
+    assert my_measures == [20] * 9
+    plain = epochs(task(), trial(tmp_path / "b", config), "train_loss")
+    assert done[-1].metrics["train_loss"] == plain[-1].metrics["train_loss"]
+
+
+@pytest.mark.usefixtures("every_step", "my_measures")
+def test_a_sum_over_all_iterations_goes_on(tmp_path: Path) -> None:
+    settings = task(measures=[{"name": "distance_now", "every": "iteration"}])
+    whole = epochs(settings, trial(tmp_path / "whole"), "distance_now")
+    steps: Any = settings.train(trial(tmp_path / "cut"), frozenset({"distance_now"}))
+    for _ in range(4):
+        assert next(steps) is None
+    steps.close()
+    again = epochs(settings, trial(tmp_path / "cut", attempt=1), "distance_now")
+    assert [epoch.metrics for epoch in again] == [epoch.metrics for epoch in whole]
+
+
+@pytest.mark.usefixtures("my_measures")
+def test_the_untrained_model_and_files_of_a_measure(tmp_path: Path) -> None:
+    settings = task(model="shaken", measures=["from_the_start"])
+    done = epochs(settings, trial(tmp_path))
+    first, *_, last = (epoch.metrics["from_the_start"] for epoch in done)
+    assert 0 < first < last
+    assert [set(epoch.files) for epoch in done[:-1]] == [set()] * 2
+    assert done[-1].files["start.bin"] == bytes([0, 255, 3])
+    [again] = epochs(settings, trial(tmp_path, start_epoch=3))  # from the checkpoint
+    assert again.files == done[-1].files
+    frozen = epochs(settings, trial(tmp_path / "frozen", CONFIG | {"lr": 1e-30}, budget=1))
+    assert frozen[-1].metrics["from_the_start"] == 0
+
+
+@pytest.mark.parametrize("of", ["features", "loudness"])
+@pytest.mark.usefixtures("my_measures")
+def test_measures_are_not_asked_about_nan(tmp_path: Path, of: str) -> None:
+    def explode(*_: Any) -> float:
+        raise AssertionError("asked to measure NaN")
+
+    measure = plugins.measures.get(of)
+    plugins.measures.add(of, dataclasses.replace(measure, function=explode))
+    last_step = {"lr": 1e45, "batch_size": 10_000}  # finite in the step, not after it
+    with pytest.raises(Diverged, match="after"):
+        epochs(task(measures=[of]), trial(tmp_path, last_step))
+
+
+def test_agn_lr_weighs_by_the_learning_rate_and_momentum(tmp_path: Path) -> None:
+    """With one batch per epoch and the rates 0.1 and 0.01, in epochs of their own."""
+    schedule = {"name": "step", "milestones": [1], "gamma": 0.1}
+    config = {"lr": 0.1, "batch_size": 10_000, "momentum": 0.5}
+    done = epochs(task(schedule=schedule), trial(tmp_path / "sgd", config, budget=2), *STEPS)
+    first, both = done[0].metrics, done[1].metrics
+    online = both["agn_online"] - first["agn_online"]
+    assert first["agn_lr"] == pytest.approx(0.1 / 0.5 * first["agn_online"])
+    assert both["agn_lr"] - first["agn_lr"] == pytest.approx(0.01 / 0.5 * online)
+    adam = config | {"optimizer": "adam"}
+    [only] = epochs(task(), trial(tmp_path / "adam", adam, budget=1), *STEPS)
+    assert only.metrics["agn_lr"] == pytest.approx(0.1 * only.metrics["agn_online"])
 
 
 def test_a_measure_that_gives_what_it_does_not_declare(

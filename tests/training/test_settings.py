@@ -78,9 +78,12 @@ def test_the_record_gives_the_same_task() -> None:
             "has 1297 training images: a subset of 259, 700 for validation and 400 for audit",
         ),
         ({"dataset": {"name": "digits", "validation": 1039}}, ("dataset",), "are too many"),
-        ({"measures": ["agm"]}, ("measures", 0), "did you mean 'agn'?"),
+        ({"measures": ["agm"]}, ("measures", 0, "name"), "did you mean 'agn'?"),
         ({"measures": ["agn", "agn"]}, ("measures",), "listed twice"),
         ({"measures": [{"name": "agn", "every": 2}]}, ("measures", 0), "every must be 1"),
+        ({"measures": [{"name": "agn_mean", "every": 2}]}, ("measures", 0), "every must be 1"),
+        ({"measures": [{"name": "tse_last", "every": 2}]}, ("measures", 0), "every must be 1"),
+        ({"measures": [{"name": "agn", "every": "iteration"}]}, ("measures", 0), "not a sum to"),
         ({"measures": [{"name": "agn", "samples": 9}]}, ("measures", 0), "takes no samples"),
         ({"schedule": "cosin"}, ("schedule", "name"), "'cosine'"),
         (

@@ -20,6 +20,14 @@ class HalvingMaximum(nn.Module):
         return torch.maximum(x[..., 0:columns:2], x[..., 1:columns:2])
 
 
+class LeNet5(nn.Sequential):
+    """Units are removed from the last hidden activation."""
+
+    @property
+    def ablation_layer(self) -> nn.Module:
+        return self[-2]
+
+
 def lenet5(in_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """61,706 parameters for 28×28×1 images and 10 classes.
 
@@ -29,7 +37,7 @@ def lenet5(in_shape: tuple[int, int, int], classes: int) -> nn.Module:
     if min(height, width) < SMALLEST["lenet5"]:
         raise ValueError(f"model 'lenet5' needs images of at least 12×12, got {height}×{width}")
     rows, columns = (height // 2 - 4) // 2, (width // 2 - 4) // 2
-    return nn.Sequential(
+    return LeNet5(
         nn.Conv2d(channels, 6, 5, padding=2),
         HalvingMaximum(),  # before the ReLU: the same function at a quarter of its cost
         nn.ReLU(inplace=True),

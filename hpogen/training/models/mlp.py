@@ -8,6 +8,14 @@ from itertools import pairwise
 from torch import nn
 
 
+class Mlp(nn.Sequential):
+    """Units are removed from the last hidden activation."""
+
+    @property
+    def ablation_layer(self) -> nn.Module:
+        return self[-2]
+
+
 def mlp(
     in_shape: tuple[int, int, int], classes: int, *, width: int = 512, depth: int = 2
 ) -> nn.Module:
@@ -18,4 +26,4 @@ def mlp(
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
+    return Mlp(*layers, nn.Linear(sizes[-1], classes))

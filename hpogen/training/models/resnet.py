@@ -28,6 +28,14 @@ class Block(nn.Module):
         return functional.relu(x + y, inplace=True)
 
 
+class ResidualNet(nn.Sequential):
+    """Units are removed from the last block, after the addition and ReLU."""
+
+    @property
+    def ablation_layer(self) -> nn.Module:
+        return self[-4]
+
+
 def resnet(in_shape: tuple[int, int, int], classes: int, blocks: int, width: int) -> nn.Module:
     """Three stages of `blocks` blocks with width, 2·width and 4·width channels."""
     if width < 1:
@@ -41,7 +49,7 @@ def resnet(in_shape: tuple[int, int, int], classes: int, blocks: int, width: int
             body.append(Block(channels, width << stage, stride))
             channels = width << stage
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
-    model = nn.Sequential(*stem, nn.ReLU(inplace=True), *body, *head)
+    model = ResidualNet(*stem, nn.ReLU(inplace=True), *body, *head)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):  # He et al. 2015, eq. 10, by outputs
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

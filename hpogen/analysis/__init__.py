@@ -1,0 +1,1 @@
+"""What finished trials tell: read from study folders and tables, computed without torch."""

@@ -1,0 +1,281 @@
+"""How well measures tell the generalization gap, and the error, of a study's finished trials.
+
+Reads a study's ledger alone; `Judgement` is what a report or the command line prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from hpogen.analysis.statistics import (
+    LEVEL,
+    RESAMPLES,
+    Array,
+    Interval,
+    Weighted,
+    bootstrap,
+    holm,
+    kendall,
+    pearson,
+    standardized,
+)
+from hpogen.analysis.trials import TARGETS, FinishedTrials, finished_trials
+
+Part = Literal["all", "top", "bottom"]
+PARTS: tuple[Part, ...] = get_args(Part)
+SHARES = ("audit_gap_accuracy", "audit_error")  # the targets in [0, 1]: Hoeffding's bound holds
+FEWEST = 3  # trials, for a correlation
+
+Indices = NDArray[np.intp]
+Bootstrap = Callable[[Weighted, int], Interval | None]
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """A correlation coefficient, its bootstrap interval, and its p-value alone and after Holm.
+
+    The p-values are None for trials that an adaptive searcher chose.
+    """
+
+    value: float
+    interval: Interval | None
+    p: float | None = None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """One measure against one target on one part of the trials.
+
+    A coefficient is None where it is not defined: fewer than three trials, or a constant.
+    """
+
+    measure: str
+    target: str
+    part: Part
+    trials: int
+    kendall: Coefficient | None  # τ-b
+    pearson: Coefficient | None
+
+
+@dataclass(frozen=True)
+class SignError:
+    """Dziugaite et al. 2020: the weighted share of pairs of trials that a measure orders wrongly.
+
+    0 for a measure that rises with the target, 0.5 for chance (and for ties of the measure), 1 for
+    one that falls. `pairs` is the sum of the weights, the pairs whose order the audit can tell.
+    """
+
+    measure: str
+    target: str
+    value: float | None  # None where no pair can be told apart
+    pairs: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All measures of a study against gap and error, on the trials of the largest budget.
+
+    `descriptive`: an adaptive searcher chose the trials, so coefficients describe them and say
+    nothing of the space; there are no p-values. Holm's correction is over the measures, for each
+    target, part and coefficient. Parts are halves by training accuracy: see `halves`.
+    """
+
+    study: str
+    searcher: str
+    budget: int
+    trials: int
+    left_out: Mapping[str, int]
+    descriptive: bool
+    tied_at_median: int
+    audit_images: int | None
+    level: float
+    resamples: int
+    correlations: tuple[Correlation, ...]
+    sign_errors: tuple[SignError, ...]
+
+    def select(self, target: str, part: Part = "all") -> list[Correlation]:
+        return [c for c in self.correlations if (c.target, c.part) == (target, part)]
+
+    def sign_error(self, measure: str, target: str) -> float | None:
+        found = [e for e in self.sign_errors if (e.measure, e.target) == (measure, target)]
+        return found[0].value if found else None
+
+
+def judge(
+    directory: Path,
+    measures: Sequence[str] | None = None,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Judgement:
+    """Kendall's τ-b, Pearson's r and the sign-error of `measures` (default: every metric).
+
+    Percentile bootstrap intervals over trials. Raises UserError when there is no study, no trial
+    to be judged, or no such metric.
+    """
+    trials = finished_trials(directory)
+    named = {name: trials.measure(name) for name in measures or sorted(trials.metrics)}
+    parts, tied = halves(trials)
+    interval = partial(bootstrap, level=level, resamples=resamples, seed=seed)
+    correlations: list[Correlation] = []
+    for target, part in product(TARGETS, PARTS):
+        truth, chosen = trials.target(target)[parts[part]], parts[part]
+        family = [
+            _correlation(name, target, part, values[chosen], truth, interval)
+            for name, values in named.items()
+        ]
+        correlations += [_without_p(c) for c in family] if trials.adaptive else _holm(family)
+    return Judgement(
+        study=trials.study,
+        searcher=trials.searcher,
+        budget=trials.budget,
+        trials=len(trials),
+        left_out=trials.left_out,
+        descriptive=trials.adaptive,
+        tied_at_median=tied,
+        audit_images=trials.audit_images,
+        level=level,
+        resamples=resamples,
+        correlations=tuple(correlations),
+        sign_errors=tuple(
+            SignError(name, target, *sign_error(values, trials.target(target), images))
+            for target, (name, values) in product(SHARES, named.items())
+            if (images := trials.audit_images)
+        ),
+    )
+
+
+def halves(trials: FinishedTrials) -> tuple[dict[Part, Indices], int]:
+    """The trials of each part, by training accuracy (the gradient-norm paper's Figure 3).
+
+    Equal accuracies are ordered by training loss, the lower being the better fitted, then by
+    number; of an odd number the middle one is in neither half. The second result is how many trials
+    share the accuracy at which equal ones came into different halves, 0 if none did.
+    """
+    accuracy, loss = trials.metrics["train_accuracy"], trials.metrics["train_loss"]
+    order = np.lexsort((np.array(trials.numbers), loss, -accuracy))
+    half = len(order) // 2
+    top, bottom = order[:half], order[len(order) - half :]
+    tied = 0
+    if half and accuracy[top[-1]] == accuracy[bottom[0]]:
+        tied = int((accuracy == accuracy[top[-1]]).sum())
+    return {"all": np.sort(order), "top": np.sort(top), "bottom": np.sort(bottom)}, tied
+
+
+def sign_error(values: Array, truth: Array, images: int) -> tuple[float | None, float]:
+    """The sign-error of Dziugaite et al. 2020, and the sum of its weights.
+
+    Σ w (1 − sgn Δμ · sgn Δg) / 2 / Σ w over pairs of trials, with their Hoeffding weights
+    w = max(0, 1 − 2 exp(−2 m (Δg/2)²))²: a lower bound of the chance that m audit images give Δg
+    its true sign. `truth` in [0, 1]; trials without a value are left out.
+    """
+    known = np.isfinite(values)
+    first, second = np.triu_indices(int(known.sum()), 1)
+    gap = np.subtract(*(truth[known][i] for i in (first, second)))
+    change = np.subtract(*(values[known][i] for i in (first, second)))
+    weights = np.maximum(0, 1 - 2 * np.exp(-2 * images * (gap / 2) ** 2)) ** 2
+    total = float(weights.sum())
+    if not total:
+        return None, 0.0
+    wrong = (1 - np.sign(change) * np.sign(gap)) / 2
+    return float((weights * wrong).sum() / total), total
+
+
+def _correlation(
+    name: str, target: str, part: Part, x: Array, y: Array, interval: Bootstrap
+) -> Correlation:
+    known = np.isfinite(x)
+    x, y = x[known], y[known]
+    tau = r = None
+    if len(x) >= FEWEST and np.ptp(x) > 0 and np.ptp(y) > 0:
+        rank = stats.kendalltau(x, y)  # τ-b
+        line = stats.pearsonr(standardized(x), standardized(y))
+        tau = Coefficient(
+            float(rank.statistic), interval(kendall(x, y), len(x)), float(rank.pvalue)
+        )
+        r = Coefficient(float(line.statistic), interval(pearson(x, y), len(x)), float(line.pvalue))
+    return Correlation(name, target, part, len(x), tau, r)
+
+
+def _holm(family: Sequence[Correlation]) -> list[Correlation]:
+    """The same with Holm's p-values over the measures, for each coefficient apart."""
+    taus = _adjusted([c.kendall for c in family])
+    rs = _adjusted([c.pearson for c in family])
+    return [replace(c, kendall=tau, pearson=r) for c, tau, r in zip(family, taus, rs, strict=True)]
+
+
+def _adjusted(coefficients: Sequence[Coefficient | None]) -> list[Coefficient | None]:
+    adjusted = iter(holm([c.p for c in coefficients if c is not None and c.p is not None]))
+    return [c if c is None else replace(c, p_holm=next(adjusted)) for c in coefficients]
+
+
+def _without_p(c: Correlation) -> Correlation:
+    return replace(
+        c,
+        kendall=c.kendall and replace(c.kendall, p=None),
+        pearson=c.pearson and replace(c.pearson, p=None),
+    )
+
+
+def render(judgement: Judgement, target: str = "audit_gap_accuracy", part: Part = "all") -> str:
+    """A plain table, the strongest rank correlation first, under a line about the trials."""
+    rows = [("measure", "n", "τ", "p", "r", "p", "sign-error")]
+    found = judgement.select(target, part)
+    for c in sorted(found, key=lambda c: -abs(c.kendall.value) if c.kendall else 1):
+        error = judgement.sign_error(c.measure, target) if part == "all" else None
+        rows.append(
+            (
+                c.measure,
+                str(c.trials),
+                *_cells(c.kendall),
+                *_cells(c.pearson),
+                "" if error is None else f"{error:.2f}",
+            )
+        )
+    return "\n".join([*_about(judgement, target, part), *aligned(rows)])
+
+
+def _about(judgement: Judgement, target: str, part: Part) -> list[str]:
+    left_out = ", ".join(f"{n} {reason}" for reason, n in sorted(judgement.left_out.items()))
+    lines = [
+        f"{judgement.study}: {target}, {part} of {judgement.trials} trials after "
+        f"{judgement.budget} epochs{f' (left out: {left_out})' if left_out else ''}; "
+        f"{judgement.level:.0%} bootstrap intervals"
+    ]
+    if judgement.descriptive:
+        lines.append(f"descriptive: {judgement.searcher} chose these trials; no p-values")
+    else:
+        lines.append("p-values after Holm's correction over the measures")
+    if part != "all" and judgement.tied_at_median:
+        lines.append(
+            f"{judgement.tied_at_median} trials share the training accuracy at which the halves "
+            "part: they are split by training loss"
+        )
+    return lines
+
+
+def _cells(c: Coefficient | None) -> tuple[str, str]:
+    if c is None:
+        return "n/a", ""
+    interval = f" [{c.interval.low:+.2f}, {c.interval.high:+.2f}]" if c.interval else ""
+    return f"{c.value:+.2f}{interval}", "" if c.p_holm is None else f"{c.p_holm:.3f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines with columns of equal width, two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,140 @@
+"""The finished trials of a study that may be compared, and their held-out truth.
+
+`correlation.py`, `pgdl.py` and `gap_model.py` read a study's folder through this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpogen import history
+from hpogen.analysis.statistics import Array
+from hpogen.errors import UserError, unknown
+from hpogen.history import Record
+from hpogen.trial import Config
+
+TARGETS = ("audit_gap_loss", "audit_gap_accuracy", "audit_error")
+"""audit loss − train loss; train accuracy − audit accuracy; 1 − audit accuracy."""
+
+NOT_ADAPTIVE = frozenset({"random", "grid"})
+NEEDED = ("train_loss", "train_accuracy")
+LARGEST_AUDIT = 1_000_000  # images; for finding the number behind the accuracies
+
+
+@dataclass(frozen=True)
+class FinishedTrials:
+    """The trials of a study's largest budget that finished, n of them, in the order of asking.
+
+    Failed trials, duplicates and those without audit are not among them; `left_out` counts them by
+    reason.
+    """
+
+    study: str
+    searcher: str
+    budget: int  # epochs
+    numbers: tuple[int, ...]
+    configs: tuple[Config, ...]
+    metrics: Mapping[str, Array]  # (n,), NaN where a trial does not have it
+    audit_loss: Array  # (n,)
+    audit_accuracy: Array  # (n,)
+    left_out: Mapping[str, int]
+    audit_images: int | None  # None: cannot be told
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether earlier results chose these trials: they are no sample of the space then."""
+        return self.searcher not in NOT_ADAPTIVE
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def target(self, name: str) -> Array:
+        """One of `TARGETS`, (n,). Raises UserError for another name."""
+        if name == "audit_gap_loss":
+            return self.audit_loss - self.metrics["train_loss"]
+        if name == "audit_gap_accuracy":
+            return self.metrics["train_accuracy"] - self.audit_accuracy
+        if name == "audit_error":
+            return 1 - self.audit_accuracy
+        raise UserError(unknown("target", name, TARGETS))
+
+    def measure(self, name: str) -> Array:
+        """A metric, (n,). Raises UserError with the nearest name."""
+        if name not in self.metrics:
+            raise UserError(f"{self.study}: {unknown('metric', name, self.metrics)}")
+        return self.metrics[name]
+
+
+def finished_trials(directory: Path) -> FinishedTrials:
+    """The trials of a study's folder that may be compared, whether it runs or not.
+
+    Raises UserError when there is no study, or when no trial has finished with train metrics and
+    audit.
+    """
+    past = history.read(directory)
+    spec = past.header["spec"]
+    budget = max((record.trial.budget for record in past.records), default=0)
+    reasons = [_reason(record, budget) for record in past.records]
+    left_out = Counter(reason for reason in reasons if reason)
+    records = [r for r, reason in zip(past.records, reasons, strict=True) if not reason]
+    if not records:
+        counts = ", ".join(f"{n} {reason}" for reason, n in sorted(left_out.items()))
+        raise UserError(
+            f"{directory}: no trial can be judged ({counts or 'there are none'}): it needs audit "
+            "images (task.dataset.audit) and the metrics train_loss and train_accuracy"
+        )
+    outcomes = [record.outcome for record in records if record.outcome]
+    names = {name: None for outcome in outcomes for name in outcome.metrics}
+    accuracy = np.array([outcome.audit["accuracy"] for outcome in outcomes])
+    return FinishedTrials(
+        study=spec["name"],
+        searcher=spec["searcher"]["name"],
+        budget=budget,
+        numbers=tuple(record.trial.id for record in records),
+        configs=tuple(record.trial.config for record in records),
+        metrics={
+            name: np.array([outcome.metrics.get(name, math.nan) for outcome in outcomes])
+            for name in names
+        },
+        audit_loss=np.array([outcome.audit["loss"] for outcome in outcomes]),
+        audit_accuracy=accuracy,
+        left_out=dict(left_out),
+        audit_images=_audit_images(spec, [float(x) for x in accuracy]),
+    )
+
+
+def _reason(record: Record, budget: int) -> str:
+    """Why a trial is not compared; empty when it is."""
+    if record.trial.budget != budget:
+        return "of a smaller budget"
+    if record.twin is not None:
+        return "duplicate"
+    if record.state != "told" or record.outcome is None:
+        return "unfinished"
+    if record.failure is not None:
+        return "failed"
+    if not {"loss", "accuracy"} <= record.outcome.audit.keys():
+        return "without audit"
+    return "" if record.outcome.metrics.keys() >= {*NEEDED} else "without train metrics"
+
+
+def _audit_images(spec: Mapping[str, Any], accuracies: Sequence[float]) -> int | None:
+    """How many images the audit has: the study's own number, else what the accuracies divide by.
+
+    Their least common denominator divides the true number, so it is never too large.
+    """
+    dataset = spec["task"].get("dataset")
+    audit = dataset.get("audit") if isinstance(dataset, Mapping) else None
+    if isinstance(audit, int):
+        return audit
+    parts = (Fraction(x).limit_denominator(LARGEST_AUDIT).denominator for x in accuracies)
+    images = math.lcm(*parts)
+    return images if images <= LARGEST_AUDIT else None  # no shares of so many images

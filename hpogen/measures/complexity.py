@@ -1,0 +1,128 @@
+"""Sizes of a network: of its weights, of their way from the start, of its paths, of its class.
+
+The training loop calls these measures; none needs more than one sample of the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hpogen.errors import Refusal
+from hpogen.measures.passes import Batch, undisturbed
+from hpogen.measures.spectral import first_sample
+from hpogen.measures.weighted import forward
+
+NOT_HOMOGENEOUS = (
+    *(nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.ELU, nn.SELU, nn.CELU),
+    *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Softmax, nn.LogSoftmax),
+    *(nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.MultiheadAttention),
+)
+
+
+def param_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
+    """‖θ‖₂ over all trainable parameters (Jiang et al. 2020 have its square)."""
+    return _norm(p.detach() for p in model.parameters() if p.requires_grad)
+
+
+def distance_init(model: nn.Module, batches: Iterable[Batch], initial: nn.Module) -> float:
+    """‖θ − θ₀‖₂ over all trainable parameters, θ₀ those of the untrained model.
+
+    Source: Nagarajan and Kolter 2019 (gradient-norm paper, Table 3).
+    """
+    before = dict(initial.named_parameters())
+    return _norm(
+        p.detach().double() - before[name].detach().to(p.device, torch.float64)
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    )
+
+
+def vc_dim(model: nn.Module, batches: Iterable[Batch]) -> float:
+    """W · L · log₂ W, the order of the bound on the VC dimension of networks of ReLU kind.
+
+    W trainable parameters, L linear layers and convolutions applied one by one in a forward pass; a
+    number of the architecture alone, the bound's constant left out. Source: Bartlett, Harvey, Liaw
+    and Mehrabian 2019, O(W L log W). Raises Refusal, naming the model, where W < 2 or L = 0.
+    """
+    with undisturbed(model):
+        _, _, layers = forward(model, first_sample(batches))
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if count < 2:
+        raise Refusal(f"{type(model).__name__} has fewer than two trainable parameters")
+    return count * len(layers) * math.log2(count)
+
+
+def path_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
+    """√ Σ_k f_{w²}(1)_k: the ℓ₂ norm over all paths of the product of a path's weights.
+
+    f_{w²} is the network with every weight and bias squared, run on an input of ones in float64;
+    BatchNorm is in evaluation mode, as the scale and shift that it is. Maximum pooling takes one of
+    the paths. Defined where activations are of ReLU kind: raises Refusal, naming the model, where
+    the squared network without biases is not homogeneous (tanh, LayerNorm, …). Source: Neyshabur et
+    al. 2015; Jiang et al. 2020.
+    """
+    ones = torch.ones_like(first_sample(batches), dtype=torch.float64)
+    ones = ones.to(next((p.device for p in model.parameters()), ones.device))
+    with undisturbed(model), torch.no_grad():
+        linear = _squared(model, biases=False)
+        once, twice = (functional_call(model, linear, (scale * ones,)) for scale in (1, 2))
+        if not torch.allclose(twice, 2 * once, rtol=1e-6):
+            raise Refusal(
+                f"{type(model).__name__} is not a network of ReLU kind: it has no path norm"
+            )
+        outputs = functional_call(model, _squared(model, biases=True), (ones,))
+        return math.sqrt(float(outputs.sum()))
+
+
+def require_relu_kind(model: nn.Module, x: Tensor) -> None:
+    """Raise Refusal, naming the module, where one is known to have no path norm."""
+    for name, module in model.named_modules():
+        if isinstance(module, NOT_HOMOGENEOUS):
+            raise Refusal(
+                f"{type(model).__name__} is not a network of ReLU kind: its module {name!r} is a "
+                f"{type(module).__name__}"
+            )
+
+
+def _squared(model: nn.Module, biases: bool) -> dict[str, Tensor]:
+    """Parameters and buffers of f_{w²}, in float64."""
+    values = {name: p.detach().double().square() for name, p in model.named_parameters()}
+    values |= {
+        name: b.double() if b.is_floating_point() else b for name, b in model.named_buffers()
+    }
+    for name, module in model.named_modules():
+        prefix = f"{name}." if name else ""
+        if isinstance(module, _BatchNorm):
+            values |= _squared_norm(module, prefix, biases)
+        elif not biases and f"{prefix}bias" in values:
+            values[f"{prefix}bias"] = torch.zeros_like(values[f"{prefix}bias"])
+    return values
+
+
+def _squared_norm(module: _BatchNorm, prefix: str, biases: bool) -> dict[str, Tensor]:
+    """What makes a BatchNorm x ↦ a² x + c², where it was x ↦ a x + c."""
+    if module.running_mean is None or module.running_var is None:
+        raise Refusal(f"{prefix[:-1]} is a BatchNorm without running statistics: no path norm")
+    variance = module.running_var.double() + module.eps
+    weight = torch.ones_like(variance) if module.weight is None else module.weight.detach().double()
+    bias = torch.zeros_like(variance) if module.bias is None else module.bias.detach().double()
+    scale = weight / variance.sqrt()  # a
+    shift = (bias - module.running_mean.double() * scale).square() * biases  # c²
+    values = {f"{prefix}running_var": variance.square() - module.eps}
+    if module.weight is None:
+        return values | {f"{prefix}running_mean": -shift * variance}
+    return values | {
+        f"{prefix}running_mean": torch.zeros_like(variance),
+        f"{prefix}weight": weight.square(),
+        f"{prefix}bias": shift,
+    }
+
+
+def _norm(parts: Iterable[Tensor]) -> float:
+    return math.sqrt(sum(float(part.double().square().sum()) for part in parts))

@@ -1,0 +1,55 @@
+"""The head measures as the catalogue names them: each a function of the shared HeadStatistics."""
+
+from __future__ import annotations
+
+from hpogen.measures.head import HeadStatistics
+
+
+def agn(head: HeadStatistics) -> float:
+    return head.agn
+
+
+def agn_rel(head: HeadStatistics) -> float:
+    return head.agn_relative
+
+
+def agn_tic(head: HeadStatistics) -> float:
+    return head.tic
+
+
+def gsnr(head: HeadStatistics) -> dict[str, float]:
+    moments = head.moments
+    return {
+        "gsnr_head": moments.gsnr,
+        "gsnr_head_median": moments.gsnr_median,
+        "gsnr_head_ratio": moments.gsnr_ratio,
+        "gsnr_head_debiased": moments.gsnr_debiased,
+    }
+
+
+def osgr(head: HeadStatistics) -> float:
+    return head.osgr
+
+
+def same_sign(head: HeadStatistics) -> float:
+    return head.same_sign
+
+
+def opposite_sign(head: HeadStatistics) -> dict[str, float]:
+    return {
+        "opposite_sign_head": head.opposite_sign,
+        "opposite_sign_head_top10": head.opposite_sign_top10,
+    }
+
+
+def margin(head: HeadStatistics) -> dict[str, float]:
+    low, middle, high = head.margins
+    return {"margin_q10": low, "margin_q50": middle, "margin_q90": high}
+
+
+def trace_hessian(head: HeadStatistics) -> float:
+    return head.trace_hessian
+
+
+def brier(head: HeadStatistics) -> float:
+    return head.brier

@@ -1,0 +1,119 @@
+"""First-order margins at the input and at hidden layers; the training loop calls both measures.
+
+Jiang et al. 2019, "Predicting the Generalization Gap in Deep Networks with Margin Distributions".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from hpogen.errors import Refusal
+from hpogen.measures.passes import Batch, at_least_float32, undisturbed
+from hpogen.measures.weighted import forward, hidden
+
+FEATURES = ("lower", "q25", "q50", "q75", "upper")
+LAYERS = 3  # hidden layers, evenly spaced; of a CIFAR ResNet, what leaves each of its three stages
+
+
+def margin_input(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+    """The quartile features of the margins at the model's input x.
+
+    The margin of sample i is (z_y − z_j)/‖∇_x (z_y − z_j)‖, j the largest other class, divided by
+    the square root of the total variation Σ_k Var_i x_ik; negative where the sample is classified
+    wrongly. Features: quartiles, and the fences max(min, q25 − 1.5·IQR), min(max, q75 + 1.5·IQR).
+    Samples without a gradient are left out. Evaluation mode. Raises ValueError when there is no
+    sample, Refusal when no sample has a gradient or all are the same.
+    """
+    return _named("margin_input", _collected(model, batches, at_input=True)[0])
+
+
+def margin_layers(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+    """The same at three hidden layers: `margin_layers_1_q25` to `margin_layers_3_upper`.
+
+    h_l is the input of a linear layer or convolution but the first; of K distinct ones, those with
+    the numbers ⌈K/3⌉, ⌈2K/3⌉ and K. Raises Refusal, naming the model, when there is none.
+    """
+    features: dict[str, float] = {}
+    for number, margins in enumerate(_collected(model, batches, at_input=False), 1):
+        features |= _named(f"margin_layers_{number}", margins)
+    return features
+
+
+class _Margins:
+    """The margins of a data set at one place, and what their normalisation needs."""
+
+    def __init__(self) -> None:
+        self._margins: list[Tensor] = []
+        self._first: Tensor | float = 0.0
+        self._second: Tensor | float = 0.0
+        self._count = 0
+
+    def add(self, values: Tensor, gaps: Tensor, gradients: Tensor | None) -> None:
+        """h (N, …), z_y − z_j (N,) and its derivative by h (N, …)."""
+        exact = at_least_float32(values).flatten(1).double()
+        self._first = self._first + exact.sum(0)
+        self._second = self._second + exact.square().sum(0)
+        self._count += len(values)
+        if gradients is not None:
+            norms = torch.linalg.vector_norm(at_least_float32(gradients).flatten(1), dim=1).double()
+            self._margins.append(gaps[norms > 0] / norms[norms > 0])
+
+    def normalised(self, model: nn.Module) -> Tensor:
+        """The margins over the square root of the total variation, float64."""
+        mean = torch.as_tensor(self._first) / self._count
+        variation = float((torch.as_tensor(self._second) / self._count - mean.square()).sum())
+        margins = torch.cat(self._margins) if self._margins else torch.empty(0)
+        if not len(margins) or not variation > 0:
+            raise Refusal(f"{type(model).__name__} tells no two samples apart: it has no margins")
+        return margins / math.sqrt(variation)
+
+
+def _collected(model: nn.Module, batches: Iterable[Batch], at_input: bool) -> list[Tensor]:
+    places = [_Margins() for _ in range(1 if at_input else LAYERS)]
+    seen = False
+    with undisturbed(model):
+        for x, y in batches:
+            if len(x):
+                seen = True
+                _add_batch(model, x, y, places, at_input)
+    if not seen:
+        raise ValueError("got no samples: the batches are empty")
+    return [place.normalised(model) for place in places]
+
+
+def _add_batch(
+    model: nn.Module, x: Tensor, y: Tensor, places: list[_Margins], at_input: bool
+) -> None:
+    logits, edge, layers = forward(model, x)
+    y = y.to(logits.device)[:, None]
+    with torch.enable_grad():
+        others = logits.scatter(1, y, -torch.inf).amax(1)
+        gaps = logits.gather(1, y)[:, 0] - others  # (N,)
+        total = gaps.sum()
+    if at_input:
+        edges, values = [edge], [x]
+    else:
+        inner = hidden(model, layers)
+        chosen = [inner[-(-k * len(inner) // LAYERS) - 1] for k in range(1, LAYERS + 1)]
+        edges, values = [layer.edge for layer in chosen], [layer.input for layer in chosen]
+    gradients = torch.autograd.grad(total, edges, allow_unused=True)
+    exact = at_least_float32(gaps.detach()).double()
+    for place, value, gradient in zip(places, values, gradients, strict=True):
+        place.add(value.to(logits.device), exact, gradient)
+
+
+def _named(prefix: str, margins: Tensor) -> dict[str, float]:
+    low, middle, high = margins.quantile(margins.new_tensor([0.25, 0.5, 0.75])).tolist()
+    reach = 1.5 * (high - low)
+    features = (
+        max(float(margins.min()), low - reach),
+        low,
+        middle,
+        high,
+        min(float(margins.max()), high + reach),
+    )
+    return {f"{prefix}_{name}": value for name, value in zip(FEATURES, features, strict=True)}

@@ -1,0 +1,93 @@
+"""GSNR, OSGR and sign agreement over all parameters of a network, as the GSNR paper has them.
+
+The sums of `moments.py` are filled layer by layer from `network.per_sample_gradients`; the training
+loop calls `gsnr`, `osgr` and `same_sign`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hpogen.measures.moments import Moments
+from hpogen.measures.network import per_sample_gradients
+from hpogen.measures.passes import Batch
+from hpogen.measures.uses import Gradients
+
+
+def network_moments(model: nn.Module, batches: Iterable[Batch], signs: bool = True) -> Moments:
+    """Sums of the cross-entropy's per-sample gradients over all trainable parameters, (P,) each.
+
+    BatchNorm in evaluation mode; memory is 4 numbers per parameter, and the sums are in float64.
+    Without `signs` those two are left 0. Raises as `gradient_norms`, and ValueError when there is
+    no sample.
+    """
+    sums: dict[str, Tensor] = {}  # (4, P_j): S1, S2, S, NZ of each parameter
+    count = 0
+
+    def add(name: str, _: slice, gradients: Gradients) -> None:
+        total = sums.get(name)
+        if total is None:
+            total = torch.zeros(4, gradients.size, dtype=torch.float64, device=gradients.device)
+            sums[name] = total
+        factors = gradients.factors()
+        if factors is not None:  # g_ick = b_ic a_ik: no per-sample gradient is formed
+            _add_products(total, *factors, signs)
+            return
+        for chunk in gradients.chunks():
+            _add_chunk(total, chunk, signs)
+
+    for x, y in batches:
+        if len(x):
+            per_sample_gradients(model, x, y, functional.cross_entropy, add)
+            count += len(x)
+    if not count:
+        raise ValueError("got no samples: the batches are empty")
+    nothing = torch.zeros(4, 0, dtype=torch.float64)
+    first, second, agreement, nonzero = torch.cat(list(sums.values()), 1) if sums else nothing
+    return Moments(first, second, agreement, nonzero, count)
+
+
+def _add_products(total: Tensor, outputs: Tensor, inputs: Tensor, signs: bool) -> None:
+    """B (N, p) and A (N, d) of a matrix (p, d) that is used at one place."""
+    b, a = outputs.double(), inputs.double()
+    total[0] += (b.T @ a).flatten()
+    total[1] += (b.square().T @ a.square()).flatten()
+    if signs:
+        b, a = b.sign(), a.sign()
+        total[2] += (b.T @ a).flatten()
+        total[3] += (b.abs().T @ a.abs()).flatten()
+
+
+def _add_chunk(total: Tensor, chunk: Tensor, signs: bool) -> None:
+    """Explicit gradients (n, P_j)."""
+    exact = chunk.double()
+    total[0] += exact.sum(0)
+    total[1] += exact.square().sum(0)
+    if signs:
+        total[2] += exact.sign().sum(0)
+        total[3] += exact.count_nonzero(0)
+
+
+def gsnr(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+    """mean_j m_j² / (ρ_j² + ε) over all parameters (the GSNR paper, eq. 2), and its variants."""
+    moments = network_moments(model, batches, signs=False)
+    return {
+        "gsnr": moments.gsnr,
+        "gsnr_median": moments.gsnr_median,
+        "gsnr_ratio": moments.gsnr_ratio,
+        "gsnr_debiased": moments.gsnr_debiased,
+    }
+
+
+def osgr(model: nn.Module, batches: Iterable[Batch]) -> float:
+    """1 − (A − B)/(N·B) over all parameters (the GSNR paper, eq. 19); see `Moments.osgr`."""
+    return network_moments(model, batches, signs=False).osgr
+
+
+def same_sign(model: nn.Module, batches: Iterable[Batch]) -> float:
+    """mean_j max(n₊, n₋)/(n₊ + n₋) over all parameters with at least 30 non-zero gradients."""
+    return network_moments(model, batches).same_sign

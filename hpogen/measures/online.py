@@ -1,0 +1,81 @@
+"""Measures from the training step itself, without a pass of their own.
+
+`OnlineAgn` is for one's own loop; hpogen's loop collects `TrainingSteps`, which the catalogue's
+functions read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hpogen.measures.distributed import group_of, summed
+from hpogen.measures.last_linear import LastLinear, smoothed
+
+
+class OnlineAgn:
+    """`agn_online` in one's own loop: Σ over epochs of the mean over mini-batches of mean s_i.
+
+        online = OnlineAgn(model)
+        …
+            online.update(logits, y)          # after each training forward, logits = model(x)
+        agn_online = online.epoch_end()       # after each epoch
+
+    Of a `DistributedDataParallel` model, the mini-batch is that of all its processes together,
+    which call `epoch_end` after the same number of updates. `total` is the sum so far; put it into
+    your checkpoint, and set it to go on. `close()` takes the hooks off the model again.
+    """
+
+    def __init__(self, model: nn.Module, label_smoothing: float = 0.0) -> None:
+        self.total = 0.0
+        self._label_smoothing = label_smoothing
+        self._group = group_of(model)
+        self._steps: list[Tensor] = []  # Σ_{i∈B} s_i and |B|, (2,) float64 each
+        self._last = LastLinear(model).__enter__()
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Count a mini-batch: `targets` are the labels (B,) or probabilities (B, C) trained on.
+
+        `logits` (B, C) is what the model's newest forward gave. Raises Refusal when that is not
+        the output of its last `nn.Linear`.
+        """
+        if not targets.is_floating_point():
+            targets = smoothed(targets, logits.shape[1], self._label_smoothing)
+        norms = self._last.squared_gradient_norms(logits, targets)
+        self._steps.append(torch.stack((norms.sum(), norms.new_tensor(len(norms)))))
+
+    def epoch_end(self) -> float:
+        """The sum over the epochs so far. Raises ValueError when the epoch had no mini-batch."""
+        if not self._steps:
+            raise ValueError("no mini-batch since the last epoch's end: call update() in the loop")
+        norms, counts = summed(torch.stack(self._steps), self._group).unbind(1)  # (T,) each
+        self._steps.clear()
+        self.total += float((norms / counts).mean())
+        return self.total
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
+        self._last.__exit__()
+
+
+@dataclass(frozen=True)
+class TrainingSteps:
+    """What the steps of one epoch gave: means over its mini-batches, and a weighted sum."""
+
+    loss: float  # mean of the training losses
+    agn: float  # mean of mean_{i∈B} s_i; 0 where nothing asked for it
+    agn_lr: float  # Σ_t γ_t/(1 − μ) · mean_{i∈B_t} s_i
+
+
+def agn_online(steps: TrainingSteps) -> float:
+    return steps.agn
+
+
+def agn_lr(steps: TrainingSteps) -> float:
+    return steps.agn_lr
+
+
+def training_loss(steps: TrainingSteps) -> float:
+    return steps.loss

@@ -1,0 +1,80 @@
+"""Runs the measures of an epoch and keeps what is summed over epochs.
+
+`evaluate.py` calls it after each epoch, `step.py` for what is measured at every iteration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from hpogen.measures.catalog import DECAY
+from hpogen.measures.online import TrainingSteps
+from hpogen.measures.passes import undisturbed
+from hpogen.plugins import Measure, Measured
+from hpogen.task import Diverged
+from hpogen.training.plan import PlannedMeasure
+from hpogen.training.recipe import Recipe, State
+
+Metrics = dict[str, float]
+
+
+def named(measure: Measure, given: Any) -> Metrics:
+    """What a measure gave, by metric. Raises ValueError when it is not what it declares."""
+    if not isinstance(given, Mapping):
+        given = {measure.name: given}
+    if set(given) != set(measure.metrics):
+        raise ValueError(
+            f"measure {measure.name!r} gave {sorted(given)}, it declares {sorted(measure.metrics)}"
+        )
+    return {name: float(value) for name, value in given.items()}
+
+
+def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> Metrics:
+    """What a measure of the whole network gives now; its files go into the state.
+
+    Raises Diverged when a parameter is not finite: measures are not asked to digest that.
+    """
+    measure = planned.measure
+    if not all(bool(torch.isfinite(value).all()) for value in state.model.state_dict().values()):
+        raise Diverged(f"a weight is not finite after {state.epoch} epochs, {state.step} steps")
+    given = [state.model, recipe.batches(recipe.data.subset).sample(planned.samples)]
+    if measure.initial:
+        given.append(recipe.untrained())
+    with undisturbed(state.model):
+        result = measure.resolve()(*given)
+    if isinstance(result, Measured):
+        state.files |= result.files
+        result = result.metrics
+    return named(measure, result)
+
+
+def of_steps(recipe: Recipe, state: State, epoch: int, last: bool) -> Metrics:
+    """The epoch's terms that the training steps collected."""
+    sums = {name: float(value) for name, value in state.step_sums.items()}
+    steps = TrainingSteps(sums["loss"] / recipe.steps, sums["agn"] / recipe.steps, sums["agn_lr"])
+    metrics: Metrics = {}
+    for planned in recipe.plan.due("step", epoch, last):
+        metrics |= named(planned.measure, planned.measure.resolve()(steps))
+    for planned in recipe.plan.iterated:
+        metrics |= {name: sums[name] for name in planned.measure.metrics}
+    return metrics
+
+
+def add_up(recipe: Recipe, state: State, metrics: Metrics) -> None:
+    """Put the sums and means over epochs in the place of this epoch's terms."""
+    for name in recipe.plan.running & metrics.keys():
+        state.sums[name] = DECAY.get(name, 1.0) * state.sums[name] + metrics[name]
+        metrics[name] = state.sums[name]
+    for name in recipe.plan.means & metrics.keys():
+        metrics[name] /= state.epoch + 1
+
+
+def check_finite(metrics: Metrics, epoch: int) -> None:
+    """Raises Diverged for a metric that is not finite after `epoch` epochs."""
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise Diverged(f"{name} is {value} after epoch {epoch}")

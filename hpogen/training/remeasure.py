@@ -1,0 +1,70 @@
+"""More measures on the kept final weights of a trial, without training.
+
+`hpogen measure` asks through `ImageClassification.measure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+
+from hpogen import plugins
+from hpogen.errors import Refusal
+from hpogen.measures.head import HeadCollector
+from hpogen.measures.passes import forward_pass
+from hpogen.plugins import Measured
+from hpogen.training.checkpoint import Checkpoints
+from hpogen.training.measuring import check_finite, named, of_network
+from hpogen.training.plan import PlannedMeasure
+from hpogen.training.recipe import Recipe, State, begin
+from hpogen.training.settings import ImageClassification
+from hpogen.trial import RunningTrial
+
+
+def check_addable(names: Collection[str]) -> None:
+    """Raises Refusal for a measure that final weights alone cannot give."""
+    for name in names:
+        measure = plugins.measures.get(name)
+        if measure.of == "step" or measure.sums or measure.means:
+            raise Refusal(
+                f"measure {name!r} is collected over the epochs: final weights are not it"
+            )
+
+
+def remeasure(
+    settings: ImageClassification,
+    trial: RunningTrial,
+    wanted: frozenset[str],
+    names: Collection[str],
+) -> Measured | None:
+    """The metrics of the measures `names` at the end of the trial's budget, and their files.
+
+    None where the trial's final weights were not kept. `wanted` is what the study wants, as in
+    training. Raises Diverged for a weight or a metric that is not finite.
+    """
+    torch.set_num_threads(settings.threads)
+    recipe, state = begin(settings, trial, wanted)
+    saved = Checkpoints(trial, recipe.plan.running, continuable=False).load()
+    if saved is None or saved["epoch"] != trial.budget:
+        return None
+    state.restore(saved)
+    state.files = {}
+    return _measured(recipe, state, [plugins.measures.get(name) for name in names])
+
+
+def _measured(recipe: Recipe, state: State, measures: list[plugins.Measure]) -> Measured:
+    metrics: dict[str, float] = {}
+    if any(measure.of == "head" for measure in measures):
+        with HeadCollector(state.model) as collector:
+            for _ in forward_pass(state.model, recipe.batches(recipe.data.subset), collector):
+                pass
+            head = collector.result()
+        check_finite({"loss": head.loss}, state.epoch)
+    for measure in measures:
+        if measure.of == "head":
+            metrics |= named(measure, measure.resolve()(head))
+        else:
+            metrics |= of_network(recipe, state, PlannedMeasure(measure))
+    check_finite(metrics, state.epoch)
+    return Measured(metrics, state.files)
