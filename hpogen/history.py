@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +87,12 @@ class History:
         record.outcome = outcome_of(event)
         record.score = math.inf if event["score"] is None else event["score"]
         self.trained += record.outcome.epochs or 0
+
+    def _measured(self, event: Event) -> None:
+        record = self.records[event["trial"]]
+        if record.outcome is not None:
+            metrics = {**record.outcome.metrics, **event["metrics"]}
+            record.outcome = replace(record.outcome, metrics=metrics)
 
     def _scale(self, event: Event) -> None:
         self.locations[event["budget"]] = {

@@ -92,6 +92,21 @@ class Study:
         self._write({"kind": "lost", "trial": trial, "text": text})
         return self.history.records[trial].lost
 
+    def add_metrics(self, trial: int, metrics: Mapping[str, float]) -> None:
+        """Add what was measured afterwards on the kept weights of a finished trial.
+
+        Told scores stay as they are. Raises ValueError for a trial that has no metrics, a metric
+        that it has already, or a number that is not finite.
+        """
+        record = self.history.records[trial]
+        known = record.outcome.metrics if record.outcome else {}
+        if record.state != "told" or not known:
+            raise ValueError(f"trial {trial} has no metrics to add to")
+        for name, value in metrics.items():
+            if name in known or not math.isfinite(value):
+                raise ValueError(f"trial {trial}: {name} = {value}, known: {known.get(name)}")
+        self._write({"kind": "measured", "trial": trial, "metrics": dict(metrics)})
+
     def take_told(self) -> list[Record]:
         """The trials that were told since the last call (or the opening), in that order."""
         told, self._told = self._told, []

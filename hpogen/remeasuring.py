@@ -1,0 +1,95 @@
+"""Adds measures to the finished trials of a study whose final weights were kept.
+
+`hpogen measure` calls it; what a measure is computed from is the task's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hpogen import folder, plugins
+from hpogen.errors import UserError, unknown
+from hpogen.executors.base import Job
+from hpogen.executors.worker import running_trial
+from hpogen.history import History, Record
+from hpogen.plugins import Measured
+from hpogen.spec import StudySpec
+from hpogen.study import Study
+from hpogen.task import Diverged
+from hpogen.trial import RunningTrial
+
+
+def add_measures(
+    spec: StudySpec, directory: Path, names: Sequence[str], device: str
+) -> Iterator[tuple[Record, Measured | str]]:
+    """Measure trial after trial, write down what is found, and yield it, or why there is nothing.
+
+    A trial that has a measure already is passed over. Raises UserError for measures that the task
+    or the model cannot give, and where no trial's weights were kept.
+    """
+    measure = getattr(spec.task, "measure", None)
+    if measure is None:
+        raise UserError(f"{directory}: the task {spec.task.name!r} keeps no weights to measure")
+    spec.task.prepare()
+    with Study(spec, directory) as study:
+        lacking = False
+        for record in candidates(study.history):
+            missing = [name for name in names if not _has(record, name)]
+            if not missing:
+                continue
+            try:
+                found = measure(_trial(study, record, device), study.wanted, missing)
+            except UserError as error:
+                raise UserError(f"{directory}: {error}") from error
+            except Diverged as error:
+                yield record, str(error)
+                continue
+            if found is None:
+                lacking = True
+                yield record, "its final weights were not kept"
+                continue
+            folder.keep_files(directory, record.trial.id, found.files)
+            study.add_metrics(record.trial.id, found.metrics)
+            yield record, found
+    if lacking:
+        raise UserError(
+            f"{directory}: final weights were not kept: train with checkpoints: {{keep: final}}"
+        )
+
+
+def measures_named(names: Sequence[str]) -> list[str]:
+    """The measures of those names, or that give metrics of those names. Raises UserError."""
+    givers = {
+        metric: name
+        for name in plugins.measures.names()
+        for metric in plugins.measures.get(name).metrics
+    }
+    known = {**givers, **{name: name for name in plugins.measures.names()}}
+    for name in names:
+        if name not in known:
+            raise UserError(f"--add: {unknown('measure', name, known)}")
+    return list(dict.fromkeys(known[name] for name in names))
+
+
+def candidates(history: History) -> list[Record]:
+    """The finished trials that have metrics and were trained themselves."""
+    told = history.told()
+    return [record for record in told if record.failure is None and record.twin is None]
+
+
+def _trial(study: Study, record: Record, device: str) -> RunningTrial:
+    job = Job(
+        trial=record.trial,
+        task=study.spec.task,
+        wanted=study.wanted,
+        directory=folder.trial_stem(study.directory, record.trial.id),
+        log=folder.log_path(study.directory, record.trial.id),
+        keep="final",
+    )
+    return running_trial(job, device)
+
+
+def _has(record: Record, name: str) -> bool:
+    metrics = record.outcome.metrics if record.outcome else {}
+    return set(plugins.measures.get(name).metrics) <= metrics.keys()
