@@ -35,6 +35,17 @@ ROOMS = {
     "analysis": frozenset({"hpogen.training", "hpogen.executors"}),
     "report": frozenset({"hpogen.training", "hpogen.executors"}),
     "executors": frozenset({"hpogen.searchers", "hpogen.study", "hpogen.objective"}),
+    "integrations": frozenset(
+        {
+            "hpogen.training",
+            "hpogen.measures",
+            "hpogen.executors",
+            "hpogen.study",
+            "hpogen.ledger",
+            "hpogen.runner",
+            "torch",
+        }
+    ),
 }
 
 HEAVY = ("torch", "torchvision", "ray", "cma", "ConfigSpace", "pyswarms", "hpbandster", "optuna")
