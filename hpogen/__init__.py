@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpogen.executors.inline import InlineExecutor
+    from hpogen.executors.ray import RayExecutor
     from hpogen.opening import open_study
     from hpogen.runner import run
     from hpogen.spec import StudySpec, load_study
@@ -20,6 +21,7 @@ _NAMES = {
     "InlineExecutor": "executors.inline",
     "Outcome": "trial",
     "Proposal": "trial",
+    "RayExecutor": "executors.ray",
     "Study": "study",
     "StudySpec": "spec",
     "Trial": "trial",
@@ -33,6 +35,7 @@ __all__ = [
     "InlineExecutor",
     "Outcome",
     "Proposal",
+    "RayExecutor",
     "Study",
     "StudySpec",
     "Trial",

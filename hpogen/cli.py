@@ -18,6 +18,7 @@ import typer
 from hpogen.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    from hpogen.executors.choice import Where
     from hpogen.runner import End, Result
     from hpogen.spec import StudySpec
     from hpogen.study import Study
@@ -48,6 +49,18 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="the study's folder"
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda:K", help="where to train")]
 For = Annotated[str, typer.Option("--for", metavar="6h", help="stop after this time")]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", help="trials at a time; default 1, with --ray all it has")
+]
+Ray = Annotated[
+    str, typer.Option(metavar="local|auto|HOST:PORT", help="a new cluster here, or a running one")
+]
+Cpus = Annotated[
+    int | None, typer.Option("--cpus-per-trial", metavar="N", help="default: task.threads")
+]
+Gpus = Annotated[
+    float | None, typer.Option("--gpus-per-trial", metavar="F", help="0.25: four trials on a GPU")
+]
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="change the YAML")]
 
 
@@ -77,25 +90,37 @@ def run(
     device: Device = "auto",
     duration: For = "",
     overrides: Set = [],  # noqa: B006  # typer's way to say "none"
-    workers: Annotated[int, typer.Option(metavar="N", help="trials at a time")] = 1,
+    workers: Workers = None,
+    ray: Ray = "",
+    cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """Run a study, or go on with it; then what was chosen."""
+    from hpogen.executors.choice import Where
     from hpogen.opening import RUNS
     from hpogen.spec import load_study
 
-    if workers != 1:
-        raise UserError(f"--workers: got {workers}, but this version runs one trial at a time")
     spec = load_study(study, overrides)
-    _drive(spec, directory or RUNS / spec.name, device, duration)
+    where = Where(device, workers, ray, cpus, gpus)
+    _drive(spec, directory or RUNS / spec.name, where, duration)
 
 
 @command
-def resume(directory: Folder, device: Device = "auto", duration: For = "") -> None:
+def resume(
+    directory: Folder,
+    device: Device = "auto",
+    duration: For = "",
+    workers: Workers = None,
+    ray: Ray = "",
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+) -> None:
     """Go on with the study in a folder, without its YAML."""
+    from hpogen.executors.choice import Where
     from hpogen.opening import read_study
 
     spec, _ = read_study(directory)
-    _drive(spec, directory, device, duration)
+    _drive(spec, directory, Where(device, workers, ray, cpus, gpus), duration)
 
 
 @command
@@ -144,6 +169,32 @@ def best(directory: Folder, as_json: Json = False) -> None:
 
 
 @command
+def measure(
+    directory: Folder,
+    add: Annotated[str, typer.Option("--add", metavar="NAMES", help="separated by commas")],
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Add measures to finished trials, from their kept final weights."""
+    from hpogen.executors.inline import resolve_device
+    from hpogen.opening import read_study
+    from hpogen.plugins import Measured
+    from hpogen.remeasuring import add_measures, measures_named
+
+    spec, _ = read_study(directory)
+    names = measures_named([name.strip() for name in add.split(",")])
+    for record, found in add_measures(spec, directory, names, resolve_device(device)):
+        metrics = dict(found.metrics) if isinstance(found, Measured) else None
+        if as_json:
+            print(json.dumps({"trial": record.trial.id, "metrics": metrics}))
+        elif metrics is None:
+            print(f"trial {record.trial.id}  {found}")
+        else:
+            text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            print(f"trial {record.trial.id}  {text}")
+
+
+@command
 def check(study: StudyFile, overrides: Set = [], as_json: Json = False) -> None:  # noqa: B006
     """Find mistakes and plan trials and epochs; train nothing."""
     from hpogen.report.pages import check_page
@@ -163,17 +214,20 @@ def check(study: StudyFile, overrides: Set = [], as_json: Json = False) -> None:
 def list_(
     kind: Annotated[str, typer.Argument(metavar="|".join(KINDS))], as_json: Json = False
 ) -> None:
-    """The names that a study can use, one per line."""
+    """The names that a study can use, one per line; measures with what they are."""
     from hpogen import plugins
-    from hpogen.training.settings import MEASURES
+    from hpogen.report import measures
 
     plugins.load_installed()
     if kind not in KINDS:
         raise UserError(unknown("list:", kind, KINDS))
-    names = getattr(plugins, kind).names() + (list(MEASURES) if kind == "measures" else [])
+    if kind == "measures":
+        rows = measures.rows()
+        return _print_json(rows) if as_json else _print(measures.page(rows, _width()))
+    names = getattr(plugins, kind).names()
     if as_json:
-        return _print_json(sorted(names))
-    _print(sorted(names))
+        return _print_json(names)
+    _print(names)
 
 
 @command
@@ -208,18 +262,22 @@ def main() -> None:
     app(prog_name="hpogen")
 
 
-def _drive(spec: StudySpec, directory: Path, device: str, duration: str) -> None:
+def _drive(spec: StudySpec, directory: Path, where: Where, duration: str) -> None:
     from hpogen import runner
-    from hpogen.executors.inline import InlineExecutor
+    from hpogen.executors.choice import executor_for, idle_gpus
     from hpogen.logs import logged
     from hpogen.opening import open_study
     from hpogen.report.live import watch
     from hpogen.report.text import seconds_of
 
     seconds = seconds_of(duration) if duration else None
-    executor = InlineExecutor(device)
-    with logged(directory) as begin_log, open_study(spec, directory) as opened:
+    with logged(directory) as begin_log, contextlib.ExitStack() as stack:
+        executor = executor_for(spec.task, where)
+        stack.callback(executor.stop)
+        opened = stack.enter_context(open_study(spec, directory))
         begin_log()
+        if idle := idle_gpus(executor):
+            print(idle, file=sys.stderr)
         with watch(opened) as observer:
             result = runner.run(opened, executor, seconds=seconds, observer=observer)
         _print_verdict(opened, result)

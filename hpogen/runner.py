@@ -115,7 +115,7 @@ class _Run:
         self._jobs[job.trial.id] = job
         self._executor.submit(job)
 
-    def _job(self, trial: Trial, attempt: int = 0) -> Job:
+    def _job(self, trial: Trial, attempt: int = 0, alone: bool = False) -> Job:
         study = self._study
         stem = folder.trial_stem(study.directory, trial.id)
         curve = folder.received_curve(study.directory, trial.id)
@@ -134,6 +134,9 @@ class _Run:
             keep=study.spec.checkpoints.keep,
             parent=folder.trial_stem(study.directory, parent.id) if continued else None,
             parent_epochs=parent.budget if continued else 0,
+            plugins=study.spec.plugins,
+            limits=study.spec.limits.times,
+            alone=alone,
         )
 
     def _progressed(self, progress: Progress) -> None:
@@ -149,12 +152,12 @@ class _Run:
         if kind == "lost":
             if self._study.lost(outcome.trial, text) > MAX_LOST:
                 return Result("lost", self._finished, f"trial {outcome.trial}: {text}")
-            self._submit(self._job(job.trial, job.attempt + 1))
+            self._submit(self._job(job.trial, job.attempt + 1, job.alone))
             return None
         if kind == "oom" and outcome.trial not in self._out_of_memory:
             self._out_of_memory.add(outcome.trial)
-            log.warning("trial=%d failure=oom action=once_more", outcome.trial)
-            self._submit(self._job(job.trial, job.attempt + 1))
+            log.warning("trial=%d failure=oom action=once_more_alone", outcome.trial)
+            self._submit(self._job(job.trial, job.attempt + 1, alone=True))
             return None
         self._study.record(outcome)
         self._discard(job)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Len
+from annotated_types import Ge, Gt, Len
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
 
 from hpogen.objective import Preset, Scale
@@ -15,6 +15,7 @@ from hpogen.trial import Keep
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 Count = Annotated[int, Ge(1)]
+Seconds = Annotated[float, Gt(0)]
 Selection = Literal["score", "val_loss", "val_accuracy"]
 Rungs = Literal["retrain", "continue"]
 
@@ -39,9 +40,17 @@ class Stop(Form):
 
 
 class Limits(Form):
-    """When a study gives up: after so many trials in a row that ended with an error."""
+    """When a study gives up: on a trial or an epoch that takes so many seconds (it is told inf),
+    on itself after so many trials in a row that ended with an error."""
 
+    trial_seconds: Seconds | None = None
+    epoch_seconds: Seconds | None = None
     max_consecutive_errors: Count = 10
+
+    @property
+    def times(self) -> dict[str, float]:
+        """Those limits of time that are set."""
+        return self.model_dump(include={"trial_seconds", "epoch_seconds"}, exclude_none=True)
 
 
 class Checkpoints(Form):

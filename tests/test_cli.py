@@ -162,7 +162,7 @@ def test_a_plug_in_that_was_changed_is_taken_from_the_folder(tmp_path: Path, hpo
         ({}, ["--set", "stop.trials=no"], "study.yaml: --set stop.trials: "),
         ({}, ["--device", "tpu"], "--device: got 'tpu', expected auto, cpu or cuda:K"),
         ({}, ["--for", "soon"], "--for: got 'soon', expected "),
-        ({}, ["--workers", "4"], "--workers: got 4, but "),
+        ({}, ["--workers", "0"], "--workers: got 0, expected 1 or more"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(
@@ -280,13 +280,21 @@ def test_check_plans_without_a_trace(tmp_path: Path, hpogen: Call) -> None:
 def test_list_schema_and_version(hpogen: Call) -> None:
     for kind, name in [
         ("searchers", "cmaes"),
-        ("measures", "agn"),
         ("models", "lenet5"),
         ("datasets", "digits"),
         ("tasks", "command"),
     ]:
         assert name in hpogen("list", kind).out.splitlines()
         assert name in json.loads(hpogen("list", kind, "--json").out)
+    measures = {row["name"]: row for row in json.loads(hpogen("list", "measures", "--json").out)}
+    assert measures["margin"]["metrics"] == ["margin_q10", "margin_q50", "margin_q90"]
+    page = hpogen("list", "measures").out
+    assert max(map(len, page.splitlines())) <= 80
+    squeezed = " ".join(page.split())
+    for name, row in measures.items():
+        assert name in page.splitlines()
+        for key in ("definition", "cost", "source"):
+            assert row[key] and row[key] in squeezed
     wrong = hpogen("list", "model")
     assert wrong.code == 2 and "did you mean 'models'" in wrong.err
     assert "searcher" in json.loads(hpogen("schema").out)["properties"]

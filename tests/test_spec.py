@@ -69,7 +69,7 @@ def test_the_record_is_complete(study: Path) -> None:
         "selection": "score",
         "stop": {"epochs": None, "trials": 4},
         "baselines": {"default": {"x": 0.5, "y": 2}},
-        "limits": {"max_consecutive_errors": 10},
+        "limits": {"trial_seconds": None, "epoch_seconds": None, "max_consecutive_errors": 10},
         "enqueue": [{"x": 0.5, "y": 2}],
         "plugins": [str(study.parent / "toy.py")],
         "checkpoints": {"keep": "none"},

@@ -26,6 +26,9 @@ class Job:
     keep: Keep = "none"
     parent: Path | None = None  # the folder of the trial that is continued
     parent_epochs: int = 0  # that trial's budget
+    plugins: tuple[Path, ...] = ()  # the study's files, to be imported where the job runs
+    limits: Mapping[str, float] = field(default_factory=dict)  # trial_seconds, epoch_seconds
+    alone: bool = False  # on its device: it ran out of memory beside others
 
 
 class Executor(Protocol):

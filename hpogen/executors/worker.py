@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -30,15 +31,17 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
     log = LazyFile(job.log)
     steps: Any = None
     try:
+        _set_threads(job.task.threads)
         _continue_parent(job)
         steps = job.task.train(trial, job.wanted)
         while (step := _next(steps, log)) is not DONE:
+            now = time.monotonic()
+            _check_time(job, trial=now - begin, epoch=now - epoch_begin)
             if step is None:
                 yield None
                 continue
             last = step
             _check(step, job)
-            now = time.monotonic()
             seconds = step.seconds or {"total": now - epoch_begin}
             epoch_begin = now
             yield Progress(trial.id, step.epoch, step.metrics, seconds, device)
@@ -83,11 +86,31 @@ def _continue_parent(job: Job) -> None:
         temporary.replace(job.directory)
 
 
+def _set_threads(threads: int) -> None:
+    """The number of threads changes the last bits of a training: it is the study's, not ours."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+def _check_time(job: Job, **seconds: float) -> None:
+    for what, taken in seconds.items():
+        limit = job.limits.get(f"{what}_seconds")
+        if limit is not None and taken > limit:
+            raise OverTime(f"{taken:.3g} s, limits.{what}_seconds is {limit:g}")
+
+
+class OverTime(Exception):
+    """A trial, or an epoch of it, has taken longer than the study allows."""
+
+
 def failure_of(error: BaseException) -> Failure:
     """The class of a trial's failure and one line of text."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, Diverged):
         return Failure("diverged", " ".join(str(error).split()))
+    if isinstance(error, OverTime):
+        return Failure("timeout", str(error))
     memory = ("out of memory", "can't allocate memory")  # torch's, on GPU and CPU
     if isinstance(error, MemoryError) or any(words in text for words in memory):
         return Failure("oom", text)

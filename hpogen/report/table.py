@@ -50,7 +50,8 @@ def picture(
     names = metric_names(spec)
     rows = [_running_row(spec, trial, progress, names) for trial, progress in running]
     best = [_best_row(spec, standing.best, names)] if standing.best else []
-    titles, *cells = table(_columns(spec, names), rows + best, width - INDENT)
+    where = max((len(row[-1]) for row in rows), default=0)
+    titles, *cells = table(_columns(spec, names, where), rows + best, width - INDENT)
     lines = _header(spec, history, width, left)
     for i, title in enumerate(titles.splitlines()):
         last = i == len(titles.splitlines()) - 1
@@ -121,14 +122,14 @@ def metric_names(spec: StudySpec) -> dict[str, tuple[str, ...]]:
     return columns
 
 
-def _columns(spec: StudySpec, names: Mapping[str, object]) -> list[Column]:
+def _columns(spec: StudySpec, names: Mapping[str, object], where: int) -> list[Column]:
     epochs = 2 * len(str(spec.budgets[-1])) + 1
     return [
         Column("trial", len("trial")),
         Column("epoch", epochs),
         *(Column(title, 6) for title in names),
         *(Column(words(name), _width(p), optional=True) for name, p in _varying(spec)),
-        Column("on", len("gpu 0")),
+        Column("on", max(where, len("gpu 0"))),  # with the node's name where there are several
     ]
 
 

@@ -1,0 +1,80 @@
+"""Which executor the options of the command line ask for, and which GPUs it leaves idle.
+
+Nothing of Ray is imported where one trial at a time runs in this process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpogen.errors import UserError
+from hpogen.executors.base import Executor
+from hpogen.executors.inline import InlineExecutor
+from hpogen.task import Task
+
+
+@dataclass(frozen=True)
+class Where:
+    """The options that say where to train; None and "" are those not given."""
+
+    device: str = "auto"
+    workers: int | None = None
+    ray: str = ""
+    cpus_per_trial: int | None = None
+    gpus_per_trial: float | None = None
+
+
+def executor_for(task: Task, where: Where) -> Executor:
+    """Inline, or on Ray where more than one worker or Ray is asked for. Raises UserError."""
+    _check(where)
+    if not where.ray and (where.workers or 1) == 1:
+        for option in ("cpus_per_trial", "gpus_per_trial"):
+            if getattr(where, option) is not None:
+                name = option.replace("_", "-")
+                raise UserError(f"--{name}: needs --workers N, N > 1, or --ray")
+        return InlineExecutor(where.device)
+    gpus = 0.0 if where.device == "cpu" else where.gpus_per_trial
+    if where.device not in ("auto", "cpu"):
+        raise UserError(f"--device: got {where.device!r}, but Ray gives each worker its GPU")
+    from hpogen.executors.ray import RayExecutor
+    from hpogen.executors.ray_failures import refuse_many_gpus
+
+    refuse_many_gpus(task, gpus or 0)
+    return RayExecutor(
+        where.workers,
+        address=where.ray or "local",
+        cpus_per_trial=where.cpus_per_trial or task.threads,
+        gpus_per_trial=gpus,
+    )
+
+
+def _check(where: Where) -> None:
+    for name, value in (("workers", where.workers), ("cpus-per-trial", where.cpus_per_trial)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name}: got {value}, expected 1 or more")
+    gpus = where.gpus_per_trial
+    if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and gpus == int(gpus))):
+        raise UserError(f"--gpus-per-trial: got {gpus:g}, expected 0 to 1, or a whole number")
+
+
+def idle_gpus(executor: Executor) -> str:
+    """`7 GPUs idle: --workers 8`, or nothing."""
+    if isinstance(executor, InlineExecutor):
+        if not executor.device.startswith("cuda"):
+            return ""
+        import torch
+
+        return _idle(torch.cuda.device_count(), 1.0, 1)
+    from hpogen.executors import ray_cluster
+    from hpogen.executors.ray import RayExecutor
+
+    if not isinstance(executor, RayExecutor) or executor.workers is None:
+        return ""
+    return _idle(ray_cluster.gpus(), executor.gpus_per_trial, executor.workers)
+
+
+def _idle(gpus: int, per_trial: float, workers: int) -> str:
+    idle = int(gpus - per_trial * workers) if per_trial else 0
+    if idle <= 0:
+        return ""
+    return f"{idle} GPU{'s' * (idle > 1)} idle: --workers {int(gpus / per_trial)}"

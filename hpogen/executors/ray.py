@@ -1,0 +1,326 @@
+"""Many trials at a time, on long-lived workers of a Ray cluster that may die, come and go.
+
+`hpogen run --workers N` and `--ray` use it; what a worker does is in `ray_worker.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hpogen.errors import UserError
+from hpogen.executors import ray_cluster
+from hpogen.executors.base import Job
+from hpogen.executors.ray_failures import equal_share, failed, kind_of, refuse_many_gpus, told_by
+from hpogen.executors.ray_worker import Luggage, Place, Worker
+from hpogen.training.settings import ImageClassification
+from hpogen.trial import Outcome, Progress
+
+log = logging.getLogger("hpogen.executors")
+
+SLICE = 0.5  # seconds that a worker trains per call
+AHEAD = 2  # calls that wait at a worker, so that it never waits for the driver
+TEND_SECONDS = 2.0  # between two looks at the cluster's nodes
+STOP_SECONDS = 15.0  # for the running trials to write their checkpoints
+HUNG_SECONDS = 10.0  # beyond a limit that a worker has not kept itself, it is killed
+MAX_FAILED_STARTS = 5  # of workers, in a row
+
+Device = tuple[str, str]  # a node and a device of it
+
+
+@dataclass(eq=False)
+class _Member:
+    """A worker of the pool: its actor, where it is (None: not started yet), what it does."""
+
+    actor: Any
+    place: Place | None = None
+    job: Job | None = None
+    began: float = 0.0
+    reported: float = 0.0  # the last epoch
+    waiting: int = 0  # calls
+    known: set[str] = field(default_factory=set)  # plug-ins and data sets that it has
+
+    def overtime(self) -> str:
+        """What limit of its job it has passed by far; mostly nothing."""
+        if self.job is None:
+            return ""
+        for name, since in (("trial_seconds", self.began), ("epoch_seconds", self.reported)):
+            limit, taken = self.job.limits.get(name), time.monotonic() - since
+            if limit is not None and taken > limit + HUNG_SECONDS:
+                return f"no end after {taken:.0f} s, limits.{name} is {limit:g}"
+        return ""
+
+    @property
+    def device(self) -> Device | None:
+        return (self.place.node, self.place.device) if self.place else None
+
+
+class RayExecutor:
+    """`workers` trials at a time (None: as many as the cluster can hold, now and later).
+
+    `address` is "local" (a cluster on this machine, ended by `stop`), "auto" (the one that runs
+    here) or "HOST:PORT"; a connection that this process has already is used, and kept. Each worker
+    has `cpus_per_trial` CPUs (None: the first job's `task.threads`) and `gpus_per_trial` GPUs, at
+    most 1 for the built-in task (None: an equal share of what there is). After `stop` it cannot be
+    used again. Raises UserError for a cluster that cannot be reached or has no such node.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        address: str = "local",
+        cpus_per_trial: int | None = None,
+        gpus_per_trial: float | None = None,
+    ) -> None:
+        wished = (workers or 1) * (cpus_per_trial or 1)
+        self._local = address == "local"
+        self._own = ray_cluster.connect(address, max(wished, os.cpu_count() or 1))
+        self.workers = workers
+        self._cpus: float | None = cpus_per_trial
+        self._nodes = ray_cluster.nodes()
+        self.gpus_per_trial = equal_share(workers) if gpus_per_trial is None else gpus_per_trial
+        self.members: list[_Member] = []
+        self._calls: dict[Any, _Member] = {}
+        self._queue: deque[Job] = deque()
+        self._claimed: Device | None = None  # kept free for a trial that must be alone
+        self._luggage: dict[str, tuple[Luggage, Any]] = {}
+        self._failed_starts = 0
+        self._tended = 0.0
+        try:
+            self._check_needs()
+        except UserError:
+            self.stop()
+            raise
+
+    @property
+    def slots(self) -> int:
+        """The workers that have started; 1 until the first has."""
+        return max(1, sum(member.place is not None for member in self.members))
+
+    def submit(self, job: Job) -> None:
+        if self._cpus is None:
+            self._cpus = float(job.task.threads)
+            self._check_needs()
+        refuse_many_gpus(job.task, self.gpus_per_trial)
+        job = replace(
+            job,
+            directory=job.directory.absolute(),
+            log=job.log.absolute(),
+            parent=job.parent.absolute() if job.parent else None,
+        )
+        (self._queue.appendleft if job.attempt else self._queue.append)(job)  # the oldest first
+        self._assign()
+
+    def wait(self, timeout: float) -> list[Outcome | Progress]:
+        events: list[Outcome | Progress] = self._tend()
+        self._assign()
+        for call in self._done(timeout if not events else 0.0):
+            if call in self._calls:  # not of a worker that was found dead
+                events += self._received(call)
+        return events + self._hung()
+
+    def stop(self) -> None:
+        """End the running jobs, each with a checkpoint where it can have one; free the workers."""
+        import ray
+
+        if not ray.is_initialized():
+            return
+        try:
+            stopping = [member.actor.stop.remote() for member in self.members if member.job]
+            if stopping:
+                ray.wait(stopping, num_returns=len(stopping), timeout=STOP_SECONDS)
+        finally:
+            for member in self.members:
+                ray.kill(member.actor)
+            self.members, self._calls = [], {}
+            self._queue.clear()
+            if self._own:
+                ray.shutdown()
+                self._own = False
+
+    # The pool.
+
+    def _tend(self) -> list[Outcome | Progress]:
+        """Follow the cluster: give up workers on lost nodes, start as many as there should be."""
+        now = time.monotonic()
+        if now < self._tended + TEND_SECONDS or self._cpus is None:
+            return []
+        self._tended = now
+        self._nodes = ray_cluster.nodes()
+        gone = [m for m in self.members if m.place and m.place.node not in self._nodes]
+        events = [e for m in gone for e in self._lost(m, f"node {m.place and m.place.host} died")]
+        wanted = self.workers or sum(self._room(node) for node in self._nodes)
+        while len(self.members) < wanted:
+            self._start()
+        return events
+
+    def _room(self, node: str) -> int:
+        return ray_cluster.room(self._nodes[node], self._need(), self.gpus_per_trial)
+
+    def _need(self) -> float:
+        """The CPUs of a worker; on this machine alone, no more than there are for each."""
+        cpus = self._cpus or 1.0
+        if not (self._own and self._local and self.workers):
+            return cpus
+        each = sum(node.get("CPU", 0) for node in self._nodes.values()) / self.workers
+        return min(cpus, each if each < 1 else int(each))
+
+    def _start(self) -> None:
+        import ray
+
+        remote: Any = ray.remote(Worker)
+        actor = remote.options(
+            num_cpus=self._need(), num_gpus=self.gpus_per_trial, max_restarts=0, max_task_retries=0
+        ).remote(os.getcwd(), self.gpus_per_trial)
+        member = _Member(actor)
+        self.members.append(member)
+        self._call(member, actor.place)
+
+    def _lost(self, member: _Member, text: str) -> list[Outcome | Progress]:
+        """Forget a worker that died; its trial is lost, and another worker is started soon."""
+        self.members.remove(member)
+        self._calls = {call: m for call, m in self._calls.items() if m is not member}
+        self._tended = 0.0
+        if member.place is None:
+            self._failed_starts += 1
+            if self._failed_starts >= MAX_FAILED_STARTS:
+                raise UserError(f"--ray: no worker can start: {text}")
+        log.warning("worker=%s lost=%r", member.place, text)
+        return [failed(member.job, kind_of(text), text)] if member.job else []
+
+    # The jobs.
+
+    def _assign(self) -> None:
+        alone = [*self._queue, *(member.job for member in self.members if member.job)]
+        if not any(job.alone for job in alone):
+            self._claimed = None
+        waiting, self._queue = self._queue, deque()
+        for job in waiting:
+            free = self._free(job)
+            if free is None:
+                self._queue.append(job)
+            else:
+                self._begin(free, job)
+        if not self.members:
+            self._tended = 0.0
+
+    def _free(self, job: Job) -> _Member | None:
+        """An idle worker for a job. One that must be alone keeps a device free until it is."""
+        started = [member for member in self.members if member.device]
+        busy = [member.device for member in started if member.job]
+        if job.alone and self._claimed not in {member.device for member in started}:
+            self._claimed = min((m.device for m in started), key=busy.count, default=None)
+        for member in started:
+            mine = member.device == self._claimed
+            if member.job is None and mine == job.alone and not (mine and member.device in busy):
+                return member
+        return None
+
+    def _begin(self, member: _Member, job: Job) -> None:
+        luggage, data = self._packed(job)
+        known = f"{job.plugins} {luggage.dataset}"
+        news = known not in member.known
+        member.known.add(known)
+        member.job, member.began = job, time.monotonic()
+        member.reported = member.began
+        self._advance(member, job, luggage if news else None, data if news else None)
+
+    def _packed(self, job: Job) -> tuple[Luggage, Any]:
+        """The job's plug-in files, read once, and its data set, put once in the object store."""
+        import ray
+
+        task = job.task
+        dataset = task.dataset if isinstance(task, ImageClassification) else None
+        key = f"{job.plugins} {dataset}"
+        if key not in self._luggage:
+            files = {str(path): Path(path).read_bytes() for path in job.plugins}
+            data = None
+            if dataset is not None:
+                from hpogen.training.data import load
+
+                data = ray.put(load(dataset))
+            self._luggage[key] = (Luggage(files, dataset), data)
+        return self._luggage[key]
+
+    def _advance(
+        self, member: _Member, job: Job | None, luggage: Luggage | None = None, data: Any = None
+    ) -> None:
+        seconds = max(SLICE, len(self.members) / 200)  # hundreds of calls a second are enough
+        self._call(member, member.actor.advance, job, seconds, luggage, data)
+
+    def _call(self, member: _Member, method: Any, *arguments: Any) -> None:
+        self._calls[method.remote(*arguments)] = member
+        member.waiting += 1
+
+    def _done(self, timeout: float) -> list[Any]:
+        import ray
+
+        if not self._calls:
+            time.sleep(timeout)
+            return []
+        calls = list(self._calls)
+        ready, rest = ray.wait(calls, num_returns=1, timeout=timeout)
+        if ready and rest:
+            ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
+        order = {call: i for i, call in enumerate(calls)}
+        return sorted(ready, key=order.__getitem__)  # of one worker, as they were made
+
+    def _received(self, call: Any) -> list[Outcome | Progress]:
+        """What a call brought: where a worker is, or what happened to its job."""
+        import ray
+
+        member = self._calls.pop(call)
+        member.waiting -= 1
+        try:
+            found = ray.get(call)
+        except ray.exceptions.RayTaskError as error:  # nothing of the trial's: its luggage
+            found = [failed(member.job, "error", str(error.cause))] if member.job else []
+        except ray.exceptions.RayError as error:
+            return self._lost(member, told_by(error))
+        if isinstance(found, Place):
+            member.place = found
+            self._failed_starts = 0
+            return []
+        events = [self._noted(member, event) for event in found]
+        while member.job is not None and member.waiting < AHEAD:
+            self._advance(member, None)
+        return events
+
+    def _noted(self, member: _Member, event: Outcome | Progress) -> Outcome | Progress:
+        if isinstance(event, Outcome):
+            member.job = None
+            return event
+        member.reported = time.monotonic()
+        several = len(self._nodes) > 1 and member.place is not None
+        host = f" {member.place.host}" if several and member.place else ""
+        return replace(event, device=event.device + host)
+
+    def _hung(self) -> list[Outcome | Progress]:
+        """Kill the workers whose trial is far beyond a limit: they no longer look at the clock."""
+        import ray
+
+        events: list[Outcome | Progress] = []
+        for member in list(self.members):
+            job, text = member.job, member.overtime()
+            if job is not None and text:
+                ray.kill(member.actor)
+                member.job = None
+                self._lost(member, text)
+                events.append(failed(job, "timeout", text))
+        return events
+
+    def _check_needs(self) -> None:
+        """Raise UserError when no node could hold a worker, ever."""
+        for what, need in (("GPU", self.gpus_per_trial), ("CPU", self._cpus and self._need())):
+            most = max((node.get(what, 0) for node in self._nodes.values()), default=0)
+            if need and need > most:
+                raise UserError(
+                    f"--{what.lower()}s-per-trial: got {need:g}, but no node of the cluster has "
+                    f"more than {most:g}"
+                )

@@ -1,0 +1,109 @@
+"""Connects to a Ray cluster, or starts one on this machine, with every failure as one line.
+
+`RayExecutor` begins here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from hpogen.errors import UserError
+
+log = logging.getLogger("hpogen.executors")
+
+CONNECT_SECONDS = 5.0
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+SETTINGS = 4  # the type of the frame with which a gRPC server answers
+
+Resources = Mapping[str, float]
+
+
+def connect(address: str, cpus: int) -> bool:
+    """Connect this process to `local` (a new cluster here), `auto` (the one here) or host:port.
+
+    `cpus` is what a local one may be asked for. False: it was connected already, and is left so.
+    Raises UserError within 30 seconds.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do one day
+    if address == "local":  # Ray's switch for "loopback only", named after where it is the default
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves beside anything else
+    elif address != "auto":
+        _reach(address)
+    import ray
+
+    if ray.is_initialized():
+        return False
+    options: dict[str, Any] = {
+        "address": address,
+        "log_to_driver": False,
+        "logging_level": "critical",
+    }
+    if address == "local":
+        options |= {"num_cpus": cpus, "include_dashboard": False}
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"--ray {address}: {text}") from None
+    _hush()
+    return True
+
+
+def _hush() -> None:
+    """Send to the log what Ray prints, all over the live table, of each worker that dies."""
+    import ray._private.worker as internals
+
+    def write(data: Mapping[str, Any], **_: object) -> None:
+        log.info("ray said=%r", " ".join(data["lines"])[:300])
+
+    internals.print_to_stdstream = write  # type: ignore[assignment]
+
+
+def _reach(address: str) -> None:
+    """Raise UserError unless something that may be Ray answers: Ray's own attempt takes minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise UserError(
+            f"--ray: got {address!r}, expected local, auto or HOST:PORT (the port of `ray start "
+            "--head`, 6379 by default); run hpogen on a machine of the cluster"
+        )
+    try:
+        with socket.create_connection((host, int(port)), CONNECT_SECONDS) as connection:
+            connection.settimeout(CONNECT_SECONDS)
+            connection.sendall(PREFACE)
+            answer = connection.recv(9)
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--ray {address}: cannot be reached ({error}); is the cluster up, and is this a "
+            "machine of it?"
+        ) from None
+    if len(answer) < 4 or answer[3] != SETTINGS:
+        raise UserError(f"--ray {address}: what listens there is not a Ray cluster")
+
+
+def nodes() -> dict[str, Resources]:
+    """The resources of each node that is alive, by Ray's name of it."""
+    import ray
+
+    found: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
+    return {node["NodeID"]: node["Resources"] for node in found if node["Alive"]}
+
+
+def gpus() -> int:
+    """The GPUs of the cluster that this process is connected to."""
+    return int(sum(resources.get("GPU", 0) for resources in nodes().values()))
+
+
+def room(resources: Resources, cpus: float, gpus: float) -> int:
+    """How many workers with such needs a node can hold."""
+    fits = [int(resources.get("CPU", 0) / cpus + 1e-9)] if cpus else []
+    if gpus:
+        per_gpu = int(1 / gpus + 1e-9) if gpus < 1 else 1 / gpus
+        fits.append(int(resources.get("GPU", 0) * per_gpu))
+    return min(fits, default=1)

@@ -1,0 +1,310 @@
+"""Workers, nodes and drivers that die on a real Ray cluster: every study ends as if none had."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_kill import IMAGES, curves
+from toys import by_trial, essence, study_file
+
+from hpogen import ledger, runner
+from hpogen.executors import ray as ray_module
+from hpogen.executors.choice import Where, executor_for
+from hpogen.executors.ray import RayExecutor
+from hpogen.spec import load_study
+from hpogen.study import Study
+from hpogen.trial import Progress
+
+pytestmark = pytest.mark.ray
+
+OFTEN = """
+import hpogen.training.checkpoint
+hpogen.training.checkpoint.INTERVAL = 0.05
+hpogen.training.checkpoint.SHARE = 1.0
+"""
+DATASET = {**IMAGES["task"]["dataset"], "subset": 0.7}
+TASK = {**IMAGES["task"], "dataset": DATASET, "epochs": 20}
+LONG = {**IMAGES, "task": TASK, "plugins": ["often.py"], "stop": {"trials": 4}}
+RECOVERY_SECONDS = 10.0
+
+
+def images(directory: Path, **keys: Any) -> Path:
+    """A study of image trials of a few seconds, which write a checkpoint every 0.05 s."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "often.py").write_text(OFTEN)
+    return study_file(directory, **{**LONG, **keys})
+
+
+def drive(
+    path: Path, directory: Path, executor: Any = None, observer: Any = None
+) -> list[dict[str, Any]]:
+    with Study(load_study(path), directory) as study:
+        assert runner.run(study, executor, observer=observer).end == "finished"
+    return ledger.read(directory)
+
+
+def same(directory: Path, whole: Path) -> bool:
+    """Whether two studies have the same trials, metrics, scores and curves."""
+    found, expected = ledger.read(directory), ledger.read(whole)
+    trials = len(by_trial(expected, "asked"))
+    return all(
+        by_trial(found, kind) == by_trial(expected, kind) for kind in ("asked", "told")
+    ) and curves(directory, trials) == curves(whole, trials)
+
+
+class Disturber:
+    """Does something once, when a trial has done so many epochs."""
+
+    def __init__(self, trial: int, epoch: int, disturb: Callable[[], None]) -> None:
+        self._trial, self._epoch, self._disturb = trial, epoch, disturb
+        self.done = False
+
+    def progressed(self, progress: Progress) -> None:
+        if not self.done and progress.trial == self._trial and progress.epoch >= self._epoch:
+            self.done = True
+            self._disturb()
+
+    def started(self, trial: object) -> None: ...
+
+    def finished(self, record: object) -> None: ...
+
+    def tick(self, stopping: bool) -> None: ...
+
+
+class KillsWorker(Disturber):
+    """Kills the worker of a trial, and times how long it takes until the trial makes progress."""
+
+    def __init__(self, executor: RayExecutor, trial: int, epoch: int) -> None:
+        super().__init__(trial, epoch, self._kill)
+        self._executor = executor
+        self._killed = (0, 0.0)
+        self.seconds = 0.0
+
+    def progressed(self, progress: Progress) -> None:
+        member = member_of(self._executor, progress.trial)
+        if member is None or progress.trial != self._trial:
+            return
+        if self.done and not self.seconds and member.place.process != self._killed[0]:
+            self.seconds = time.monotonic() - self._killed[1]
+        super().progressed(progress)
+
+    def _kill(self) -> None:
+        process = member_of(self._executor, self._trial).place.process
+        self._killed = (process, time.monotonic())
+        os.kill(process, signal.SIGKILL)
+
+
+class RemovesNode(Disturber):
+    """Removes a node of the cluster while a trial runs on it, if the trial has begun there."""
+
+    def __init__(self, executor: RayExecutor, node: str, remove: Callable[[], None]) -> None:
+        super().__init__(-1, 4, remove)
+        self._executor, self._node = executor, node
+
+    def progressed(self, progress: Progress) -> None:
+        member = member_of(self._executor, progress.trial)
+        if not self.done and member is not None and member.place.node == self._node:
+            self._trial = progress.trial
+            super().progressed(progress)
+
+    @property
+    def lost(self) -> set[int]:
+        return {self._trial} if self.done else set()
+
+
+@pytest.fixture(autouse=True)
+def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_module, "SLICE", 0.05)  # to disturb trials that last a second
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The undisturbed study, run in this process without Ray."""
+    folder = tmp_path_factory.mktemp("whole")
+    drive(images(folder), folder / "run")
+    return folder / "run"
+
+
+def member_of(executor: RayExecutor, trial: int) -> Any:
+    """The pool's member that runs a trial; None when it has just ended."""
+    busy = (member for member in executor.members if member.job)
+    return next((member for member in busy if member.job.trial.id == trial), None)
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_worker(times: int, cluster: Any, whole: Path, tmp_path: Path) -> None:
+    for i in range(times):
+        executor = RayExecutor(2)
+        killer = KillsWorker(executor, 2 + i % 2, 3 + i % 6)
+        events = drive(images(tmp_path / f"{i}"), tmp_path / f"{i}/run", executor, killer)
+        assert sum(event["kind"] == "lost" for event in events) == 1
+        assert same(tmp_path / f"{i}/run", whole)
+        print(f"recovered after {killer.seconds:.1f} s")
+        assert 0 < killer.seconds <= RECOVERY_SECONDS
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_lost_node(times: int, cluster: Any, whole: Path, tmp_path: Path) -> None:
+    for i in range(times):
+        third = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+        executor = RayExecutor()
+        remove = functools.partial(cluster.remove_node, third, allow_graceful=False)
+        remover = RemovesNode(executor, third.node_id, remove)
+        events = drive(images(tmp_path / f"{i}"), tmp_path / f"{i}/run", executor, remover)
+        assert remover.done
+        assert {event["trial"] for event in events if event["kind"] == "lost"} == remover.lost
+        assert same(tmp_path / f"{i}/run", whole)
+
+
+DRIVER = """
+import sys
+import hpogen
+from hpogen.executors.ray import RayExecutor
+executor = RayExecutor(2, address=sys.argv[3])
+with hpogen.open_study(sys.argv[1], sys.argv[2]) as study:
+    print(hpogen.run(study, executor).end, flush=True)
+"""
+
+
+def start(path: Path, directory: Path, address: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(path), str(directory), address],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_driver(times: int, cluster: Any, whole: Path, tmp_path: Path) -> None:
+    for i in range(times):
+        path, directory = images(tmp_path / f"{i}"), tmp_path / f"{i}/run"
+        with start(path, directory, cluster.address) as driver:
+            deadline = time.monotonic() + 100
+            while not (directory / "trials/00001.jsonl").exists():
+                assert time.monotonic() < deadline and driver.poll() is None
+                time.sleep(0.02)
+            time.sleep(0.1 * (i % 10))
+            driver.kill()
+        with start(path, directory, cluster.address) as driver:
+            assert driver.stdout is not None and driver.stdout.read() == "finished\n"
+        assert same(directory, whole)
+
+
+@pytest.mark.parametrize("searcher", ["random", "cmaes", "pso"])
+def test_four_workers_find_what_one_finds(searcher: str, cluster: Any, tmp_path: Path) -> None:
+    keys = {"searcher": {"name": searcher}, "stop": {"trials": 40}}
+    one = drive(study_file(tmp_path / "one", **keys), tmp_path / "one/run")
+    four = drive(study_file(tmp_path / "four", **keys), tmp_path / "four/run", RayExecutor(4))
+    for kind in ("asked", "told"):
+        assert by_trial(four, kind) == by_trial(one, kind)
+
+
+HANGS = """
+import time
+from hpogen.plugins import task
+
+@task("hangs", metrics=("val_loss",))
+def hangs(trial):
+    if trial.id == 1:
+        time.sleep(3600)
+    yield {"val_loss": trial.config["x"]}
+"""
+
+
+def test_a_trial_that_hangs_is_timed_out(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_module, "HUNG_SECONDS", 0.5)
+    (tmp_path / "hangs.py").write_text(HANGS)
+    keys = {"plugins": ["hangs.py"], "limits": {"trial_seconds": 2.0}, "stop": {"trials": 6}}
+    path = study_file(tmp_path, task={"name": "hangs", "epochs": 1}, **keys)
+    told = by_trial(drive(path, tmp_path / "run", RayExecutor(2)), "told")
+    failures = {trial: event["failure"] for trial, event in told.items() if event["failure"]}
+    assert {trial: failure["kind"] for trial, failure in failures.items()} == {1: "timeout"}
+    assert "limits.trial_seconds is 2" in failures[1]["text"] and told[1]["score"] is None
+
+
+FULL = """
+import json, os, time
+from hpogen.plugins import task
+
+@task("full", metrics=("val_loss",))
+def full(trial):
+    import ray
+    began = time.time()
+    if trial.id == 2 and trial.attempt == 0:
+        raise MemoryError("others are here")
+    time.sleep(0.3)
+    node = ray.get_runtime_context().get_node_id()
+    row = {"node": node, "began": began, "ended": time.time()}
+    (trial.directory / "span.json").write_text(json.dumps(row))
+    yield {"val_loss": 1.0}
+"""
+
+
+def test_a_trial_out_of_memory_is_tried_alone(cluster: Any, tmp_path: Path) -> None:
+    (tmp_path / "full.py").write_text(FULL)
+    path = study_file(
+        tmp_path, task={"name": "full", "epochs": 1}, plugins=["full.py"], stop={"trials": 16}
+    )
+    told = by_trial(drive(path, tmp_path / "run", RayExecutor(4)), "told")
+    assert all(event["failure"] is None for event in told.values())
+    files = sorted((tmp_path / "run/trials").glob("*/span.json"))
+    spans = {int(file.parent.name): json.loads(file.read_text()) for file in files}
+    alone = spans.pop(2)
+    others = [span for span in spans.values() if span["node"] == alone["node"]]
+    assert len(spans) == 15
+    assert not any(
+        span["began"] < alone["ended"] and alone["began"] < span["ended"] for span in others
+    )
+
+
+@pytest.mark.slow
+def test_a_stopped_study_goes_on_elsewhere(cluster: Any, whole: Path, tmp_path: Path) -> None:
+    path, directory = images(tmp_path), tmp_path / "run"
+    stop = Disturber(1, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with Study(load_study(path), directory) as study:
+        assert runner.run(study, RayExecutor(2), observer=stop).end == "interrupted"
+        running = sorted(study.running)
+    kept = [list((directory / f"trials/{trial:05d}").glob("checkpoint-*.pt")) for trial in running]
+    assert running and all(kept)
+    drive(path, directory)  # without Ray
+    assert same(directory, whole)
+
+
+def test_essence_of_a_study_on_ray(cluster: Any, tmp_path: Path) -> None:
+    path = study_file(tmp_path)
+    found = drive(path, tmp_path / "ray", RayExecutor(1))
+    assert essence(found) == essence(drive(path, tmp_path / "inline"))
+
+
+def test_needs_that_no_node_meets(cluster: Any) -> None:
+    from hpogen.errors import UserError
+
+    with pytest.raises(UserError, match=r"--gpus-per-trial: got 0\.5, but no .* more than 0"):
+        RayExecutor(1, gpus_per_trial=0.5)
+    with pytest.raises(UserError, match=r"--cpus-per-trial: got 3, but no .* more than 2"):
+        RayExecutor(1, address=cluster.address, cpus_per_trial=3)
+
+
+@pytest.fixture
+def image_task(tmp_path: Path) -> Iterator[Any]:
+    yield load_study(images(tmp_path)).task
+
+
+def test_several_gpus_for_one_trial_are_refused(image_task: Any) -> None:
+    from hpogen.errors import UserError
+
+    with pytest.raises(UserError, match="trains on one GPU at most"):
+        executor_for(image_task, Where(workers=2, gpus_per_trial=2.0))
