@@ -233,7 +233,7 @@ def list_(
 @command
 def schema() -> None:
     """The JSON schema of a study's YAML, for editors."""
-    from hpogen.schema import schema
+    from hpogen.spec.schema import schema
 
     _print_json(schema())
 

@@ -34,6 +34,8 @@ ROOMS = {
     ),
     "analysis": frozenset({"hpogen.training", "hpogen.executors"}),
     "report": frozenset({"hpogen.training", "hpogen.executors"}),
+    "spec": DRIVER | {"hpogen.training", "hpogen.measures", "hpogen.executors", "hpogen.study"},
+    "space": DRIVER | {"hpogen.searchers", "hpogen.training", "hpogen.spec", "hpogen.study"},
     "executors": frozenset({"hpogen.searchers", "hpogen.study", "hpogen.objective"}),
     "integrations": frozenset(
         {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hpogen.errors import UserError
 from hpogen.spec import StudySpec, load_study
-from hpogen.spec_yaml import StudyForm
+from hpogen.spec.form import StudyForm
 
 PLUGIN = """
 from hpogen.plugins import searcher, task

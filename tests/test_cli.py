@@ -21,7 +21,7 @@ from toys import by_trial, essence, study_file
 
 from hpogen import ledger
 from hpogen.cli import main
-from hpogen.positions import read as read_yaml
+from hpogen.spec.positions import read as read_yaml
 
 ROOT = Path(__file__).parents[1]
 

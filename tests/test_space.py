@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hpogen.errors import UserError
-from hpogen.parameters import Choice, same
 from hpogen.space import Space
+from hpogen.space.parameters import Choice, same
 
 F = [0, 1]
 SGD = Space.parse(

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpogen.errors import UserError
-from hpogen.positions import Unreadable, parse
-from hpogen.spec import StudySpec, changes, load_study, schema
+from hpogen.spec import StudySpec, changes, load_study
+from hpogen.spec.positions import Unreadable, parse
+from hpogen.spec.schema import schema
 
 STUDIES = Path(__file__).parent.parent / "studies"
 

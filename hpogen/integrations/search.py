@@ -12,15 +12,16 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from hpogen import checks, plugins
+from hpogen import plugins
 from hpogen.errors import UserError
-from hpogen.mistakes import Mistakes, shown
-from hpogen.parts import SearcherSpec, searcher_of
-from hpogen.positions import Document, Unreadable, read
 from hpogen.searchers.base import Searcher
-from hpogen.source import Source
 from hpogen.space import Space
-from hpogen.spec_yaml import SearcherForm
+from hpogen.spec import checks
+from hpogen.spec.form import SearcherForm
+from hpogen.spec.mistakes import Mistakes, shown
+from hpogen.spec.parts import SearcherSpec, searcher_of
+from hpogen.spec.positions import Document, Unreadable, read
+from hpogen.spec.source import Source
 from hpogen.trial import Config
 
 BUDGETS = (1,)  # how long a trial trains is the other program's affair

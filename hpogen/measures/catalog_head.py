@@ -72,7 +72,7 @@ HEAD: tuple[Measure, ...] = (
         "gsnr_head",
         "gsnr",
         "mean_j m_j²/(ρ_j² + ε) over the last layer's parameters; its median; Σm²/Σρ²; debiased",
-        f"{GSNR}, eq. 1",
+        f"{GSNR}, eq. 2",
         *("gsnr_head", "gsnr_head_median", "gsnr_head_ratio", "gsnr_head_debiased"),
     ),
     _head("osgr_head", "osgr", "1 − (mean_i ‖g_i‖² − ‖m‖²)/(N ‖m‖²)", f"{GSNR}, eq. 19"),

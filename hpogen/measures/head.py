@@ -28,7 +28,7 @@ from hpogen.measures.passes import (
 )
 
 CHUNK = 4096  # samples whose features are in float64 at a time
-CANCELLED = 1e-6  # a variance of less than this part of the square is not what was left of it
+CANCELLED = 1e-6  # E[h²] − E[h]² has lost digits where it is less than this part of E[h]²
 LossFunction = Callable[[Tensor, Tensor], Tensor]  # of logits (N, C) and targets; gives (N,)
 
 
@@ -113,13 +113,13 @@ class HeadStatistics:
     def gsnr(self) -> float:
         """The mean over parameters of m_j² / (ρ_j² + ε), mean² over variance of their gradients.
 
-        The GSNR paper, eq. 1; ε = 1e-12 + 1e-6 · mean ρ²; parameters with ρ_j = 0 are left out.
+        The GSNR paper, eq. 2; ε = 1e-12 + 1e-6 · mean ρ²; parameters with ρ_j = 0 are left out.
         """
         return self.moments.gsnr
 
     @property
     def osgr(self) -> float:
-        """The one-step generalization ratio, in [−1, 1]: 1 − (A − B)/(N·B), the GSNR paper, eq. 19.
+        """The one-step generalization ratio, in [−1, 1]: 1 − (A − B)/(N·B), the GSNR paper, eq. 29.
 
         A = mean_i ‖g_i‖², B = ‖mean_i g_i‖². 0 where no gradient is left.
         """

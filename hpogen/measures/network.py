@@ -82,7 +82,7 @@ def per_sample_gradients(model: nn.Module, x: Tensor, y: Tensor, loss: Loss, sin
     if not len(x):
         raise ValueError("got no samples: the batch is empty")
     if isinstance(model, nn.parallel.DistributedDataParallel):
-        model = model.module  # its gradient exchange has no part in this
+        model = model.module  # its own forward waits for the other processes
     _refuse_mixing(model)
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
     if not names:

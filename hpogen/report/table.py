@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from hpogen.history import History, Record
-from hpogen.parameters import Choice, Constant, Number, Parameter
 from hpogen.report.standing import Standing, rule
 from hpogen.report.text import INDENT, bar, count, number, percent, value, words
+from hpogen.space.parameters import Choice, Constant, Number, Parameter
 from hpogen.spec import StudySpec
 from hpogen.trial import Progress, Trial
 

@@ -12,11 +12,11 @@ from annotated_types import Ge, Gt, Le
 from scipy.special import ndtr, ndtri
 
 from hpogen.errors import Refusal
-from hpogen.parameters import Choice, Constant, Number
 from hpogen.searchers.brackets import Plan, plan, reduction
 from hpogen.searchers.hyperband import Brackets
 from hpogen.searchers.isolation import PrivateRandom
 from hpogen.space import Space
+from hpogen.space.parameters import Choice, Constant, Number
 from hpogen.trial import Config, Proposal
 
 with warnings.catch_warnings():

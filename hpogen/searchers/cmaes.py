@@ -12,9 +12,9 @@ import numpy as np
 from annotated_types import Ge, Gt
 
 from hpogen.errors import Refusal
-from hpogen.parameters import Choice, Number
 from hpogen.searchers.generations import Generations
 from hpogen.space import Point, Space
+from hpogen.space.parameters import Choice, Number
 from hpogen.trial import Config, Proposal
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 
 from hpogen.errors import Refusal, unknown
-from hpogen.parameters import Choice, Constant, Number, Parameter
 from hpogen.space import Space
+from hpogen.space.parameters import Choice, Constant, Number, Parameter
 from hpogen.trial import Config, Proposal, Value
 
 POINTS = 5  # values per number where nothing is said

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import optuna
 
 from hpogen.errors import Refusal, unknown
-from hpogen.parameters import Choice, Constant, Number
 from hpogen.space import Space
+from hpogen.space.parameters import Choice, Constant, Number
 from hpogen.trial import Config, Proposal
 
 # These need objects that YAML has no words for, or end the search themselves.

@@ -11,10 +11,10 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from hpogen.errors import Refusal
-from hpogen.parameters import Choice
 from hpogen.searchers.generations import Generations
 from hpogen.searchers.isolation import PrivateRandom
 from hpogen.space import Point, Space
+from hpogen.space.parameters import Choice
 from hpogen.trial import Config, Proposal
 
 

@@ -14,8 +14,17 @@ from hpogen.measures.catalog import MEASURES
 TEXT = (Path(__file__).parents[2] / "docs" / "measures.md").read_text()
 
 
+def spelled_out(text: str) -> list[str]:
+    """`a_{b,c}` is a_b and a_c."""
+    head, brace, rest = text.partition("{")
+    if not brace:
+        return [text]
+    choices, _, tail = rest.partition("}")
+    return [head + part + more for part in choices.split(",") for more in spelled_out(tail)]
+
+
 def test_every_measure_is_documented() -> None:
-    named = set(re.findall(r"`([a-z_0-9]+)`", TEXT))
+    named = {name for text in re.findall(r"`([a-z_0-9{},]+)`", TEXT) for name in spelled_out(text)}
     metrics = {metric for row in MEASURES.values() for metric in row.metrics}
     assert metrics | set(MEASURES) <= named
 

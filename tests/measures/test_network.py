@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from hpogen.errors import Refusal
 from hpogen.measures import gradient_norms
 from hpogen.measures.network import gn, require_per_sample
-from hpogen.measures.uses import Convolution
+from hpogen.measures.network import per_sample_gradients as per_sample
+from hpogen.measures.uses import Convolution, Gradients
 
 N = 9
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")  # about torch's own speed
@@ -118,6 +119,18 @@ def test_under_autocast() -> None:
     torch.testing.assert_close(norms, brute_norms(model, x, y), rtol=0.1, atol=0)
 
 
+def test_norms_are_not_computed_in_low_precision() -> None:
+    model, (x, y) = make("sequences", torch.float32), samples("sequences", N, torch.float32)
+    types = set()
+
+    def add(_: str, __: slice, gradients: Gradients) -> None:
+        types.update(chunk.dtype for chunk in gradients.chunks())
+
+    with torch.autocast("cpu", torch.bfloat16):
+        per_sample(model, x, y, functional.cross_entropy, add)
+    assert types == {torch.float32}
+
+
 def test_under_no_grad_and_with_inputs_that_need_gradients() -> None:
     model, (x, y) = make("sequences"), samples("sequences", N)
     with torch.no_grad():
@@ -133,7 +146,10 @@ def test_inside_distributed_data_parallel(tmp_path: Path) -> None:
         model, (x, y) = make("residual"), samples("residual", N)
         expected = brute_norms(model, x, y)
         wrapped = nn.parallel.DistributedDataParallel(model)
+        waits = []
+        wrapped.register_forward_hook(lambda *_: waits.append("for the other processes"))
         norms = gradient_norms(wrapped, x, y)
+        assert not waits
         functional.cross_entropy(wrapped(x), y).backward()  # its next step is not disturbed
         functional.cross_entropy(wrapped(x), y).backward()
     finally:

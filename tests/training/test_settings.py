@@ -182,12 +182,30 @@ def test_what_a_plug_in_data_set_may_get_wrong() -> None:
         task({"name": "noise", "validation": 30, "audit": 30}).prepare()
 
 
-def test_a_measure_may_not_give_a_built_in_metric() -> None:
-    @plugins.measure("shadow", of="head", metrics=["val_loss"])
-    def shadow(head: Any) -> float:
+@pytest.mark.parametrize(
+    ("metric", "whose"),
+    [
+        ("val_loss", "which is built in"),
+        ("margin_q50", "which is built in"),
+        ("mine", "which is given by the measure 'first'"),
+    ],
+)
+def test_a_metric_has_one_measure(metric: str, whose: str) -> None:
+    def nothing(head: Any) -> float:
         return 0.0
 
+    plugins.measure("first", of="head", metrics=["mine"])(nothing)
+    plugins.measure("second", of="head", metrics=[metric])(nothing)
     try:
-        assert "'shadow' gives 'val_loss', which is built in" in mistake({})[1]
+        assert f"'second' gives {metric!r}, {whose}" in mistake({})[1]
     finally:
-        del plugins.measures._added["shadow"]
+        plugins.measures._added.clear()
+
+
+@pytest.mark.usefixtures("my_parts")
+def test_a_measure_says_what_it_needs_of_a_model() -> None:
+    with pytest.raises(Refusal, match=r"the model 'softmaxed'"):
+        task(model="softmaxed", measures=["zeta"])
+    with pytest.raises(Refusal, match=r"the metric 'agn_lr' is not defined for the model"):
+        task(model="softmaxed").check(frozenset({"agn_lr"}))
+    task(model="softmaxed", measures=["tse", "tse_ema"])  # of the loss alone

@@ -1,6 +1,6 @@
 """What is wrong with a study: collected from every check, told as one line, the first by position.
 
-pydantic's errors are put into plain words here; `spec.py` and `checks.py` add their own.
+pydantic's errors are put into plain words here; `loading.py` and `checks.py` add their own.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from hpogen.errors import UserError, unknown
-from hpogen.positions import KeyPath
-from hpogen.source import Place, Source, one_line
+from hpogen.spec.positions import KeyPath
+from hpogen.spec.source import Place, Source, one_line
 
 EXPECTED = {  # by pydantic's type of error; what is not here has the words of pydantic
     "int_type": "an integer",

@@ -1,7 +1,7 @@
 """Whether the parts of a study fit together: space and task, objective and metrics, budgets.
 
 Each function checks one key of the YAML against the parts that are already known, adds what is
-wrong to the mistakes, and gives the value that the study uses. `spec.py` calls them.
+wrong to the mistakes, and gives the value that the study uses. `loading.py` calls them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpogen.errors import UserError, unknown
-from hpogen.mistakes import Mistakes, shown
 from hpogen.objective import Objective, Scale, Term, label, preset
-from hpogen.parameters import Choice, Number
-from hpogen.parts import SearcherSpec
-from hpogen.positions import KeyPath
 from hpogen.space import Space
-from hpogen.spec_yaml import AUDIT, BudgetsForm, ObjectiveForm, Stop, StudyForm
+from hpogen.space.parameters import Choice, Number
+from hpogen.spec.form import AUDIT, BudgetsForm, ObjectiveForm, Stop, StudyForm
+from hpogen.spec.mistakes import Mistakes, shown
+from hpogen.spec.parts import SearcherSpec
+from hpogen.spec.positions import KeyPath
 from hpogen.task import Task
 from hpogen.trial import Config, Value
 

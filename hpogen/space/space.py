@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hpogen.errors import UserError, unknown
-from hpogen.parameters import Choice, Constant, Number, Parameter, When, same
-from hpogen.space_yaml import parse
+from hpogen.space.form import parse
+from hpogen.space.parameters import Choice, Constant, Number, Parameter, When, same
 from hpogen.trial import Config, Value
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from pydantic.json_schema import models_json_schema
 
 from hpogen import plugins
 from hpogen.objective import PRESETS
-from hpogen.parts import DEFAULT_TASK
-from hpogen.space_yaml import FORMS
-from hpogen.spec_yaml import StudyForm
+from hpogen.space.form import FORMS
+from hpogen.spec.form import StudyForm
+from hpogen.spec.parts import DEFAULT_TASK
 
 
 def schema() -> dict[str, Any]:

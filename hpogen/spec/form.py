@@ -1,6 +1,6 @@
 """The form of a study's YAML: its keys, their types and defaults, as pydantic models.
 
-`spec.py` validates with them; what a task, a space or a searcher allows is checked by their owners.
+`loading.py` validates with them; what a task, a space or a searcher allows, its owner checks.
 """
 
 from __future__ import annotations

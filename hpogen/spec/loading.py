@@ -14,16 +14,12 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from hpogen import checks, plugins
-from hpogen.mistakes import Mistakes
+from hpogen import plugins
 from hpogen.objective import Objective
-from hpogen.parts import SearcherSpec, searcher_of, task_of
-from hpogen.positions import KeyPath
-from hpogen.schema import schema
 from hpogen.searchers.base import Searcher
-from hpogen.source import Source, load
 from hpogen.space import Space
-from hpogen.spec_yaml import (
+from hpogen.spec import checks
+from hpogen.spec.form import (
     PLACEHOLDERS,
     REQUIRED,
     Checkpoints,
@@ -34,19 +30,12 @@ from hpogen.spec_yaml import (
     StudyForm,
     is_folder_name,
 )
+from hpogen.spec.mistakes import Mistakes
+from hpogen.spec.parts import SearcherSpec, searcher_of, task_of
+from hpogen.spec.positions import KeyPath
+from hpogen.spec.source import Source, load
 from hpogen.task import Task
 from hpogen.trial import Config
-
-__all__ = [
-    "Checkpoints",
-    "Limits",
-    "SearcherSpec",
-    "Stop",
-    "StudySpec",
-    "changes",
-    "load_study",
-    "schema",
-]
 
 NOT_COMPARED: tuple[KeyPath, ...] = (
     ("name",),

@@ -1,6 +1,6 @@
 """A study's YAML as one mapping: the file, the search space it refers to, and `--set` overrides.
 
-`spec.py` validates the mapping and asks here where each of its keys was written.
+`loading.py` validates the mapping and asks here where each of its keys was written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError
-from hpogen.positions import Document, KeyPath, Position, Unreadable, parse, read
+from hpogen.spec.positions import Document, KeyPath, Position, Unreadable, parse, read
 
 SPACE = "search_space"
 SHORTHAND: dict[KeyPath, str] = {  # where a string stands for a mapping with this key

@@ -1,6 +1,6 @@
 """From the names and options of a study's YAML to the registered parts: tasks and searchers.
 
-`spec.py` uses it; every part's own declaration of its options is what its mapping is checked with.
+`loading.py` uses it; what a part declares as its options is what its mapping is checked with.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pydantic_core import PydanticSerializationError
 
 from hpogen import plugins
 from hpogen.errors import UserError
-from hpogen.mistakes import Mistakes, shown
 from hpogen.searchers.base import Searcher
 from hpogen.space import Space
-from hpogen.spec_yaml import STRICT, Count, SearcherForm
+from hpogen.spec.form import STRICT, Count, SearcherForm
+from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.task import FunctionTask, Task
 from hpogen.trial import Config
 

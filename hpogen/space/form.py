@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from hpogen.errors import unknown
-from hpogen.parameters import Choice, Constant, Number, Parameter, When
+from hpogen.space.parameters import Choice, Constant, Number, Parameter, When
 from hpogen.trial import Value
 
 KINDS = "{float: [low, high]}, {int: [low, high]}, {choice: [values]} or a constant"

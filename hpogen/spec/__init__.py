@@ -1,0 +1,7 @@
+"""The border where a study's YAML becomes a StudySpec, and every mistake in it one placed line."""
+
+from hpogen.spec.form import Checkpoints, Limits, Stop
+from hpogen.spec.loading import StudySpec, changes, load_study
+from hpogen.spec.parts import SearcherSpec
+
+__all__ = ["Checkpoints", "Limits", "SearcherSpec", "Stop", "StudySpec", "changes", "load_study"]
