@@ -31,6 +31,9 @@ class ListedMeasure(BaseModel):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
+        for measure in all_measures() if name not in plugins.measures else ():
+            if name in measure.metrics:
+                raise ValueError(f"{name!r} is a metric of the measure {measure.name!r}: list that")
         return registered(name, plugins.measures)
 
     @model_validator(mode="after")

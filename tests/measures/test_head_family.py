@@ -249,7 +249,7 @@ def test_constant_features_have_no_margin() -> None:
     model = nn.Sequential(nn.Linear(5, 3), nn.Linear(3, CLASSES)).double()
     with torch.no_grad():
         model[0].weight.zero_()
-        model[0].bias.copy_(3 * torch.rand(3))  # their mean over samples is rounded
+        model[0].bias.copy_(3 * torch.rand(3, dtype=torch.float64))  # their mean is rounded
     x, y = samples()
     assert head_statistics(model, [(x.double(), y)]).margins == (0.0, 0.0, 0.0)
 

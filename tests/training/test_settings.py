@@ -209,3 +209,8 @@ def test_a_measure_says_what_it_needs_of_a_model() -> None:
     with pytest.raises(Refusal, match=r"the metric 'agn_lr' is not defined for the model"):
         task(model="softmaxed").check(frozenset({"agn_lr"}))
     task(model="softmaxed", measures=["tse", "tse_ema"])  # of the loss alone
+
+
+def test_a_metric_is_listed_by_its_measure() -> None:
+    with pytest.raises(ValidationError, match="'kappa' is a metric of the measure 'zeta'"):
+        task(measures=["kappa"])
