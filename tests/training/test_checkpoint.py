@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,14 +122,15 @@ def test_written_at_most_every_interval_and_for_a_share_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = SimpleNamespace(monotonic=lambda: now)  # other threads have the real one
+    monkeypatch.setattr(checkpoint, "time", clock)
     checkpoints = store(trial(tmp_path))
     now = 9.9
     assert not checkpoints.due()
     now = 10.0
     assert checkpoints.due()
     ticks = iter([10.0, 11.0])  # writing takes a second
-    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: next(ticks, now))
+    clock.monotonic = lambda: next(ticks, now)
     checkpoints.save(1, 0, state(1))
     now = 110.9
     assert not checkpoints.due()
