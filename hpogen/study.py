@@ -84,8 +84,9 @@ class Study:
         self._settle(outcome)
 
     def progress(self, progress: Progress) -> None:
-        """Add an epoch to a running trial's curve."""
-        folder.append_curve(self.directory, progress)
+        """Add an epoch to a running trial's curve; of a single epoch the ledger says it all."""
+        if self.history.records[progress.trial].trial.budget > 1:
+            folder.append_curve(self.directory, progress)
 
     def lost(self, trial: int, text: str) -> int:
         """Note that a trial's worker died, to be dispatched again; how often it has by now."""

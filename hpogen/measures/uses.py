@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LIMIT = {"cpu": 2**18, "cuda": 2**24}
+LIMIT = {"cpu": 2**19, "cuda": 2**24}
 """Explicit per-sample gradients (or unfolded inputs) at a time; a CPU's stay in its cache."""
 
 
@@ -80,19 +80,21 @@ class Convolution:
             outputs, columns = self.factors(samples)
             return (outputs.mT @ columns).reshape(-1, *self.shape)
         # The samples as groups of one convolution: at a CPU's full speed, and without unfolding.
-        inputs = functional.pad(self.inputs[samples], self.padding)
-        outputs = self.outputs[samples]
-        n, rank = len(inputs), len(self.stride)
+        inputs, outputs = self.inputs[samples], self.outputs[samples]
+        padding = list(self.padding[-2::-2])  # before each axis
+        if padding != list(self.padding[::-2]):
+            inputs, padding = functional.pad(inputs, self.padding), [0] * len(padding)
+        n = len(inputs)
         gradients: Tensor = torch.ops.aten.convolution_backward(
             outputs.reshape(1, -1, *outputs.shape[2:]),
             inputs.reshape(1, -1, *inputs.shape[2:]),
             inputs.new_empty(n * self.shape[0], *self.shape[1:]),
             None,
             self.stride,
-            [0] * rank,
+            padding,
             self.dilation,
             False,
-            [0] * rank,
+            [0] * len(padding),
             n * self.groups,
             [False, True, False],
         )[1]

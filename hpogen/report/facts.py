@@ -98,9 +98,17 @@ def trial(history: History, directory: Path, number: int) -> dict[str, Any]:
         "failure": {"kind": record.failure.kind, "text": record.failure.text}
         if record.failure
         else None,
-        "curve": folder.read_curve(directory, number),
+        "curve": folder.read_curve(directory, number) or _single(record),
         "log": _log(directory, number),
     }
+
+
+def _single(record: Record) -> list[dict[str, Any]]:
+    """The curve of a trial of one epoch, which has no file: its outcome."""
+    outcome = record.outcome
+    if outcome is None or not outcome.metrics or record.trial.budget > 1:
+        return []
+    return [{"epoch": 1, "metrics": dict(outcome.metrics), "seconds": dict(outcome.seconds)}]
 
 
 def _log(directory: Path, number: int) -> str | None:
