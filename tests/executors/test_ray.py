@@ -32,6 +32,18 @@ import hpogen.training.checkpoint
 hpogen.training.checkpoint.INTERVAL = 0.05
 hpogen.training.checkpoint.SHARE = 1.0
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_before() -> Iterator[None]:
+    """The plug-in above is imported in this process, too: what it sets ends with these tests."""
+    from hpogen.training import checkpoint
+
+    interval, share = checkpoint.INTERVAL, checkpoint.SHARE
+    yield
+    checkpoint.INTERVAL, checkpoint.SHARE = interval, share
+
+
 DATASET = {**IMAGES["task"]["dataset"], "subset": 0.7}
 TASK = {**IMAGES["task"], "dataset": DATASET, "epochs": 20}
 LONG = {**IMAGES, "task": TASK, "plugins": ["often.py"], "stop": {"trials": 4}}
