@@ -113,15 +113,16 @@ def read(directory: Path) -> list[Event]:
 
 def holder(directory: Path) -> str | None:
     """Who writes to the folder now (`process 4711 on node3`), or None."""
-    try:
-        with open(directory / LOCK, "rb+") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return file.read().decode(errors="replace").strip() or "another process"
-    except OSError:
-        pass
-    return str(_OURS[key]) if (key := str(directory.resolve())) in _OURS else None
+    if (ours := _OURS.get(str(directory.resolve()))) is not None:
+        return ours  # and closing the file, as below, would give our own lock away
+    if not (directory / LOCK).exists():
+        return None
+    with open(directory / LOCK, "rb") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:  # somebody writes
+            return file.read().decode(errors="replace").strip() or "another process"
+    return None
 
 
 _OURS: dict[str, str] = {}  # lockf does not exclude a second opening by the same process

@@ -218,7 +218,8 @@ class Untouched:
         self.modes = [module.training for module in model.modules()]
         self.random = torch.get_rng_state()
 
-    def __call__(self) -> None:
+    def __call__(self) -> bool:
+        """True; raises AssertionError for the first thing that is not as it was."""
         for name, value in self.model.state_dict().items():
             assert torch.equal(value, self.state[name]), name
         for p, gradient in zip(self.model.parameters(), self.gradients, strict=True):
@@ -229,3 +230,4 @@ class Untouched:
         assert torch.equal(torch.get_rng_state(), self.random)
         for module in self.model.modules():
             assert not module._forward_hooks and not module._forward_pre_hooks
+        return True

@@ -117,10 +117,14 @@ def snippets(language: str) -> list[str]:
 
 @pytest.mark.parametrize("code", snippets("python"))
 def test_the_ledger_is_read_as_documented(
-    code: str, quickstart: Path, monkeypatch: pytest.MonkeyPatch
+    code: str,
+    quickstart: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(quickstart)
-    exec(code, {})
+    exec(code, {})  # the one that checks sums has an assert of its own
+    assert ("'kind': 'told'" in capsys.readouterr().out) == ("print(" in code)
 
 
 @pytest.mark.parametrize("command", snippets("sh"))

@@ -165,6 +165,17 @@ def test_twice_in_one_process_is_refused_too(tmp_path: Path) -> None:
     Ledger(tmp_path).close()
 
 
+def test_asking_who_writes_does_not_give_the_lock_away(tmp_path: Path) -> None:
+    book = Ledger(tmp_path)
+    assert ledger.holder(tmp_path) == f"process {os.getpid()} on {os.uname().nodename}"
+    other = "import sys, pathlib, hpogen.ledger; hpogen.ledger.Ledger(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", other, str(tmp_path)], capture_output=True, text=True
+    )
+    assert f"in use by process {os.getpid()}" in done.stderr
+    book.close()
+
+
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     """A file size limit stands in for the disk: the write comes back short, then fails."""
     book = Ledger(tmp_path)

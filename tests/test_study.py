@@ -167,13 +167,13 @@ def test_another_plugin_of_that_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_not_compared_may_change(tmp_path: Path) -> None:
-    finished(study_file(tmp_path), tmp_path / "q")
+    before = finished(study_file(tmp_path), tmp_path / "q")
     keys = {
         "name": "other",
         "limits": {"max_consecutive_errors": 3},
         "checkpoints": {"keep": "all"},
     }
-    finished(study_file(tmp_path, **keys), tmp_path / "q")
+    assert finished(study_file(tmp_path, **keys), tmp_path / "q") == before
 
 
 def edited(directory: Path, old: str, new: str) -> None:

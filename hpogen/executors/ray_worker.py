@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import tempfile
@@ -107,16 +106,11 @@ def _unpack(luggage: Luggage, data: ImageData | None) -> None:
 
 def _unpacked(path: Path, source: bytes) -> Path:
     """The plug-in file itself where this node has it, else a copy of what came with the job."""
-    try:
-        if path.read_bytes() == source:
-            return path
-    except OSError:
-        pass
-    folder = Path(tempfile.gettempdir()) / f"hpogen-{hashlib.sha256(source).hexdigest()[:16]}"
-    folder.mkdir(exist_ok=True)
-    temporary = folder / f"{os.getpid()}.tmp"
-    temporary.write_bytes(source)
-    return temporary.replace(folder / path.name)
+    if path.is_file() and os.access(path, os.R_OK) and path.read_bytes() == source:
+        return path
+    copy = Path(tempfile.mkdtemp(prefix="hpogen-")) / path.name  # a folder that is ours alone
+    copy.write_bytes(source)
+    return copy
 
 
 def _free_memory() -> None:

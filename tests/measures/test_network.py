@@ -47,7 +47,7 @@ def test_everything_is_left_as_it_was(name: str) -> None:
     untouched = Untouched(model)
     gradient_norms(model, x, y)
     gn(model, [(x, y)])
-    untouched()
+    assert untouched()
 
 
 @pytest.mark.parametrize("name", ["convolutions", "residual", "unknown"])

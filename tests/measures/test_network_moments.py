@@ -62,7 +62,7 @@ def test_everything_is_left_as_it_was() -> None:
     model = make("residual")
     untouched = Untouched(model)
     network_moments(model, batches("residual", torch.float64))
-    untouched()
+    assert untouched()
 
 
 def test_no_samples_are_an_error() -> None:
