@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from hpogen.executors.inline import InlineExecutor
     from hpogen.executors.ray import RayExecutor
     from hpogen.opening import open_study
-    from hpogen.runner import run
-    from hpogen.spec import StudySpec, load_study
+    from hpogen.runner import run, run_all
+    from hpogen.spec import StudySpec, load_studies, load_study
     from hpogen.study import Study
     from hpogen.trial import Failure, Outcome, Proposal, Trial
 
@@ -25,9 +25,11 @@ _NAMES = {
     "Study": "study",
     "StudySpec": "spec",
     "Trial": "trial",
+    "load_studies": "spec",
     "load_study": "spec",
     "open_study": "opening",
     "run": "runner",
+    "run_all": "runner",
 }
 
 __all__ = [
@@ -40,9 +42,11 @@ __all__ = [
     "StudySpec",
     "Trial",
     "__version__",
+    "load_studies",
     "load_study",
     "open_study",
     "run",
+    "run_all",
 ]
 
 

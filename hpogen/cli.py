@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import json
-import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,12 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 
 from hpogen.errors import UserError, unknown
+from hpogen.report.terminal import print_lines, program, width
 
 if TYPE_CHECKING:
-    from hpogen.executors.choice import Where
-    from hpogen.runner import End, Result
-    from hpogen.spec import StudySpec
-    from hpogen.study import Study
+    from hpogen.runner import End
 
 P = ParamSpec("P")
 
@@ -95,14 +90,19 @@ def run(
     cpus: Cpus = None,
     gpus: Gpus = None,
 ) -> None:
-    """Run a study, or go on with it; then what was chosen."""
+    """Run a study or a matrix, or go on with it; then what was chosen."""
+    from hpogen.driving import drive, drive_all
     from hpogen.executors.choice import Where
     from hpogen.opening import RUNS
-    from hpogen.spec import load_study
+    from hpogen.spec import load_studies
 
-    spec = load_study(study, overrides)
+    found = load_studies(study, overrides)
+    home = directory or RUNS / found.name
     where = Where(device, workers, ray, cpus, gpus)
-    _drive(spec, directory or RUNS / spec.name, where, duration)
+    if found.is_matrix:
+        specs = {home / spec.name: spec for spec in found.specs}
+        raise typer.Exit(_code(drive_all(specs, home, where, duration)))
+    raise typer.Exit(_code([drive(found.specs[0], home, where, duration)]))
 
 
 @command
@@ -115,12 +115,16 @@ def resume(
     cpus: Cpus = None,
     gpus: Gpus = None,
 ) -> None:
-    """Go on with the study in a folder, without its YAML."""
+    """Go on with the study or the matrix in a folder, without its YAML."""
+    from hpogen.driving import drive, drive_all
     from hpogen.executors.choice import Where
-    from hpogen.opening import read_study
+    from hpogen.opening import read_study, studies_in
 
-    spec, _ = read_study(directory)
-    _drive(spec, directory, Where(device, workers, ray, cpus, gpus), duration)
+    where = Where(device, workers, ray, cpus, gpus)
+    if inner := studies_in(directory):
+        specs = {path: read_study(path)[0] for path in inner}
+        raise typer.Exit(_code(drive_all(specs, directory, where, duration)))
+    raise typer.Exit(_code([drive(read_study(directory)[0], directory, where, duration)]))
 
 
 @command
@@ -129,14 +133,22 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="redraw until it ends")] = False,
     as_json: Json = False,
 ) -> None:
-    """Where a study stands: how far it is, what runs, the best so far."""
-    from hpogen.opening import read_study
-    from hpogen.report import facts, live, pages
+    """Where a study or a matrix stands: how far it is, what runs, the best so far."""
+    from hpogen.opening import read_studies, read_study, studies_in
+    from hpogen.report import facts, live, matrix, pages
 
+    if studies_in(directory):
+        name = directory.absolute().name
+        if as_json:
+            return _print_json(matrix.status(name, read_studies(directory)))
+        return live.follow(
+            lambda columns: matrix.status_page(name, read_studies(directory), columns, program()),
+            watch,
+        )
     spec, _ = read_study(directory)
     if as_json:
         return _print_json(facts.status(spec, directory))
-    live.follow(lambda width: pages.status_page(spec, directory, width, _program()), watch)
+    live.follow(lambda columns: pages.status_page(spec, directory, columns, program()), watch)
 
 
 @command
@@ -153,7 +165,7 @@ def show(
     found = facts.trial(read(directory), directory, trial)
     if as_json:
         return _print_json(found)
-    _print(pages.show_page(found, str(log_path(directory, trial)), _width()))
+    print_lines(pages.show_page(found, str(log_path(directory, trial)), width()))
 
 
 @command
@@ -165,7 +177,7 @@ def best(directory: Folder, as_json: Json = False) -> None:
     found = facts.best(*read_study(directory), directory)
     if as_json:
         return _print_json(found)
-    _print(pages.yaml_lines(found))
+    print_lines(pages.yaml_lines(found))
 
 
 @command
@@ -197,17 +209,21 @@ def measure(
 @command
 def check(study: StudyFile, overrides: Set = [], as_json: Json = False) -> None:  # noqa: B006
     """Find mistakes and plan trials and epochs; train nothing."""
-    from hpogen.report.pages import check_page
+    from hpogen.report.pages import check_matrix_page, check_page
     from hpogen.report.plan import missing_data, plan
-    from hpogen.spec import load_study
+    from hpogen.spec import load_studies
 
-    spec = load_study(study, overrides)
-    planned = plan(spec)
-    if (missing := missing_data(spec)) is not None:
+    found = load_studies(study, overrides)
+    planned = [plan(spec) for spec in found.specs]
+    for missing in dict.fromkeys(filter(None, map(missing_data, found.specs))):
         print(f"warning: {missing}", file=sys.stderr)
+    if found.is_matrix and as_json:
+        return _print_json({"name": found.name, "studies": planned})
+    if found.is_matrix:
+        return print_lines(check_matrix_page(planned, str(study)))
     if as_json:
-        return _print_json(planned)
-    _print(check_page(spec, planned, str(study)))
+        return _print_json(planned[0])
+    print_lines(check_page(found.specs[0], planned[0], str(study)))
 
 
 @command
@@ -223,11 +239,11 @@ def list_(
         raise UserError(unknown("list:", kind, KINDS))
     if kind == "measures":
         rows = measures.rows()
-        return _print_json(rows) if as_json else _print(measures.page(rows, _width()))
+        return _print_json(rows) if as_json else print_lines(measures.page(rows, width()))
     names = getattr(plugins, kind).names()
     if as_json:
         return _print_json(names)
-    _print(names)
+    print_lines(names)
 
 
 @command
@@ -262,62 +278,9 @@ def main() -> None:
     app(prog_name="hpogen")
 
 
-def _drive(spec: StudySpec, directory: Path, where: Where, duration: str) -> None:
-    from hpogen import runner
-    from hpogen.executors.choice import executor_for, idle_gpus
-    from hpogen.logs import logged
-    from hpogen.opening import open_study
-    from hpogen.report.live import watch
-    from hpogen.report.text import seconds_of
-
-    seconds = seconds_of(duration) if duration else None
-    with logged(directory) as begin_log, contextlib.ExitStack() as stack:
-        executor = executor_for(spec.task, where)
-        stack.callback(executor.stop)
-        opened = stack.enter_context(open_study(spec, directory))
-        begin_log()
-        if idle := idle_gpus(executor):
-            print(idle, file=sys.stderr)
-        with watch(opened) as observer:
-            result = runner.run(opened, executor, seconds=seconds, observer=observer)
-        _print_verdict(opened, result)
-    raise typer.Exit(CODES[result.end])
-
-
-def _print_verdict(study: Study, result: Result) -> None:
-    from hpogen.report.verdict import ending, next_commands, verdict
-
-    ended = ending(study.spec, result.end, result.trials, result.text)
-    commands = next_commands(study.history, str(study.directory), result.end, _program())
-    with contextlib.suppress(OSError):  # a terminal that has gone
-        _print(verdict(study.spec, study.history, study.directory, ended, commands, _width()))
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)
+def _code(ends: Iterable[End]) -> int:
+    return max(CODES[end] for end in ends)
 
 
 def _print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
-
-
-def _width() -> int:
-    return shutil.get_terminal_size().columns
-
-
-def _program() -> str:
-    """How this program was called, for the commands that are printed."""
-    name = sys.argv[0]
-    if Path(name).name == "__main__.py":
-        return f"{_typed(sys.executable)} -m hpogen"
-    return _typed(name)
-
-
-def _typed(path: str) -> str:
-    """A program by its bare name where the shell would find this one, else by its path."""
-    found = shutil.which(Path(path).name)
-    if found is not None and os.path.abspath(found) == os.path.abspath(path):
-        return Path(path).name
-    relative = os.path.relpath(path)
-    return path if relative.startswith("..") else relative

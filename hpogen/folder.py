@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def append_curve(directory: Path, progress: Progress) -> None:
         "seconds": dict(progress.seconds),
         "device": progress.device,
     }
+    if progress.memory:
+        row["memory"] = dict(progress.memory)
     line = json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n"
     fd = os.open(curve_path(directory, progress.trial), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
@@ -71,10 +74,25 @@ def received_curve(directory: Path, trial: int) -> list[dict[str, Any]]:
     return [row for number, row in enumerate(rows, 1) if row["epoch"] == number]
 
 
+def copy_trial(source: Path, twin: int, directory: Path, trial: int) -> None:
+    """Copy what stands beside a trial, but for its log, to a trial of another study."""
+    name, stem = trial_stem(source, twin).name, trial_stem(directory, trial)
+    for path in trial_stem(source, twin).parent.glob(f"{name}*"):
+        suffix = path.name.removeprefix(name)
+        if not suffix:
+            shutil.copytree(path, stem, dirs_exist_ok=True)
+        elif suffix.startswith(".") and not suffix.endswith((".log", ".tmp")):
+            replace_file(stem.with_name(stem.name + suffix), path.read_bytes())
+
+
 def keep_files(directory: Path, trial: int, files: Mapping[str, bytes]) -> None:
     """Write an outcome's small files beside the trial's curve, whole or not at all."""
     for suffix, data in files.items():
-        path = trial_stem(directory, trial).with_suffix(f".{suffix}")
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        replace_file(trial_stem(directory, trial).with_suffix(f".{suffix}"), data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)

@@ -30,6 +30,7 @@ class Record:
     score: float = math.inf  # inf until told, and for a failed trial
     twin: int | None = None  # the earlier trial of the same config, budget and replicate
     lost: int = 0  # how often its worker died
+    reused: str = ""  # where a trial of another study, whose outcome it has, stands: `STUDY/7`
 
     @property
     def failure(self) -> Failure | None:
@@ -52,6 +53,7 @@ class History:
     charged: int = 0  # epochs
     trained: int = 0  # epochs
     duplicates: int = 0
+    reused: int = 0
     _first: dict[Key, int] = field(default_factory=dict)
 
     def apply(self, event: Event) -> None:
@@ -87,6 +89,11 @@ class History:
         record.outcome = outcome_of(event)
         record.score = math.inf if event["score"] is None else event["score"]
         self.trained += record.outcome.epochs or 0
+
+    def _reused(self, event: Event) -> None:
+        record = self.records[event["trial"]]
+        self.reused += not record.reused
+        record.reused = f"{event['study']}/{event['of']}"
 
     def _measured(self, event: Event) -> None:
         record = self.records[event["trial"]]
@@ -149,6 +156,7 @@ def _body(outcome: Outcome) -> dict[str, Any]:
         "epochs": outcome.epochs,
         "seconds": dict(outcome.seconds),
         "failure": {"kind": failure.kind, "text": failure.text} if failure else None,
+        "code": outcome.code,
     }
 
 
@@ -159,6 +167,10 @@ def held(outcome: Outcome) -> Event:
 def told(outcome: Outcome, score: float) -> Event:
     finite = score if math.isfinite(score) else None
     return {"kind": "told", "trial": outcome.trial, "score": finite, **_body(outcome)}
+
+
+def reused(trial: int, study: str, of: int) -> Event:
+    return {"kind": "reused", "trial": trial, "study": study, "of": of}
 
 
 def scale(budget: int, locations: Mapping[str, Location]) -> Event:
@@ -175,4 +187,5 @@ def outcome_of(event: Event) -> Outcome:
         seconds=event["seconds"],
         epochs=event["epochs"],
         failure=Failure(failure["kind"], failure["text"]) if failure else None,
+        code=event.get("code", ""),
     )

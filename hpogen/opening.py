@@ -5,15 +5,17 @@ The command line and Python users begin here.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpogen import history
 from hpogen.errors import UserError
 from hpogen.history import History
-from hpogen.ledger import Event
+from hpogen.ledger import LEDGER, Event
 from hpogen.spec import StudySpec, load_study
+from hpogen.stores import check_writable
 from hpogen.study import Study
 
 RUNS = Path("runs")
@@ -30,8 +32,34 @@ def open_study(
     UserError, and has written nothing then.
     """
     spec = study if isinstance(study, StudySpec) else load_study(study, overrides)
+    folder = Path(directory) if directory is not None else RUNS / spec.name
+    if inner := studies_in(folder):
+        raise _is_matrix(folder, inner)
     prepare(spec)
-    return Study(spec, Path(directory) if directory is not None else RUNS / spec.name)
+    return Study(spec, folder)
+
+
+def open_studies(specs: Mapping[Path, StudySpec]) -> list[Study]:
+    """The studies of a matrix by their folders, all of them open.
+
+    Raises UserError, and has left none open then. What was written are headers at most.
+    """
+    for path in specs:
+        if (path.parent / LEDGER).exists():
+            raise UserError(f"{path.parent}: here is a study, not a matrix: use another --dir")
+    for spec in specs.values():
+        prepare(spec)
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(Study(spec, path)) for path, spec in specs.items()]
+        stack.pop_all()
+    return opened
+
+
+def studies_in(directory: Path) -> list[Path]:
+    """The folders of a matrix's studies; none for any other folder."""
+    if (directory / LEDGER).exists():
+        return []
+    return sorted(path.parent for path in directory.glob(f"*/{LEDGER}"))
 
 
 def prepare(spec: StudySpec) -> None:
@@ -40,6 +68,12 @@ def prepare(spec: StudySpec) -> None:
         spec.task.prepare()
     except UserError as error:
         raise UserError(f"{spec.where('task.dataset')}: {error}") from error
+    if (place := spec.checkpoints.path) is not None:
+        try:
+            check_writable(place)
+        except UserError as error:
+            where = spec.where("checkpoints.path")
+            raise UserError(f"{where}: checkpoints.path: {place!r} {error}") from error
 
 
 def read_study(directory: Path) -> tuple[StudySpec, History]:
@@ -48,12 +82,25 @@ def read_study(directory: Path) -> tuple[StudySpec, History]:
     The plug-ins are those files that the study began with, where they are unchanged, else the
     folder's copies. Raises UserError beginning with the folder.
     """
+    if inner := studies_in(directory):
+        raise _is_matrix(directory, inner)
     past = history.read(directory)
     record = {**past.header["spec"], "stop": past.stop}
     try:
         return StudySpec.from_record(record, plugins=_plugins(directory, past.header)), past
     except UserError as error:
         raise UserError(f"{directory}: {error}") from error
+
+
+def _is_matrix(directory: Path, inner: Sequence[Path]) -> UserError:
+    return UserError(
+        f"{directory}: here are the {len(inner)} studies of a matrix: name one, such as {inner[0]}"
+    )
+
+
+def read_studies(directory: Path) -> list[tuple[Path, StudySpec, History]]:
+    """The studies of a matrix, from its folder. Raises UserError as `read_study` does."""
+    return [(path, *read_study(path)) for path in studies_in(directory)]
 
 
 def _plugins(directory: Path, header: Event) -> list[Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hpogen import folder, plugins
+from hpogen import folder, places, plugins
 from hpogen.errors import UserError, unknown
 from hpogen.executors.base import Job
 from hpogen.executors.worker import running_trial
@@ -83,7 +83,8 @@ def _trial(study: Study, record: Record, device: str) -> RunningTrial:
         trial=record.trial,
         task=study.spec.task,
         wanted=study.wanted,
-        directory=folder.trial_stem(study.directory, record.trial.id),
+        directory=places.home(study.spec, study.directory, record.trial.id),
+        checkpoints=places.checkpoints(study.spec, study.directory, record.trial.id),
         log=folder.log_path(study.directory, record.trial.id),
         keep="final",
     )

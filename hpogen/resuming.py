@@ -5,7 +5,6 @@ The Study asks here when it opens a folder that has a ledger.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import logging
 import math
@@ -13,10 +12,10 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from hpogen.errors import UserError
 from hpogen.ledger import FORMAT, Event
+from hpogen.provenance import digests
 from hpogen.spec import StudySpec, changes
 from hpogen.trial import Proposal, Trial
 
@@ -34,7 +33,7 @@ def header(spec: StudySpec) -> Event:
         "kind": "study",
         "format": FORMAT,
         "spec": spec.record(),
-        "plugins": _plugins(spec),
+        "plugins": digests(spec.plugins),
         "versions": _versions(),
     }
 
@@ -57,7 +56,7 @@ def check_same_study(spec: StudySpec, events: list[Event], directory: Path) -> S
     for key, was, now in changes(old, new):
         if key.split(".")[0] != "stop":
             raise _differs(spec, directory, key, was, now)
-    plugins = _plugins(spec)
+    plugins = digests(spec.plugins)
     for name in sorted({*plugins, *first["plugins"]}):
         was, now = first["plugins"].get(name), plugins.get(name)
         if was != now:
@@ -120,10 +119,6 @@ def _differences(proposal: Proposal | None, trial: Trial) -> Iterator[tuple[str,
 def _close(was: object, now: object) -> bool:
     both = isinstance(was, float) and isinstance(now, float)
     return both and math.isclose(was, now, rel_tol=SAME)  # type: ignore[arg-type]
-
-
-def _plugins(spec: StudySpec) -> dict[str, Any]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in spec.plugins}
 
 
 def _digest(sha256: str | None) -> str:

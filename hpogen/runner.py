@@ -1,6 +1,7 @@
-"""Drives a study on an executor to its end: dispatch, record, retry, stop.
+"""Drives one study or many on one executor to their end: dispatch, record, retry, stop.
 
-The only module that knows both the study and the executor; the command line and users call `run`.
+The only module that knows both the studies and the executor; the command line and users call `run`
+and `run_all`.
 """
 
 from __future__ import annotations
@@ -8,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from hpogen import folder
+from hpogen import folder, places
 from hpogen.executors.base import Executor, Job
 from hpogen.executors.worker import running_trial
 from hpogen.history import Record
+from hpogen.provenance import digest, digests
+from hpogen.sharing import Sharing
 from hpogen.signals import StopRequest
 from hpogen.study import Study
-from hpogen.trial import Outcome, Progress, Trial
+from hpogen.trial import Failure, Outcome, Progress, Trial
 
 log = logging.getLogger("hpogen.runner")
 
@@ -37,7 +41,7 @@ class Result:
 
 
 class Observer(Protocol):
-    """Looks on: what the live table is drawn from."""
+    """Looks on at a study: what the live table is drawn from."""
 
     def started(self, trial: Trial) -> None: ...
 
@@ -61,63 +65,147 @@ def run(
     of user code in a row, or when a trial loses its worker a fourth time. Running trials that can
     be resumed keep a checkpoint.
     """
+    observers = [observer] if observer else []
+    return run_all([study], executor, seconds=seconds, observers=observers)[0]
+
+
+def run_all(
+    studies: Sequence[Study],
+    executor: Executor | None = None,
+    *,
+    seconds: float | None = None,
+    observers: Sequence[Observer] = (),
+) -> list[Result]:
+    """Run many studies in one pool; how each ended. `observers` are theirs, in the same order.
+
+    A free slot goes to the study that is least far, unless that one waits for its own trials. A
+    trial that another of the studies has trained, or trains, is not trained again. A study that
+    stops itself does not stop the others.
+    """
     if executor is None:
         from hpogen.executors.inline import InlineExecutor
 
         executor = InlineExecutor()
-    with StopRequest() as stop, contextlib.closing(_Run(study, executor, observer)) as driver:
-        return driver.loop(stop, None if seconds is None else time.monotonic() + seconds)
+    with StopRequest() as stop, contextlib.closing(_Pool(studies, executor, observers)) as pool:
+        pool.loop(stop, None if seconds is None else time.monotonic() + seconds)
+        return [drive.result for drive in pool.drives]
 
 
-class _Run:
-    """One drive: what is under way and what went wrong so far."""
+class _Pool:
+    """One run: which job is whose."""
 
-    def __init__(self, study: Study, executor: Executor, observer: Observer | None) -> None:
-        self._study = study
+    def __init__(
+        self, studies: Sequence[Study], executor: Executor, observers: Sequence[Observer]
+    ) -> None:
         self._executor = executor
-        self._observer = observer
-        self._jobs: dict[int, Job] = {}
-        self._out_of_memory: set[int] = set()
-        self._errors = 0  # in a row
-        self._finished = 0
+        lookers: Sequence[Observer | None] = observers or [None] * len(studies)
+        self.drives = [_Drive(s, o) for s, o in zip(studies, lookers, strict=True)]
+        shared = Sharing(studies, executor.device_type) if len(studies) > 1 else None
+        self._sharing = shared
+        self._jobs: dict[Job, _Drive] = {}
 
     def close(self) -> None:
         self._executor.stop()
 
-    def loop(self, stop: StopRequest, deadline: float | None) -> Result:
+    def loop(self, stop: StopRequest, deadline: float | None) -> None:
         while True:
             late = deadline is not None and time.monotonic() >= deadline
             if stop.requested or late:
-                return Result("interrupted" if stop.requested else "time", self._finished)
+                for drive in self._active():
+                    drive.end = "interrupted" if stop.requested else "time"
+                return
             self._dispatch()
-            if not self._jobs:
-                self._sweep()
-                return Result("finished", self._finished)
-            for event in self._executor.wait(WAIT_SECONDS):
+            if not any(self._active()):
+                return
+            for job, event in self._executor.wait(WAIT_SECONDS):
                 if isinstance(event, Progress):
-                    self._progressed(event)
-                elif (text := self._ended(event)) is not None:
-                    return text
-            if self._observer:
-                self._observer.tick(stop.requested)
+                    self._jobs[job].progressed(event)
+                else:
+                    self._ended(job, event)
+            for drive in self.drives:
+                drive.tick(stop.requested)
+
+    def _active(self) -> Iterator[_Drive]:
+        return (drive for drive in self.drives if drive.end is None)
 
     def _dispatch(self) -> None:
         while len(self._jobs) < self._executor.slots:
-            trial = self._study.next()
-            self._show_finished()  # duplicates are told while asking
-            if trial is None:
+            for drive in sorted(self._active(), key=_Drive.share):
+                if (job := self._next(drive)) is not None:
+                    self._submit(drive, job)
+                    break
+            else:
                 return
-            self._submit(self._job(trial))
-            if self._observer:
-                self._observer.started(trial)
 
-    def _submit(self, job: Job) -> None:
-        self._jobs[job.trial.id] = job
+    def _next(self, drive: _Drive) -> Job | None:
+        """The next trial of a study that must be trained. None: it waits, or has ended."""
+        while (trial := drive.next()) is not None:
+            if self._sharing is None or not self._sharing.serves(drive.study, trial):
+                return drive.job(trial)
+        return None
+
+    def _submit(self, drive: _Drive, job: Job) -> None:
+        self._jobs[job] = drive
         self._executor.submit(job)
 
-    def _job(self, trial: Trial, attempt: int = 0, alone: bool = False) -> Job:
-        study = self._study
-        stem = folder.trial_stem(study.directory, trial.id)
+    def _ended(self, job: Job, outcome: Outcome) -> None:
+        """Record an outcome, or try the trial again."""
+        drive = self._jobs.pop(job)
+        again = drive.retried(job, outcome)
+        if again is not None:
+            self._submit(drive, again)
+            return
+        drive.ended(job, outcome)
+        if self._sharing is not None:
+            for claim in self._sharing.ended(drive.study, job.trial):
+                owner = next(d for d in self.drives if d.study is claim.study)
+                self._submit(owner, owner.job(claim.trial))
+            for other in self._active():
+                other.waits = False
+
+
+class _Drive:
+    """A study under way, and what went wrong so far. `end` is None as long as it goes on."""
+
+    def __init__(self, study: Study, observer: Observer | None) -> None:
+        self.study = study
+        self.end: End | None = None
+        self.waits = False  # it has been asked, and nothing has happened since
+        self._observer = observer
+        self._sources = digest(digests(study.spec.plugins))
+        self._out_of_memory: set[int] = set()
+        self._errors = 0  # in a row
+        self._finished = 0
+        self._text = ""
+
+    @property
+    def result(self) -> Result:
+        return Result(self.end or "finished", self._finished, self._text)
+
+    def share(self) -> float:
+        """How much of `stop` has been charged."""
+        history, stop = self.study.history, self.study.stop
+        done = {"epochs": history.charged, "trials": len(history.records)}
+        return max(done[unit] / limit for unit, limit in stop.items() if limit)
+
+    def next(self) -> Trial | None:
+        """The next trial to run; None: it waits, or has ended."""
+        if self.waits:
+            return None
+        trial = self.study.next()
+        self._show_finished()  # duplicates are told while asking
+        if trial is not None:
+            if self._observer:
+                self._observer.started(trial)
+            return trial
+        self.waits = bool(self.study.running)
+        if not self.waits:
+            self._sweep()
+            self.end = "finished"
+        return None
+
+    def job(self, trial: Trial, attempt: int = 0, alone: bool = False) -> Job:
+        study = self.study
         curve = folder.received_curve(study.directory, trial.id)
         resumed = len(curve) if study.spec.task.resumable else 0
         continued = study.spec.rungs == "continue" and trial.parent is not None
@@ -126,73 +214,87 @@ class _Run:
             trial=trial,
             task=study.spec.task,
             wanted=study.wanted,
-            directory=stem,
-            log=folder.log_path(study.directory, trial.id),
+            directory=places.home(study.spec, study.directory, trial.id),
+            log=folder.log_path(study.directory.absolute(), trial.id),
             start_epoch=resumed,
             received=curve[-1]["metrics"] if resumed else {},
             attempt=attempt,
             keep=study.spec.checkpoints.keep,
-            parent=folder.trial_stem(study.directory, parent.id) if continued else None,
+            checkpoints=places.checkpoints(study.spec, study.directory, trial.id),
+            parent=places.home(study.spec, study.directory, parent.id) if continued else None,
+            inherited=places.checkpoints(study.spec, study.directory, parent.id) * continued,
             parent_epochs=parent.budget if continued else 0,
             plugins=study.spec.plugins,
+            sources=self._sources,
             limits=study.spec.limits.times,
             alone=alone,
         )
 
-    def _progressed(self, progress: Progress) -> None:
-        self._study.progress(progress)
+    def progressed(self, progress: Progress) -> None:
+        self.study.progress(progress)
         if self._observer:
             self._observer.progressed(progress)
 
-    def _ended(self, outcome: Outcome) -> Result | None:
-        """Record an outcome, or try the trial again; a Result when the study must stop."""
-        job = self._jobs.pop(outcome.trial)
-        kind = outcome.failure.kind if outcome.failure else None
-        text = outcome.failure.text if outcome.failure else ""
-        if kind == "lost":
-            if self._study.lost(outcome.trial, text) > MAX_LOST:
-                return Result("lost", self._finished, f"trial {outcome.trial}: {text}")
-            self._submit(self._job(job.trial, job.attempt + 1, job.alone))
+    def tick(self, stopping: bool) -> None:
+        if self._observer:
+            self._observer.tick(stopping)
+
+    def retried(self, job: Job, outcome: Outcome) -> Job | None:
+        """The trial's next attempt, where its failure is not its own."""
+        failure, trial = outcome.failure, job.trial
+        if failure is None:
             return None
-        if kind == "oom" and outcome.trial not in self._out_of_memory:
-            self._out_of_memory.add(outcome.trial)
-            log.warning("trial=%d failure=oom action=once_more_alone", outcome.trial)
-            self._submit(self._job(job.trial, job.attempt + 1, alone=True))
-            return None
-        self._study.record(outcome)
+        if failure.kind == "lost" and self.study.lost(trial.id, failure.text) <= MAX_LOST:
+            return self.job(trial, job.attempt + 1, job.alone)
+        if failure.kind == "oom" and trial.id not in self._out_of_memory:
+            self._out_of_memory.add(trial.id)
+            log.warning("trial=%d failure=oom action=once_more_alone", trial.id)
+            return self.job(trial, job.attempt + 1, alone=True)
+        return None
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        """Record an outcome; the study may stop itself, and leaves a lost trial untold."""
+        self.waits = False
+        failure = outcome.failure or Failure("error", "")
+        if outcome.failure is not None and failure.kind == "lost":
+            self._stop_itself("lost", outcome.trial, failure)
+            return
+        self.study.record(outcome)
         self._discard(job)
         self._show_finished()
-        self._errors = self._errors + 1 if kind == "error" else 0
-        if self._errors >= self._study.spec.limits.max_consecutive_errors:
-            return Result("errors", self._finished, f"trial {outcome.trial}: {text}")
-        return None
+        self._errors = self._errors + 1 if outcome.failure and failure.kind == "error" else 0
+        if self._errors >= self.study.spec.limits.max_consecutive_errors:
+            self._stop_itself("errors", outcome.trial, failure)
+
+    def _stop_itself(self, end: End, trial: int, failure: Failure) -> None:
+        self.end, self._text = end, f"trial {trial}: {failure.text}"
 
     def _show_finished(self) -> None:
         """Show the observer every trial that was told since, in order of number."""
-        for record in self._study.take_told():
+        for record in self.study.take_told():
             self._finished += 1
             if self._observer:
                 self._observer.finished(record)
 
     def _discard(self, job: Job) -> None:
         """Delete what the trial kept for going on, unless a rung above may continue it."""
-        spec = self._study.spec
+        spec = self.study.spec
         if spec.rungs == "continue" and job.trial.budget < max(spec.budgets):
             return
         _discard(job)
 
     def _sweep(self) -> None:
         """At the end of a study nothing is promotable any more."""
-        spec = self._study.spec
+        spec = self.study.spec
         if spec.rungs != "continue" or spec.checkpoints.keep != "none":
             return
-        for record in self._study.history.records:
+        for record in self.study.history.records:
             if record.trial.budget < max(spec.budgets):
-                _discard(self._job(record.trial))
+                _discard(self.job(record.trial))
 
 
 def _discard(job: Job) -> None:
-    if job.directory.exists():
+    if job.checkpoints or job.directory.exists():
         job.task.discard(running_trial(job))
         with contextlib.suppress(OSError):  # not empty: the user's own files stay
             job.directory.rmdir()

@@ -83,6 +83,16 @@ class Study:
         folder.keep_files(self.directory, trial.id, outcome.files)
         self._settle(outcome)
 
+    def reuse(self, trial: int, outcome: Outcome, source: Path) -> None:
+        """Record a running trial with the outcome that its twin has in another study's folder.
+
+        Nothing is trained; the twin's curve, files and kept checkpoints are copied. Raises
+        ValueError as `record` does.
+        """
+        folder.copy_trial(source, outcome.trial, self.directory, trial)
+        self._write(history.reused(trial, source.name, outcome.trial))
+        self.record(_copied(outcome, trial))
+
     def progress(self, progress: Progress) -> None:
         """Add an epoch to a running trial's curve; of a single epoch the ledger says it all."""
         if self.history.records[progress.trial].trial.budget > 1:
@@ -193,7 +203,8 @@ class Study:
             seed=trial_seed(self.spec.seed, proposal.config, proposal.replicate),
         )
         self._write(history.asked(trial))
-        log.info("ask trial=%d budget=%d config=%s", trial.id, trial.budget, dict(trial.config))
+        asked = (self.spec.name, trial.id, trial.budget, dict(trial.config))
+        log.info("ask study=%s trial=%d budget=%d config=%s", *asked)
         return trial
 
     def _twin_of(self, trial: Trial) -> int | None:
@@ -289,7 +300,8 @@ class Study:
                 score = math.inf
                 outcome = replace(outcome, failure=Failure("error", str(error)))
         self._write(history.told(outcome, score))
-        log.info("tell trial=%d score=%r failure=%s", outcome.trial, score, outcome.failure)
+        told = (self.spec.name, outcome.trial, score, outcome.failure)
+        log.info("tell study=%s trial=%d score=%r failure=%s", *told)
         self._searcher.tell(outcome.trial, score)
         self._told.append(outcome.trial)
 

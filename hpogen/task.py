@@ -27,6 +27,7 @@ class Epoch:
     audit: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    memory: Mapping[str, int] = field(default_factory=dict)  # `peak` and `total`, in bytes
 
 
 class Diverged(Exception):
@@ -54,6 +55,10 @@ class Task(Protocol):
 
     def sums(self) -> frozenset[str]:
         """Those metrics that are sums over epochs (`agn`)."""
+        ...
+
+    def gives(self, wanted: frozenset[str]) -> frozenset[str]:
+        """The metrics that a finished trial has when these are wanted."""
         ...
 
     def parameters(self) -> frozenset[str] | None:
@@ -111,6 +116,9 @@ class FunctionTask:
 
     def sums(self) -> frozenset[str]:
         return self._entry.sums
+
+    def gives(self, wanted: frozenset[str]) -> frozenset[str]:
+        return self.metrics()  # the function is not told what is wanted
 
     def parameters(self) -> None:
         return None

@@ -52,6 +52,8 @@ class RunningTrial(Trial):
     device: str = "cpu"  # "cpu" or "cuda:K"
     attempt: int = 0  # how often the trial was started before
     keep: Keep = "none"  # which of its checkpoints outlive the trial
+    checkpoints: str = ""  # the URL of the place for them; empty: `directory`
+    inherited: str = ""  # the same of the trial that is continued, where that is a URL
 
     @property
     def directory(self) -> Path:
@@ -73,7 +75,8 @@ class Outcome:
     """How a trial ended. Metrics and audit are finite and hold no times; empty after a failure.
 
     `seconds` has the keys train, validation, measures, total. `epochs` is what was really trained
-    (None: the whole budget). `files` are small files to keep beside the trial's curve, by suffix.
+    (None: the whole budget). `files` are small files to keep beside the trial's curve, by suffix;
+    `code` names the code and the type of device that trained it.
     """
 
     trial: int
@@ -83,6 +86,7 @@ class Outcome:
     epochs: int | None = None
     failure: Failure | None = None
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class Progress:
     metrics: Mapping[str, float]
     seconds: Mapping[str, float] = field(default_factory=dict)
     device: str = "cpu"
+    memory: Mapping[str, int] = field(default_factory=dict)  # bytes: see `Epoch`
 
 
 def canonical(config: Config) -> str:

@@ -22,21 +22,26 @@ LONG_LOOPS = {"runner.py": "loop", "training/loop.py": "train"}  # read from top
 DRIVER = frozenset({"torch", "torchvision", "ray"})
 """What no module directly under hpogen/ imports; `runner` and `cli` may, inside functions."""
 
+ONLOOKERS = frozenset(
+    {"hpogen.report", "hpogen.analysis", "hpogen.integrations", "hpogen.cli", "hpogen.driving"}
+)
+"""What no training depends on: `hpogen.provenance` leaves it out of the name of the code."""
+
 ROOMS = {
+    "selection": DRIVER
+    | {"hpogen.training", "hpogen.measures", "hpogen.executors", "hpogen.study"},
     "searchers": frozenset(
         {"hpogen.training", "hpogen.measures", "hpogen.executors", "hpogen.ledger", "ray", "torch"}
     ),
-    "training": frozenset(
-        {"hpogen.searchers", "hpogen.objective", "hpogen.study", "hpogen.executors", "ray"}
-    ),
-    "measures": frozenset(
-        {"hpogen.searchers", "hpogen.objective", "hpogen.study", "hpogen.executors", "ray"}
-    ),
+    "training": ONLOOKERS
+    | {"hpogen.searchers", "hpogen.objective", "hpogen.study", "hpogen.executors", "ray"},
+    "measures": ONLOOKERS
+    | {"hpogen.searchers", "hpogen.objective", "hpogen.study", "hpogen.executors", "ray"},
     "analysis": frozenset({"hpogen.training", "hpogen.executors"}),
     "report": frozenset({"hpogen.training", "hpogen.executors"}),
     "spec": DRIVER | {"hpogen.training", "hpogen.measures", "hpogen.executors", "hpogen.study"},
     "space": DRIVER | {"hpogen.searchers", "hpogen.training", "hpogen.spec", "hpogen.study"},
-    "executors": frozenset({"hpogen.searchers", "hpogen.study", "hpogen.objective"}),
+    "executors": ONLOOKERS | {"hpogen.searchers", "hpogen.study", "hpogen.objective"},
     "integrations": frozenset(
         {
             "hpogen.training",

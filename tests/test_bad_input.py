@@ -5,6 +5,7 @@ A study is the base below with some of its lines replaced; positions are counted
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hpogen.errors import UserError
-from hpogen.spec import StudySpec, load_study
+from hpogen.spec import StudySpec, load_studies, load_study
 from hpogen.spec.form import StudyForm
 
 PLUGIN = """
@@ -91,7 +92,8 @@ PLACED = [  # lines of the study, where the mistake is, key path, words of the m
     ({"seed": "seed: -1"}, "6:7", "seed", ["got -1", "at least 0"]),
     ({"seed": "seed: yes"}, "6:7", "seed", ["got 'yes'", "an integer"]),
     ({"name": "name: a/b"}, "6:7", "name", ["'a/b'", "a folder"]),
-    ({"matrix": "matrix: {}"}, "6:1", "matrix", ["'matrix' is unknown", "(baselines, budgets,"]),
+    ({"matrics": "matrics: {}"}, "6:1", "matrics", ["'matrics' is unknown", "'matrix'"]),
+    ({"matrix": "matrix: {seed: [1]}"}, "6:9", "matrix", ["stands for many studies"]),
     ({"stop": "stop: {trails: 4}"}, "5:8", "stop.trails", ["did you mean 'trials'?"]),
     ({"stop": "stop: {trials: 0}"}, "5:16", "stop.trials", ["got 0", "at least 1"]),
     ({"stop": "stop: {}"}, "5:7", "stop", ["epochs or trials"]),
@@ -372,7 +374,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
     max_leaves=8,
 )
-top_keys = [*(key for key in StudyForm.model_fields if key != "plugins"), "matrix"]
+top_keys = [*(key for key in StudyForm.model_fields if key != "plugins"), "matrics"]
 mappings = st.fixed_dictionaries({}, optional={key: values for key in top_keys})
 quick = settings(
     deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -391,6 +393,12 @@ def test_any_mapping_loads_or_is_refused(tmp_path: Path, mapping: dict[str, obje
     for record in (mapping, {**valid, **mapping}):
         try:
             StudySpec.from_record(record, plugins=[write(tmp_path).parent / "toy.py"])
+        except UserError as error:
+            assert re.fullmatch(r"[^\n]+", str(error))
+        path = tmp_path / "mapping.yaml"
+        path.write_text(json.dumps({"plugins": ["studies/toy.py"], **record}))
+        try:
+            load_studies(path)
         except UserError as error:
             assert re.fullmatch(r"[^\n]+", str(error))
 

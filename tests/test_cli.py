@@ -112,7 +112,7 @@ def test_run_trains_all_trials_and_says_what_was_chosen(tmp_path: Path, hpogen: 
     best = json.loads(hpogen("best", "runs/study", "--json").out)
     assert f" best     trial {best['trial']}: score" in done.out
     assert " folder   runs/study\n next     /usr/bin/hpogen best runs/study" in done.out
-    assert "ask trial=0 budget=2" in (tmp_path / "runs/study/hpogen.log").read_text()
+    assert "ask study=study trial=0 budget=2" in (tmp_path / "runs/study/hpogen.log").read_text()
 
 
 def test_the_lines_mark_each_best_so_far(tmp_path: Path, hpogen: Call) -> None:

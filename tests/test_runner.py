@@ -15,11 +15,12 @@ from toys import ShuffledExecutor, by_trial, study_file
 
 from hpogen import folder, ledger
 from hpogen.errors import UserError
+from hpogen.executors.base import Event
 from hpogen.executors.inline import InlineExecutor, resolve_device
 from hpogen.runner import MAX_LOST, Result, run
 from hpogen.spec import load_study
 from hpogen.study import Study
-from hpogen.trial import Failure, Outcome, Progress
+from hpogen.trial import Failure, Outcome
 
 
 def drive(path: Path, executor: Any = None) -> tuple[Result, list[dict[str, Any]]]:
@@ -76,11 +77,13 @@ class Unlucky(ShuffledExecutor):
         super().__init__(seed=0)
         self._trial, self._times = trial, times
 
-    def wait(self, timeout: float) -> list[Outcome | Progress]:
-        if self._times and self._trial in self._running:
+    def wait(self, timeout: float) -> list[Event]:
+        unlucky = [job for job in self._running if job.trial.id == self._trial]
+        if self._times and unlucky:
             self._times -= 1
-            del self._running[self._trial]
-            return [Outcome(self._trial, {}, failure=Failure("lost", "its node is gone"))]
+            del self._running[unlucky[0]]
+            failure = Failure("lost", "its node is gone")
+            return [(unlucky[0], Outcome(self._trial, {}, failure=failure))]
         return super().wait(timeout)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpogen.errors import UserError
-from hpogen.spec import StudySpec, changes, load_study
+from hpogen.spec import StudySpec, changes, load_studies, load_study
 from hpogen.spec.positions import Unreadable, parse
 from hpogen.spec.schema import schema
 
@@ -73,7 +73,7 @@ def test_the_record_is_complete(study: Path) -> None:
         "limits": {"trial_seconds": None, "epoch_seconds": None, "max_consecutive_errors": 10},
         "enqueue": [{"x": 0.5, "y": 2}],
         "plugins": [str(study.parent / "toy.py")],
-        "checkpoints": {"keep": "none"},
+        "checkpoints": {"keep": "none", "path": None},
         "budgets": None,
         "rungs": "retrain",
     }
@@ -224,10 +224,11 @@ def test_positions_count_from_one() -> None:
 
 @pytest.mark.parametrize("name", [path.name for path in STUDIES.glob("*.yaml")])
 def test_our_own_studies_load(name: str) -> None:
-    spec = load_study(STUDIES / name)
-    assert spec.name == Path(name).stem
-    assert (STUDIES / name).read_text().startswith(f"# scripts/run studies/{name}\n")
-    assert reloaded(spec).record() == spec.record()
+    found = load_studies(STUDIES / name)
+    assert found.name == Path(name).stem
+    assert (STUDIES / name).read_text().startswith(f"# scripts/run studies/{name}")
+    for spec in found.specs:
+        assert reloaded(spec).record() == spec.record()
 
 
 def test_the_papers_search_space() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpogen.executors.base import Job
+from hpogen.executors.base import Event, Job
 from hpogen.executors.worker import run_job
 from hpogen.trial import Outcome, Progress
 
@@ -62,30 +62,32 @@ def study_file(directory: Path, **keys: Any) -> Path:
 class ShuffledExecutor:
     """Four real workers' worth of slots in one process, advanced and finished in random order."""
 
+    device_type = "cpu"
+
     def __init__(self, seed: int, slots: int = 4) -> None:
         self.slots = slots
         self._random = random.Random(seed)
-        self._running: dict[int, tuple[Job, Iterator[Progress | Outcome | None]]] = {}
+        self._running: dict[Job, Iterator[Progress | Outcome | None]] = {}
 
     def submit(self, job: Job) -> None:
         assert len(self._running) < self.slots
-        self._running[job.trial.id] = (job, run_job(job, "cpu"))
+        self._running[job] = run_job(job, "cpu")
 
-    def wait(self, timeout: float) -> list[Outcome | Progress]:
-        events: list[Outcome | Progress] = []
+    def wait(self, timeout: float) -> list[Event]:
+        events: list[Event] = []
         for _ in range(self._random.randrange(1, 6)):
             if not self._running:
                 break
-            trial = self._random.choice(list(self._running))
-            step = next(self._running[trial][1])
+            job = self._random.choice(list(self._running))
+            step = next(self._running[job])
             if step is not None:
-                events.append(step)
+                events.append((job, step))
             if isinstance(step, Outcome):
-                del self._running[trial]
+                del self._running[job]
         return events
 
     def stop(self) -> None:
-        for _, steps in self._running.values():
+        for steps in self._running.values():
             steps.close()  # type: ignore[attr-defined]
         self._running.clear()
 

@@ -11,9 +11,12 @@ from hpogen.task import Task
 from hpogen.trial import Keep, Outcome, Progress, Trial
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
-    """Everything that a worker needs to run one trial; it travels between processes."""
+    """Everything that a worker needs to run one trial; it travels between processes.
+
+    A job is equal to itself alone: two studies may have a trial of the same number.
+    """
 
     trial: Trial
     task: Task
@@ -24,11 +27,17 @@ class Job:
     received: Mapping[str, float] = field(default_factory=dict)  # the metrics of that epoch
     attempt: int = 0
     keep: Keep = "none"
+    checkpoints: str = ""  # the URL of the place for them; empty: `directory`
+    inherited: str = ""  # the same of the trial that is continued
     parent: Path | None = None  # the folder of the trial that is continued
     parent_epochs: int = 0  # that trial's budget
     plugins: tuple[Path, ...] = ()  # the study's files, to be imported where the job runs
+    sources: str = ""  # digest of their contents
     limits: Mapping[str, float] = field(default_factory=dict)  # trial_seconds, epoch_seconds
     alone: bool = False  # on its device: it ran out of memory beside others
+
+
+Event = tuple[Job, Outcome | Progress]
 
 
 class Executor(Protocol):
@@ -37,12 +46,17 @@ class Executor(Protocol):
     @property
     def slots(self) -> int: ...
 
+    @property
+    def device_type(self) -> str:
+        """ "cpu" or "cuda": what it trains on."""
+        ...
+
     def submit(self, job: Job) -> None:
         """Take a job; never called with more than `slots` under way."""
         ...
 
-    def wait(self, timeout: float) -> list[Outcome | Progress]:
-        """What has happened since; returns within about `timeout` seconds, possibly empty."""
+    def wait(self, timeout: float) -> list[Event]:
+        """What has happened to which job; returns within about `timeout` seconds, maybe empty."""
         ...
 
     def stop(self) -> None:

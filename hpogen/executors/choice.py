@@ -5,6 +5,7 @@ Nothing of Ray is imported where one trial at a time runs in this process.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpogen.errors import UserError
@@ -24,8 +25,11 @@ class Where:
     gpus_per_trial: float | None = None
 
 
-def executor_for(task: Task, where: Where) -> Executor:
-    """Inline, or on Ray where more than one worker or Ray is asked for. Raises UserError."""
+def executor_for(tasks: Sequence[Task], where: Where) -> Executor:
+    """Inline, or on Ray where more than one worker or Ray is asked for. Raises UserError.
+
+    It will be given trials of all the `tasks`.
+    """
     _check(where)
     if not where.ray and (where.workers or 1) == 1:
         for option in ("cpus_per_trial", "gpus_per_trial"):
@@ -39,11 +43,12 @@ def executor_for(task: Task, where: Where) -> Executor:
     from hpogen.executors.ray import RayExecutor
     from hpogen.executors.ray_failures import refuse_many_gpus
 
-    refuse_many_gpus(task, gpus or 0)
+    for task in tasks:
+        refuse_many_gpus(task, gpus or 0)
     return RayExecutor(
         where.workers,
         address=where.ray or "local",
-        cpus_per_trial=where.cpus_per_trial or task.threads,
+        cpus_per_trial=where.cpus_per_trial or max(task.threads for task in tasks),
         gpus_per_trial=gpus,
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError
-from hpogen.executors.base import Job
+from hpogen.executors.base import Event, Job
 from hpogen.executors.worker import run_job
 from hpogen.trial import Outcome, Progress
 
@@ -22,20 +22,27 @@ class InlineExecutor:
 
     def __init__(self, device: str = "auto") -> None:
         self.device = resolve_device(device)
+        self._job: Job | None = None
         self._steps: Iterator[Progress | Outcome | None] | None = None
+
+    @property
+    def device_type(self) -> str:
+        return self.device.partition(":")[0]
 
     def submit(self, job: Job) -> None:
         if self._steps is not None:
             raise RuntimeError("the inline executor runs one trial at a time")
-        self._steps = run_job(job, self.device)
+        self._job, self._steps = job, run_job(job, self.device)
 
-    def wait(self, timeout: float) -> list[Outcome | Progress]:
-        events: list[Outcome | Progress] = []
+    def wait(self, timeout: float) -> list[Event]:
+        events: list[Event] = []
         deadline = time.monotonic() + timeout
-        while self._steps is not None and not (events and time.monotonic() > deadline):
+        while (
+            self._job and self._steps is not None and not (events and time.monotonic() > deadline)
+        ):
             step = next(self._steps)
             if step is not None:
-                events.append(step)
+                events.append((self._job, step))
             if isinstance(step, Outcome):
                 self._close()
             if step is None and time.monotonic() > deadline:
@@ -47,7 +54,7 @@ class InlineExecutor:
 
     def _close(self) -> None:
         steps: Any = self._steps
-        self._steps = None
+        self._job = self._steps = None
         if steps is not None:
             steps.close()
 

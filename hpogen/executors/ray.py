@@ -15,7 +15,7 @@ from typing import Any
 
 from hpogen.errors import UserError
 from hpogen.executors import ray_cluster
-from hpogen.executors.base import Job
+from hpogen.executors.base import Event, Job
 from hpogen.executors.ray_failures import equal_share, failed, kind_of, refuse_many_gpus, told_by
 from hpogen.executors.ray_worker import Luggage, Place, Worker
 from hpogen.training.settings import ImageClassification
@@ -103,22 +103,20 @@ class RayExecutor:
         """The workers that have started; 1 until the first has."""
         return max(1, sum(member.place is not None for member in self.members))
 
+    @property
+    def device_type(self) -> str:
+        return "cuda" if self.gpus_per_trial else "cpu"
+
     def submit(self, job: Job) -> None:
         if self._cpus is None:
             self._cpus = float(job.task.threads)
             self._check_needs()
         refuse_many_gpus(job.task, self.gpus_per_trial)
-        job = replace(
-            job,
-            directory=job.directory.absolute(),
-            log=job.log.absolute(),
-            parent=job.parent.absolute() if job.parent else None,
-        )
         (self._queue.appendleft if job.attempt else self._queue.append)(job)  # the oldest first
         self._assign()
 
-    def wait(self, timeout: float) -> list[Outcome | Progress]:
-        events: list[Outcome | Progress] = self._tend()
+    def wait(self, timeout: float) -> list[Event]:
+        events = self._tend()
         self._assign()
         for call in self._done(timeout if not events else 0.0):
             if call in self._calls:  # not of a worker that was found dead
@@ -146,7 +144,7 @@ class RayExecutor:
 
     # The pool.
 
-    def _tend(self) -> list[Outcome | Progress]:
+    def _tend(self) -> list[Event]:
         """Follow the cluster: give up workers on lost nodes, start as many as there should be."""
         now = time.monotonic()
         if now < self._tended + TEND_SECONDS or self._cpus is None:
@@ -182,7 +180,7 @@ class RayExecutor:
         self.members.append(member)
         self._call(member, actor.place)
 
-    def _lost(self, member: _Member, text: str) -> list[Outcome | Progress]:
+    def _lost(self, member: _Member, text: str) -> list[Event]:
         """Forget a worker that died; its trial is lost, and another worker is started soon."""
         self.members.remove(member)
         self._calls = {call: m for call, m in self._calls.items() if m is not member}
@@ -192,7 +190,7 @@ class RayExecutor:
             if self._failed_starts >= MAX_FAILED_STARTS:
                 raise UserError(f"--ray: no worker can start: {text}")
         log.warning("worker=%s lost=%r", member.place, text)
-        return [failed(member.job, kind_of(text), text)] if member.job else []
+        return [(member.job, failed(member.job, kind_of(text), text))] if member.job else []
 
     # The jobs.
 
@@ -271,7 +269,7 @@ class RayExecutor:
         order = {call: i for i, call in enumerate(calls)}
         return sorted(ready, key=order.__getitem__)  # of one worker, as they were made
 
-    def _received(self, call: Any) -> list[Outcome | Progress]:
+    def _received(self, call: Any) -> list[Event]:
         """What a call brought: where a worker is, or what happened to its job."""
         import ray
 
@@ -287,7 +285,8 @@ class RayExecutor:
             member.place = found
             self._failed_starts = 0
             return []
-        events = [self._noted(member, event) for event in found]
+        job = member.job
+        events = [(job, self._noted(member, event)) for event in found] if job else []
         while member.job is not None and member.waiting < AHEAD:
             self._advance(member, None)
         return events
@@ -301,18 +300,18 @@ class RayExecutor:
         host = f" {member.place.host}" if several and member.place else ""
         return replace(event, device=event.device + host)
 
-    def _hung(self) -> list[Outcome | Progress]:
+    def _hung(self) -> list[Event]:
         """Kill the workers whose trial is far beyond a limit: they no longer look at the clock."""
         import ray
 
-        events: list[Outcome | Progress] = []
+        events: list[Event] = []
         for member in list(self.members):
             job, text = member.job, member.overtime()
             if job is not None and text:
                 ray.kill(member.actor)
                 member.job = None
                 self._lost(member, text)
-                events.append(failed(job, "timeout", text))
+                events.append((job, failed(job, "timeout", text)))
         return events
 
     def _check_needs(self) -> None:

@@ -65,7 +65,7 @@ class Worker:
             os.environ["OMP_NUM_THREADS"] = str(job.task.threads)
             self._limit_memory(job.alone)
             self._executor.submit(job)
-        events = self._executor.wait(seconds)
+        events = [event for _, event in self._executor.wait(seconds)]
         if self._share and any(isinstance(event, Outcome) for event in events):
             _free_memory()
         return [

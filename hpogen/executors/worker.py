@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hpogen.executors.base import Job
+from hpogen.provenance import code_of
 from hpogen.task import Diverged, Epoch
 from hpogen.trial import Failure, Outcome, Progress, RunningTrial
 
@@ -44,14 +45,18 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
             _check(step, job)
             seconds = step.seconds or {"total": now - epoch_begin}
             epoch_begin = now
-            yield Progress(trial.id, step.epoch, step.metrics, seconds, device)
+            yield Progress(trial.id, step.epoch, step.metrics, seconds, device, step.memory)
         epochs = job.trial.budget - job.parent_epochs
         seconds = last.seconds or {"total": time.monotonic() - begin}
-        yield Outcome(trial.id, last.metrics, last.audit, seconds, epochs, None, last.files)
+        code = code_of(job.sources, device)
+        yield Outcome(trial.id, last.metrics, last.audit, seconds, epochs, None, last.files, code)
     except (Exception, SystemExit) as error:  # a user's sys.exit() is a failed trial, too
         log.write(traceback.format_exc())
         epochs = max(last.epoch - job.parent_epochs, 0)
-        yield Outcome(trial.id, {}, epochs=epochs, failure=failure_of(error))
+        failure = failure_of(error)
+        yield Outcome(
+            trial.id, {}, epochs=epochs, failure=failure, code=code_of(job.sources, device)
+        )
     finally:
         if steps is not None:
             steps.close()
@@ -74,12 +79,17 @@ def running_trial(job: Job, device: str = "cpu") -> RunningTrial:
         device=device,
         attempt=job.attempt,
         keep=job.keep,
+        checkpoints=job.checkpoints,
+        inherited=job.inherited,
     )
 
 
 def _continue_parent(job: Job) -> None:
-    """The folder of a trial that continues another begins as a copy of that one's."""
-    if job.parent is not None and not job.directory.exists():
+    """The folder of a trial that continues another begins as a copy of that one's.
+
+    Checkpoints that are kept at a URL the task reads there.
+    """
+    if job.parent is not None and not job.inherited and not job.directory.exists():
         temporary = job.directory.with_name(job.directory.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(job.parent, temporary)

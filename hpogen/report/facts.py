@@ -12,6 +12,7 @@ from typing import Any
 from hpogen import folder, ledger
 from hpogen.errors import UserError
 from hpogen.history import History, Record, read
+from hpogen.report.packing import memory
 from hpogen.report.standing import is_complete, rule, standing
 from hpogen.selection import choose
 from hpogen.spec import StudySpec
@@ -34,8 +35,10 @@ def status(spec: StudySpec, directory: Path) -> dict[str, Any]:
         "told": now.told,
         "failed": dict(now.failures),
         "duplicates": now.duplicates,
+        "reused": history.reused,
         "epochs_charged": history.charged,
         "epochs_trained": history.trained,
+        "memory": memory(history, directory),
         "running": [
             {
                 "trial": trial.id,
@@ -89,6 +92,7 @@ def trial(history: History, directory: Path, number: int) -> dict[str, Any]:
         "budget": record.trial.budget,
         "seed": record.trial.seed,
         "duplicate_of": record.twin,
+        "trained_as": record.reused or None,
         "lost": record.lost,
         "score": _finite(record.score),
         "metrics": dict(outcome.metrics) if outcome else {},

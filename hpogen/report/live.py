@@ -9,7 +9,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
@@ -17,7 +17,8 @@ from rich.live import Live
 from rich.text import Text
 
 from hpogen.history import Record
-from hpogen.report.facts import under_way
+from hpogen.report.facts import state, under_way
+from hpogen.report.matrix import Row, overview
 from hpogen.report.standing import standing
 from hpogen.report.table import picture, results
 from hpogen.report.text import configuration, duration
@@ -47,6 +48,52 @@ def watch(study: Study) -> Iterator[Table | Lines]:
     finally:
         with contextlib.suppress(OSError):
             live.stop()
+
+
+@contextlib.contextmanager
+def watch_all(name: str, studies: Sequence[Study]) -> Iterator[list[Overview] | list[Lines]]:
+    """The observers of a matrix's studies, in their order, for as long as the block lasts."""
+    console = Console(file=sys.stdout, highlight=False)
+    if not sys.stdout.isatty() or console.is_dumb_terminal:
+        yield [Lines(study, sys.stdout, f"{study.spec.name}  ") for study in studies]
+        return
+    live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+    live.start()
+    try:
+        yield [Overview(name, studies, live)] * len(studies)
+    finally:
+        with contextlib.suppress(OSError):
+            live.stop()
+
+
+class Overview:
+    """Redraws a line for each study of a matrix, at most four times a second."""
+
+    def __init__(self, name: str, studies: Sequence[Study], live: Live) -> None:
+        self._name = name
+        self._studies = studies
+        self._live = live
+        self._next = 0.0
+
+    def started(self, trial: Trial) -> None: ...
+
+    def progressed(self, progress: Progress) -> None: ...
+
+    def finished(self, record: Record) -> None: ...
+
+    def tick(self, stopping: bool) -> None:
+        begin = time.monotonic()
+        if begin < self._next and not stopping:
+            return
+        note = STOPPING if stopping else ""
+        rows = [
+            Row(s.spec, s.history, s.directory, "" if s.running else state(s.spec, s.history, None))
+            for s in self._studies
+        ]
+        with contextlib.suppress(OSError):
+            text = overview(self._name, rows, self._live.console.width, note)
+            self._live.update(cropped(text), refresh=True)
+        self._next = begin + max(REFRESH_SECONDS, (time.monotonic() - begin) / REFRESH_SHARE)
 
 
 class Table:
@@ -152,8 +199,9 @@ def cropped(text: Text) -> Text:
 class Lines:
     """One line per finished trial, for files and pipes."""
 
-    def __init__(self, study: Study, file: TextIO) -> None:
+    def __init__(self, study: Study, file: TextIO, prefix: str = "") -> None:
         self._spec = study.spec
+        self._prefix = prefix
         self._file = file
         self._best = min(map(self._rank, study.history.told()), default=math.inf)
 
@@ -168,7 +216,7 @@ class Lines:
         mark = "  best so far" if rank < self._best else ""
         self._best = min(rank, self._best)
         with contextlib.suppress(OSError, ValueError):
-            print(line(record) + mark, file=self._file, flush=True)
+            print(self._prefix + line(record) + mark, file=self._file, flush=True)
 
     def _rank(self, record: Record) -> float:
         """What the selection compares, lower is better; infinity where it cannot be compared."""
@@ -177,8 +225,10 @@ class Lines:
             return math.inf
         if selection == "score":
             return math.inf if self._spec.objective.uses("rank") else record.score
-        chosen = record.outcome.metrics[selection] if record.outcome else math.inf
-        return -chosen if selection == "val_accuracy" else chosen
+        metrics = record.outcome.metrics if record.outcome else {}
+        if selection not in metrics:
+            return math.inf  # the other selections look at all trials together
+        return -metrics[selection] if selection == "val_accuracy" else metrics[selection]
 
 
 def line(record: Record) -> str:
@@ -190,6 +240,8 @@ def line(record: Record) -> str:
     seconds = record.outcome.seconds.get("total") if record.outcome else None
     if record.twin is not None:
         parts.append(f"duplicate of trial {record.twin}")
+    elif record.reused:
+        parts.append(f"trained as {record.reused}")
     elif seconds is not None:
         parts.append(duration(seconds))
     return "  ".join(parts)

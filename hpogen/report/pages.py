@@ -12,6 +12,7 @@ from rich.text import Text
 from hpogen import ledger
 from hpogen.history import read
 from hpogen.report.facts import state, under_way
+from hpogen.report.packing import advice, memory
 from hpogen.report.standing import rule, standing
 from hpogen.report.table import Column, picture, table
 from hpogen.report.text import count, duration, number
@@ -34,9 +35,11 @@ def status_page(spec: StudySpec, directory: Path, width: int, program: str) -> t
         "finished": f"finished; the answer: {command(program, 'best', str(directory))}",
     }
     running = under_way(history, directory)
+    found = memory(history, directory)
+    note = "\n ".join([*([advice(found)] if found else []), notes[now]])
     label = "running" if process else "stopped"
     standing_now = standing(spec, history)
-    text = picture(spec, history, standing_now, running, width=width, note=notes[now], label=label)
+    text = picture(spec, history, standing_now, running, width=width, note=note, label=label)
     return text, process is not None
 
 
@@ -47,6 +50,8 @@ def show_page(trial: Mapping[str, Any], log_name: str, width: int) -> list[str]:
     lines = [f"trial {trial['trial']}: {UNFINISHED.get(trial['state'], ended)}"]
     if trial["duplicate_of"] is not None:
         lines.append(f"duplicate of trial {trial['duplicate_of']}: nothing was trained")
+    if trial["trained_as"]:
+        lines.append(f"trained as {trial['trained_as']}, whose outcome it has")
     lines += [f"budget: {count(trial['budget'], 'epoch')}", f"seed: {trial['seed']}"]
     for key in ("config", "metrics", "audit"):
         if trial[key]:
@@ -96,6 +101,22 @@ def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]
         *_brackets(plan["brackets"] or []),
         "search_space:",
         *(f"  {name}: {json.dumps(p)}" for name, p in plan["study"]["search_space"].items()),
+    ]
+
+
+def check_matrix_page(plans: Sequence[Mapping[str, Any]], path: str) -> list[str]:
+    """The plan of each study of a matrix, and of all together."""
+    keys = ("configurations", "evaluations", "epochs_charged", "epochs_trained")
+    rows = [(plan["name"], *(plan[key] for key in keys)) for plan in plans]
+    rows.append(("all", *(sum(plan[key] for plan in plans) for key in keys)))
+    widest = max(len(row[0]) for row in rows)
+    columns = [Column("study", widest), *(Column(key.replace("_", " "), 6) for key in keys)]
+    cells = [[name, *(f"{n:,}" for n in numbers)] for name, *numbers in rows]
+    lines = table(columns, cells, max(80, widest + 60))
+    return [
+        f"{path}: no mistakes found in {count(len(plans), 'study')}",
+        *lines,
+        "a trial that several of them have in common is trained once",
     ]
 
 

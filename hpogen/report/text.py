@@ -58,8 +58,9 @@ def words(name: str) -> str:
 
 
 def count(n: int, what: str) -> str:
-    """`1 trial`, `1,920 epochs`."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
+    """`1 trial`, `1,920 epochs`, `6 studies`."""
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{n:,} {what if n == 1 else plural}"
 
 
 def duration(seconds: float) -> str:

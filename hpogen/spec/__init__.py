@@ -1,7 +1,17 @@
 """The border where a study's YAML becomes a StudySpec, and every mistake in it one placed line."""
 
 from hpogen.spec.form import Checkpoints, Limits, Stop
-from hpogen.spec.loading import StudySpec, changes, load_study
+from hpogen.spec.loading import Studies, StudySpec, changes, load_studies, load_study
 from hpogen.spec.parts import SearcherSpec
 
-__all__ = ["Checkpoints", "Limits", "SearcherSpec", "Stop", "StudySpec", "changes", "load_study"]
+__all__ = [
+    "Checkpoints",
+    "Limits",
+    "SearcherSpec",
+    "Stop",
+    "Studies",
+    "StudySpec",
+    "changes",
+    "load_studies",
+    "load_study",
+]

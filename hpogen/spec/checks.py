@@ -14,10 +14,11 @@ from hpogen.errors import UserError, unknown
 from hpogen.objective import Objective, Scale, Term, label, preset
 from hpogen.space import Space
 from hpogen.space.parameters import Choice, Number
-from hpogen.spec.form import AUDIT, BudgetsForm, ObjectiveForm, Stop, StudyForm
+from hpogen.spec.form import AUDIT, BudgetsForm, Checkpoints, ObjectiveForm, Stop, StudyForm
 from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.parts import SearcherSpec
 from hpogen.spec.positions import KeyPath
+from hpogen.stores import is_url
 from hpogen.task import Task
 from hpogen.trial import Config, Value
 
@@ -86,6 +87,13 @@ def stop(form: Stop, budget: int, mistakes: Mistakes) -> None:
     """At least one trial fits."""
     if form.epochs is not None and form.epochs < budget:
         mistakes.add(("stop", "epochs"), f"got {form.epochs}, but one trial takes {budget} epochs")
+
+
+def checkpoints(form: Checkpoints, task: Task, mistakes: Mistakes) -> None:
+    """Only a task that is told where may keep its files elsewhere than in a folder."""
+    if form.path is not None and is_url(form.path) and not getattr(task, "keeps_at_urls", False):
+        text = f"got {form.path!r}, but task {task.name!r} keeps its files in a folder"
+        mistakes.add(("checkpoints", "path"), text)
 
 
 def rungs(form: StudyForm, task: Task, mistakes: Mistakes) -> None:

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Len
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
 
 from hpogen.objective import Preset, Scale
+from hpogen.stores import is_url
 from hpogen.trial import Keep
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
@@ -18,6 +21,7 @@ Count = Annotated[int, Ge(1)]
 Seconds = Annotated[float, Gt(0)]
 Selection = Literal["score", "val_loss", "val_accuracy"]
 Rungs = Literal["retrain", "continue"]
+Matrix = dict[str, Annotated[list[Any], Len(1)]]  # by dotted key; one study per combination
 
 
 class Form(BaseModel):
@@ -54,9 +58,21 @@ class Limits(Form):
 
 
 class Checkpoints(Form):
-    """Which checkpoints outlive their trial."""
+    """Which checkpoints outlive their trial, and where trials keep them.
+
+    `path` is a folder that every worker sees, or a URL for fsspec (`s3://bucket/folder`); each
+    study has a folder of its own in it. Default: in the study's folder.
+    """
 
     keep: Keep = "none"
+    path: Annotated[str, Len(1)] | None = None
+
+    def anchored(self, folder: Path) -> Checkpoints:
+        """With a relative path beginning at `folder`."""
+        if self.path is None or is_url(self.path):
+            return self
+        path = os.path.abspath(folder / Path(self.path).expanduser())
+        return self.model_copy(update={"path": path})
 
 
 class BudgetsForm(Form):
@@ -138,6 +154,7 @@ class StudyForm(Form):
     checkpoints: Checkpoints = Checkpoints()
     budgets: BudgetsForm | None = None
     rungs: Rungs = "retrain"
+    matrix: Matrix | None = None
 
     @field_validator("name")
     @classmethod

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from hpogen import plugins
+from hpogen.errors import UserError
 from hpogen.objective import Objective
 from hpogen.searchers.base import Searcher
 from hpogen.space import Space
@@ -30,6 +31,7 @@ from hpogen.spec.form import (
     StudyForm,
     is_folder_name,
 )
+from hpogen.spec.matrix import MATRIX, cells
 from hpogen.spec.mistakes import Mistakes
 from hpogen.spec.parts import SearcherSpec, searcher_of, task_of
 from hpogen.spec.positions import KeyPath
@@ -44,7 +46,7 @@ NOT_COMPARED: tuple[KeyPath, ...] = (
     ("limits",),
     ("plugins",),  # the study compares their content
 )
-AS_WRITTEN = ("seed", "selection", "stop", "limits", "checkpoints", "rungs")
+AS_WRITTEN = ("seed", "selection", "stop", "limits", "rungs")
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,38 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> StudySpec:
     return _build(load(path, overrides), path, None)
 
 
+@dataclass(frozen=True)
+class Studies:
+    """What a YAML file stands for: one study, or one for each combination of its matrix.
+
+    The studies of a matrix have the name of their folder, `LABEL__LABEL`, within that of `name`.
+    """
+
+    name: str
+    specs: tuple[StudySpec, ...]
+    is_matrix: bool
+
+
+def load_studies(path: Path | str, overrides: Sequence[str] = ()) -> Studies:
+    """The study in a YAML file, or all of its matrix. Raises UserError as `load_study` does."""
+    path = Path(path)
+    source = load(path, overrides)
+    if source.data.get(MATRIX) is None:
+        spec = _build(source, path, None)
+        return Studies(spec.name, (spec,), is_matrix=False)
+    name = source.data.get("name") or path.stem
+    if not isinstance(name, str) or not is_folder_name(name):
+        raise UserError(f"{source.where(('name',))}: name: got {name!r}, expected a folder's name")
+    specs = tuple(_build(cell, path, None) for cell in cells(source, path.parent))
+    return Studies(name, specs, is_matrix=True)
+
+
 def _build(source: Source, path: Path | None, plugin_files: Sequence[Path] | None) -> StudySpec:
     mistakes = Mistakes(source)
     checks.finite(source.data, mistakes)
     form, wrong = _form(source.data, mistakes)
+    if form.matrix is not None:
+        mistakes.add((MATRIX,), "stands for many studies: use load_studies")
     if plugin_files is None:
         folder = Path() if path is None else path.parent
         plugin_files = [Path(os.path.abspath(folder / file)) for file in form.plugins]
@@ -153,6 +183,7 @@ def _build(source: Source, path: Path | None, plugin_files: Sequence[Path] | Non
         space=space,
         searcher=searcher,
         plugins=tuple(plugin_files),
+        checkpoints=form.checkpoints.anchored(Path() if path is None else path.parent),
         path=path,
         form=form,
         source=source,
@@ -173,6 +204,7 @@ def _resolved(
     resolved: dict[str, Any] = {}
     if task:
         checks.selection(form.selection, task, mistakes)
+        checks.checkpoints(form.checkpoints, task, mistakes)
         checks.rungs(form, task, mistakes)
     if space:
         resolved["baselines"] = checks.baselines(form.baselines, space, mistakes)

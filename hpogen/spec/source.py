@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,14 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a value that was put into the data comes from: `--set`, or a place in the matrix."""
+
+    dotted: str
+    written: KeyPath | None = None  # the matrix's value, in the study's file
+
+
+@dataclass(frozen=True)
 class Source:
     """`data` is the study with its search space inline; `label` is the file as the user named it.
 
@@ -47,14 +56,22 @@ class Source:
     study: Document | None = None
     space: Document | None = None
     space_label: str = ""
-    overrides: Mapping[KeyPath, str] = field(default_factory=dict)
+    overrides: Mapping[KeyPath, Origin] = field(default_factory=dict)
+
+    def with_data(self, data: dict[str, Any]) -> Source:
+        return replace(self, data=data)
 
     def place(self, path: KeyPath, *, key: bool = False) -> Place:
         """Where the value (or the key itself) at `path` was written, or what encloses it."""
-        for number, (overridden, dotted) in enumerate(self.overrides.items()):
-            if path[: len(overridden)] == overridden:
-                rest = () if ".".join(map(str, path)) == dotted else path
-                return Place((2**62, number), f"{self.label}: --set {dotted}", rest)
+        for number, (overridden, origin) in enumerate(self.overrides.items()):
+            if path[: len(overridden)] != overridden:
+                continue
+            if origin.written is None:
+                rest = () if ".".join(map(str, path)) == origin.dotted else path
+                return Place((2**62, number), f"{self.label}: --set {origin.dotted}", rest)
+            about_key = key and path == overridden  # then it is the matrix's own key
+            path = (*origin.written, *path[len(overridden) :])[: 2 if about_key else None]
+            break
         outer = _position(self.study, path, key)
         order = (outer.line, outer.column) if outer else (0, 0)
         if self.space is not None and path[:1] == (SPACE,):
@@ -93,7 +110,7 @@ def load(path: Path, overrides: Sequence[str]) -> Source:
     position = document.values.get((SPACE,))
     at = f"{label}:{position.line}:{position.column}" if position else label
     space, space_label = _referenced(path.parent, data, f"{at}: {SPACE}")
-    known: dict[KeyPath, str] = {}
+    known: dict[KeyPath, Origin] = {}
     for override in overrides:
         new = _override(data, override, label)
         if (SPACE,) in new:
@@ -102,6 +119,30 @@ def load(path: Path, overrides: Sequence[str]) -> Source:
             continue  # the file says where
         known |= new
     return Source(data, label, document, space, space_label, known)
+
+
+def varied(source: Source, folder: Path, values: Mapping[str, tuple[Any, KeyPath]]) -> Source:
+    """The study with other values, by dotted key, each with its place in the study's file.
+
+    A path of a search space is relative to `folder`. Raises UserError for a key under no mapping.
+    """
+    data = copy.deepcopy(source.data)
+    space, space_label = source.space, source.space_label
+    known: dict[KeyPath, Origin] = {}
+    for dotted, (value, written) in values.items():
+        where = f"{source.where(written)}: matrix.{dotted}"
+        known |= _put(data, dotted, copy.deepcopy(value), where, written)
+        if dotted == SPACE:
+            space, space_label = _referenced(folder, data, where)
+    if space is not source.space:
+        known.pop((SPACE,), None)  # the file says where
+    return replace(
+        source,
+        data=data,
+        space=space,
+        space_label=space_label,
+        overrides={**known, **source.overrides},
+    )
 
 
 def _referenced(folder: Path, data: dict[str, Any], where: str) -> tuple[Document | None, str]:
@@ -131,19 +172,27 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _override(data: dict[str, Any], override: str, label: str) -> dict[KeyPath, str]:
-    """Set one `key.path=value` in place; the paths that are new by it, with their `--set` text."""
+def _override(data: dict[str, Any], override: str, label: str) -> dict[KeyPath, Origin]:
+    """Set one `key.path=value` in place; the paths that are new by it."""
     dotted, equals, text = override.partition("=")
     dotted = dotted.strip()
-    path: KeyPath = tuple(dotted.split("."))
     where = f"{label}: --set {dotted}"
-    if not equals or "" in path:
+    if not equals or "" in dotted.split("."):
         raise UserError(f"{label}: --set {override!r}: expected key.path=value")
     try:
         value = parse(text).data
     except Unreadable as error:
         raise UserError(one_line(f"{where}: {error}")) from None
-    known: dict[KeyPath, str] = {}
+    return _put(data, dotted, value, where, None)
+
+
+def _put(
+    data: dict[str, Any], dotted: str, value: Any, where: str, written: KeyPath | None
+) -> dict[KeyPath, Origin]:
+    """Put a value at a dotted key, in place; the paths that are new by it."""
+    path: KeyPath = tuple(dotted.split("."))
+    origin = Origin(dotted, written)
+    known: dict[KeyPath, Origin] = {}
     *enclosing, last = dotted.split(".")
     node: dict[str, Any] = data
     for i, key in enumerate(enclosing, 1):
@@ -152,11 +201,11 @@ def _override(data: dict[str, Any], override: str, label: str) -> dict[KeyPath, 
             child = node[key] = {SHORTHAND[path[:i]]: child}
         if child is None:
             child = node[key] = {}
-            known[path[:i]] = dotted
+            known[path[:i]] = origin
         if not isinstance(child, dict):
             raise UserError(
                 one_line(f"{where}: {'.'.join(enclosing[:i])} is {child!r}, not a mapping")
             )
         node = child
     node[last] = value
-    return {**known, path: dotted}
+    return {**known, path: origin}

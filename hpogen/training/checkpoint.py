@@ -1,4 +1,4 @@
-"""A trial's checkpoints on disk: written whole or not at all, read without executing code.
+"""A trial's checkpoints in its store: written whole or not at all, read without executing code.
 
 A file's name says how far it goes, which attempt wrote it and, last, the CRC-32 of its content.
 """
@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import pickle
 import re
 import time
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from hpogen.trial import Keep, RunningTrial, canonical
+from hpogen.stores import Store, store_at
+from hpogen.trial import RunningTrial, canonical
 
 FORMAT = 1
 INTERVAL = 10.0  # seconds between two checkpoints, at least
@@ -43,15 +41,20 @@ class Checkpoints:
         self._written: tuple[int, int] | None = None  # the position of the newest
         self._last = time.monotonic()
         self._cost = 0.0
-        for unfinished in trial.directory.glob("checkpoint-*.tmp"):
-            unfinished.unlink()
+        self._store = store_of(trial)
+        for name in self._store.names():
+            if name.startswith("checkpoint-") and name.endswith(".tmp"):
+                self._store.delete(name)
 
     def due(self) -> bool:
         """Whether it is time for another one."""
         return time.monotonic() - self._last >= max(INTERVAL, self._cost / SHARE)
 
     def save(self, epoch: int, step: int, state: State) -> None:
-        """Write the state at `step` steps after `epoch` epochs, unless it stands there already."""
+        """Write the state at `step` steps after `epoch` epochs, unless it stands there already.
+
+        Where it cannot be written, a warning says so and the trial goes on.
+        """
         if self._written == (epoch, step):
             return
         begin = time.monotonic()
@@ -60,31 +63,35 @@ class Checkpoints:
         buffer = io.BytesIO()
         torch.save({"identity": identity, "state": state}, buffer)
         content = buffer.getbuffer()
-        name = f"checkpoint-e{epoch:06d}-s{step:06d}-a{trial.attempt:02d}-{zlib.crc32(content):08x}"
-        temporary = trial.directory / f"{name}.tmp"
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(trial.directory / f"{name}.pt")
-        if trial.keep != "all":
-            for old in newest_first(trial.directory)[NEWEST:]:
-                old.unlink(missing_ok=True)
-        self._written = (epoch, step)
+        crc = zlib.crc32(content)
+        name = f"checkpoint-e{epoch:06d}-s{step:06d}-a{trial.attempt:02d}-{crc:08x}.pt"
+        try:
+            self._store.write(name, content)
+            for old in newest_first(self._store)[NEWEST:] if trial.keep != "all" else ():
+                self._store.delete(old)
+            self._written = (epoch, step)
+        except Exception as error:  # a full disk, a network that is away: the training is well
+            log.warning("checkpoint=%s written=false: %s: %s", name, type(error).__name__, error)
         self._last = time.monotonic()
         self._cost = self._last - begin
 
     def load(self) -> State | None:
         """The state of the furthest good checkpoint of this trial within its budget, if any."""
-        for path in newest_first(self._trial.directory):
-            epoch, step = position(path)
+        state = self._load(self._store)
+        if state is None and self._trial.inherited and self._parent is not None:
+            state = self._load(store_at(self._trial.inherited))
+        return state
+
+    def _load(self, store: Store) -> State | None:
+        for name in newest_first(store):
+            epoch, step = position(name)
             if (epoch, step) > (self._trial.budget, 0):
                 continue
-            content = _read(path)
+            content = _read(store, name)
             if content is None:
-                log.warning("checkpoint=%s damaged=true: the one before is used", path.name)
+                log.warning("checkpoint=%s damaged=true: the one before is used", name)
             elif not self._is_ours(content["identity"]):
-                log.warning("checkpoint=%s ignored: of another trial or config", path.name)
+                log.warning("checkpoint=%s ignored: of another trial or config", name)
             else:
                 if content["identity"]["trial"] == self._trial.id:
                     self._written = (epoch, step)
@@ -107,32 +114,34 @@ class Checkpoints:
         )
 
 
-def discard(directory: Path, keep: Keep) -> None:
+def store_of(trial: RunningTrial) -> Store:
+    """Where the trial's checkpoints are."""
+    return store_at(trial.checkpoints or str(trial.home))
+
+
+def discard(trial: RunningTrial) -> None:
     """Delete the checkpoints that do not outlive the trial; with `final` the furthest stays."""
-    if keep != "all":
-        for path in newest_first(directory)[1 if keep == "final" else 0 :]:
-            path.unlink(missing_ok=True)
+    if trial.keep != "all":
+        store = store_of(trial)
+        for name in newest_first(store)[1 if trial.keep == "final" else 0 :]:
+            store.delete(name)
 
 
-def newest_first(directory: Path) -> list[Path]:
-    """The checkpoints in a trial's folder, the furthest first."""
-    return sorted(_checkpoints(directory), key=lambda path: path.name, reverse=True)
+def newest_first(store: Store) -> list[str]:
+    """The checkpoints of a trial, the furthest first."""
+    return sorted(filter(NAME.fullmatch, store.names()), reverse=True)
 
 
-def position(path: Path) -> tuple[int, int]:
+def position(name: str) -> tuple[int, int]:
     """Epochs done, and steps after them, that a checkpoint's name says."""
-    match = NAME.fullmatch(path.name)
+    match = NAME.fullmatch(name)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def _checkpoints(directory: Path) -> Iterator[Path]:
-    return (path for path in directory.glob("checkpoint-*.pt") if NAME.fullmatch(path.name))
-
-
-def _read(path: Path) -> State | None:
+def _read(store: Store, name: str) -> State | None:
     """The content of a whole checkpoint, None for a damaged one."""
-    match = NAME.fullmatch(path.name)
-    data = path.read_bytes()
+    match = NAME.fullmatch(name)
+    data = store.read(name)
     if match is None or zlib.crc32(data) != int(match[4], 16):
         return None
     try:

@@ -64,6 +64,9 @@ class Command(BaseModel):
     def sums(self) -> frozenset[str]:
         return frozenset()
 
+    def gives(self, wanted: frozenset[str]) -> frozenset[str]:
+        return self.metrics()
+
     def _places(self) -> frozenset[str]:
         return frozenset(_placeholders(self.command))
 

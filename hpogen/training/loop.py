@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
 from hpogen.task import Epoch
 from hpogen.training.checkpoint import Checkpoints
 from hpogen.training.evaluate import evaluate_epoch
+from hpogen.training.memory import peak_memory
 from hpogen.training.random_state import paced
 from hpogen.training.recipe import begin, timed
 from hpogen.training.settings import ImageClassification
@@ -43,12 +45,14 @@ def _epochs(
         state.restore(saved)
     for epoch in range(min(trial.start_epoch, trial.budget - 1), state.epoch):  # not yet received
         yield state.report(epoch + 1, trial.budget, {})
+    memory: dict[str, int] = {}  # after the first step
     try:
         while state.epoch < trial.budget:
             before = dict(state.seconds)
             with timed(state.seconds, "total"):
                 with timed(state.seconds, "train"):
                     for _ in train_epoch(recipe, state):
+                        memory = memory or peak_memory(recipe.device)
                         if checkpoints.due():
                             checkpoints.save(state.epoch, state.step, state.snapshot())
                         yield None
@@ -56,7 +60,7 @@ def _epochs(
                 if state.epoch == trial.budget:
                     checkpoints.save(state.epoch, state.step, state.snapshot())
             seconds = {what: state.seconds[what] - before[what] for what in before}
-            yield state.report(state.epoch, trial.budget, seconds)
+            yield replace(state.report(state.epoch, trial.budget, seconds), memory=memory)
     except GeneratorExit:
         checkpoints.save(state.epoch, state.step, state.snapshot())
         raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -193,6 +193,8 @@ class ImageClassification(BaseModel):
     threads: Annotated[int, Field(ge=1)] = 1  # torch's; part of the study: it changes last bits
     deterministic: bool = False  # on a GPU: only kernels that repeat bit for bit
 
+    keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `hpogen.stores`
+
     @field_validator("measures")
     @classmethod
     def _once_each(cls, measures: tuple[ListedMeasure, ...]) -> tuple[ListedMeasure, ...]:
@@ -240,8 +242,13 @@ class ImageClassification(BaseModel):
         return True
 
     def metrics(self) -> frozenset[str]:
-        own = LOSSES | VALIDATION if self.dataset.validates else LOSSES
-        return own.union(*(measure.metrics for measure in all_measures()))
+        return self._own().union(*(measure.metrics for measure in all_measures()))
+
+    def _own(self) -> frozenset[str]:
+        return LOSSES | VALIDATION if self.dataset.validates else LOSSES
+
+    def gives(self, wanted: frozenset[str]) -> frozenset[str]:
+        return wanted | self._own().union(*(listed.measure.metrics for listed in self.measures))
 
     def sums(self) -> frozenset[str]:
         return frozenset().union(*(measure.sums for measure in all_measures()))
@@ -290,7 +297,7 @@ class ImageClassification(BaseModel):
     def discard(self, trial: RunningTrial) -> None:
         from hpogen.training.checkpoint import discard
 
-        discard(trial.home, trial.keep)
+        discard(trial)
 
     def record(self) -> dict[str, Any]:
         return self.model_dump(mode="json")

@@ -1,13 +1,14 @@
 """Per-sample gradient norms of a whole network: time and peak memory beside three peers.
 
-.venv/bin/python scripts/bench/gradient_norms.py [--rounds 7] [--threads 1] [--quick]
+.venv/bin/python scripts/bench/gradient_norms.py [--rounds 7] [--models MLP] [--batches 32]
 
 Each method gives the (N,) squared norms of one batch, on one model in evaluation mode, without
-in-place layers (BackPACK's hooks refuse those). Time: all methods interleaved, in turn forwards and
-backwards; the least of the rounds, and the ratio to hpogen with the interval of the paired ratios;
-hpogen runs twice in each round, as a control. Memory: what the peak of a fresh process's resident
-memory grows by in the first call, after a plain training step on a batch of 2. The peers do not
-belong to hpogen's environment; one that is missing is skipped. To get them:
+in-place layers (BackPACK's hooks refuse those). Time: calls for a quarter of a second, after one to
+warm up; all methods interleaved, in turn forwards and backwards; the least of the rounds, and the
+ratio to hpogen with the interval of the paired ratios; hpogen runs twice in each round, as a
+control. Memory: what the peak of a fresh process's resident memory grows by in the first call,
+after a plain training step on a batch of 2. The peers do not belong to hpogen's environment; one
+that is missing is skipped. To get them:
 
 uv pip install --target PEERS --no-deps backpack-for-pytorch opacus opt_einsum einops unfoldNd
 PYTHONPATH=PEERS .venv/bin/python scripts/bench/gradient_norms.py
@@ -39,6 +40,7 @@ from hpogen.training.models.mlp import mlp
 
 Norms = Callable[[Tensor, Tensor], Tensor]  # (x, y) → (N,)
 BATCHES = (32, 128)
+BURST = 0.25  # seconds of calls per measurement
 
 
 class Block(nn.Module):
@@ -182,10 +184,18 @@ def seconds(methods: list[str], model: str, batch: int, rounds: int) -> dict[str
     for turn in range(rounds):
         for name in list(runs)[:: -1 if turn % 2 else 1]:
             norms, x, y = runs[name]
-            begin = time.perf_counter()
-            norms(x, y)
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(per_call(norms, x, y))
     return times
+
+
+def per_call(norms: Norms, x: Tensor, y: Tensor) -> float:
+    """Seconds of one call: the mean over BURST, after one that warms the caches again."""
+    norms(x, y)
+    begin, calls = time.perf_counter(), 0
+    while (taken := time.perf_counter() - begin) < BURST:
+        norms(x, y)
+        calls += 1
+    return taken / calls
 
 
 def resident(field: str) -> float:
@@ -246,7 +256,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="the MLP at batch 32 only")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -264,8 +275,8 @@ def main() -> None:
         f"{options.threads} of {os.cpu_count()} cores, n = {options.rounds}; "
         "× and [least, median, most] of the paired ratios: time over hpogen's"
     )
-    for model in ["MLP"] if options.quick else MODELS:
-        for batch in BATCHES[:1] if options.quick else BATCHES:
+    for model in options.models:
+        for batch in options.batches:
             print_rows(model, batch, options.rounds, options.threads)
     print_grouped()
 

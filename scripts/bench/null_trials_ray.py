@@ -1,9 +1,10 @@
 """Null trials a second through Ray workers with the ledger on, beside Ray Tune and Optuna (SQLite).
 
-    .venv/bin/python scripts/bench/null_trials_ray.py [--trials 2000] [--workers 2] [--rounds 3]
+    .venv/bin/python scripts/bench/null_trials_ray.py [--trials 3000] [--workers 2] [--rounds 3]
 
-All in one run, interleaved; Ray is started once and its start is not counted. Exits with 1 only
-when a study did not do what it was asked to.
+All in one run, interleaved; neither the start of Ray nor that of hpogen's workers is counted.
+Then, by hpogen, --sleeps trials of four seconds each, beside the ideal. Exits with 1 only when a
+study did not do what it was asked to.
 """
 
 from __future__ import annotations
@@ -22,17 +23,29 @@ from null_trials import STUDY, TASK, check
 import hpogen
 from hpogen import ledger
 
+NULL = """    yield {"val_loss": trial.config["lr"]}"""
+SLEEP_SECONDS = 4.0
+SLEEP = f"""    import time
+    time.sleep({SLEEP_SECONDS})
+{NULL}"""
 
-def ours(trials: int, workers: int, folder: Path) -> None:
-    (folder / "null.py").write_text(TASK)
+
+def ours(trials: int, workers: int, folder: Path, body: str = NULL) -> float:
+    (folder / "null.py").write_text(TASK.replace(NULL, body))
     path = folder / "study.yaml"
     path.write_text(STUDY.format(trials=trials))
+    executor = hpogen.RayExecutor(workers, cpus_per_trial=1)
+    while executor.slots < workers:
+        executor.wait(0.1)
+    begin = time.perf_counter()
     with hpogen.Study(hpogen.load_study(path), folder / "run") as study:
-        result = hpogen.run(study, hpogen.RayExecutor(workers))
+        result = hpogen.run(study, executor)
+    seconds = time.perf_counter() - begin
     check(result, ledger.read(folder / "run"), trials)
+    return seconds
 
 
-def tune(trials: int, workers: int, folder: Path) -> None:
+def tune(trials: int, workers: int, folder: Path) -> float:
     from ray import tune
 
     def null(config: dict[str, float]) -> None:
@@ -44,12 +57,15 @@ def tune(trials: int, workers: int, folder: Path) -> None:
     )  # fmt: skip
     space = {"lr": tune.loguniform(1e-7, 0.5), "momentum": tune.uniform(0, 0.99)}
     run = tune.RunConfig(storage_path=str(folder), name="null", verbose=0)
+    begin = time.perf_counter()
     results = tune.Tuner(null, param_space=space, tune_config=settings, run_config=run).fit()
+    seconds = time.perf_counter() - begin
     if len(results) != trials:
         sys.exit(f"wrong: Ray Tune has {len(results)} of {trials} trials")
+    return seconds
 
 
-def optuna(trials: int, workers: int, folder: Path) -> None:
+def optuna(trials: int, workers: int, folder: Path) -> float:
     """In one process: its own workers would share the SQLite file."""
     import optuna as engine
 
@@ -61,20 +77,31 @@ def optuna(trials: int, workers: int, folder: Path) -> None:
         trial.suggest_float("momentum", 0, 0.99)
         return trial.suggest_float("lr", 1e-7, 0.5, log=True)
 
+    begin = time.perf_counter()
     study.optimize(null, n_trials=trials)
+    return time.perf_counter() - begin
 
 
-def rate(run: Callable[[int, int, Path], None], trials: int, workers: int) -> float:
-    """Trials per second of a study, the start of its workers and the end of all included."""
+def rate(run: Callable[[int, int, Path], float], trials: int, workers: int) -> float:
+    """Trials per second of a study."""
     with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
-        run(trials, workers, Path(folder))
-        return trials / (time.perf_counter() - begin)
+        return trials / run(trials, workers, Path(folder))
+
+
+def print_sleeps(trials: int, workers: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = ours(trials, workers, Path(folder), SLEEP)
+    ideal = SLEEP_SECONDS * -(-trials // workers)
+    print(
+        f"{trials} trials of {SLEEP_SECONDS:g} s on {workers} workers: {seconds:.2f} s, "
+        f"{100 * (seconds / ideal - 1):.1f} % above the ideal {ideal:g} s"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=2_000)
+    parser.add_argument("--trials", type=int, default=3_000)
+    parser.add_argument("--sleeps", type=int, default=32)
     parser.add_argument("--few", type=int, default=50, help="trials of the slower ones")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
@@ -98,6 +125,8 @@ def main() -> None:
         rates = [measured[name] for measured in rounds]
         numbers = f"{statistics.median(rates):9,.1f} {min(rates):8,.1f} {max(rates):8,.1f}"
         print(f"{name:10} {trials[name]:7,} {numbers}")
+    if arguments.sleeps:
+        print_sleeps(arguments.sleeps, arguments.workers)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def task(tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize("workers", [None, 1])
 def test_one_worker_is_this_process(workers: int | None, task: Any) -> None:
-    assert isinstance(executor_for(task, Where(workers=workers)), InlineExecutor)
+    assert isinstance(executor_for([task], Where(workers=workers)), InlineExecutor)
 
 
 def test_one_worker_loads_no_ray(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_one_worker_loads_no_ray(tmp_path: Path) -> None:
 )
 def test_options_that_cannot_be(where: Where, said: str, task: Any) -> None:
     with pytest.raises(UserError) as refused:
-        executor_for(task, where)
+        executor_for([task], where)
     assert str(refused.value).startswith(said)
 
 

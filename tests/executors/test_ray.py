@@ -28,9 +28,17 @@ from hpogen.trial import Progress
 pytestmark = pytest.mark.ray
 
 OFTEN = """
+import time
 import hpogen.training.checkpoint
+from hpogen.plugins import measure
+
 hpogen.training.checkpoint.INTERVAL = 0.05
 hpogen.training.checkpoint.SHARE = 1.0
+
+@measure("pause", of="network")
+def pause(model, batches):
+    time.sleep(0.05)
+    return 0.0
 """
 
 
@@ -45,12 +53,21 @@ def as_before() -> Iterator[None]:
 
 
 DATASET = {**IMAGES["task"]["dataset"], "subset": 0.7}
-TASK = {**IMAGES["task"], "dataset": DATASET, "epochs": 20}
-LONG = {**IMAGES, "task": TASK, "plugins": ["often.py"], "stop": {"trials": 4}}
+MEASURES = [*IMAGES["task"]["measures"], "pause"]
+TASK = {**IMAGES["task"], "dataset": DATASET, "measures": MEASURES, "epochs": 14}
+LONG = {
+    **IMAGES,
+    "task": TASK,
+    "plugins": ["often.py"],
+    "searcher": {"name": "cmaes", "population": 6},  # more than the cluster has CPUs
+    "stop": {"trials": 12},
+}
 
 
 def images(directory: Path, **keys: Any) -> Path:
-    """A study of image trials of a few seconds, which write a checkpoint every 0.05 s."""
+    """A study of image trials that last a second at least, far longer than workers are ahead of
+    the driver, and write a checkpoint every 0.05 s.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "often.py").write_text(OFTEN)
     return study_file(directory, **{**LONG, **keys})
@@ -95,6 +112,8 @@ class Disturber:
 class KillsWorker(Disturber):
     """Kills the worker of a trial, and times how long it takes until the trial makes progress."""
 
+    kept = Path()
+
     def __init__(self, executor: RayExecutor, trial: int, epoch: int) -> None:
         super().__init__(trial, epoch, self._kill)
         self._executor = executor
@@ -113,6 +132,15 @@ class KillsWorker(Disturber):
         process = member_of(self._executor, self._trial).place.process
         self._killed = (process, time.monotonic())
         os.kill(process, signal.SIGKILL)
+
+
+class DamagesAndKills(KillsWorker):
+    """And damages the trial's newest checkpoint, in the folder `kept`."""
+
+    def _kill(self) -> None:
+        super()._kill()
+        newest = sorted(self.kept.glob("*/00002/checkpoint-*.pt"))[-1]
+        newest.write_bytes(newest.read_bytes()[:-7])
 
 
 class RemovesNode(Disturber):
@@ -175,6 +203,54 @@ def test_a_lost_node(times: int, cluster: Any, whole: Path, tmp_path: Path) -> N
         assert remover.done
         assert {event["trial"] for event in events if event["kind"] == "lost"} == remover.lost
         assert same(tmp_path / f"{i}/run", whole)
+
+
+class JoinsNode(Disturber):
+    """Adds a node while a trial runs, and notes on which nodes trials have run."""
+
+    def __init__(self, executor: RayExecutor, join: Callable[[], None]) -> None:
+        super().__init__(0, 4, join)
+        self._executor = executor
+        self.nodes: set[str] = set()
+
+    def progressed(self, progress: Progress) -> None:
+        super().progressed(progress)
+        if (member := member_of(self._executor, progress.trial)) is not None:
+            self.nodes.add(member.place.node)
+
+
+def test_a_node_that_joins(cluster: Any, tmp_path: Path) -> None:
+    added: list[Any] = []
+    node = functools.partial(cluster.add_node, num_cpus=1, object_store_memory=100_000_000)
+    executor = RayExecutor()
+    joiner = JoinsNode(executor, lambda: added.append(node()))
+    path = images(tmp_path, stop={"trials": 24})
+    try:
+        drive(path, tmp_path / "run", executor, joiner)
+        assert added[0].node_id in joiner.nodes and len(joiner.nodes) == 3
+    finally:
+        cluster.remove_node(added[0])
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_checkpoints_at_a_url_go_on_with_another_worker(
+    damaged: bool, cluster: Any, whole: Path, tmp_path: Path
+) -> None:
+    """The trial's folder is of no use to the next worker: what it needs is at the URL."""
+    kept = tmp_path / "kept"
+    path = images(tmp_path, checkpoints={"path": f"file://{kept}"})
+    executor = RayExecutor(2)
+    killer = (DamagesAndKills if damaged else KillsWorker)(executor, 2, 6)
+    killer.kept = kept
+    events = drive(path, tmp_path / "run", executor, killer)
+    assert sum(event["kind"] == "lost" for event in events) == 1
+    assert same(tmp_path / "run", whole)
+    assert not (tmp_path / "run/trials/00002").exists()
+    rows = (tmp_path / "run/trials/00002.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows].count(1) == 1, "it began anew"
+    log = (tmp_path / "run/trials/00002.log").read_text() if damaged else ""
+    assert ("damaged=true: the one before is used" in log) == damaged
+    assert not [*kept.rglob("checkpoint-*")]
 
 
 DRIVER = """
@@ -318,4 +394,4 @@ def test_several_gpus_for_one_trial_are_refused(image_task: Any) -> None:
     from hpogen.errors import UserError
 
     with pytest.raises(UserError, match="trains on one GPU at most"):
-        executor_for(image_task, Where(workers=2, gpus_per_trial=2.0))
+        executor_for([image_task], Where(workers=2, gpus_per_trial=2.0))

@@ -24,7 +24,13 @@ def test_yaml_means_the_same_to_parsers_of_version_1_1() -> None:
 
 
 def a_trial(**keys: Any) -> dict[str, Any]:
-    empty: dict[str, Any] = {"duplicate_of": None, "metrics": {}, "audit": {}, "seconds": {}}
+    empty: dict[str, Any] = {
+        "duplicate_of": None,
+        "trained_as": None,
+        "metrics": {},
+        "audit": {},
+        "seconds": {},
+    }
     known = {"trial": 3, "state": "told", "config": {"x": 0.5}, "budget": 160, "seed": 1}
     return {**known, **empty, "score": 0.25, "failure": None, "curve": [], "log": None, **keys}
 

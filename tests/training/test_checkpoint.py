@@ -9,12 +9,32 @@ from typing import Any
 
 import pytest
 import torch
-from training.runs import CONFIG, epochs, task, trial
+from training import runs
+from training.runs import CONFIG, epochs, task
 
+from hpogen.errors import UserError
+from hpogen.stores import Remote, check_writable, store_at
 from hpogen.task import Epoch
 from hpogen.training import checkpoint, random_state
-from hpogen.training.checkpoint import Checkpoints, newest_first, position
+from hpogen.training.checkpoint import Checkpoints, position
 from hpogen.trial import RunningTrial
+
+AT_URL = False
+
+
+@pytest.fixture(params=["folder", "url"], autouse=True)
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test with checkpoints in the trial's folder, and with fsspec at a URL."""
+    monkeypatch.setitem(globals(), "AT_URL", request.param == "url")
+
+
+def trial(home: Path, **keys: Any) -> RunningTrial:
+    return runs.trial(home, **{"checkpoints": f"file://{home}" if AT_URL else "", **keys})
+
+
+def newest_first(home: Path) -> list[Path]:
+    place = f"file://{home}" if AT_URL else str(home)
+    return [home / name for name in checkpoint.newest_first(store_at(place))]
 
 
 def store(running: RunningTrial, sums: frozenset[str] = frozenset()) -> Checkpoints:
@@ -35,7 +55,7 @@ def test_the_furthest_is_loaded_and_two_are_kept(tmp_path: Path) -> None:
     assert loaded(checkpoints) is None
     for step in range(4):
         checkpoints.save(1, step, state(step))
-    assert [position(path) for path in newest_first(tmp_path)] == [(1, 3), (1, 2)]
+    assert [position(path.name) for path in newest_first(tmp_path)] == [(1, 3), (1, 2)]
     assert loaded(store(trial(tmp_path, attempt=1))) == 3
     checkpoints.save(2, 0, state(9))
     assert loaded(store(trial(tmp_path))) == 9
@@ -145,14 +165,14 @@ def test_discard(tmp_path: Path, keep: Any, left: int) -> None:
         checkpoints.save(epoch, 0, state(epoch))
     (tmp_path / "notes.txt").touch()
     task().discard(trial(tmp_path, keep=keep))
-    assert [position(path)[0] for path in newest_first(tmp_path)] == [3, 2, 1][:left]
+    assert [position(path.name)[0] for path in newest_first(tmp_path)] == [3, 2, 1][:left]
     assert (tmp_path / "notes.txt").exists()
     task().discard(trial(tmp_path / "never started", keep=keep))
 
 
 def test_a_trial_leaves_one_at_its_budgets_end(tmp_path: Path) -> None:
     epochs(task(), trial(tmp_path))
-    assert [position(path) for path in newest_first(tmp_path)] == [(3, 0)]
+    assert [position(path.name) for path in newest_first(tmp_path)] == [(3, 0)]
 
 
 def test_a_killed_trial_goes_on_from_what_it_wrote(
@@ -171,8 +191,45 @@ def test_a_killed_trial_goes_on_from_what_it_wrote(
         path.unlink()
     for path, content in written.items():
         path.write_bytes(content)
-    assert [position(path)[0] for path in written] != [0, 0]
+    assert [position(path.name)[0] for path in written] != [0, 0]
     again = trial(tmp_path / "cut", start_epoch=1, attempt=1)
     resumed: list[Epoch] = epochs(task(), again, "agn", "agn_online")
     assert [epoch.epoch for epoch in resumed] == [2, 3]
     assert resumed[-1].metrics == whole[-1].metrics
+
+
+def test_the_parents_at_its_url(tmp_path: Path) -> None:
+    parent = f"file://{tmp_path}/parent"
+    store(trial(tmp_path, checkpoints=parent)).save(1, 0, state(1))
+    child = trial(tmp_path / "child", id=5, parent=0, inherited=parent)
+    assert loaded(store(child)) == 1
+    store(child).save(2, 0, state(2))
+    assert loaded(store(child)) == 2
+    assert [position(name) for name in checkpoint.newest_first(Remote(parent))] == [(1, 0)]
+
+
+def test_one_that_cannot_be_written_is_said_and_the_trial_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = store(trial(tmp_path))
+    checkpoints.save(1, 0, state(1))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints._store, "write", full)
+        checkpoints.save(2, 0, state(2))
+    assert "written=false: OSError: [Errno 28] No space left on device" in caplog.text
+    assert loaded(store(trial(tmp_path))) == 1
+    checkpoints.save(2, 0, state(2))
+    assert loaded(store(trial(tmp_path))) == 2
+
+
+@pytest.mark.parametrize(
+    "where", ["/proc/nowhere", "file:///proc/nowhere", "nonsense://bucket", "s3://bucket/a"]
+)
+def test_a_place_that_cannot_be_written(where: str) -> None:
+    with pytest.raises(UserError, match="cannot be written: ") as error:
+        check_writable(where)
+    assert "\n" not in str(error.value)

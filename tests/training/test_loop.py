@@ -236,7 +236,7 @@ def test_a_finished_trial_tells_its_last_epoch_again(tmp_path: Path) -> None:
     again = epochs(task(model="counted"), trial(tmp_path, start_epoch=3), *ALL)
     assert FORWARDS == []
     assert [dataclasses.replace(epoch, seconds={}) for epoch in again] == [
-        dataclasses.replace(first, seconds={})
+        dataclasses.replace(first, seconds={}, memory={})
     ]
 
 

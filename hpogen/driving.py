@@ -1,0 +1,70 @@
+"""What `hpogen run` and `resume` do: open, watch, run, and say what was chosen."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hpogen import runner
+from hpogen.executors.choice import Where, executor_for, idle_gpus
+from hpogen.logs import logged
+from hpogen.opening import open_studies, open_study
+from hpogen.report.live import watch, watch_all
+from hpogen.report.matrix import endings
+from hpogen.report.terminal import print_lines, program, width
+from hpogen.report.text import seconds_of
+from hpogen.report.verdict import ending, next_commands, verdict
+from hpogen.runner import End, Result
+from hpogen.spec import StudySpec
+from hpogen.study import Study
+
+
+def drive(spec: StudySpec, directory: Path, where: Where, duration: str) -> End:
+    """Run a study in its folder, for at most `duration` if that is not empty; how it ended."""
+    seconds = seconds_of(duration) if duration else None
+    with logged(directory) as begin_log, contextlib.ExitStack() as stack:
+        executor = executor_for([spec.task], where)
+        stack.callback(executor.stop)
+        opened = stack.enter_context(open_study(spec, directory))
+        begin_log()
+        if idle := idle_gpus(executor):
+            print(idle, file=sys.stderr)
+        with watch(opened) as observer:
+            result = runner.run(opened, executor, seconds=seconds, observer=observer)
+        _print_verdict(opened, result)
+    return result.end
+
+
+def drive_all(
+    specs: Mapping[Path, StudySpec], home: Path, where: Where, duration: str
+) -> list[End]:
+    """The same for the studies of a matrix, whose folders are in `home`, in one pool."""
+    seconds = seconds_of(duration) if duration else None
+    with logged(home) as begin_log, contextlib.ExitStack() as stack:
+        executor = executor_for([spec.task for spec in specs.values()], where)
+        stack.callback(executor.stop)
+        studies = [stack.enter_context(study) for study in open_studies(specs)]
+        begin_log()
+        if idle := idle_gpus(executor):
+            print(idle, file=sys.stderr)
+        with watch_all(home.absolute().name, studies) as observers:
+            results = runner.run_all(studies, executor, seconds=seconds, observers=observers)
+        _print_overview(home, studies, results)
+    return [result.end for result in results]
+
+
+def _print_verdict(study: Study, result: Result) -> None:
+    ended = ending(study.spec, result.end, result.trials, result.text)
+    commands = next_commands(study.history, str(study.directory), result.end, program())
+    with contextlib.suppress(OSError):  # a terminal that has gone
+        print_lines(verdict(study.spec, study.history, study.directory, ended, commands, width()))
+
+
+def _print_overview(home: Path, studies: Sequence[Study], results: Sequence[Result]) -> None:
+    pairs = zip(studies, results, strict=True)
+    texts = [ending(s.spec, r.end, r.trials, r.text) for s, r in pairs if r.end != "finished"]
+    rows = [(study.directory, study.spec, study.history) for study in studies]
+    with contextlib.suppress(OSError):
+        print_lines(endings(home, rows, texts, width(), program()))

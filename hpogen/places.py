@@ -1,0 +1,30 @@
+"""Where the trials of a study keep their files: in the study's folder, or at `checkpoints.path`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hpogen import folder
+from hpogen.provenance import digest
+from hpogen.spec import StudySpec
+from hpogen.stores import is_url
+
+
+def home(spec: StudySpec, directory: Path, trial: int) -> Path:
+    """The trial's own folder, absolute."""
+    place = _elsewhere(spec, directory)
+    inside = folder.trial_stem(directory.absolute(), trial)
+    return inside if place is None or is_url(place) else Path(place) / inside.name
+
+
+def checkpoints(spec: StudySpec, directory: Path, trial: int) -> str:
+    """The URL under which the trial keeps its checkpoints; empty: in its folder."""
+    place = _elsewhere(spec, directory)
+    return f"{place}/{trial:05d}" if place is not None and is_url(place) else ""
+
+
+def _elsewhere(spec: StudySpec, directory: Path) -> str | None:
+    """This study's part of `checkpoints.path`, which other studies may use, too."""
+    path = spec.checkpoints.path
+    mine = digest({"directory": str(directory.absolute())})
+    return None if path is None else f"{path.rstrip('/')}/{spec.name}-{mine}"

@@ -1,0 +1,52 @@
+"""Names for the code that trains a trial: two outcomes of one name are worth the same.
+
+Workers write the name into every outcome; `sharing.py` compares it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import hpogen
+
+PACKAGE = Path(__file__).parent
+ELSEWHERE = ("report", "analysis", "searchers", "integrations", "cli.py", "driving.py")
+"""Parts of the package that no training ever sees: a test of the imports says so."""
+
+DIGITS = 12
+
+
+def digests(plugins: Sequence[Path]) -> dict[str, str]:
+    """The SHA-256 of each plug-in's content, by the name of its file."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in plugins}
+
+
+def digest(parts: Mapping[str, str]) -> str:
+    """One short name for them all, whatever their order."""
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def code_of(sources: str, device: str) -> str:
+    """hpogen's sources as far as they train, the plug-ins', hpogen's and torch's versions, the
+    type of device.
+
+    `device` is "cpu" or "cuda:K".
+    """
+    return _code_of(sources, device.partition(":")[0])
+
+
+@functools.cache
+def _code_of(sources: str, device_type: str) -> str:
+    own = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE)
+        if name.parts[0] not in ELSEWHERE:
+            own[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    versions = {"hpogen": hpogen.__version__, "torch": importlib.metadata.version("torch")}
+    return digest({**own, **versions, "plugins": sources, "device": device_type})

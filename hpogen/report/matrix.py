@@ -1,0 +1,143 @@
+"""The picture of a matrix: a line for each of its studies, from their folders or while they run.
+
+`status`, the live table and the last lines of `run` draw it.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from hpogen import ledger
+from hpogen.history import History, Record
+from hpogen.report import facts
+from hpogen.report.standing import standing
+from hpogen.report.table import Column, charged, table
+from hpogen.report.text import count, labelled, number, percent
+from hpogen.report.verdict import command
+from hpogen.spec import StudySpec
+
+BLANK = "–"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One study: how far it is, and its answer so far."""
+
+    spec: StudySpec
+    history: History
+    directory: Path
+    state: str  # running, stopped, finished, or why it stopped itself
+
+
+def overview(name: str, rows: Sequence[Row], width: int, note: str = "") -> Text:
+    """All lines: the name and how many studies have finished, then the table."""
+    unit = _unit(rows)
+    columns = [
+        Column("study", max(len(row.spec.name) for row in rows)),
+        Column(f"{unit}s", max(len(_share(row, unit)) for row in rows)),
+        Column("running", 4),
+        Column("failed", 4, optional=True),
+        Column("best", 4),
+        Column("score", 6),
+        Column("val loss", 6, optional=True),
+        Column("audit error", 6, optional=True),
+        Column("", max(len(row.state) for row in rows), optional=True),
+    ]
+    titles, *cells = table(columns, [_cells(row, unit) for row in rows], width - 1)
+    finished = sum(row.state == "finished" for row in rows)
+    lines = [Text(f" {name} · {finished} of {count(len(rows), 'study')} finished", "bold")]
+    lines += [Text(f" {title}", "dim") for title in titles.splitlines()]
+    lines += [Text(f" {cell}") for cell in cells]
+    return Text("\n").join([*lines, Text(f" {note}")] if note else lines)
+
+
+def _unit(rows: Sequence[Row]) -> str:
+    units = {charged(row.history)[1].removesuffix("s") for row in rows}
+    return "epoch" if "epoch" in units else "trial"
+
+
+def _share(row: Row, unit: str) -> str:
+    done = {"epoch": row.history.charged, "trial": len(row.history.records)}[unit]
+    limit = row.history.stop[f"{unit}s"]
+    return f"{done:,}" if limit is None else f"{done:,}/{limit:,}"
+
+
+def _cells(row: Row, unit: str) -> list[str]:
+    now = standing(row.spec, row.history)
+    running = sum(record.state == "running" for record in row.history.records)
+    failed = sum(now.failures.values())
+    return [
+        row.spec.name,
+        _share(row, unit),
+        str(running or BLANK),
+        str(failed or BLANK),
+        *_best(now.best),
+        row.state,
+    ]
+
+
+def _best(best: Record | None) -> list[str]:
+    if best is None or best.outcome is None:
+        return [BLANK] * 4
+    metrics, audit = best.outcome.metrics, best.outcome.audit
+    loss = number(metrics["val_loss"]) if "val_loss" in metrics else BLANK
+    error = percent(1 - audit["accuracy"]) if "accuracy" in audit else BLANK
+    return [str(best.trial.id), number(best.score), loss, error]
+
+
+def status_page(
+    name: str, studies: Sequence[tuple[Path, StudySpec, History]], width: int, program: str
+) -> tuple[Text, bool]:
+    """The table of the studies in a folder and what to do next; whether one of them runs."""
+    processes = [ledger.holder(directory) for directory, _, _ in studies]
+    rows = [
+        Row(spec, history, directory, facts.state(spec, history, process))
+        for (directory, spec, history), process in zip(studies, processes, strict=True)
+    ]
+    process = next(filter(None, processes), None)
+    return overview(name, rows, width, _note(rows, studies, process, program)), process is not None
+
+
+def endings(
+    home: Path,
+    studies: Sequence[tuple[Path, StudySpec, History]],
+    texts: Sequence[str],
+    width: int,
+    program: str,
+) -> list[str]:
+    """The last lines of a run: the table, what stopped whom, the folder, what to type next."""
+    rows = [
+        Row(spec, history, directory, facts.state(spec, history, None))
+        for directory, spec, history in studies
+    ]
+    lines = ["", *overview(home.absolute().name, rows, width).plain.splitlines(), ""]
+    for text in texts:
+        lines += [f" {part}" for part in textwrap.wrap(text, width - 1)]
+    folder, verb = (studies[0][0], "best") if not texts else (home, "resume")
+    lines += labelled("folder", str(home))
+    return lines + labelled("next", command(program, verb, str(folder)))
+
+
+def _note(
+    rows: Sequence[Row],
+    studies: Sequence[tuple[Path, StudySpec, History]],
+    process: str | None,
+    program: str,
+) -> str:
+    if process is not None:
+        return f"running: {process}"
+    folder = studies[0][0]
+    if all(row.state == "finished" for row in rows):
+        return f"finished; an answer: {command(program, 'best', str(folder))}"
+    return f"stopped; go on with: {command(program, 'resume', str(folder.parent))}"
+
+
+def status(name: str, studies: Sequence[tuple[Path, StudySpec, History]]) -> dict[str, Any]:
+    """The same as data: `studies` as `status` tells of one."""
+    return {"name": name, "studies": [facts.status(spec, path) for path, spec, _ in studies]}

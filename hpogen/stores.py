@@ -1,0 +1,110 @@
+"""Where the files of a trial are kept: a folder, or any place that fsspec reaches (`s3://…`).
+
+Names in, bytes out; a file is there whole or not at all. Checkpoints are kept in one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+from hpogen.errors import UserError
+
+PROBE = "hpogen-probe"
+
+
+class Store(Protocol):
+    """Raises OSError, or what the place's own library raises, where it cannot be reached."""
+
+    def names(self) -> list[str]:
+        """The files that are there, sorted; none where there is no such place yet."""
+        ...
+
+    def write(self, name: str, data: bytes | memoryview) -> None: ...
+
+    def read(self, name: str) -> bytes: ...
+
+    def delete(self, name: str) -> None:
+        """Nothing happens where there is no such file."""
+        ...
+
+
+class Folder:
+    """A folder of this machine's file system."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self._path.glob("*"))
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        self._path.mkdir(parents=True, exist_ok=True)
+        temporary = self._path / f"{name}.{os.uname().nodename}-{os.getpid()}.tmp"
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path / name)
+
+    def read(self, name: str) -> bytes:
+        return (self._path / name).read_bytes()
+
+    def delete(self, name: str) -> None:
+        (self._path / name).unlink(missing_ok=True)
+
+
+class Remote:
+    """A place with a URL. An object store writes a file whole or not at all, others may not."""
+
+    def __init__(self, url: str) -> None:
+        from fsspec.core import url_to_fs
+
+        self._files: Any
+        self._files, path = url_to_fs(url, use_listings_cache=False)
+        self._path: str = str(path).rstrip("/")
+
+    def names(self) -> list[str]:
+        try:
+            found = self._files.ls(self._path, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        self._files.makedirs(self._path, exist_ok=True)
+        self._files.pipe_file(f"{self._path}/{name}", bytes(data))
+
+    def read(self, name: str) -> bytes:
+        data: bytes = self._files.cat_file(f"{self._path}/{name}")
+        return data
+
+    def delete(self, name: str) -> None:
+        try:
+            self._files.rm_file(f"{self._path}/{name}")
+        except FileNotFoundError:
+            return
+
+
+def is_url(place: str) -> bool:
+    return "://" in place
+
+
+def store_at(place: str) -> Store:
+    """The store of a URL, or of a folder's path."""
+    return Remote(place) if is_url(place) else Folder(Path(place))
+
+
+def check_writable(place: str) -> None:
+    """Raise UserError, one line, where no file can be written."""
+    try:
+        store = store_at(place)
+        store.write(PROBE, b"hpogen")
+        found = store.read(PROBE)
+        store.delete(PROBE)
+    except Exception as error:  # each of fsspec's file systems raises its own
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"cannot be written: {text}") from error
+    if found != b"hpogen":
+        raise UserError("what is written there does not come back")
