@@ -64,7 +64,8 @@ def _print_verdict(study: Study, result: Result) -> None:
 
 def _print_overview(home: Path, studies: Sequence[Study], results: Sequence[Result]) -> None:
     pairs = zip(studies, results, strict=True)
-    texts = [ending(s.spec, r.end, r.trials, r.text) for s, r in pairs if r.end != "finished"]
+    texts = [ending(s.spec, r.end, r.trials, r.text) for s, r in pairs if r.text]
+    finished = all(result.end == "finished" for result in results)
     rows = [(study.directory, study.spec, study.history) for study in studies]
     with contextlib.suppress(OSError):
-        print_lines(endings(home, rows, texts, width(), program()))
+        print_lines(endings(home, rows, texts, finished, width(), program()))

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from hpogen.errors import UserError
 
 PROBE = "hpogen-probe"
+WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "oss", "oci")
+"""Where making a folder would make a bucket, which nobody asked for."""
 
 
 class Store(Protocol):
@@ -64,6 +66,7 @@ class Remote:
         self._files: Any
         self._files, path = url_to_fs(url, use_listings_cache=False)
         self._path: str = str(path).rstrip("/")
+        self._has_folders = url.partition("://")[0] not in WITHOUT_FOLDERS
 
     def names(self) -> list[str]:
         try:
@@ -73,7 +76,8 @@ class Remote:
         return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        self._files.makedirs(self._path, exist_ok=True)
+        if self._has_folders:
+            self._files.makedirs(self._path, exist_ok=True)
         self._files.pipe_file(f"{self._path}/{name}", bytes(data))
 
     def read(self, name: str) -> bytes:

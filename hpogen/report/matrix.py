@@ -36,7 +36,7 @@ class Row:
 
 
 def overview(name: str, rows: Sequence[Row], width: int, note: str = "") -> Text:
-    """All lines: the name and how many studies have finished, then the table."""
+    """All lines: the name and how many studies have finished, then the table; no empty column."""
     unit = _unit(rows)
     columns = [
         Column("study", max(len(row.spec.name) for row in rows)),
@@ -49,7 +49,10 @@ def overview(name: str, rows: Sequence[Row], width: int, note: str = "") -> Text
         Column("audit error", 6, optional=True),
         Column("", max(len(row.state) for row in rows), optional=True),
     ]
-    titles, *cells = table(columns, [_cells(row, unit) for row in rows], width - 1)
+    filled = [_cells(row, unit) for row in rows]
+    used = [i for i in range(len(columns)) if {row[i] for row in filled} - {BLANK}]
+    shown = [[row[i] for i in used] for row in filled]
+    titles, *cells = table([columns[i] for i in used], shown, width - 1)
     finished = sum(row.state == "finished" for row in rows)
     lines = [Text(f" {name} · {finished} of {count(len(rows), 'study')} finished", "bold")]
     lines += [Text(f" {title}", "dim") for title in titles.splitlines()]
@@ -108,6 +111,7 @@ def endings(
     home: Path,
     studies: Sequence[tuple[Path, StudySpec, History]],
     texts: Sequence[str],
+    finished: bool,
     width: int,
     program: str,
 ) -> list[str]:
@@ -119,7 +123,7 @@ def endings(
     lines = ["", *overview(home.absolute().name, rows, width).plain.splitlines(), ""]
     for text in texts:
         lines += [f" {part}" for part in textwrap.wrap(text, width - 1)]
-    folder, verb = (studies[0][0], "best") if not texts else (home, "resume")
+    folder, verb = (studies[0][0], "best") if finished else (home, "resume")
     lines += labelled("folder", str(home))
     return lines + labelled("next", command(program, verb, str(folder)))
 

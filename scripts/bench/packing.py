@@ -37,7 +37,7 @@ search_space:
   lr: {{float: [0.01, 0.3], log: true, default: 0.1}}
 searcher: random
 enqueue: []
-objective: agn+val
+objective: {{preset: agn+val, alpha: 0.05}}
 stop: {{trials: {trials}}}
 """
 SAME = 1e-3  # on a GPU, whose kernels may add in another order
