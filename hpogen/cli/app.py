@@ -1,0 +1,99 @@
+"""The program `hpogen`: its options and exit codes; the other modules here hold the commands.
+
+They parse what was typed, call, print, and choose the exit code; there is no logic in them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+from hpogen.errors import UserError
+
+if TYPE_CHECKING:
+    from hpogen.runner import End
+
+P = ParamSpec("P")
+
+FINISHED, STOPPED_ITSELF, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+CODES: dict[End, int] = {
+    "finished": FINISHED,
+    "time": FINISHED,
+    "errors": STOPPED_ITSELF,
+    "lost": STOPPED_ITSELF,
+    "interrupted": INTERRUPTED,
+}
+
+app = typer.Typer(
+    help="Search the hyper-parameters of a deep network for what generalizes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="the study")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="the study's folder")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda:K", help="where to train")]
+For = Annotated[str, typer.Option("--for", metavar="6h", help="stop after this time")]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", help="trials at a time; default 1, with --ray all it has")
+]
+Ray = Annotated[
+    str, typer.Option(metavar="local|auto|HOST:PORT", help="a new cluster here, or a running one")
+]
+Cpus = Annotated[
+    int | None, typer.Option("--cpus-per-trial", metavar="N", help="default: task.threads")
+]
+Gpus = Annotated[
+    float | None, typer.Option("--gpus-per-trial", metavar="F", help="0.25: four trials on a GPU")
+]
+Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="change the YAML")]
+
+
+def command(function: Callable[P, None]) -> Callable[P, None]:
+    """Register a command. What the user did wrong is one line and exit code 2."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except UserError as error:
+            print(" ".join(str(error).split()), file=sys.stderr)
+            raise typer.Exit(WRONG_INPUT) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+    app.command(name=function.__name__.rstrip("_"))(guarded)
+    return guarded
+
+
+def exit_code(ends: Iterable[End]) -> int:
+    return max(CODES[end] for end in ends)
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _version(value: bool) -> None:
+    if value:
+        import hpogen
+
+        print(f"hpogen {hpogen.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print it, and exit")
+    ] = False,
+) -> None: ...

@@ -1,0 +1,128 @@
+"""The commands that train: `run`, `resume`; and those before it: `check`, `list`, `schema`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpogen.cli.app import (
+    Cpus,
+    Device,
+    Folder,
+    For,
+    Gpus,
+    Json,
+    Ray,
+    Set,
+    StudyFile,
+    Workers,
+    command,
+    exit_code,
+    print_json,
+)
+from hpogen.errors import UserError, unknown
+from hpogen.report.terminal import print_lines, width
+
+KINDS = ("searchers", "measures", "models", "datasets", "tasks")
+
+
+@command
+def run(
+    study: StudyFile,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="default: runs/NAME")
+    ] = None,
+    device: Device = "auto",
+    duration: For = "",
+    overrides: Set = [],  # noqa: B006  # typer's way to say "none"
+    workers: Workers = None,
+    ray: Ray = "",
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+) -> None:
+    """Run a study or a matrix, or go on with it; then what was chosen."""
+    from hpogen.driving import drive, drive_all
+    from hpogen.executors.choice import Where
+    from hpogen.opening import RUNS
+    from hpogen.spec import load_studies
+
+    found = load_studies(study, overrides)
+    home = directory or RUNS / found.name
+    where = Where(device, workers, ray, cpus, gpus)
+    if found.is_matrix:
+        specs = {home / spec.name: spec for spec in found.specs}
+        raise typer.Exit(exit_code(drive_all(specs, home, where, duration)))
+    raise typer.Exit(exit_code([drive(found.specs[0], home, where, duration)]))
+
+
+@command
+def resume(
+    directory: Folder,
+    device: Device = "auto",
+    duration: For = "",
+    workers: Workers = None,
+    ray: Ray = "",
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+) -> None:
+    """Go on with the study or the matrix in a folder, without its YAML."""
+    from hpogen.driving import drive, drive_all
+    from hpogen.executors.choice import Where
+    from hpogen.opening import read_study, studies_in
+
+    where = Where(device, workers, ray, cpus, gpus)
+    if inner := studies_in(directory):
+        specs = {path: read_study(path)[0] for path in inner}
+        raise typer.Exit(exit_code(drive_all(specs, directory, where, duration)))
+    raise typer.Exit(exit_code([drive(read_study(directory)[0], directory, where, duration)]))
+
+
+@command
+def check(study: StudyFile, overrides: Set = [], as_json: Json = False) -> None:  # noqa: B006
+    """Find mistakes and plan trials and epochs; train nothing."""
+    from hpogen.report.pages import check_matrix_page, check_page
+    from hpogen.report.plan import missing_data, plan
+    from hpogen.spec import load_studies
+
+    found = load_studies(study, overrides)
+    planned = [plan(spec) for spec in found.specs]
+    for missing in dict.fromkeys(filter(None, map(missing_data, found.specs))):
+        print(f"warning: {missing}", file=sys.stderr)
+    if found.is_matrix and as_json:
+        return print_json({"name": found.name, "studies": planned})
+    if found.is_matrix:
+        return print_lines(check_matrix_page(planned, str(study)))
+    if as_json:
+        return print_json(planned[0])
+    print_lines(check_page(found.specs[0], planned[0], str(study)))
+
+
+@command
+def list_(
+    kind: Annotated[str, typer.Argument(metavar="|".join(KINDS))], as_json: Json = False
+) -> None:
+    """The names that a study can use, one per line; measures with what they are."""
+    from hpogen import plugins
+    from hpogen.report import measures
+
+    plugins.load_installed()
+    if kind not in KINDS:
+        raise UserError(unknown("list:", kind, KINDS))
+    if kind == "measures":
+        rows = measures.rows()
+        return print_json(rows) if as_json else print_lines(measures.page(rows, width()))
+    names = getattr(plugins, kind).names()
+    if as_json:
+        return print_json(names)
+    print_lines(names)
+
+
+@command
+def schema() -> None:
+    """The JSON schema of a study's YAML, for editors."""
+    from hpogen.spec.schema import schema
+
+    print_json(schema())

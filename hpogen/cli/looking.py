@@ -1,0 +1,90 @@
+"""The commands that look at a folder: `status`, `show`, `best`; and `measure`, which adds to it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from hpogen.cli.app import Device, Folder, Json, command, print_json
+from hpogen.report.terminal import print_lines, program, width
+
+
+@command
+def status(
+    directory: Folder,
+    watch: Annotated[bool, typer.Option("--watch", help="redraw until it ends")] = False,
+    as_json: Json = False,
+) -> None:
+    """Where a study or a matrix stands: how far it is, what runs, the best so far."""
+    from hpogen.opening import read_studies, read_study, studies_in
+    from hpogen.report import facts, live, matrix, pages
+
+    if studies_in(directory):
+        name = directory.absolute().name
+        if as_json:
+            return print_json(matrix.status(name, read_studies(directory)))
+        return live.follow(
+            lambda columns: matrix.status_page(name, read_studies(directory), columns, program()),
+            watch,
+        )
+    spec, _ = read_study(directory)
+    if as_json:
+        return print_json(facts.status(spec, directory))
+    live.follow(lambda columns: pages.status_page(spec, directory, columns, program()), watch)
+
+
+@command
+def show(
+    directory: Folder,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="its number")],
+    as_json: Json = False,
+) -> None:
+    """One trial: configuration, metrics, curve, time, log and traceback."""
+    from hpogen.folder import log_path
+    from hpogen.history import read
+    from hpogen.report import facts, pages
+
+    found = facts.trial(read(directory), directory, trial)
+    if as_json:
+        return print_json(found)
+    print_lines(pages.show_page(found, str(log_path(directory, trial)), width()))
+
+
+@command
+def best(directory: Folder, as_json: Json = False) -> None:
+    """The answer as YAML: trial, config, budget, score, metrics."""
+    from hpogen.opening import read_study
+    from hpogen.report import facts, pages
+
+    found = facts.best(*read_study(directory), directory)
+    if as_json:
+        return print_json(found)
+    print_lines(pages.yaml_lines(found))
+
+
+@command
+def measure(
+    directory: Folder,
+    add: Annotated[str, typer.Option("--add", metavar="NAMES", help="separated by commas")],
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Add measures to finished trials, from their kept final weights."""
+    from hpogen.executors.inline import resolve_device
+    from hpogen.opening import read_study
+    from hpogen.plugins import Measured
+    from hpogen.remeasuring import add_measures, measures_named
+
+    spec, _ = read_study(directory)
+    names = measures_named([name.strip() for name in add.split(",")])
+    for record, found in add_measures(spec, directory, names, resolve_device(device)):
+        metrics = dict(found.metrics) if isinstance(found, Measured) else None
+        if as_json:
+            print(json.dumps({"trial": record.trial.id, "metrics": metrics}))
+        elif metrics is None:
+            print(f"trial {record.trial.id}  {found}")
+        else:
+            text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            print(f"trial {record.trial.id}  {text}")
