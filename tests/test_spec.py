@@ -76,6 +76,7 @@ def test_the_record_is_complete(study: Path) -> None:
         "checkpoints": {"keep": "none", "path": None},
         "budgets": None,
         "rungs": "retrain",
+        "primary": None,
     }
 
 

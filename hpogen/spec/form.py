@@ -154,6 +154,7 @@ class StudyForm(Form):
     checkpoints: Checkpoints = Checkpoints()
     budgets: BudgetsForm | None = None
     rungs: Rungs = "retrain"
+    primary: str | None = None  # the contrast of arms, `A - B`, that is declared beforehand
     matrix: Matrix | None = None
 
     @field_validator("name")

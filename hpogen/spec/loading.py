@@ -45,8 +45,9 @@ NOT_COMPARED: tuple[KeyPath, ...] = (
     ("checkpoints",),
     ("limits",),
     ("plugins",),  # the study compares their content
+    ("primary",),  # what the study began with is what was declared
 )
-AS_WRITTEN = ("seed", "selection", "stop", "limits", "rungs")
+AS_WRITTEN = ("seed", "selection", "stop", "limits", "rungs", "primary")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class StudySpec:
     checkpoints: Checkpoints
     budgets: tuple[int, ...]
     rungs: Rungs
+    primary: str | None
     path: Path | None
     form: StudyForm = field(repr=False, compare=False)
     source: Source = field(repr=False, compare=False)
@@ -108,6 +110,7 @@ class StudySpec:
             "checkpoints": self.checkpoints.model_dump(),
             "budgets": self.form.budgets.model_dump() if self.form.budgets else None,
             "rungs": self.rungs,
+            "primary": self.primary,
         }
 
     def where(self, key: str) -> str:
