@@ -261,7 +261,9 @@ def test_the_image_task_is_checked_with_positions(tmp_path: Path) -> None:
 
 def test_the_schema_knows_the_keys() -> None:
     found = schema()
-    assert set(found["required"]) == {"task", "search_space", "searcher", "stop"}
+    alone, matrix = found["anyOf"]
+    assert set(alone["required"]) == {"task", "search_space", "searcher", "stop"}
+    assert matrix["required"] == ["matrix"]
     assert {"seed", "objective", "budgets"} <= set(found["properties"])
     for reference in _references(found):
         assert reference.removeprefix("#/$defs/") in found["$defs"]

@@ -34,6 +34,8 @@ def schema() -> dict[str, Any]:
     properties["search_space"] = _search_space([references[f, "validation"] for f in forms[2:]])
     _with_names(properties["searcher"], plugins.searchers.names())
     _with_names(properties["objective"], PRESETS)
+    required = study.pop("required")
+    study["anyOf"] = [{"required": required}, {"required": ["matrix"]}]  # which may have them
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **study,
