@@ -22,7 +22,7 @@ IMAGES: dict[str, Any] = {
         "model": {"name": "mlp", "width": 16, "depth": 1},
         "epochs": 8,
         "schedule": {"name": "cosine", "warmup": 1},
-        "measures": ["agn_online"],
+        "measures": ["agn_online", {"name": "gn", "every": "iteration"}],
     },
     "search_space": {
         "lr": {"float": [0.001, 1.0], "log": True, "default": 0.1},
@@ -62,9 +62,11 @@ def interrupted(path: Path, directory: Path, seed: int) -> list[dict[str, Any]]:
     raise AssertionError("it does not come to an end")
 
 
-def test_continued_rungs_give_the_metrics_of_retrained_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["", "{}/elsewhere", "file://{}/at-a-url"])
+def test_continued_rungs_give_the_metrics_of_retrained_ones(place: str, tmp_path: Path) -> None:
+    keys = {**IMAGES, "checkpoints": {"path": place.format(tmp_path) or None}}
     retrain, go_on = (
-        study_file(tmp_path / rungs, **IMAGES, rungs=rungs) for rungs in ("retrain", "continue")
+        study_file(tmp_path / rungs, **keys, rungs=rungs) for rungs in ("retrain", "continue")
     )
     whole = finished(retrain, tmp_path / "retrained")
     told = by_trial(whole, "told")
@@ -77,6 +79,7 @@ def test_continued_rungs_give_the_metrics_of_retrained_ones(tmp_path: Path) -> N
             below = 0 if parent is None else asked[parent]["budget"]
             assert event["epochs"] == asked[trial]["budget"] - below
             assert {**event, "epochs": told[trial]["epochs"]} == told[trial]
+    assert [*tmp_path.rglob("checkpoint-*")] == []
 
 
 def test_nothing_is_left_of_the_checkpoints(tmp_path: Path) -> None:
