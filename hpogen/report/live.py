@@ -17,10 +17,10 @@ from rich.live import Live
 from rich.text import Text
 
 from hpogen.history import Record
-from hpogen.report.facts import state, under_way
+from hpogen.report.facts import under_way
 from hpogen.report.matrix import Row, overview
-from hpogen.report.standing import standing
-from hpogen.report.table import picture, results
+from hpogen.report.standing import is_complete, standing
+from hpogen.report.table import charged, picture, results
 from hpogen.report.text import configuration, duration
 from hpogen.trial import Progress, Trial
 
@@ -74,6 +74,7 @@ class Overview:
         self._studies = studies
         self._live = live
         self._next = 0.0
+        self._begin, self._before = time.monotonic(), self._share()
 
     def started(self, trial: Trial) -> None: ...
 
@@ -87,13 +88,29 @@ class Overview:
             return
         note = STOPPING if stopping else ""
         rows = [
-            Row(s.spec, s.history, s.directory, "" if s.running else state(s.spec, s.history, None))
+            Row(s.spec, s.history, s.directory, "finished" if self._finished(s) else "")
             for s in self._studies
         ]
+        left = self._left(begin)
         with contextlib.suppress(OSError):
-            text = overview(self._name, rows, self._live.console.width, note)
+            text = overview(self._name, rows, self._live.console.width, note, left)
             self._live.update(cropped(text), refresh=True)
         self._next = begin + max(REFRESH_SECONDS, (time.monotonic() - begin) / REFRESH_SHARE)
+
+    def _finished(self, study: Study) -> bool:
+        return not study.running and is_complete(study.spec, study.history)
+
+    def _share(self) -> float:
+        """How much of all `stop` is charged."""
+        shares = [charged(study.history)[0] for study in self._studies]
+        return sum(shares) / len(shares)
+
+    def _left(self, now: float) -> str:
+        """`10 min left`, at the rate since the run began."""
+        elapsed, done = now - self._begin, self._share()
+        if elapsed < PACE_SECONDS or done <= self._before:
+            return ""
+        return f"{duration((1 - done) * elapsed / (done - self._before))} left"
 
 
 class Table:

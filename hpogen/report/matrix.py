@@ -17,8 +17,8 @@ from hpogen import ledger
 from hpogen.history import History, Record
 from hpogen.report import facts
 from hpogen.report.standing import standing
-from hpogen.report.table import Column, charged, table
-from hpogen.report.text import count, labelled, number, percent
+from hpogen.report.table import BAR, Column, charged, table
+from hpogen.report.text import bar, count, labelled, number, percent
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
 
@@ -35,8 +35,14 @@ class Row:
     state: str  # running, stopped, finished, or why it stopped itself
 
 
-def overview(name: str, rows: Sequence[Row], width: int, note: str = "") -> Text:
-    """All lines: the name and how many studies have finished, then the table; no empty column."""
+def overview(
+    name: str, rows: Sequence[Row], width: int, note: str = "", left: str | None = None
+) -> Text:
+    """All lines: how far all of them are, then the table.
+
+    `left` is the time that a running pool will take; None: it is not running, and columns in which
+    nothing stands are left out.
+    """
     unit = _unit(rows)
     columns = [
         Column("study", max(len(row.spec.name) for row in rows)),
@@ -50,14 +56,23 @@ def overview(name: str, rows: Sequence[Row], width: int, note: str = "") -> Text
         Column("", max(len(row.state) for row in rows), optional=True),
     ]
     filled = [_cells(row, unit) for row in rows]
-    used = [i for i in range(len(columns)) if {row[i] for row in filled} - {BLANK}]
+    fixed = left is not None  # nothing jumps about
+    used = [i for i in range(len(columns)) if fixed or {row[i] for row in filled} - {BLANK}]
     shown = [[row[i] for i in used] for row in filled]
     titles, *cells = table([columns[i] for i in used], shown, width - 1)
-    finished = sum(row.state == "finished" for row in rows)
-    lines = [Text(f" {name} · {finished} of {count(len(rows), 'study')} finished", "bold")]
+    lines = [Text(_header(name, rows, left), "bold")]
     lines += [Text(f" {title}", "dim") for title in titles.splitlines()]
     lines += [Text(f" {cell}") for cell in cells]
     return Text("\n").join([*lines, Text(f" {note}")] if note else lines)
+
+
+def _header(name: str, rows: Sequence[Row], left: str | None) -> str:
+    finished = sum(row.state == "finished" for row in rows)
+    line = f" {name} · {finished} of {count(len(rows), 'study')} finished"
+    if left is None:
+        return line
+    share = sum(charged(row.history)[0] for row in rows) / len(rows)
+    return f"{line}   {bar(share, BAR)} {100 * share:3.0f} %   {left}".rstrip()
 
 
 def _unit(rows: Sequence[Row]) -> str:
