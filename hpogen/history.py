@@ -14,7 +14,7 @@ from typing import Any, Literal
 from hpogen import ledger
 from hpogen.ledger import Event
 from hpogen.objective import Location
-from hpogen.trial import Failure, Outcome, Trial, canonical
+from hpogen.trial import Failure, Outcome, Proposal, Trial, canonical
 
 State = Literal["running", "held", "told"]
 Key = tuple[str, int, int]
@@ -30,6 +30,7 @@ class Record:
     score: float = math.inf  # inf until told, and for a failed trial
     twin: int | None = None  # the earlier trial of the same config, budget and replicate
     lost: int = 0  # how often its worker died
+    repeat: bool = False  # the study's own re-evaluation: the searcher neither asks nor hears of it
     reused: str = ""  # where a trial of another study, whose outcome it has, stands: `STUDY/7`
 
     @property
@@ -37,7 +38,7 @@ class Record:
         return self.outcome.failure if self.outcome else None
 
 
-def key_of(trial: Trial) -> Key:
+def key_of(trial: Proposal) -> Key:
     """What makes two trials duplicates of each other."""
     return (canonical(trial.config), trial.budget, trial.replicate)
 
@@ -73,7 +74,8 @@ class History:
     def _asked(self, event: Event) -> None:
         trial = trial_of(event)
         twin = self._first.setdefault(key_of(trial), trial.id)
-        record = Record(trial, twin=None if twin == trial.id else twin)
+        repeat = event.get("repeat", False)
+        record = Record(trial, twin=None if twin == trial.id else twin, repeat=repeat)
         self.records.append(record)
         self.charged += trial.budget
         self.duplicates += record.twin is not None
@@ -123,7 +125,8 @@ def read(directory: Path) -> History:
     return replay(ledger.read(directory))
 
 
-def asked(trial: Trial) -> Event:
+def asked(trial: Trial, repeat: bool = False) -> Event:
+    """`repeat`: the study asks it on its own account, see `hpogen.repeating`."""
     return {
         "kind": "asked",
         "trial": trial.id,
@@ -133,6 +136,7 @@ def asked(trial: Trial) -> Event:
         "cohort": trial.cohort,
         "replicate": trial.replicate,
         "seed": trial.seed,
+        **({"repeat": True} if repeat else {}),
     }
 
 

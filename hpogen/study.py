@@ -19,6 +19,8 @@ from pathlib import Path
 from hpogen import folder, history, resuming, scales
 from hpogen.history import History, Record
 from hpogen.ledger import Event, Ledger
+from hpogen.repeating import Engine, Repeats
+from hpogen.selection import NEEDS, reserve
 from hpogen.spec import StudySpec
 from hpogen.trial import Failure, Outcome, Progress, Proposal, Trial, trial_seed
 
@@ -36,7 +38,8 @@ class Study:
         self.spec = spec
         self.directory = directory
         self.history = History()
-        self._searcher = spec.make_searcher()
+        self._searcher = Engine(spec.make_searcher())
+        self._repeats = Repeats(spec, directory)
         self._again: deque[Trial] = deque()  # asked before an interruption, to be run again
         self._running: set[int] = set()
         self._held: dict[int, None] = {}
@@ -58,14 +61,17 @@ class Study:
                 self._running.add(trial.id)
                 return trial
             proposal = None if self._ended else self._searcher.ask()
-            if proposal is None:
-                if self._running or not self._release():
-                    return None
-                continue
-            if not self._fits(proposal):
+            if proposal is not None and not self._fits(proposal):
                 self._ended = True
                 continue
-            trial = self._ask(proposal)
+            repeat = None
+            if proposal is None:
+                if not self._running and self._release():
+                    continue
+                repeat = self._repeats.next(self.history)
+            if (proposal := proposal or repeat) is None:
+                return None
+            trial = self._ask(proposal, repeat is not None)
             if self._twin_of(trial) is None:
                 self._running.add(trial.id)
                 return trial
@@ -162,8 +168,7 @@ class Study:
     def _replay(self, events: list[Event]) -> None:
         for line, event in enumerate(events, 1):
             if event["kind"] == "asked":
-                where = f"{self._ledger.path}:{line}"
-                resuming.check_same_proposal(self._searcher.ask(), history.trial_of(event), where)
+                self._ask_again(event, f"{self._ledger.path}:{line}")
             self.history.apply(event)
             if event["kind"] == "told":
                 self._searcher.tell(event["trial"], self.history.records[event["trial"]].score)
@@ -173,6 +178,12 @@ class Study:
             elif record.state == "running" and record.twin is None:
                 self._again.append(record.trial)
         self._catch_up()
+
+    def _ask_again(self, event: Event, where: str) -> None:
+        """Take the searcher past one of its recorded proposals."""
+        if not event.get("repeat", False):
+            resuming.check_same_proposal(self._searcher.ask(), history.trial_of(event), where)
+            self._searcher.asked(event["trial"])
 
     def _catch_up(self) -> None:
         """Do what was due when the record ends: tell what has its scale, settle duplicates."""
@@ -188,11 +199,13 @@ class Study:
 
     def _fits(self, proposal: Proposal) -> bool:
         epochs, trials = self.stop["epochs"], self.stop["trials"]
-        if trials is not None and len(self.history.records) >= trials:
+        kept = reserve(self.spec.selection)  # trials, for the end
+        if trials is not None and len(self.history.records) + kept >= trials:
             return False
-        return epochs is None or self.history.charged + proposal.budget <= epochs
+        charged = self.history.charged + proposal.budget + kept * self.spec.budgets[-1]
+        return epochs is None or charged <= epochs
 
-    def _ask(self, proposal: Proposal) -> Trial:
+    def _ask(self, proposal: Proposal, repeat: bool) -> Trial:
         trial = Trial(
             config=proposal.config,
             budget=proposal.budget,
@@ -202,7 +215,9 @@ class Study:
             id=len(self.history.records),
             seed=trial_seed(self.spec.seed, proposal.config, proposal.replicate),
         )
-        self._write(history.asked(trial))
+        self._write(history.asked(trial, repeat))
+        if not repeat:
+            self._searcher.asked(trial.id)
         asked = (self.spec.name, trial.id, trial.budget, dict(trial.config))
         log.info("ask study=%s trial=%d budget=%d config=%s", *asked)
         return trial
@@ -241,8 +256,7 @@ class Study:
     @property
     def wanted(self) -> frozenset[str]:
         """The metrics that every outcome must have: the objective's and the selection's."""
-        selection = self.spec.selection
-        return self.spec.objective.metrics | ({selection} - {"score"})
+        return self.spec.objective.metrics | NEEDS[self.spec.selection]
 
     def _settle(self, outcome: Outcome) -> None:
         """Score an outcome now, or hold it until its scale is known; then its waiting twins."""

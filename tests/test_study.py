@@ -215,7 +215,7 @@ def test_ones_own_loop(tmp_path: Path) -> None:
         else:
             study.record(Outcome(trial.id, {"val_loss": float(trial.config["x"])}))
     assert [trial.id for trial in seen] == list(range(12))
-    best = choose(study.history, study.spec.objective, study.spec.selection, 2)
+    best = choose(study.history, study.spec.objective, study.spec.selection, 2, tmp_path)
     assert best is not None
     xs = {trial.id: trial.config["x"] for trial in seen if trial.id != 4}
     assert best.trial.id == min(xs, key=xs.__getitem__)

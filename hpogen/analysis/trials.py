@@ -117,6 +117,8 @@ def _reason(record: Record, budget: int) -> str:
         return "of a smaller budget"
     if record.twin is not None:
         return "duplicate"
+    if record.repeat:
+        return "repeated"
     if record.state != "told" or record.outcome is None:
         return "unfinished"
     if record.failure is not None:

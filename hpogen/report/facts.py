@@ -23,7 +23,7 @@ def status(spec: StudySpec, directory: Path) -> dict[str, Any]:
     """Where the study stands; `state` is running, stopped or finished."""
     process = ledger.holder(directory)
     history = read(directory)  # after the glance at the lock: a study that has ended is complete
-    now = standing(spec, history)
+    now = standing(spec, history, directory)
     return {
         "name": spec.name,
         "searcher": spec.searcher.name,
@@ -92,6 +92,7 @@ def trial(history: History, directory: Path, number: int) -> dict[str, Any]:
         "budget": record.trial.budget,
         "seed": record.trial.seed,
         "duplicate_of": record.twin,
+        "repeat": record.trial.replicate if record.repeat else None,
         "trained_as": record.reused or None,
         "lost": record.lost,
         "score": _finite(record.score),
@@ -125,7 +126,7 @@ def _log(directory: Path, number: int) -> str | None:
 
 def best(spec: StudySpec, history: History, directory: Path) -> dict[str, Any]:
     """The answer. Raises UserError while no trial has succeeded."""
-    record = choose(history, spec.objective, spec.selection, spec.budgets[-1])
+    record = choose(history, spec.objective, spec.selection, spec.budgets[-1], directory)
     if record is None:
         raise UserError(f"{directory}: there is no answer yet: no trial has finished with a score")
     return _answer(record)

@@ -149,7 +149,7 @@ class Table:
             picture(
                 study.spec,
                 study.history,
-                standing(study.spec, study.history),
+                standing(study.spec, study.history, study.directory),
                 running,
                 width=self._live.console.width,
                 left=self._pace.left(running),
@@ -254,6 +254,8 @@ def line(record: Record) -> str:
     parts = [f"trial {record.trial.id}"]
     parts.append(f"{failure.kind}: {failure.text}" if failure else results(record))
     parts.append(configuration(record.trial.config))
+    if record.repeat:
+        parts.append(f"trained again, replicate {record.trial.replicate}")
     seconds = record.outcome.seconds.get("total") if record.outcome else None
     if record.twin is not None:
         parts.append(f"duplicate of trial {record.twin}")

@@ -87,7 +87,7 @@ def _share(row: Row, unit: str) -> str:
 
 
 def _cells(row: Row, unit: str) -> list[str]:
-    now = standing(row.spec, row.history)
+    now = standing(row.spec, row.history, row.directory)
     running = sum(record.state == "running" for record in row.history.records)
     failed = sum(now.failures.values())
     return [

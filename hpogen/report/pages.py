@@ -38,7 +38,7 @@ def status_page(spec: StudySpec, directory: Path, width: int, program: str) -> t
     found = memory(history, directory)
     note = "\n ".join([*([advice(found)] if found else []), notes[now]])
     label = "running" if process else "stopped"
-    standing_now = standing(spec, history)
+    standing_now = standing(spec, history, directory)
     text = picture(spec, history, standing_now, running, width=width, note=note, label=label)
     return text, process is not None
 
@@ -50,6 +50,8 @@ def show_page(trial: Mapping[str, Any], log_name: str, width: int) -> list[str]:
     lines = [f"trial {trial['trial']}: {UNFINISHED.get(trial['state'], ended)}"]
     if trial["duplicate_of"] is not None:
         lines.append(f"duplicate of trial {trial['duplicate_of']}: nothing was trained")
+    if trial["repeat"] is not None:
+        lines.append(f"trained again by the study itself, replicate {trial['repeat']}")
     if trial["trained_as"]:
         lines.append(f"trained as {trial['trained_as']}, whose outcome it has")
     lines += [f"budget: {count(trial['budget'], 'epoch')}", f"seed: {trial['seed']}"]

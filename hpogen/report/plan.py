@@ -10,8 +10,10 @@ import random
 from typing import Any
 
 from hpogen import plugins
+from hpogen.selection import reserve
+from hpogen.selection.names import REPEATS, TOP
 from hpogen.spec import StudySpec
-from hpogen.trial import Proposal
+from hpogen.trial import Proposal, canonical
 
 
 def plan(spec: StudySpec) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def plan(spec: StudySpec) -> dict[str, Any]:
     charged = sum(proposal.budget for proposal in proposals)
     return {
         "name": spec.name,
-        "configurations": sum(proposal.parent is None for proposal in proposals),
+        "configurations": sum(p.parent is None and p.replicate == 0 for p in proposals),
         "evaluations": len(proposals),
         "epochs_charged": charged,
         "epochs_trained": charged - _continued(spec, proposals),
@@ -40,16 +42,25 @@ def _rehearse(spec: StudySpec) -> list[Proposal]:
     score = random.Random(0).random
     proposals: list[Proposal] = []
     charged = 0
-    while spec.stop.trials is None or len(proposals) < spec.stop.trials:
+    kept = reserve(spec.selection)
+    while spec.stop.trials is None or len(proposals) + kept < spec.stop.trials:
         proposal = searcher.ask()
         if proposal is None:
             break
         charged += proposal.budget
-        if spec.stop.epochs is not None and charged > spec.stop.epochs:
+        if spec.stop.epochs is not None and charged + kept * spec.budgets[-1] > spec.stop.epochs:
             break
         searcher.tell(len(proposals), score())
         proposals.append(proposal)
-    return proposals
+    return proposals + _repeats(spec, proposals)
+
+
+def _repeats(spec: StudySpec, proposals: list[Proposal]) -> list[Proposal]:
+    """What the study asks at its end on its own account: which configurations, it does not know."""
+    budget = spec.budgets[-1]
+    configs = {canonical(p.config): p.config for p in proposals if p.budget == budget}
+    some = list(configs.values())[:TOP] if reserve(spec.selection) else []
+    return [Proposal(config, budget, replicate=r + 1) for r in range(REPEATS) for config in some]
 
 
 def _continued(spec: StudySpec, proposals: list[Proposal]) -> int:

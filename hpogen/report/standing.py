@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from hpogen.history import History, Record
 from hpogen.objective import Objective, Term
-from hpogen.selection import candidates, choose
+from hpogen.repeating import is_over
+from hpogen.selection import candidates, choose, reserve
 from hpogen.spec import StudySpec
 from hpogen.trial import canonical
 
@@ -34,12 +36,12 @@ class Standing:
     duplicates: int
 
 
-def standing(spec: StudySpec, history: History) -> Standing:
-    """O(trials)."""
+def standing(spec: StudySpec, history: History, directory: Path) -> Standing:
+    """O(trials); some selections read files of the folder."""
     told = history.told()
     return Standing(
-        best=choose(history, spec.objective, spec.selection, spec.budgets[-1]),
-        by_validation=choose(history, VALIDATION, "val_loss", spec.budgets[-1])
+        best=choose(history, spec.objective, spec.selection, spec.budgets[-1], directory),
+        by_validation=choose(history, VALIDATION, "val_loss", spec.budgets[-1], directory)
         if _weighs_something_else(spec)
         else None,
         baselines=_baselines(spec, history),
@@ -60,10 +62,14 @@ def rule(spec: StudySpec) -> str:
 def is_complete(spec: StudySpec, history: History) -> bool:
     """Whether nothing more will be asked, as far as `stop` tells: a grid may end before."""
     trials, epochs = history.stop["trials"], history.stop["epochs"]
+    kept = reserve(spec.selection)
     if any(record.state != "told" for record in history.records):
         return False
-    return (trials is not None and len(history.records) >= trials) or (
-        epochs is not None and history.charged + spec.budgets[0] > epochs
+    if kept and not is_over(history, spec.budgets[-1]):
+        return False
+    charged = history.charged + spec.budgets[0] + kept * spec.budgets[-1]
+    return (trials is not None and len(history.records) + kept >= trials) or (
+        epochs is not None and charged > epochs
     )
 
 

@@ -31,7 +31,7 @@ def verdict(
     width: int,
 ) -> list[str]:
     """How it `ended`, the choice with its evidence, the best trial, what to type next."""
-    now = standing(spec, history)
+    now = standing(spec, history, directory)
     lines = textwrap.wrap(f"{ended}: {_counted(history, now)}", width - 1)
     if now.best is not None:
         lines += ["", *textwrap.wrap(choice(spec, now), width - 1), ""]

@@ -12,9 +12,10 @@ from typing import Any
 
 from hpogen.errors import UserError, unknown
 from hpogen.objective import Objective, Scale, Term, label, preset
+from hpogen.selection import NEEDS, PER_SAMPLE, Selection, reserve
 from hpogen.space import Space
 from hpogen.space.parameters import Choice, Number
-from hpogen.spec.form import AUDIT, BudgetsForm, Checkpoints, ObjectiveForm, Stop, StudyForm
+from hpogen.spec.form import AUDIT, BudgetsForm, Checkpoints, ObjectiveForm, StudyForm
 from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.parts import SearcherSpec
 from hpogen.spec.positions import KeyPath
@@ -83,10 +84,15 @@ def budgets(
     return form.rungs()
 
 
-def stop(form: Stop, budget: int, mistakes: Mistakes) -> None:
-    """At least one trial fits."""
-    if form.epochs is not None and form.epochs < budget:
-        mistakes.add(("stop", "epochs"), f"got {form.epochs}, but one trial takes {budget} epochs")
+def stop(form: StudyForm, budgets: Sequence[int], mistakes: Mistakes) -> None:
+    """At least one trial fits, beside those that the selection keeps for the end."""
+    kept, stop = reserve(form.selection), form.stop
+    text = f", and selection {form.selection!r} keeps {kept} for the end" if kept else ""
+    if stop.epochs is not None and stop.epochs < budgets[0] + kept * budgets[-1]:
+        each = f"got {stop.epochs}, but one trial takes {budgets[-1 if kept else 0]} epochs"
+        mistakes.add(("stop", "epochs"), each + text)
+    if stop.trials is not None and stop.trials <= kept:
+        mistakes.add(("stop", "trials"), f"got {stop.trials}, expected at least {kept + 1}{text}")
 
 
 def checkpoints(form: Checkpoints, task: Task, mistakes: Mistakes) -> None:
@@ -182,10 +188,24 @@ def _metric(name: str, task: Task, path: KeyPath, mistakes: Mistakes) -> None:
         mistakes.add(path, unknown("metric", name, task.metrics()))
 
 
-def selection(name: str, task: Task, mistakes: Mistakes) -> None:
-    """The task gives the metric that chooses the answer."""
-    if name != "score":
-        _metric(name, task, ("selection",), mistakes)
+def selection(name: Selection, task: Task, mistakes: Mistakes) -> None:
+    """The task gives what the selection looks at."""
+    path: KeyPath = ("selection",)
+    keeps = getattr(task, "keeps_losses", False)
+    if name in PER_SAMPLE and not keeps:
+        text = f"{name!r} reads the loss of each validation sample, which task {task.name!r} does"
+        mistakes.add(path, f"{text} not keep; expected score, val_loss or noise_cut")
+        return
+    for metric in sorted(NEEDS[name]):
+        if metric == name:
+            _metric(metric, task, path, mistakes)
+        elif metric not in task.metrics():
+            how = ": it has no validation images" if keeps and metric == "val_loss" else ""
+            text = f"{name!r} needs {metric}, which task {task.name!r} does not give{how}"
+            mistakes.add(path, text)
+    if (check := getattr(task, "check", None)) is not None:
+        with mistakes.under(*path):
+            check(NEEDS[name])
 
 
 def baselines(

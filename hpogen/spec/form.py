@@ -13,13 +13,13 @@ from annotated_types import Ge, Gt, Len
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
 
 from hpogen.objective import Preset, Scale
+from hpogen.selection import Selection
 from hpogen.stores import is_url
 from hpogen.trial import Keep
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 Count = Annotated[int, Ge(1)]
 Seconds = Annotated[float, Gt(0)]
-Selection = Literal["score", "val_loss", "val_accuracy"]
 Rungs = Literal["retrain", "continue"]
 Matrix = dict[str, Annotated[list[Any], Len(1)]]  # by dotted key; one study per combination
 

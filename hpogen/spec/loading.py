@@ -18,6 +18,7 @@ from hpogen import plugins
 from hpogen.errors import UserError
 from hpogen.objective import Objective
 from hpogen.searchers.base import Searcher
+from hpogen.selection import Selection
 from hpogen.space import Space
 from hpogen.spec import checks
 from hpogen.spec.form import (
@@ -26,7 +27,6 @@ from hpogen.spec.form import (
     Checkpoints,
     Limits,
     Rungs,
-    Selection,
     Stop,
     StudyForm,
     is_folder_name,
@@ -220,7 +220,7 @@ def _resolved(
         budgets = checks.budgets(form.budgets, task, searcher, mistakes)
         resolved["budgets"] = budgets
         resolved["objective"] = checks.objective(form.objective, task, searcher, budgets, mistakes)
-        checks.stop(form.stop, budgets[0], mistakes)
+        checks.stop(form, budgets, mistakes)
         if space:
             checks.searcher(searcher, space, budgets, form.seed, enqueue, mistakes)
     return resolved

@@ -26,6 +26,7 @@ def test_yaml_means_the_same_to_parsers_of_version_1_1() -> None:
 def a_trial(**keys: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {
         "duplicate_of": None,
+        "repeat": None,
         "trained_as": None,
         "metrics": {},
         "audit": {},

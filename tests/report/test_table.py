@@ -58,7 +58,7 @@ def draw(spec: StudySpec, history: History, width: int = 120, **options: Any) ->
         for record in history.records
         if record.state == "running"
     ]
-    text = picture(spec, history, standing(spec, history), running, width=width, **options)
+    text = picture(spec, history, standing(spec, history, Path()), running, width=width, **options)
     return text.plain.splitlines()
 
 

@@ -39,7 +39,7 @@ def a_study(
 
 def sentence(directory: Path, *trials: Any, **keys: Any) -> str:
     spec, history = a_study(directory, *trials, **keys)
-    return choice(spec, standing(spec, history))
+    return choice(spec, standing(spec, history, directory))
 
 
 def test_choice_rival_and_baseline_stand_side_by_side(tmp_path: Path) -> None:

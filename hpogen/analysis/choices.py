@@ -1,0 +1,108 @@
+"""What a rule chooses among a study's finished trials, and what that is worth by the audit.
+
+`rescoring.py` and `fewer_labels.py` ask. Rules see metrics and validation losses, never the audit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from hpogen.errors import UserError
+from hpogen.history import History
+from hpogen.objective import Location, Objective, locate
+from hpogen.selection import Evidence, Selection, candidates, figures, gather
+from hpogen.selection.evidence import Losses, read_losses
+from hpogen.spec import StudySpec
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What chooses: an objective by its score, or a selection that may leave it aside."""
+
+    label: str
+    objective: Objective
+    selection: Selection
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a rule chooses, and what that is worth. Both figures are None where there is none."""
+
+    rule: str
+    trial: int | None
+    val_loss: float | None
+    held_out: float | None  # audit error or loss, see `Rescoring.judged_by`
+
+
+class Trials:
+    """The finished trials that are chosen among: what may be looked at, and what judges."""
+
+    def __init__(self, spec: StudySpec, past: History, directory: Path) -> None:
+        self.budget = spec.budgets[-1]
+        self.directory = directory
+        self.records = candidates(past, self.budget)
+        self.after = spec.objective.standard_after
+        if not self.records:
+            raise UserError(
+                f"{directory}: no trial has finished {self.budget} epochs: nothing to choose from"
+            )
+        self.evidence = gather(past, self.records, self.budget, directory)
+        self.losses: Callable[[], Losses] = lru_cache(self.evidence.losses)
+        self.evidence = replace(self.evidence, losses=self.losses)
+        self._locations = past.locations.get(self.budget, {})
+        audits = [record.outcome.audit for record in self.records if record.outcome]
+        known = [name for name in ("accuracy", "loss") if all(name in audit for audit in audits)]
+        self.judged_by = (
+            {"accuracy": "audit error", "loss": "audit loss"}[known[0]] if known else ""
+        )
+
+    def validation_images(self) -> int | None:
+        """Of how many the losses are kept; None where they are not."""
+        try:
+            return len(read_losses(self.directory, [self.records[0].trial.id])[0])
+        except UserError:
+            return None
+
+    def held_out(self, i: int) -> float | None:
+        outcome = self.records[i].outcome
+        if outcome is None or not self.judged_by:
+            return None
+        by_error = self.judged_by == "audit error"
+        return 1 - outcome.audit["accuracy"] if by_error else outcome.audit["loss"]
+
+    def chosen(self, rule: Rule, evidence: Evidence | None = None) -> int | None:
+        """The number among the records that the rule chooses."""
+        evidence = evidence or self.evidence
+        found = figures(rule.selection, evidence, rule.objective, self.locations(rule.objective))
+        least = min(range(len(found)), key=found.__getitem__)
+        return least if found[least] < math.inf else None
+
+    def locations(self, objective: Objective) -> Mapping[str, Location]:
+        """The `standard` scales: the study's own, else of its first finished trials."""
+        first = self.evidence.metrics[: self.after]
+        return {
+            name: self._locations.get(name) or locate([metrics[name] for metrics in first])
+            for name in objective.standardized()
+        }
+
+    def choice(self, rule: Rule) -> Choice:
+        return self.named(rule.label, self.chosen(rule))
+
+    def named(self, label: str, i: int | None) -> Choice:
+        if i is None:
+            return Choice(label, None, None, None)
+        loss = self.evidence.metrics[i].get("val_loss")
+        return Choice(label, self.records[i].trial.id, loss, self.held_out(i))
+
+    def oracle(self) -> Choice | None:
+        if not self.judged_by:
+            return None
+        truths = [self.held_out(i) for i in range(len(self.records))]
+        known = [math.inf if truth is None else truth for truth in truths]
+        return self.named(f"oracle (least {self.judged_by})", int(np.argmin(known)))

@@ -1,0 +1,189 @@
+"""What another objective, alpha or selection would have chosen of a study's finished trials.
+
+Reads the folder alone. Choices are made from metrics and validation losses, then judged by the
+audit, which takes no part in them. `report/rescore.py` shows what comes out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hpogen.analysis.choices import Choice, Rule, Trials
+from hpogen.analysis.fewer_labels import AtLabels, over_labels, require_losses
+from hpogen.analysis.trials import NOT_ADAPTIVE
+from hpogen.errors import UserError
+from hpogen.objective import Objective, Term
+from hpogen.opening import read_study
+from hpogen.restating import Form, objective_form, restated
+from hpogen.spec import StudySpec
+
+ALPHAS: tuple[float, ...] = tuple(float(x) for x in np.logspace(-4, 2, 25))
+SUBSAMPLES = 200
+LOSSES = frozenset({"val_loss", "train_loss"})  # the terms that alpha does not weigh
+
+VALIDATION = Rule("validation loss alone", Objective((Term("val_loss", 1.0),), "val"), "val_loss")
+
+
+@dataclass(frozen=True)
+class AtAlpha:
+    """What is chosen when the objective's measures weigh alpha; 0: they are left aside."""
+
+    alpha: float
+    choice: Choice
+
+
+@dataclass(frozen=True)
+class Rescoring:
+    """`validation` (alone) and `asked` are None where there is no such rule.
+
+    `adaptive`: a searcher that learns proposed the trials for the study's own objective, so that
+    another one would have seen others: only the selection is compared. `validation_images` are
+    those whose losses are kept, None where they are not. `oracle` is the trial with the smallest
+    audit figure, which nobody could have chosen so. `labels` leave out a rule of the study's own
+    that losses of fewer images do not tell (`noise_cut`).
+    """
+
+    study: str
+    searcher: str
+    budget: int  # epochs
+    trials: int
+    adaptive: bool
+    judged_by: str  # "audit error", "audit loss", or empty: no audit
+    validation_images: int | None
+    own: Choice
+    validation: Choice | None
+    asked: Choice | None
+    oracle: Choice | None
+    weighed: str  # the objective whose alpha varies; empty: it has no measure
+    alphas: tuple[AtAlpha, ...]
+    labels: tuple[AtLabels, ...]
+
+
+def rescore(
+    directory: Path,
+    objective: str | None = None,
+    selection: str | None = None,
+    *,
+    alpha: float | None = None,
+    scale: str | None = None,
+    alphas: Sequence[float] | None = None,
+    validation: Sequence[int] = (),
+    subsamples: int = SUBSAMPLES,
+    seed: int = 0,
+) -> Rescoring:
+    """Choose anew among the finished trials of the largest budget.
+
+    `objective` is a preset or YAML terms, see `restating.objective_form`; with it the score
+    selects, unless a `selection` is named. `alphas` (default: 25 from 1e-4 to 100, and 0) weigh the
+    objective's measures. `validation` are numbers of validation images. Raises UserError for a
+    folder without a study or a finished trial, for what cannot be asked, and where metrics or
+    losses are missing.
+    """
+    _require_alphas(alphas or ())
+    spec, past = read_study(directory)
+    form = _form(spec.record()["objective"], objective, alpha, scale)
+    by = selection or (None if form is None else "score")
+    asked = restated(spec, past, directory, form, by)
+    trials = Trials(spec, past, directory)
+    rules = _rules(spec, asked, trials)
+    weighed = asked.objective if _measures(asked.objective) else None
+    return Rescoring(
+        study=spec.name,
+        searcher=spec.searcher.name,
+        budget=trials.budget,
+        trials=len(trials.records),
+        adaptive=spec.searcher.name not in NOT_ADAPTIVE,
+        judged_by=trials.judged_by,
+        validation_images=trials.validation_images(),
+        own=trials.choice(rules["own"]),
+        validation=_choice(trials, rules.get("validation")),
+        asked=_choice(trials, rules.get("asked")),
+        oracle=trials.oracle(),
+        weighed=weighed.label if weighed else "",
+        alphas=_over_alphas(trials, weighed, ALPHAS if alphas is None else alphas),
+        labels=_over_labels(trials, rules, validation, subsamples, seed),
+    )
+
+
+def _choice(trials: Trials, rule: Rule | None) -> Choice | None:
+    return None if rule is None else trials.choice(rule)
+
+
+def _over_labels(
+    trials: Trials, rules: Mapping[str, Rule], sizes: Sequence[int], subsamples: int, seed: int
+) -> tuple[AtLabels, ...]:
+    """A rule that was asked for is not left out in silence."""
+    if sizes and "asked" in rules:
+        require_losses(rules["asked"], trials.directory)
+    return over_labels(trials, [*rules.values()], sizes, subsamples, seed)
+
+
+def _form(own: Form, objective: str | None, alpha: float | None, scale: str | None) -> Form | None:
+    """The objective asked for; None: the study's own."""
+    if objective is not None:
+        return objective_form(objective, alpha, scale, own)
+    given = {"alpha": alpha, "scale": scale}
+    given = {key: value for key, value in given.items() if value is not None}
+    return {**own, **given} if given else None
+
+
+def _require_alphas(alphas: Sequence[float]) -> None:
+    for alpha in alphas:
+        if not 0 <= alpha < math.inf:
+            raise UserError(f"--alphas: got {alpha}, expected a finite number of at least 0")
+
+
+def _rules(spec: StudySpec, asked: StudySpec, trials: Trials) -> dict[str, Rule]:
+    """The rules to be compared: the study's own, validation loss alone, the one asked for."""
+    rules = {"own": _rule(spec)}
+    if all("val_loss" in metrics for metrics in trials.evidence.metrics):
+        rules["validation"] = VALIDATION
+    if _rule(asked) != rules["own"]:
+        rules["asked"] = _rule(asked)
+    return rules
+
+
+def _rule(spec: StudySpec) -> Rule:
+    by_score = spec.selection == "score"
+    terms = [(term.metric, term.weight > 0) for term in spec.objective.terms]
+    if spec.selection == "val_loss" or (by_score and terms == [("val_loss", True)]):
+        return VALIDATION
+    label = spec.objective.label if by_score else f"selection {spec.selection}"
+    return Rule(label, spec.objective, spec.selection)
+
+
+def _measures(objective: Objective) -> list[Term]:
+    """The terms that alpha weighs."""
+    return [term for term in objective.terms if term.metric not in LOSSES and term.weight]
+
+
+def at_alpha(objective: Objective, alpha: float) -> Objective:
+    """The objective with its first measure weighing ±alpha, further ones in proportion.
+
+    Signs stay; the losses keep their weights. Terms that weigh nothing are left out.
+    """
+    unit = abs(_measures(objective)[0].weight)
+    terms = [
+        term if term.metric in LOSSES else replace(term, weight=alpha * term.weight / unit)
+        for term in objective.terms
+    ]
+    return replace(objective, terms=tuple(term for term in terms if term.weight))
+
+
+def _over_alphas(
+    trials: Trials, objective: Objective | None, alphas: Sequence[float]
+) -> tuple[AtAlpha, ...]:
+    if objective is None:
+        return ()
+    found = []
+    for alpha in sorted({0.0, *alphas}):
+        weighed = at_alpha(objective, alpha)
+        if weighed.terms:  # without a loss, alpha 0 leaves nothing
+            rule = Rule(f"α {alpha:g}", weighed, "score")
+            found.append(AtAlpha(alpha, trials.choice(rule)))
+    return tuple(found)

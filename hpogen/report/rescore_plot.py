@@ -1,0 +1,124 @@
+"""The pictures of `hpogen rescore`: α, and the number of labels, against what would be chosen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpogen.analysis.rescoring import Rescoring
+from hpogen.errors import UserError
+from hpogen.folder import replace_file
+from hpogen.report.text import count
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; validation alone has the first
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7")
+ORACLE = "#767676"
+PANEL = (6.4, 4.0)  # inches
+STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "hpogen", "font.size": 10}
+
+
+def rescore_svg(found: Rescoring) -> bytes:
+    """A panel for α, and one for labels where they were asked; the same bytes for the same data.
+
+    Raises UserError where there is nothing to draw: no audit, or neither of the two.
+    """
+    if not found.judged_by:
+        raise UserError(f"{found.study}: without audit images there is nothing to draw")
+    panels = [draw for draw, rows in ((_alpha, found.alphas), (_labels, found.labels)) if rows]
+    if not panels:
+        raise UserError(
+            f"{found.study}: nothing to draw: its objective has no α to vary; name another with "
+            "--objective, or numbers of labels with --validation"
+        )
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        size = (PANEL[0] * len(panels), PANEL[1])
+        figure = Figure(figsize=size, layout="constrained")
+        for axes, draw in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
+            draw(axes, found)
+            axes.set_ylabel(f"{found.judged_by} of the choice{_unit(found)}")
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False)
+        figure.suptitle(_caption(found), fontsize=10)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def write_svg(found: Rescoring, path: Path) -> None:
+    """Write the pictures, whole or not at all. Raises UserError."""
+    data = rescore_svg(found)
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise UserError(f"--plot: {path} cannot be written: {error.strerror}") from None
+
+
+def _alpha(axes: Axes, found: Rescoring) -> None:
+    """α (log) against the audit figure; what has no α as lines across."""
+    points = [at for at in found.alphas if at.alpha > 0 and at.choice.held_out is not None]
+    label = found.weighed.partition(" (")[0]
+    values = [_shown(found, at.choice.held_out) for at in points]
+    axes.plot([at.alpha for at in points], values, ".-", color=COLOURS[1], label=label)
+    if found.validation is not None and found.validation.held_out is not None:
+        alone = _shown(found, found.validation.held_out)
+        axes.axhline(alone, color=COLOURS[0], linewidth=1, label="validation loss alone")
+    _draw_oracle(axes, found)
+    axes.set_xscale("log")
+    axes.set_xlabel("α: weight of the measure")
+
+
+def _labels(axes: Axes, found: Rescoring) -> None:
+    """The number of labels (log) against the mean audit figure, with the middle 95 % shaded."""
+    rules = dict.fromkeys(row.rule for row in found.labels)
+    alone = found.validation.rule if found.validation else ""
+    ordered = sorted(rules, key=lambda rule: (rule != alone, rule != found.weighed))
+    for rule, colour in zip(ordered, COLOURS[0 if alone in rules else 1 :], strict=False):
+        rows = [row for row in found.labels if row.rule == rule and row.interval]
+        sizes = [row.images for row in rows]
+        means = [_shown(found, row.held_out) for row in rows]
+        bounds: Sequence[tuple[Any, Any]] = [
+            (row.interval.low, row.interval.high) for row in rows if row.interval
+        ]
+        axes.plot(sizes, means, ".-", color=colour, label=rule)
+        low, high = ([_shown(found, pair[k]) for pair in bounds] for k in (0, 1))
+        axes.fill_between(sizes, low, high, color=colour, alpha=0.12, linewidth=0)
+    _draw_oracle(axes, found)
+    axes.set_xscale("log")
+    sizes = sorted({row.images for row in found.labels})
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("validation labels")
+
+
+def _draw_oracle(axes: Axes, found: Rescoring) -> None:
+    if found.oracle is not None and found.oracle.held_out is not None:
+        least = _shown(found, found.oracle.held_out)
+        axes.axhline(least, color=ORACLE, linewidth=1, linestyle="--", label="oracle")
+
+
+def _shown(found: Rescoring, x: float | None) -> float:
+    """In percent where it is an error."""
+    return float("nan") if x is None else x * (100 if found.judged_by == "audit error" else 1)
+
+
+def _unit(found: Rescoring) -> str:
+    return " (%)" if found.judged_by == "audit error" else ""
+
+
+def _caption(found: Rescoring) -> str:
+    about = f"{found.study}: {count(found.trials, 'trial')}, {found.searcher}"
+    parts = [f"{about}{', selection only' if found.adaptive else ''}"]
+    if found.labels:
+        most = max(row.subsamples for row in found.labels)
+        parts.append(f"shaded: middle 95 % of {count(most, 'random sub-sample')}")
+    return "; ".join([*parts, "y begins where the data do"])

@@ -1,0 +1,109 @@
+"""A study's spec with another objective or selection, to be asked of the trials that are there.
+
+`hpogen rescore`, and the options `--selection` and `--objective` of other commands, ask here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpogen import plugins
+from hpogen.errors import UserError, unknown
+from hpogen.history import History, Record
+from hpogen.objective import PRESETS, SCALES
+from hpogen.selection import NEEDS, candidates
+from hpogen.spec import StudySpec
+from hpogen.spec.positions import Unreadable, parse
+
+Form = Mapping[str, Any]
+"""An objective in the form of the YAML."""
+
+NO_END = {"trials": sys.maxsize}  # what is not run needs no room in `stop`
+
+
+def objective_form(
+    text: str, alpha: float | None = None, scale: str | None = None, own: Form | None = None
+) -> Form:
+    """An objective as it is typed: a preset with alpha and scale, or `terms` as YAML.
+
+    Where a preset with AGN is given no alpha or scale, those of the study's `own` objective serve,
+    then 1 and none. Raises UserError.
+    """
+    if scale is not None and scale not in SCALES:
+        raise UserError(f"--scale: {unknown('scale', scale, SCALES)}")
+    if text in PRESETS:
+        return _preset(text, alpha, scale, own or {})
+    try:
+        data = parse(text).data
+    except Unreadable as error:
+        raise UserError(f"--objective: got {text!r}: {error}") from None
+    if isinstance(data, list):
+        data = {"terms": data}
+    if not isinstance(data, dict):
+        raise UserError(f"--objective: {unknown('', text, PRESETS)}, and no list of terms as YAML")
+    given = {"alpha": alpha, "scale": scale}
+    return {**data, **{key: value for key, value in given.items() if value is not None}}
+
+
+def _preset(text: str, alpha: float | None, scale: str | None, own: Form) -> Form:
+    found: dict[str, Any] = {"preset": text}
+    if text.startswith("agn"):
+        alpha = own.get("alpha", 1.0) if alpha is None else alpha
+        scale = scale or own.get("scale")
+    if alpha is not None:
+        found["alpha"] = float(alpha)
+    return found if scale is None else {**found, "scale": scale}
+
+
+def restated(
+    spec: StudySpec,
+    past: History,
+    directory: Path,
+    objective: Form | None = None,
+    selection: str | None = None,
+) -> StudySpec:
+    """The study with that objective and selection, checked as at load; None: its own.
+
+    Raises UserError beginning with the folder, also where a finished trial lacks a metric.
+    """
+    if objective is None and selection is None:
+        return spec
+    record = {**spec.record(), "stop": NO_END}
+    if objective is not None:
+        record["objective"] = dict(objective)
+    if selection is not None:
+        record["selection"] = selection
+    try:
+        found = StudySpec.from_record(record, plugins=spec.plugins)
+    except UserError as error:
+        raise UserError(f"{directory}: {error}") from error
+    _require_metrics(found, candidates(past, found.budgets[-1]), directory)
+    return found
+
+
+def _require_metrics(spec: StudySpec, records: Sequence[Record], directory: Path) -> None:
+    for metric in sorted(spec.objective.metrics | NEEDS[spec.selection]):
+        lacking = [
+            record.trial.id
+            for record in records
+            if record.outcome is None or metric not in record.outcome.metrics
+        ]
+        if lacking:
+            raise UserError(
+                f"{directory}: {len(lacking)} of {len(records)} trials (the first: {lacking[0]}) "
+                f"do not have the metric {metric}: {_how_to_get(metric, directory)}"
+            )
+
+
+def _how_to_get(metric: str, directory: Path) -> str:
+    for name in plugins.measures.names():
+        measure = plugins.measures.get(name)
+        if metric not in measure.metrics:
+            continue
+        if measure.of != "step" and metric not in measure.sums | measure.means:
+            return f"add it with hpogen measure {directory} --add {name}"
+        return f"it is collected while training: a study with task.measures: [{name}] has it"
+    return "their task did not give it"

@@ -1,0 +1,114 @@
+"""What a selection may look at of the finished trials: metrics, curves, losses; never the audit.
+
+`choosing.py` gathers it from a study's history and folder, `analysis/rescoring.py` thins it out.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpogen import folder
+from hpogen.errors import UserError
+from hpogen.history import History, Record
+from hpogen.selection.names import LATE, TOP
+from hpogen.trial import canonical
+
+Losses = NDArray[np.floating]
+"""(n, N): of each trial the loss on each validation sample, in the data set's order."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """n finished trials of one budget. What stands in files is read when it is called for.
+
+    `metrics` are those of the last epoch; `losses` gives `Losses`, `late` the figures of
+    `late_losses`. Both raise UserError where a file that is needed is missing.
+    """
+
+    budget: int  # epochs
+    metrics: tuple[Mapping[str, float], ...]
+    losses: Callable[[], Losses]
+    late: Callable[[], list[float]]
+
+    def metric(self, name: str) -> list[float]:
+        """A metric, infinity where a trial does not have it."""
+        return [metrics.get(name, math.inf) for metrics in self.metrics]
+
+
+def gather(history: History, records: Sequence[Record], budget: int, directory: Path) -> Evidence:
+    """What may be looked at of those trials."""
+    metrics = [record.outcome.metrics if record.outcome else {} for record in records]
+    return Evidence(
+        budget,
+        tuple(metrics),
+        lambda: np.stack(read_losses(directory, [record.trial.id for record in records])),
+        lambda: late_losses(history, records, directory),
+    )
+
+
+def read_losses(directory: Path, trials: Sequence[int]) -> list[Losses]:
+    """The per-sample validation losses of trials, (N,) each.
+
+    Raises UserError for a file that is missing, unreadable, or of another length than the first.
+    """
+    found: list[Losses] = []
+    for trial in trials:
+        path = folder.trial_stem(directory, trial).with_suffix(".val_losses.npy")
+        try:
+            losses = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            reason = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
+            raise UserError(
+                f"{path}: {reason}: the losses of trial {trial} on each validation sample, which "
+                "one_se_margin, shrunk and rescore --validation read; use another selection"
+            ) from None
+        if losses.ndim != 1 or (found and len(losses) != len(found[0])):
+            expected = f"({len(found[0])},)" if found else "one row"
+            raise UserError(f"{path}: got losses of shape {losses.shape}, expected {expected}")
+        found.append(losses)
+    return found
+
+
+def late_losses(history: History, records: Sequence[Record], directory: Path) -> list[float]:
+    """`noise_cut`'s figure of each record: the late validation loss, averaged over its evaluations.
+
+    Once configurations are evaluated again, infinity for those that neither are, nor are among the
+    first evaluations' best: a single low figure is not set against a mean. An evaluation that
+    failed counts as infinity.
+    """
+    first = [late_loss(record, directory) for record in records]
+    repeats: dict[str, list[float]] = {}
+    for record in history.records:
+        if record.repeat and record.state == "told":
+            losses = repeats.setdefault(canonical(record.trial.config), [])
+            losses.append(late_loss(record, directory))
+    if not repeats:
+        return first
+    best = set(sorted(range(len(records)), key=first.__getitem__)[:TOP])
+    configs = [canonical(record.trial.config) for record in records]
+    return [
+        statistics.fmean([loss, *repeats.get(config, [])])
+        if i in best or config in repeats
+        else math.inf
+        for i, (loss, config) in enumerate(zip(first, configs, strict=True))
+    ]
+
+
+def late_loss(record: Record, directory: Path) -> float:
+    """The mean validation loss of the last epochs that the curve has; infinity after a failure.
+
+    That of the last epoch alone where there is no curve.
+    """
+    outcome = record.outcome
+    if outcome is None or outcome.failure is not None or "val_loss" not in outcome.metrics:
+        return math.inf
+    rows = folder.read_curve(directory, record.trial.id)[-LATE:]
+    losses = [row["metrics"]["val_loss"] for row in rows if "val_loss" in row["metrics"]]
+    return statistics.fmean(losses or [outcome.metrics["val_loss"]])
