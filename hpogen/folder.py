@@ -41,6 +41,8 @@ def append_curve(directory: Path, progress: Progress) -> None:
     }
     if progress.memory:
         row["memory"] = dict(progress.memory)
+    if progress.audit:
+        row["audit"] = dict(progress.audit)
     line = json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n"
     fd = os.open(curve_path(directory, progress.trial), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:

@@ -138,6 +138,7 @@ searchers: Registry[Any] = Registry(
     hyperband="hpogen.searchers.hyperband:HyperbandSearcher",
     asha="hpogen.searchers.asha:AshaSearcher",
     optuna="hpogen.searchers.optuna:OptunaSearcher",
+    listed="hpogen.searchers.listed:ListedSearcher",
 )
 tasks: Registry[Any] = Registry(
     "task",
@@ -279,8 +280,9 @@ def _line_in(error: BaseException, path: Path) -> int | None:
     return lines[-1] if lines else getattr(error, "lineno", None)
 
 
+@functools.cache
 def load_installed() -> None:
-    """Import the modules that installed packages name in the group `hpogen.plugins`.
+    """Import the modules that installed packages name in the group `hpogen.plugins`; once.
 
     Raises UserError, naming the package, when its import fails.
     """

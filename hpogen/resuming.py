@@ -11,10 +11,11 @@ import math
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from hpogen.errors import UserError
-from hpogen.ledger import FORMAT, Event
+from hpogen.ledger import FORMAT, LEDGER, Event, parse
 from hpogen.provenance import digests
 from hpogen.spec import StudySpec, changes
 from hpogen.trial import Proposal, Trial
@@ -36,6 +37,19 @@ def header(spec: StudySpec) -> Event:
         "plugins": digests(spec.plugins),
         "versions": _versions(),
     }
+
+
+def as_forked(spec: StudySpec, directory: Path) -> StudySpec:
+    """The study with what `hpogen fork` enqueued when it began the folder's, if it did."""
+    try:
+        with open(directory / LEDGER, "rb") as file:
+            first = parse(file.readline(), directory / LEDGER).events
+    except OSError:
+        return spec
+    forked = first[0].get("forked") if first else None
+    if forked is None or [dict(config) for config in spec.enqueue] != forked["enqueue"]:
+        return spec
+    return replace(spec, enqueue=tuple(first[0]["spec"]["enqueue"]))
 
 
 def keep_plugins(spec: StudySpec, directory: Path) -> None:

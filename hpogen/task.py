@@ -18,8 +18,9 @@ from hpogen.trial import RunningTrial
 class Epoch:
     """What a task knows after an epoch. The last one, of whichever attempt, is the outcome.
 
-    `metrics` are finite numbers (a NaN or infinity makes the trial `diverged`); `audit` and
-    `files` belong to the last epoch only. `epoch` counts from 1.
+    `metrics` are finite numbers (a NaN or infinity makes the trial `diverged`); `files`
+    belong to the last epoch only, and so does `audit` unless the task asks for it after each.
+    `epoch` counts from 1.
     """
 
     epoch: int

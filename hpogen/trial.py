@@ -99,6 +99,7 @@ class Progress:
     seconds: Mapping[str, float] = field(default_factory=dict)
     device: str = "cpu"
     memory: Mapping[str, int] = field(default_factory=dict)  # bytes: see `Epoch`
+    audit: Mapping[str, float] = field(default_factory=dict)  # where the epoch has one
 
 
 def canonical(config: Config) -> str:

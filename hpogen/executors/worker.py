@@ -45,7 +45,9 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
             _check(step, job)
             seconds = step.seconds or {"total": now - epoch_begin}
             epoch_begin = now
-            yield Progress(trial.id, step.epoch, step.metrics, seconds, device, step.memory)
+            yield Progress(
+                trial.id, step.epoch, step.metrics, seconds, device, step.memory, step.audit
+            )
         epochs = job.trial.budget - job.parent_epochs
         seconds = last.seconds or {"total": time.monotonic() - begin}
         code = code_of(job.sources, device)

@@ -165,7 +165,7 @@ def _prepare(key: str, device: torch.device) -> Prepared:
         return Images(chosen.to(device), torch.from_numpy(data.train_labels[indices]).to(device))
 
     audit = images(split.audit)
-    if dataset.audit == "test":
+    if isinstance(dataset.audit, str):
         test = torch.from_numpy(data.test_images), torch.from_numpy(data.test_labels)
         audit = Images(test[0].to(device), test[1].to(device))
     mean, scale = moments(data.train_images)

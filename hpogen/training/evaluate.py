@@ -23,7 +23,8 @@ from hpogen.training.recipe import Recipe, State, timed
 def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metrics]:
     """The metrics at the end of the epoch that `state` stands in; yields between batches.
 
-    At the budget's last epoch also the audit and the validation losses, which go into the state.
+    At the budget's last epoch also the validation losses and the audit, which go into the state;
+    the audit after each epoch where the task says so.
     Nothing that is summed over epochs changes before the last yield: an interrupted evaluation is
     repeated. Raises Diverged for a metric that is not finite.
     """
@@ -50,12 +51,12 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
             metrics |= {"val_loss": validation.loss, "val_accuracy": validation.accuracy}
             if last:
                 state.validation_losses = validation.losses.to(torch.float32)
-    if last and len(data.audit):
+    if len(data.audit) and (last or recipe.settings.dataset.audit == "test-each-epoch"):
         audit = yield from _predictions(recipe, state, data.audit)
-        state.audit = {"loss": audit.loss, "accuracy": audit.accuracy}
+        state.audits[epoch] = {"loss": audit.loss, "accuracy": audit.accuracy}
     metrics |= _gaps(metrics)
     add_up(recipe, state, metrics)
-    check_finite(metrics | state.audit, epoch)
+    check_finite(metrics | state.audits.get(epoch, {}), epoch)
     return metrics
 
 

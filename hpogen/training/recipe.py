@@ -73,7 +73,7 @@ class State:
     step_sums: dict[str, Tensor] = field(default_factory=dict)  # over those steps, () float64
     sums: dict[str, float] = field(default_factory=dict)  # over the epochs done
     curve: list[dict[str, float]] = field(default_factory=list)  # the metrics of the epochs done
-    audit: dict[str, float] = field(default_factory=dict)  # at the budget's end
+    audits: dict[int, dict[str, float]] = field(default_factory=dict)  # by epoch, where evaluated
     validation_losses: Tensor | None = None  # (N,) float32, at the budget's end
     files: dict[str, bytes] = field(default_factory=dict)  # of the measures, the newest
     seconds: dict[str, float] = field(
@@ -81,7 +81,7 @@ class State:
     )
 
     def snapshot(self) -> dict[str, Any]:
-        plain = ("epoch", "step", "sums", "curve", "audit", "seconds")
+        plain = ("epoch", "step", "sums", "curve", "audits", "seconds")
         return {
             **{name: getattr(self, name) for name in plain},
             "step_sums": {name: float(total) for name, total in self.step_sums.items()},
@@ -110,14 +110,14 @@ class State:
             total.zero_()
 
     def report(self, epoch: int, budget: int, seconds: dict[str, float]) -> Epoch:
-        """What the study is told of an epoch done; the last one carries audit and files."""
-        metrics = self.curve[epoch - 1]
+        """What the study is told of an epoch done; the last one carries the files."""
+        metrics, audit = self.curve[epoch - 1], self.audits.get(epoch, {})
         if epoch < budget:
-            return Epoch(epoch, metrics, seconds=seconds)
+            return Epoch(epoch, metrics, audit, seconds)
         files = dict(self.files)
         if self.validation_losses is not None:
             files["val_losses.npy"] = npy(self.validation_losses)
-        return Epoch(epoch, metrics, self.audit, dict(self.seconds), files)
+        return Epoch(epoch, metrics, audit, dict(self.seconds), files)
 
 
 def begin(

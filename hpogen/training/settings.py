@@ -50,6 +50,7 @@ STORED = {  # what torchvision keeps in the root
     "cifar100": "cifar-100-python",
     "svhn": "train_32x32.mat",
 }
+TestSet = Literal["test", "test-each-epoch"]
 VALIDATION_DEFAULT, AUDIT_DEFAULT = 5_000, 10_000  # images, where there are as many
 
 OPEN = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
@@ -60,7 +61,8 @@ class Dataset(BaseModel):
 
     `subset` is the fraction of the standard training set that is trained on. `validation` images
     are outside it (default: 5,000, at most half of what is left), `audit` images outside both
-    (default: 10,000, at most what is left), or the standard `test` set, for reproducing papers.
+    (default: 10,000, at most what is left), or the standard `test` set, for reproducing papers;
+    `test-each-epoch` evaluates it after each epoch and not the last alone.
     """
 
     model_config = OPEN
@@ -69,7 +71,7 @@ class Dataset(BaseModel):
     root: str | None = None  # default: $HPOGEN_DATA, else the user's cache folder
     subset: Annotated[float, Field(gt=0, le=1)] = 0.2
     validation: Annotated[int, Field(ge=0)] | None = None
-    audit: Annotated[int, Field(ge=0)] | Literal["test"] | None = None
+    audit: Annotated[int, Field(ge=0)] | TestSet | None = None
     augment: Literal["none", "standard"] = "none"
     seed: Annotated[int, Field(ge=0)] = 0
     download: bool = True
@@ -97,7 +99,7 @@ class Dataset(BaseModel):
         if validation is None:
             validation = min(VALIDATION_DEFAULT, left // 2)
         audit = min(AUDIT_DEFAULT, left - validation) if self.audit is None else self.audit
-        audit = 0 if audit == "test" else audit
+        audit = 0 if isinstance(audit, str) else audit
         if subset < 1:
             raise ValueError(f"subset {self.subset} of {total} training images is empty")
         if subset + validation + audit > total or audit < 0:
@@ -194,6 +196,7 @@ class ImageClassification(BaseModel):
     deterministic: bool = False  # on a GPU: only kernels that repeat bit for bit
 
     keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `hpogen.stores`
+    keeps_losses: ClassVar[bool] = True  # of each validation sample, beside a trial's curve
 
     @field_validator("measures")
     @classmethod

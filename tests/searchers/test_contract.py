@@ -82,11 +82,13 @@ CASES = [
     Case("optuna", NUMBERS),
     Case("optuna", MIXED, {"sampler": "NSGAIISampler", "population_size": 8}),
     Case("optuna", NUMBERS, {"sampler": "QMCSampler"}),
+    Case("listed", NUMBERS),
+    Case("listed", MIXED),
     Case("hill-climber", NUMBERS),
     Case("hill-climber", MIXED),
 ]
 # these draw nothing at random; these put a configuration beside their draws, not in one's place
-NO_DRAWS = {"grid"}
+NO_DRAWS = {"grid", "listed"}
 OWN_QUEUE = {"optuna"}
 every_case = pytest.mark.parametrize(
     "case", CASES, ids=lambda case: "-".join([case.name, *map(str, case.options.values())])

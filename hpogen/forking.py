@@ -1,0 +1,226 @@
+"""Begins a study with the configurations of another, whose outcomes it takes over: `hpogen fork`.
+
+For another objective, searcher or space, or where a study can no longer be replayed: what was
+trained is not trained again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hpogen import history, plugins, resuming
+from hpogen.errors import UserError
+from hpogen.history import History, Key, Record, key_of
+from hpogen.ledger import Ledger
+from hpogen.opening import RUNS, studies_in
+from hpogen.provenance import digests
+from hpogen.retraining import TASK
+from hpogen.spec import StudySpec, changes, load_study
+from hpogen.study import Study
+from hpogen.trial import Config, Trial, canonical
+
+SAME_TRAINING = ("measures", "threads", "deterministic")  # keys of a task that do not change it
+SAME_DATA = ("root", "download")
+
+
+@dataclass(frozen=True)
+class Fork:
+    """What became of the old configurations.
+
+    `enqueued` are in the new study, before what its searcher draws; of the trials asked so far,
+    `reused` have the old outcome, `to_train` do not. `task` is the first difference of the tasks,
+    empty where they are the same.
+    """
+
+    directory: Path
+    enqueued: int
+    reused: int
+    to_train: int
+    outside: int  # not in the new search space
+    other_budgets: int  # trained for budgets that the new study does not have
+    no_room: int  # `stop` was reached before
+    task: str
+
+
+def fork(
+    directory: Path, study: Path | str, target: Path | None = None, overrides: Sequence[str] = ()
+) -> Fork:
+    """Begin the study of a YAML file in `target` (default: `runs/NAME`); nothing is trained.
+
+    Every outcome with the metrics that the new study wants is reused where the task is the same;
+    otherwise only the configurations are taken. An interrupted fork may be repeated. Raises
+    UserError.
+    """
+    past = history.read(directory)
+    spec = load_study(study, overrides)
+    target = RUNS / spec.name if target is None else target
+    task = _other_task(past, spec)
+    old = _configurations(past, spec, same_task=not task)
+    if not old.chosen:
+        raise _nothing(directory, old)
+    extended = _begun(directory, target, spec, old)
+    with Study(extended, target) as new:
+        _reuse(new, {} if task else _known(past, new), directory)
+        states = Counter(bool(r.reused) for r in new.history.records)
+        room = len(extended.enqueue) - len(new.history.records)
+    return Fork(
+        directory=target,
+        enqueued=len(old.chosen),
+        reused=states[True],
+        to_train=states[False],
+        outside=old.outside,
+        other_budgets=old.other_budgets,
+        no_room=max(room, 0),
+        task=task,
+    )
+
+
+def _other_task(past: History, spec: StudySpec) -> str:
+    """The first difference between what the studies train, `model.name`; empty: there is none."""
+    before, now = past.header["plugins"], digests(spec.plugins)
+    for name in sorted(before.keys() & now.keys()):
+        if before[name] != now[name]:
+            return str(name)
+    old, new = (_training(record["task"]) for record in (past.header["spec"], spec.record()))
+    return next((key for key, _, _ in changes(old, new)), "")
+
+
+def _training(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a task's record decides what comes out."""
+    if task["name"] != TASK:
+        return {key: value for key, value in task.items() if key != "threads"}
+    kept = {key: value for key, value in task.items() if key not in SAME_TRAINING}
+    data = {key: value for key, value in task["dataset"].items() if key not in SAME_DATA}
+    return {**kept, "dataset": data}
+
+
+@dataclass(frozen=True)
+class Old:
+    """The configurations of the old study that have finished, each once, in order of trial."""
+
+    useful: list[Config]  # to enqueue; the task being the same, their outcomes serve
+    others: list[Config]  # to enqueue; to be trained
+    outside: int
+    other_budgets: int
+
+    @property
+    def chosen(self) -> list[Config]:
+        return [*self.useful, *self.others]
+
+
+def _configurations(past: History, spec: StudySpec, *, same_task: bool) -> Old:
+    """Another task's budgets are nothing that these configurations are bound to."""
+    finished = [record for record in past.told() if record.twin is None]
+    configs = {canonical(r.trial.config): r.trial.config for r in reversed(finished)}
+    useful, others, outside, other_budgets = [], [], 0, 0
+    records: dict[str, list[Record]] = {}
+    for record in finished:
+        records.setdefault(canonical(record.trial.config), []).append(record)
+    for key, of_config in records.items():
+        asked = [r for r in of_config if r.trial.budget in spec.budgets]
+        if not spec.space.contains(configs[key]):
+            outside += 1
+        elif same_task and not asked:
+            other_budgets += 1
+        elif same_task and any(map(_serves, asked)):
+            useful.append(configs[key])
+        else:
+            others.append(configs[key])
+    return Old(useful, others, outside, other_budgets)
+
+
+def _serves(record: Record) -> bool:
+    """Other failures are tried again."""
+    return record.failure is None or record.failure.kind == "diverged"
+
+
+def _nothing(directory: Path, old: Old) -> UserError:
+    return UserError(
+        f"{directory}: there is nothing to begin with: of its finished configurations "
+        f"{old.outside} are not in the new search space, {old.other_budgets} were trained for "
+        "other budgets only"
+    )
+
+
+def _begun(directory: Path, target: Path, spec: StudySpec, old: Old) -> StudySpec:
+    """Write the header of the new study, which says where it comes from, or find it there.
+
+    What can be told at once is enqueued first, so that no searcher waits for training before it.
+    """
+    if studies_in(target):
+        raise UserError(f"{target}: here are the studies of a matrix: use another --dir")
+    origin = str(directory.absolute())
+    own = [dict(config) for config in spec.enqueue]
+    configs = {canonical(c): c for c in (*old.useful, *spec.enqueue, *old.others)}
+    extended = replace(spec, enqueue=tuple(configs.values()))
+    try:
+        extended.make_searcher()
+    except UserError as error:
+        raise UserError(f"{spec.where('searcher')}: {error}") from error
+    with closing(Ledger(target)) as ledger:
+        if ledger.events:
+            if ledger.events[0].get("forked", {}).get("study") != origin:
+                raise UserError(f"{target}: here is a study already: use another --dir")
+            return resuming.as_forked(spec, target)
+        (target / "trials").mkdir(exist_ok=True)
+        resuming.keep_plugins(extended, target)
+        header = resuming.header(extended)
+        ledger.append({**header, "forked": {"study": origin, "enqueue": own}})
+    return extended
+
+
+def _known(past: History, new: Study) -> dict[Key, Record]:
+    """The outcomes that serve the new study, as `sharing.py` sees it, whatever code gave them."""
+    found: dict[Key, Record] = {}
+    wanted = new.wanted
+    if _measured(past.header["spec"]["task"], wanted) != _measured(
+        new.spec.record()["task"], wanted
+    ):
+        return found
+    for record in past.told():
+        metrics = record.outcome.metrics if record.outcome else {}
+        if record.twin is None and _serves(record) and (record.failure or wanted <= metrics.keys()):
+            found.setdefault(key_of(record.trial), record)
+    return found
+
+
+def _measured(task: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+    """How the metrics wanted are measured: on how many samples, how often."""
+    if task["name"] != TASK:
+        return {}
+    listed = {measure["name"]: measure for measure in task["measures"]}
+    return {
+        name: listed.get(name, {"name": name, "every": 1, "samples": None})
+        for name in plugins.measures.names()
+        if {*wanted} & {*plugins.measures.get(name).metrics}
+    }
+
+
+def _reuse(new: Study, known: Mapping[Key, Record], directory: Path) -> None:
+    """Ask for the enqueued trials, and give those that are known their outcomes.
+
+    A searcher of rungs is asked on as long as it promotes what is known.
+    """
+    enqueued = {canonical(config) for config in new.spec.enqueue}
+    rungs = new.spec.searcher.declares("multi_fidelity")
+    left = len(enqueued) - sum(record.outcome is not None for record in new.history.records)
+    for _ in itertools.count() if rungs else range(left):
+        trial = new.next()
+        if trial is None:
+            return
+        record = known.get(key_of(trial))
+        if record is not None and record.outcome is not None and not _continued(new, trial):
+            new.reuse(trial.id, record.outcome, directory)
+        elif canonical(trial.config) not in enqueued:
+            return
+
+
+def _continued(new: Study, trial: Trial) -> bool:
+    """Whether a rung above may go on from the trial's checkpoint, which only training gives."""
+    return new.spec.rungs == "continue" and trial.budget < new.spec.budgets[-1]

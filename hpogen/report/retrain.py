@@ -1,0 +1,115 @@
+"""What `hpogen retrain` found, for people and as data: test accuracy of the answer and baselines.
+
+`retraining.py` prints it when a run ends; programs and other reports take the data.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpogen.report.table import Column, table
+from hpogen.report.text import configuration, labelled, number
+from hpogen.report.verdict import command
+from hpogen.retrained import RETRAIN, Retrained, Run
+
+BLANK = "–"
+CAPTION = (
+    "n seeds of training each, ± their standard deviation. They do not tell how much the search "
+    "itself owes to luck: that takes more searches."
+)
+
+
+def page(directory: Path, found: Sequence[Retrained], width: int) -> list[str]:
+    """A row per configuration: who it is, n, test accuracy and loss, mean ± sd; then what it is."""
+    rows = [
+        [
+            name(one),
+            f"{one.n}/{one.asked}" if one.n < one.asked else str(one.n),
+            _spread(one, lambda run: 100 * run.accuracy, lambda x: f"{x:.2f}", " %"),
+            _spread(one, loss, number),
+            ", ".join(f"{n} {kind}" for kind, n in Counter(one.failures.values()).items()),
+        ]
+        for one in found
+    ]
+    titles = ("", "n", "test accuracy", "test loss", "failed" if any(r[4] for r in rows) else "")
+    columns = [
+        Column(title, max(len(row[i]) for row in rows), optional=i > 2)
+        for i, title in enumerate(titles)
+    ]
+    lines = [f"{directory}: trained on the full training set, tested on the standard test set"]
+    lines += [f" {line}" for row in table(columns, rows, width - 1) for line in row.splitlines()]
+    lines.append("")
+    for one in found:
+        parts = textwrap.wrap(f"{name(one)}: {configuration(one.choice.config)}", width - 1)
+        lines += [f" {part}" for part in parts]
+    return ["", *lines, "", *(f" {part}" for part in textwrap.wrap(CAPTION, width - 1))]
+
+
+def name(one: Retrained) -> str:
+    """`the answer, baseline practice`, or `trial-9, an earlier answer`."""
+    baselines = [f"baseline {name}" for name in one.choice.baselines]
+    names = [*(["the answer"] if one.choice.is_answer else []), *baselines]
+    return ", ".join(names) or f"{one.choice.label}, an earlier answer"
+
+
+def accuracy(run: Run) -> float:
+    return run.accuracy
+
+
+def loss(run: Run) -> float:
+    return run.loss
+
+
+def _spread(
+    one: Retrained, value: Callable[[Run], float], text: Callable[[float], str], unit: str = ""
+) -> str:
+    """`97.31 ± 0.24 %`, both with the mean's digits; of one run without ±."""
+    mean, sd = one.mean(value), one.sd(value)
+    if mean is None:
+        return BLANK
+    shown = text(mean)
+    if sd is None:
+        return shown + unit
+    places = len(shown.partition(".")[2])
+    return f"{shown} ± {number(sd) if 'e' in shown else f'{sd:.{places}f}'}{unit}"
+
+
+def last_lines(directory: Path, stopped: Sequence[str], program: str, width: int) -> list[str]:
+    """What stopped whom, the folder, and what to type next."""
+    lines = [f" {part}" for text in stopped for part in textwrap.wrap(text, width - 1)]
+    verb = "retrain" if stopped else "compare"
+    return [
+        "",
+        *lines,
+        *labelled("folder", str(directory / RETRAIN)),
+        *labelled("next", command(program, verb, str(directory))),
+    ]
+
+
+def data(found: Sequence[Retrained]) -> list[dict[str, Any]]:
+    """The same for programs; `test_accuracy` and `test_loss` with `mean`, `sd` and each `value`."""
+    return [
+        {
+            "name": name(one),
+            "answer": one.choice.is_answer,
+            "baselines": list(one.choice.baselines),
+            "folder": str(one.directory),
+            "config": dict(one.choice.config),
+            "n": one.n,
+            "asked": one.asked,
+            "failures": dict(one.failures),
+            "test_accuracy": _numbers(one, accuracy),
+            "test_loss": _numbers(one, loss),
+            "curves": [list(run.curve) for run in one.runs],
+        }
+        for one in found
+    ]
+
+
+def _numbers(one: Retrained, value: Callable[[Run], float]) -> dict[str, Any]:
+    values = [value(run) for run in one.runs]
+    return {"mean": one.mean(value), "sd": one.sd(value), "values": values}

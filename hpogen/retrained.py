@@ -1,0 +1,152 @@
+"""What a study's `retrain` folder holds: the answer and the baselines on the full training set.
+
+`retraining.py` fills the folder; reports and comparisons read it through `results`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpogen import folder, history
+from hpogen.errors import UserError
+from hpogen.history import History, Record
+from hpogen.opening import read_study, studies_in
+from hpogen.provenance import digest
+from hpogen.report import facts
+from hpogen.spec import StudySpec
+from hpogen.spec.form import is_folder_name
+from hpogen.trial import Config, canonical
+
+RETRAIN = "retrain"  # the folder in the study's own; in it a study per configuration
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A configuration that is worth retraining, and why: the answer, a baseline, or both.
+
+    `label` is the name of its folder; the answer's changes when the answer does.
+    """
+
+    label: str
+    config: Config
+    is_answer: bool
+    baselines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training on the full training set that has finished: a seed.
+
+    `curve` has a row per epoch: `epoch`, `metrics` (of training), `audit` (`loss` and `accuracy`
+    on the test set), `seconds`.
+    """
+
+    replicate: int
+    seed: int
+    accuracy: float  # on the standard test set, in [0, 1]
+    loss: float  # there
+    curve: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A configuration and its runs so far, in the order of their replicates."""
+
+    choice: Choice
+    directory: Path
+    runs: tuple[Run, ...]
+    asked: int  # runs wanted
+    failures: Mapping[int, str]  # by replicate: the kind
+
+    @property
+    def n(self) -> int:
+        return len(self.runs)
+
+    def mean(self, value: Callable[[Run], float]) -> float | None:
+        """The mean of `accuracy` or `loss` over the runs; None without any."""
+        return statistics.fmean(map(value, self.runs)) if self.runs else None
+
+    def sd(self, value: Callable[[Run], float]) -> float | None:
+        """Their standard deviation (n − 1); None for fewer than two."""
+        return statistics.stdev(map(value, self.runs)) if self.n > 1 else None
+
+
+def choices(spec: StudySpec, past: History, directory: Path) -> list[Choice]:
+    """The answer, then the baselines; one that is both stands once.
+
+    Raises UserError while the study has no answer.
+    """
+    answer = facts.best(spec, past, directory)["config"]
+    names: dict[str, list[str]] = {canonical(answer): []}
+    configs: dict[str, Config] = {canonical(answer): answer}
+    for name, config in spec.baselines.items():
+        names.setdefault(canonical(config), []).append(name)
+        configs.setdefault(canonical(config), config)
+    return [
+        Choice(_label(config, names[key], past), config, config is answer, tuple(names[key]))
+        for key, config in configs.items()
+    ]
+
+
+def _label(config: Config, baselines: list[str], past: History) -> str:
+    """`baseline-NAME`, which stays, else `trial-9`: the first trial of that configuration."""
+    if baselines:
+        name = baselines[0]
+        return f"baseline-{name if is_folder_name(name) else digest({'config': canonical(config)})}"
+    asked = (r.trial.id for r in past.records if canonical(r.trial.config) == canonical(config))
+    return f"trial-{next(asked)}"
+
+
+def results(directory: Path) -> list[Retrained]:
+    """What has been retrained of a study: the answer, the baselines, then earlier answers.
+
+    Works while a retraining runs. A choice whose training has not begun is left out. Raises
+    UserError where nothing has been retrained.
+    """
+    home = directory / RETRAIN
+    begun = {path.name: path for path in studies_in(home)}
+    if not begun:
+        history.read(directory)  # no study at all is said first
+        raise UserError(f"{directory}: nothing has been retrained: hpogen retrain {directory}")
+    now = {choice.label: choice for choice in choices(*read_study(directory), directory)}
+    earlier = {
+        label: Choice(label, history.read(path).header["spec"]["enqueue"][0], False, ())
+        for label, path in begun.items()
+        if label not in now
+    }
+    return [
+        _retrained(choice, begun[label])
+        for label, choice in {**now, **earlier}.items()
+        if label in begun
+    ]
+
+
+def _retrained(choice: Choice, directory: Path) -> Retrained:
+    past = history.read(directory)
+    told = past.told()
+    return Retrained(
+        choice,
+        directory,
+        tuple(_run(record, directory) for record in told if record.failure is None),
+        past.stop["trials"] or 0,
+        {r.trial.replicate: r.failure.kind for r in told if r.failure},
+    )
+
+
+def _run(record: Record, directory: Path) -> Run:
+    outcome, trial = record.outcome, record.trial
+    if outcome is None or not outcome.audit:
+        raise UserError(f"{directory}: trial {trial.id} has no test figures: is the test set empty")
+    single = {  # of one epoch there is no curve's file
+        "epoch": 1,
+        "metrics": dict(outcome.metrics),
+        "audit": dict(outcome.audit),
+        "seconds": dict(outcome.seconds),
+    }
+    curve = folder.read_curve(directory, trial.id) or [single]
+    audit = outcome.audit
+    return Run(trial.replicate, trial.seed, audit["accuracy"], audit["loss"], tuple(curve))

@@ -1,0 +1,36 @@
+"""No search: the configurations that are enqueued, for evaluating and comparing given ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from hpogen.space import Space
+from hpogen.trial import Config, Proposal
+
+
+class ListedSearcher:
+    """What `enqueue` lists (nothing: the space's defaults), in its order, round after round.
+
+    Each round trains with seeds of its own (`replicate` 0, 1, 2, …); `stop` ends it, so that
+    raising `stop.trials` adds seeds.
+    """
+
+    enqueues_default: ClassVar[bool] = False
+    ranks_only: ClassVar[bool] = False
+    multi_fidelity: ClassVar[bool] = False
+
+    def __init__(
+        self, space: Space, budgets: Sequence[int], seed: int, *, enqueue: Sequence[Config] = ()
+    ) -> None:
+        self._configs = [*enqueue] or [space.default]
+        self._budget = budgets[-1]
+        self._next = 0  # the trial that the next proposal will be
+
+    def ask(self) -> Proposal | None:
+        round_, i = divmod(self._next, len(self._configs))
+        self._next += 1
+        return Proposal(self._configs[i], self._budget, replicate=round_)
+
+    def tell(self, trial: int, score: float) -> None:
+        """A list learns nothing."""

@@ -1,0 +1,273 @@
+"""A study that begins with another's configurations: what is reused, what is trained, going on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys import SPACE, study_file
+
+from hpogen import ledger
+from hpogen.errors import UserError
+from hpogen.forking import Fork, fork
+from hpogen.history import History, read
+from hpogen.opening import open_study, read_study
+from hpogen.report.fork import page
+from hpogen.runner import run
+from hpogen.spec import load_study
+from hpogen.study import Study
+from hpogen.trial import canonical
+
+AGN = {"preset": "agn+val", "alpha": 0.5}
+
+
+def searched(directory: Path, **keys: Any) -> Path:
+    with Study(load_study(study_file(directory / "old", **keys)), directory / "q") as study:
+        assert run(study).end == "finished"
+    return directory / "q"
+
+
+def configs(past: History) -> list[str]:
+    return [canonical(record.trial.config) for record in past.records]
+
+
+@pytest.mark.parametrize(
+    ("searcher", "seed"),
+    [
+        ("random", 0),
+        ({"name": "cmaes", "population": 5}, 3),
+        ({"name": "pso", "population": 4}, 3),
+        ("optuna", 3),
+        ("listed", 3),
+    ],
+)
+def test_outcomes_are_reused_and_scored_anew(tmp_path: Path, searcher: Any, seed: int) -> None:
+    old = searched(tmp_path)
+    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    new = study_file(tmp_path / "new", searcher=searcher, seed=seed, objective=AGN)
+    found = fork(old, new, tmp_path / "n", ["stop.trials=20"])
+    assert found == Fork(tmp_path / "n", 12, 12, 0, 0, 0, 0, "")
+    assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
+    past, first = read(tmp_path / "n"), read(old)
+    assert configs(past) == configs(first)
+    assert (past.charged, past.trained, past.reused) == (24, 0, 12)
+    for record, source in zip(past.told(), first.told(), strict=True):
+        assert record.outcome is not None and source.outcome is not None
+        metrics = source.outcome.metrics
+        assert dict(record.outcome.metrics) == dict(metrics)
+        assert record.score == metrics["val_loss"] + 0.5 * metrics["agn"]
+        assert record.reused == f"q/{source.trial.id}"
+        name = f"{record.trial.id:05d}.jsonl"
+        assert (tmp_path / "n" / "trials" / name).read_bytes() == before[old / "trials" / name]
+
+
+def test_the_forked_study_goes_on_with_its_yaml_and_without(tmp_path: Path) -> None:
+    new = study_file(tmp_path / "new", objective=AGN, searcher="optuna")
+    fork(searched(tmp_path), new, tmp_path / "n")
+    shutil.copytree(tmp_path / "n", tmp_path / "m")
+    with open_study(new, tmp_path / "n", ["stop.trials=15"]) as study:
+        assert run(study).trials == 3
+    spec, past = read_study(tmp_path / "n")
+    assert [record.reused != "" for record in past.records] == [True] * 12 + [False] * 3
+    with open_study(spec, tmp_path / "n") as study:  # as `hpogen resume` does
+        assert study.next() is None
+    with pytest.raises(UserError, match=r"objective\.alpha: 0.7, but the study in"):
+        open_study(new, tmp_path / "m", ["objective.alpha=0.7"])
+    with pytest.raises(UserError, match="enqueue"):
+        open_study(new, tmp_path / "m", ["enqueue=[{x: 0.1}]"])
+
+
+def test_an_interrupted_fork_is_repeated(tmp_path: Path) -> None:
+    new = study_file(tmp_path / "new", objective=AGN, stop={"trials": 4})
+    old = searched(tmp_path, stop={"trials": 4})
+    whole = fork(old, new, tmp_path / "whole")
+    lines = (tmp_path / "whole" / ledger.LEDGER).read_bytes().splitlines(keepends=True)
+    for kept in range(1, len(lines) + 1):
+        target = tmp_path / f"n{kept}"
+        shutil.copytree(tmp_path / "whole", target)
+        (target / ledger.LEDGER).write_bytes(b"".join(lines[:kept]))
+        again = fork(old, new, target)
+        assert (again.reused, again.to_train) == (whole.reused, 0)
+        assert [e for e in ledger.read(target) if e["kind"] == "told"] == [
+            {**e} for e in ledger.read(tmp_path / "whole") if e["kind"] == "told"
+        ]
+        shutil.rmtree(target)
+
+
+def test_configurations_outside_the_new_space_are_left_out(tmp_path: Path) -> None:
+    old = searched(tmp_path)
+    space = {"x": {"float": [0.0, 0.5], "default": 0.5}, "y": SPACE["y"]}
+    inside = [c for c in configs(read(old)) if json.loads(c)["x"] <= 0.5]
+    assert 0 < len(inside) < 12
+    found = fork(old, study_file(tmp_path / "new", search_space=space), tmp_path / "n")
+    assert (found.enqueued, found.outside) == (len(inside), 12 - len(inside))
+    assert configs(read(tmp_path / "n")) == inside
+
+
+def test_another_task_takes_the_configurations_only(tmp_path: Path) -> None:
+    old = searched(tmp_path)
+    new = study_file(tmp_path / "new", task={"name": "bowl", "epochs": 3})
+    found = fork(old, new, tmp_path / "n")
+    assert (found.task, found.enqueued, found.reused, found.to_train) == ("epochs", 12, 0, 12)
+    with open_study(new, tmp_path / "n") as study:
+        run(study)
+    past = read(tmp_path / "n")
+    assert configs(past) == configs(read(old))
+    assert (past.trained, past.reused) == (36, 0)
+    assert "The task is another (epochs differs)" in " ".join(page(found, "n.yaml", "hpogen", 300))
+
+
+def test_a_plug_in_that_has_changed_is_another_task(tmp_path: Path) -> None:
+    old, new = searched(tmp_path), study_file(tmp_path / "new")
+    source = new.parent / "bowl.py"
+    source.write_text(source.read_text() + "\n# another\n")
+    assert fork(old, new, tmp_path / "n").task == "bowl.py"
+
+
+def test_failures_but_for_diverged_ones_are_tried_again_and_last(tmp_path: Path) -> None:
+    for mood, again in (("nan", 0), ("raises", 4)):
+        home = tmp_path / mood
+        old = searched(home, task={"name": "bowl", "epochs": 2, "mood": mood})
+        new = study_file(
+            home / "new",
+            task={"name": "bowl", "epochs": 2, "mood": mood},
+            searcher={"name": "cmaes", "population": 4},
+        )
+        found = fork(old, new, home / "n")
+        assert (found.enqueued, found.reused) == (12, 12 - again)
+        past = read(home / "n")
+        assert sum(bool(record.failure) for record in past.told()) == 4 - again
+        assert all(record.reused for record in past.records[: 12 - again])
+
+
+def test_outcomes_without_the_metric_wanted_are_trained(tmp_path: Path) -> None:
+    old = searched(tmp_path, stop={"trials": 3})
+    lines = [
+        {**e, "metrics": {"val_loss": 1.0}} if e["kind"] == "told" and e["trial"] == 1 else e
+        for e in ledger.read(old)
+    ]
+    (old / ledger.LEDGER).write_bytes(b"".join(ledger.encode(e, i) for i, e in enumerate(lines)))
+    new = study_file(tmp_path / "new", objective=AGN)
+    found = fork(old, new, tmp_path / "n")
+    assert (found.reused, found.to_train) == (2, 1)
+    assert [r.state for r in read(tmp_path / "n").records] == ["told", "running", "told"]
+
+
+IMAGES: dict[str, Any] = {
+    "task": {
+        "dataset": {"name": "digits", "subset": 0.1},
+        "model": {"name": "mlp", "width": 8, "depth": 1},
+        "epochs": 1,
+        "measures": ["agn", {"name": "gsnr", "samples": 50}],
+    },
+    "search_space": {"lr": {"float": [0.01, 0.5], "default": 0.1}},
+    "plugins": [],
+    "stop": {"trials": 2},
+}
+RUNGS: dict[str, Any] = {
+    "task": {"name": "bowl", "epochs": 8},
+    "budgets": {"min": 2, "max": 8, "eta": 2},
+    "searcher": {"name": "hyperband", "brackets": 3},
+    "stop": {"trials": 100},
+}
+
+
+def test_rungs_are_climbed_again_without_training(tmp_path: Path) -> None:
+    old = searched(tmp_path, **RUNGS)
+    new = study_file(tmp_path / "new", **{**RUNGS, "objective": {"preset": "val"}})
+    found = fork(old, new, tmp_path / "n")
+    past = read(tmp_path / "n")
+    assert found.reused == len(past.records) - found.to_train
+    assert {record.trial.budget for record in past.records if record.reused} == {2, 4, 8}
+    assert found.to_train <= 1
+    assert found.reused > found.enqueued  # promotions, too
+
+
+def test_rungs_that_are_continued_are_trained(tmp_path: Path) -> None:
+    """A reused outcome has no checkpoint to go on from."""
+    keys = {**IMAGES, "task": {**IMAGES["task"], "epochs": 2}, "rungs": "continue"}
+    keys |= {"searcher": {"name": "hyperband", "brackets": 1}, "stop": {"trials": 3}}
+    keys |= {"budgets": {"min": 1, "max": 2, "eta": 2}}
+    old = searched(tmp_path, **keys)
+    new = study_file(tmp_path / "new", **keys)
+    found = fork(old, new, tmp_path / "n")
+    assert (found.reused, found.to_train) == (0, 2)
+    with open_study(new, tmp_path / "n") as study:
+        run(study)
+        assert [r.failure for r in study.history.told()] == [None] * 3
+    assert [r.outcome and r.outcome.metrics for r in read(old).told()] == [
+        r.outcome and r.outcome.metrics for r in read(tmp_path / "n").told()
+    ]
+
+
+def test_only_the_budgets_that_both_have(tmp_path: Path) -> None:
+    old = searched(tmp_path, **RUNGS)
+    past = read(old)
+    largest = {canonical(r.trial.config) for r in past.records if r.trial.budget == 8}
+    finished = set(configs(past))
+    assert 0 < len(largest) < len(finished)
+    new = study_file(tmp_path / "new", task={"name": "bowl", "epochs": 8}, stop={"trials": 50})
+    found = fork(old, new, tmp_path / "n")
+    assert (found.enqueued, found.reused) == (len(largest), len(largest))
+    assert found.other_budgets == len(finished) - len(largest)
+    assert found.to_train == (canonical(load_study(new).space.default) not in largest)
+
+
+def test_stop_leaves_no_room(tmp_path: Path) -> None:
+    new = study_file(tmp_path / "new", stop={"trials": 5}, enqueue=[])
+    found = fork(searched(tmp_path), new, tmp_path / "n")
+    assert (found.enqueued, found.reused, found.no_room) == (12, 5, 7)
+    assert "stop leaves no room for 7 of them" in " ".join(page(found, "n.yaml", "hpogen", 300))
+
+
+def test_what_changes_no_training_is_the_same_task(tmp_path: Path) -> None:
+    keys = {**IMAGES}
+    task = keys.pop("task")
+    old = searched(tmp_path, task=task, **keys)
+    for i, (objective, measures, reused) in enumerate(
+        [
+            ({"terms": [{"metric": "agn"}]}, [], 2),
+            ({"terms": [{"metric": "gsnr"}]}, task["measures"], 2),
+            ({"terms": [{"metric": "gsnr"}]}, [], 0),  # on all samples that is another number
+            ({"terms": [{"metric": "osgr_head"}]}, [], 0),  # which was not measured
+        ]
+    ):
+        changed = {**task, "threads": 2, "measures": measures}
+        new = study_file(tmp_path / f"new{i}", task=changed, objective=objective, **keys)
+        assert fork(old, new, tmp_path / f"n{i}").reused == reused
+    deeper = {**task, "model": {"name": "mlp", "width": 9, "depth": 1}}
+    found = fork(old, study_file(tmp_path / "d", task=deeper, **keys), tmp_path / "nd")
+    assert (found.task, found.reused) == ("model.width", 0)
+
+
+def test_what_cannot_be_forked(tmp_path: Path) -> None:
+    old = searched(tmp_path)
+    new = study_file(tmp_path / "new", objective=AGN)
+    with pytest.raises(UserError, match="there is no study here"):
+        fork(tmp_path / "nowhere", new, tmp_path / "n")
+    with pytest.raises(UserError, match="q: here is a study already: use another --dir"):
+        fork(old, new, old)
+    grid = study_file(tmp_path / "grid", searcher="grid")
+    with pytest.raises(UserError, match="grid: takes no enqueued configurations"):
+        fork(old, grid, tmp_path / "n")
+    narrow = {**SPACE, "z": {"float": [0.0, 1.0]}}
+    space = study_file(tmp_path / "narrow", search_space=narrow)
+    with pytest.raises(UserError, match=r"q: there is nothing to begin with: .* 12 are not in"):
+        fork(old, space, tmp_path / "n")
+    Study(load_study(new), tmp_path / "empty").close()
+    with pytest.raises(UserError, match="empty: there is nothing to begin with"):
+        fork(tmp_path / "empty", new, tmp_path / "n")
+    assert not (tmp_path / "n").exists()
+
+
+def test_the_page(tmp_path: Path) -> None:
+    lines = page(Fork(Path("n"), 12, 10, 2, 3, 1, 0, ""), "new.yaml", "hpogen", 60)
+    assert lines[-1] == " next     hpogen run new.yaml --dir n"
+    assert " ".join(" ".join(lines[:-2]).split()) == (
+        "12 configurations enqueued, 10 outcomes reused without training. 2 trials to be trained: "
+        "no outcome that serves. Left out: 3 outside the new search space. Left out: 1 that were "
+        "trained for other budgets only."
+    )

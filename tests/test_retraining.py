@@ -1,0 +1,269 @@
+"""The answer and the baselines on the full training set: what is trained, resumed, added, told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toys import ShuffledExecutor, essence, study_file
+
+from hpogen import history, ledger
+from hpogen.errors import UserError
+from hpogen.executors.choice import Where
+from hpogen.folder import read_curve
+from hpogen.history import History
+from hpogen.opening import open_studies, read_study, studies_in
+from hpogen.report import facts
+from hpogen.report.retrain import accuracy, data, loss, page
+from hpogen.retrained import RETRAIN, results
+from hpogen.retraining import plan, retrain
+from hpogen.runner import run, run_all
+from hpogen.spec import load_study
+from hpogen.study import Study
+from hpogen.training.data import load
+from hpogen.trial import canonical, trial_seed
+
+KEYS: dict[str, Any] = {
+    "task": {
+        "dataset": {"name": "digits", "subset": 0.1, "validation": 100, "audit": 100},
+        "model": {"name": "mlp", "width": 8, "depth": 1},
+        "epochs": 2,
+        "measures": ["agn"],
+    },
+    "search_space": {
+        "lr": {"float": [0.001, 0.5], "log": True, "default": 0.002},
+        "batch_size": {"int": [32, 256], "default": 128},
+    },
+    "limits": {"trial_seconds": 900, "max_consecutive_errors": 3},
+    "stop": {"trials": 4},
+    "plugins": [],
+}
+PRACTICE = {"lr": 0.1, "batch_size": 64}
+
+
+def searched(directory: Path, **keys: Any) -> Path:
+    """A finished study's folder."""
+    with Study(load_study(study_file(directory, **{**KEYS, **keys})), directory / "q") as study:
+        assert run(study).end == "finished"
+    return directory / "q"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that was retrained with two seeds."""
+    directory = searched(tmp_path_factory.mktemp("done"), baselines={"practice": PRACTICE})
+    assert retrain(directory, Where("cpu"), seeds=2) == ["finished", "finished"]
+    return directory
+
+
+def test_what_is_trained_is_the_full_training_set_and_no_more(done: Path) -> None:
+    answer = facts.best(*read_study(done), done)
+    folders = {path.name: path for path in studies_in(done / RETRAIN)}
+    assert set(folders) == {f"trial-{answer['trial']}", "baseline-practice"}
+    for label, config in (
+        (f"trial-{answer['trial']}", answer["config"]),
+        ("baseline-practice", PRACTICE),
+    ):
+        spec, past = read_study(folders[label])
+        assert [dict(record.trial.config) for record in past.records] == [config] * 2
+        assert [record.trial.seed for record in past.records] == [
+            trial_seed(0, config, replicate) for replicate in (0, 1)
+        ]
+        dataset = spec.record()["task"]["dataset"]
+        images = load(spec.task.dataset)  # type: ignore[attr-defined]
+        assert spec.task.dataset.counts(len(images.train_labels)) == (1297, 0, 0)  # type: ignore[attr-defined]
+        assert (dataset["audit"], spec.task.epochs) == ("test-each-epoch", 2)
+        assert spec.limits.times == {}  # those of the search were for its subset
+
+
+def test_the_figures_are_those_of_the_ledger(done: Path) -> None:
+    found = {tuple(one.choice.baselines): one for one in results(done)}
+    one = found[("practice",)]
+    lines = (one.directory / ledger.LEDGER).read_text().splitlines()
+    told = [event for event in map(json.loads, lines) if event["kind"] == "told"]
+    accuracies = [event["audit"]["accuracy"] for event in told]
+    assert [run.accuracy for run in one.runs] == accuracies
+    assert one.mean(accuracy) == pytest.approx(np.mean(accuracies), abs=1e-15)
+    assert one.sd(accuracy) == pytest.approx(np.std(accuracies, ddof=1), abs=1e-15)
+    assert one.sd(loss) == pytest.approx(statistics.stdev(e["audit"]["loss"] for e in told))
+    assert min(accuracies) > 0.5 and accuracies[0] != accuracies[1]
+    for run_, event in zip(one.runs, told, strict=True):
+        assert [row["epoch"] for row in run_.curve] == [1, 2]
+        assert all(set(row["audit"]) == {"loss", "accuracy"} for row in run_.curve)
+        assert run_.curve[-1]["audit"] == event["audit"]
+        assert run_.curve[0]["audit"] != event["audit"]
+        assert not any("audit" in name for row in run_.curve for name in row["metrics"])
+
+
+def test_of_a_study_with_rungs_the_largest_budget_is_trained(tmp_path: Path) -> None:
+    directory = searched(
+        tmp_path,
+        searcher={"name": "hyperband", "brackets": 1},
+        budgets={"min": 1, "max": 2, "eta": 2},
+        rungs="continue",
+    )
+    for spec in plan(directory, 1).values():
+        assert (spec.budgets, spec.rungs, spec.stop.trials) == ((2,), "retrain", 1)
+
+
+def test_the_page_and_the_data(done: Path) -> None:
+    found = results(done)
+    text = "\n".join(page(done, found, 100))
+    for one in found:
+        mean, sd = one.mean(accuracy), one.sd(accuracy)
+        assert mean is not None and sd is not None
+        assert f"{100 * mean:.2f} ± {100 * sd:.2f} %" in text
+    assert "the answer" in text and "baseline practice" in text
+    assert all(len(line) <= 60 for line in page(Path("q"), found, 60)[2:])
+    rows = json.loads(json.dumps(data(found)))
+    assert [row["answer"] for row in rows] == [True, False]
+    assert rows[1]["config"] == PRACTICE and rows[1]["n"] == 2
+    assert len(rows[1]["curves"][0]) == 2
+
+
+def test_more_seeds_are_added_and_fewer_change_nothing(done: Path) -> None:
+    before = {path: ledger.read(path) for path in studies_in(done / RETRAIN)}
+    assert retrain(done, Where("cpu"), seeds=1) == ["finished", "finished"]
+    assert {path: ledger.read(path) for path in before} == before
+    assert retrain(done, Where("cpu"), seeds=3) == ["finished", "finished"]
+    for path, events in before.items():
+        assert ledger.read(path)[: len(events)] == events
+    assert [one.n for one in results(done)] == [3, 3]
+
+
+def test_killed_and_resumed_gives_the_same(tmp_path: Path) -> None:
+    directory = searched(tmp_path, task={**KEYS["task"], "epochs": 6}, baselines={})
+    undisturbed = plan(directory, 2)
+    copies = {tmp_path / "copy" / path.name: spec for path, spec in undisturbed.items()}
+    with_all = open_studies(undisturbed)
+    run_all(with_all, ShuffledExecutor(1))
+    for study in with_all:
+        study.close()
+    complete, times = False, 0
+    while not complete:
+        opened = open_studies(copies)
+        run_all(opened, ShuffledExecutor(2), seconds=0.03)  # stopped in the midst
+        complete = all(len(study.history.told()) == 2 for study in opened)
+        times += 1
+        for study in opened:
+            study.close()
+    assert times > 1
+    for path, copy in zip(undisturbed, copies, strict=True):
+        told = [
+            {e["trial"]: e for e in essence(ledger.read(at)) if e["kind"] == "told"}
+            for at in (path, copy)
+        ]
+        assert told[0] == told[1]
+        rows = [read_curve(at, trial) for at in (path, copy) for trial in (0, 1)]
+        curves = [[(row["metrics"], row["audit"]) for row in curve] for curve in rows]
+        assert curves[:2] == curves[2:]
+
+
+def test_an_answer_that_changes_is_added(tmp_path: Path) -> None:
+    directory = searched(tmp_path, stop={"trials": 1}, task={**KEYS["task"], "epochs": 1})
+    assert retrain(directory, Where("cpu"), seeds=1) == ["finished"]
+    (first,) = results(directory)
+    assert first.choice.is_answer and first.choice.baselines == ("default",)
+    assert [row["epoch"] for row in first.runs[0].curve] == [1]  # which has no curve's file
+    kept = ledger.read(first.directory)
+    searched(tmp_path, stop={"trials": 6}, task={**KEYS["task"], "epochs": 1})
+    new = facts.best(*read_study(directory), directory)
+    assert new["trial"] > 0
+    assert [one.choice.is_answer for one in results(directory)] == [False]  # not trained yet
+    assert retrain(directory, Where("cpu"), seeds=1) == ["finished", "finished"]
+    found = results(directory)
+    assert [(one.choice.is_answer, one.choice.baselines) for one in found] == [
+        (True, ()),
+        (False, ("default",)),
+    ]
+    assert canonical(found[0].choice.config) == canonical(new["config"])
+    assert ledger.read(first.directory) == kept
+
+
+def test_an_earlier_answer_is_kept_and_named(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"baselines": {}, "task": {**KEYS["task"], "epochs": 1}}
+    directory = searched(tmp_path, stop={"trials": 1}, **keys)
+    retrain(directory, Where("cpu"), seeds=1)
+    searched(tmp_path, stop={"trials": 6}, **keys)
+    retrain(directory, Where("cpu"), seeds=1)
+    found = results(directory)
+    assert [one.choice.label for one in found][1:] == ["trial-0"]
+    assert "trial-0, an earlier answer" in "\n".join(page(directory, found, 100))
+
+
+def test_a_training_that_fails_is_said(tmp_path: Path) -> None:
+    space = {"lr": {"float": [0.001, 1e30], "log": True, "default": 0.1}}
+    directory = searched(
+        tmp_path,
+        search_space=space,
+        baselines={"wild": {"lr": 1e30}, "default": {}},
+        task={**KEYS["task"], "epochs": 1},
+        stop={"trials": 1},
+    )
+    assert retrain(directory, Where("cpu"), seeds=2) == ["finished", "finished"]
+    tame, wild = results(directory)
+    assert (tame.n, tame.failures, tame.choice.is_answer) == (2, {}, True)
+    assert (wild.n, wild.failures) == (0, {0: "diverged", 1: "diverged"})
+    (row,) = (line for line in page(directory, results(directory), 90) if "2 diverged" in line)
+    assert row.split()[:5] == ["baseline", "wild", "0/2", "–", "–"]
+    assert data([wild])[0]["test_accuracy"] == {"mean": None, "sd": None, "values": []}
+
+
+def test_nothing_that_chooses_sees_the_test_set(done: Path, tmp_path: Path) -> None:
+    """Test figures that say the opposite change neither the answer nor what is retrained."""
+    done = shutil.copytree(done, tmp_path / "q")
+    before = {path: spec.record() for path, spec in plan(done, 3).items()}
+    for path in studies_in(done / RETRAIN):
+        events = ledger.read(path)
+        poisoned = [
+            {**e, "audit": {"loss": 9.0, "accuracy": 0.0}} if e["kind"] == "told" else e
+            for e in events
+        ]
+        lines = [ledger.encode(event, seq) for seq, event in enumerate(poisoned)]
+        (path / ledger.LEDGER).write_bytes(b"".join(lines))
+    assert {path: spec.record() for path, spec in plan(done, 3).items()} == before
+    assert {run.accuracy for one in results(done) for run in one.runs} == {0.0}
+
+
+@pytest.mark.parametrize("seeds", [0, -1])
+def test_a_number_of_seeds(tmp_path: Path, seeds: int) -> None:
+    with pytest.raises(UserError, match=f"--seeds: got {seeds}, expected 1 or more"):
+        plan(tmp_path, seeds)
+
+
+def test_a_task_of_ones_own_cannot_be_retrained(tmp_path: Path) -> None:
+    with Study(load_study(study_file(tmp_path)), tmp_path / "q") as study:
+        run(study)
+    with pytest.raises(UserError, match=r"q: the task 'bowl' cannot be retrained: .* own data"):
+        retrain(tmp_path / "q", Where("cpu"))
+    assert not (tmp_path / "q" / RETRAIN).exists()
+
+
+def test_folders_that_cannot_be_retrained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no study here"):
+        retrain(tmp_path, Where("cpu"))
+    with pytest.raises(UserError, match="there is no study here"):
+        results(tmp_path)
+    Study(load_study(study_file(tmp_path, **KEYS)), tmp_path / "q").close()
+    with pytest.raises(UserError, match="q: there is no answer yet: no trial has finished"):
+        retrain(tmp_path / "q", Where("cpu"))
+    with pytest.raises(UserError, match="q: nothing has been retrained: hpogen retrain"):
+        results(tmp_path / "q")
+    assert isinstance(history.read(tmp_path / "q"), History)
+
+
+def test_a_matrix_is_retrained_in_one_pool(tmp_path: Path) -> None:
+    """What two of its studies have in common is trained once."""
+    (tmp_path / "m").mkdir()
+    for name, objective in (("a", "val"), ("b", "train")):
+        searched(tmp_path / name, stop={"trials": 1}, objective=objective)
+        (tmp_path / name / "q").rename(tmp_path / "m" / name)
+    assert retrain(tmp_path / "m", Where("cpu"), seeds=1) == ["finished", "finished"]
+    (a,), (b,) = (results(tmp_path / "m" / name) for name in ("a", "b"))
+    assert a.n == 1 and a.runs == b.runs
+    assert [history.read(one.directory).trained for one in (a, b)] in ([2, 0], [0, 2])
