@@ -1,0 +1,152 @@
+"""What a study chose and what that is worth: held-out figures, epochs, seconds.
+
+The figures of `comparison.py`, one study at a time. What chooses sees none of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hpogen import history
+from hpogen.analysis.arms import Searched
+from hpogen.history import History, Record
+from hpogen.ledger import LEDGER
+from hpogen.opening import studies_in
+from hpogen.retrained import RETRAIN, results
+from hpogen.selection import candidates, choose
+from hpogen.trial import Config
+
+Truth = Literal["audit error", "audit loss"]
+"""1 − audit accuracy; where trials have no accuracy, the audit loss."""
+
+Siblings = Mapping[Path, History]  # of the studies that trained what others reuse, by folder
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The finished trial that a study's own objective and selection choose, and what it cost.
+
+    `truth` is its audit error (or loss); `validation` the same of the validation set; `test` the
+    retrained nets' errors on the test set, one per retraining. `oracle` is the smallest truth of
+    all its trials at that budget: nobody can choose so. Seconds are those of training, wherever in
+    the matrix a trial was trained.
+    """
+
+    study: Path
+    seed: int
+    trial: int
+    config: Config
+    val_loss: float | None
+    validation: float | None
+    truth: float | None
+    test: tuple[float, ...]
+    oracle: float | None
+    charged: int  # epochs
+    trained: int  # epochs
+    seconds: float
+    measures: float  # seconds
+
+    @property
+    def test_error(self) -> float | None:
+        """Averaged over the retrainings."""
+        return math.fsum(self.test) / len(self.test) if self.test else None
+
+
+def truth_of(studies: Sequence[Searched]) -> Truth | None:
+    """Which held-out figure all audited trials of these studies have; None where none is."""
+    audits = [
+        record.outcome.audit
+        for study in studies
+        for record in candidates(study.history, study.spec.budgets[-1])
+        if record.outcome and record.outcome.audit
+    ]
+    if not audits:
+        return None
+    return "audit error" if all("accuracy" in audit for audit in audits) else "audit loss"
+
+
+def held_out(record: Record, truth: Truth | None) -> float | None:
+    """A trial's audit error or loss."""
+    audit = record.outcome.audit if record.outcome else {}
+    if truth == "audit error":
+        return 1 - audit["accuracy"] if "accuracy" in audit else None
+    return audit.get("loss") if truth else None
+
+
+def validated(record: Record, truth: Truth | None) -> float | None:
+    """The same of the validation set."""
+    metrics = record.outcome.metrics if record.outcome else {}
+    if truth == "audit loss":
+        return metrics.get("val_loss")
+    return 1 - metrics["val_accuracy"] if "val_accuracy" in metrics else None
+
+
+def chosen(study: Searched) -> Record | None:
+    """The answer so far, as `hpogen best` gives it."""
+    spec, past = study.spec, study.history
+    return choose(past, spec.objective, spec.selection, spec.budgets[-1], study.directory)
+
+
+def answer(study: Searched, truth: Truth | None, siblings: Siblings) -> Answer | None:
+    """What the study has chosen so far; None while no trial of the largest budget has finished."""
+    record = chosen(study)
+    if record is None or record.outcome is None:
+        return None
+    spent = [*seconds(study, siblings).values()]
+    finished = candidates(study.history, study.spec.budgets[-1])
+    truths = [x for r in finished if (x := held_out(r, truth)) is not None]
+    return Answer(
+        study=study.directory,
+        seed=study.seed,
+        trial=record.trial.id,
+        config=dict(record.trial.config),
+        val_loss=record.outcome.metrics.get("val_loss"),
+        validation=validated(record, truth),
+        truth=held_out(record, truth),
+        test=tuple(test_errors(study.directory) or ()),
+        oracle=min(truths, default=None),
+        charged=study.history.charged,
+        trained=study.history.trained,
+        seconds=math.fsum(times.get("total", 0.0) for times in spent),
+        measures=math.fsum(times.get("measures", 0.0) for times in spent),
+    )
+
+
+def siblings_of(studies: Sequence[Searched]) -> Siblings:
+    """The histories of the studies that trained what these reuse, as far as they still exist."""
+    known = {study.directory: study.history for study in studies}
+    found: dict[Path, History] = {}
+    for study in studies:
+        names = {r.reused.rpartition("/")[0] for r in study.history.records if r.reused}
+        for path in (study.directory.parent / name for name in names):
+            if path in known:
+                found[path] = known[path]
+            elif path not in found and (path / LEDGER).exists():
+                found[path] = history.read(path)
+    return found
+
+
+def seconds(study: Searched, siblings: Siblings) -> dict[int, Mapping[str, float]]:
+    """What each told trial took; of one that a sibling has trained, what it took there."""
+    found: dict[int, Mapping[str, float]] = {}
+    for number in study.order:
+        record = study.history.records[number]
+        if record.reused:
+            name, _, twin = record.reused.rpartition("/")
+            source = siblings.get(study.directory.parent / name)
+            if source is not None and int(twin) < len(source.records):
+                record = source.records[int(twin)]
+        found[number] = record.outcome.seconds if record.outcome else {}
+    return found
+
+
+def test_errors(directory: Path) -> list[float] | None:
+    """The test errors of the retrainings of a study's answer; None where there are none."""
+    if not studies_in(directory / RETRAIN):
+        return None
+    answers = [found for found in results(directory) if found.choice.is_answer]
+    return [1 - run.accuracy for found in answers for run in found.runs] or None

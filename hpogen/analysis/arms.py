@@ -1,0 +1,185 @@
+"""Which studies are replications of one another: tasks, arms, and the search seeds within them.
+
+An arm is everything of a study but its search seed and its task. `comparison.py` compares arms.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpogen import ledger
+from hpogen.analysis.labels import arm_labels, task_labels
+from hpogen.errors import UserError
+from hpogen.history import History
+from hpogen.opening import read_study, studies_in
+from hpogen.spec import StudySpec
+
+NOT_AN_ARM = frozenset({"name", "seed", "limits", "checkpoints", "plugins", "primary"})
+NOT_A_TASK = ("measures", "threads", "deterministic")  # how a task is trained and observed
+NOWHERE = ("root", "download")  # where its data lie
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A study as its folder has it. `order` are the trials in the order of being told."""
+
+    directory: Path
+    spec: StudySpec = field(repr=False)
+    history: History = field(repr=False)
+    order: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def seed(self) -> int:
+        return self.spec.seed
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is compared: its studies by task and search seed."""
+
+    label: str
+    studies: Mapping[str, Mapping[int, Searched]]
+
+
+@dataclass(frozen=True)
+class Design:
+    """The arms of a comparison, by tasks; `notes` say what a reader of it must know."""
+
+    tasks: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    notes: tuple[str, ...]
+
+
+def read_all(directories: Sequence[Path]) -> list[Searched]:
+    """The studies in folders, each a study's or that of a matrix; every study once.
+
+    Raises UserError for a folder with neither, and for no folder.
+    """
+    if not directories:
+        raise UserError("got no folder, expected those of studies or of a matrix")
+    found: dict[Path, Searched] = {}
+    for directory in directories:
+        for path in studies_in(directory) or [directory]:
+            if path.resolve() not in found:
+                found[path.resolve()] = _read(path)
+    return list(found.values())
+
+
+def _read(directory: Path) -> Searched:
+    told = [event["trial"] for event in ledger.read(directory) if event["kind"] == "told"]
+    spec, history = read_study(directory)  # read later, so that it has told all of them
+    return Searched(directory, spec, history, tuple(told))
+
+
+def arrange(studies: Sequence[Searched]) -> Design:
+    """Studies as tasks, arms and search seeds.
+
+    Raises UserError where two studies are the same search, or where there are several tasks and
+    none of them has two arms.
+    """
+    tasks = _grouped(studies, [_task(study) for study in studies])
+    settings = {study.directory: _setting(study) for study in studies}
+    differing = sorted({key for group in tasks for key in _differing(group, settings)})
+    keys = [json.dumps([settings[s.directory].get(key) for key in differing]) for s in studies]
+    arms = _grouped(studies, keys)
+    if len(tasks) > 1 and not differing:
+        names = ", ".join(str(group[0].directory) for group in tasks[:3])
+        raise UserError(
+            f"nothing to compare: these studies have {len(tasks)} different tasks and no task has "
+            f"two arms ({names}{', …' if len(tasks) > 3 else ''}): give studies of one task"
+        )
+    labels = arm_labels(arms, differing, settings)
+    titles = task_labels([_task_record(group[0]) for group in tasks])
+    by_task = {
+        s.directory: title for title, group in zip(titles, tasks, strict=True) for s in group
+    }
+    return Design(
+        tasks=tuple(titles),
+        arms=tuple(_arm(*pair, by_task) for pair in zip(labels, arms, strict=True)),
+        notes=tuple(_notes(studies, settings, differing)),
+    )
+
+
+def _arm(label: str, studies: Sequence[Searched], by_task: Mapping[Path, str]) -> Arm:
+    found: dict[str, dict[int, Searched]] = {}
+    for study in sorted(studies, key=lambda s: s.seed):
+        seeds = found.setdefault(by_task[study.directory], {})
+        if study.seed in seeds:
+            raise UserError(
+                f"{study.directory}: has the arm ({label}), the task and the search seed "
+                f"({study.seed}) of {seeds[study.seed].directory}: give one of the two"
+            )
+        seeds[study.seed] = study
+    return Arm(label, found)
+
+
+def _grouped(studies: Iterable[Searched], keys: Sequence[str]) -> list[list[Searched]]:
+    groups: dict[str, list[Searched]] = {}
+    for study, key in zip(studies, keys, strict=True):
+        groups.setdefault(key, []).append(study)
+    return list(groups.values())
+
+
+def _task_record(study: Searched) -> dict[str, Any]:
+    """What makes figures of two studies comparable: data and splits, model, epochs, schedule."""
+    task = {k: x for k, x in study.spec.record()["task"].items() if k not in NOT_A_TASK}
+    if isinstance(task.get("dataset"), Mapping):
+        task["dataset"] = {k: x for k, x in task["dataset"].items() if k not in NOWHERE}
+    return task
+
+
+def _task(study: Searched) -> str:
+    return json.dumps(_task_record(study), sort_keys=True)
+
+
+def _setting(study: Searched) -> dict[str, Any]:
+    """What may tell two arms apart, by dotted key: everything but the seed and the task."""
+    record = study.spec.record()
+    found: dict[str, Any] = {f"task.{k}": record["task"].get(k) for k in NOT_A_TASK}
+    for key in record.keys() - NOT_AN_ARM - {"task"}:
+        value = record[key]
+        if key in ("searcher", "objective", "stop") and isinstance(value, Mapping):
+            found |= {f"{key}.{inner}": x for inner, x in value.items()}
+        else:
+            found[key] = value
+    return found
+
+
+def _differing(group: Sequence[Searched], settings: Mapping[Path, Mapping[str, Any]]) -> set[str]:
+    maps = [settings[study.directory] for study in group]
+    keys = {key for setting in maps for key in setting}
+    return {key for key in keys if len({json.dumps(m.get(key)) for m in maps}) > 1}
+
+
+def _notes(
+    studies: Sequence[Searched],
+    settings: Mapping[Path, Mapping[str, Any]],
+    differing: Sequence[str],
+) -> Iterable[str]:
+    if budget := [key for key in differing if key.startswith(("stop.", "budgets"))]:
+        yield f"the arms differ in {', '.join(budget)}: they had unequal budgets"
+    others = sorted(_differing(studies, settings) - set(differing))
+    if others:
+        yield f"the tasks differ in {', '.join(others)}, too"
+    if any(_audits_on_test(study) for study in studies):
+        yield "the audit images are the standard test set (task.dataset.audit: test)"
+    contents: dict[str, set[str]] = {}
+    for study in studies:
+        for name, sha256 in study.history.header.get("plugins", {}).items():
+            contents.setdefault(name, set()).add(sha256)
+    for name, versions in contents.items():
+        if len(versions) > 1:
+            yield f"the plug-in {name} is not the same in all of these studies"
+
+
+def _audits_on_test(study: Searched) -> bool:
+    dataset = _task_record(study).get("dataset")
+    return isinstance(dataset, Mapping) and dataset.get("audit") == "test"

@@ -1,0 +1,142 @@
+"""Arms compared: what each chose, how good it is, and whether a difference is more than luck.
+
+`compare` reads study folders, of finished studies or running ones; `report/compare.py` prints what
+it returns. The search seed is the unit of replication: retrainings are averaged, never counted.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpogen.analysis.answers import Answer, Truth, siblings_of, truth_of
+from hpogen.analysis.arms import arrange, read_all
+from hpogen.analysis.contrasts import Contrast, Errors, pairwise, primary_of
+from hpogen.analysis.critical_difference import (
+    FEWEST_TASKS,
+    CriticalDifference,
+    critical_difference,
+)
+from hpogen.analysis.tables import TaskTable, task_table
+from hpogen.report.standing import is_complete
+from hpogen.spec.parts import DEFAULT_TASK
+
+TEST = "test error"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    `judged_by` is what the contrasts are about: `audit error`, `audit loss`, `test error` where
+    there is no audit, None where there is neither. `primary` is the contrast that was declared, or
+    the only one; it stands first among the contrasts. `unanswered` are the studies in which no
+    trial has finished at the largest budget, `unfinished` those that go on, `not_retrained` those
+    that `hpogen retrain` could give a test error. `given` are the folders as they were named.
+    """
+
+    judged_by: str | None
+    arms: tuple[str, ...]
+    tasks: tuple[TaskTable, ...]
+    primary: tuple[str, str] | None
+    contrasts: tuple[Contrast, ...]
+    critical_difference: CriticalDifference | None
+    given: tuple[Path, ...]
+    studies: tuple[Path, ...]
+    unanswered: tuple[Path, ...]
+    unfinished: tuple[Path, ...]
+    not_retrained: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def compare(directories: Sequence[Path], primary: str | None = None) -> Comparison:
+    """Everything that can be said of the studies in folders, a study's or a matrix's each.
+
+    `primary` is a contrast `A - B` by the arms' labels, in the place of the one that the studies
+    declare. Raises UserError for a folder that holds no study, a contrast of unknown arms, the same
+    search twice, and studies that have nothing in common.
+    """
+    studies = read_all(directories)
+    design = arrange(studies)
+    labels = [arm.label for arm in design.arms]
+    declared = {study.spec.primary for study in studies}
+    if primary is None and len(declared) == 1:
+        primary = declared.pop()
+    pair = primary_of(primary, labels) if primary else _only(labels)
+    truth = truth_of(studies)
+    siblings = siblings_of(studies)
+    tasks = [task_table(task, design.arms, truth, siblings) for task in design.tasks]
+    judged_by, errors = _errors(labels, tasks, truth)
+    answers = [given for task in tasks for row in task.rows for given in row.answers]
+    answered = {given.study for given in answers}
+    retrainable = {s.directory for s in studies if s.spec.task.name == DEFAULT_TASK}
+    return Comparison(
+        judged_by=judged_by,
+        arms=tuple(labels),
+        tasks=tuple(tasks),
+        primary=pair,
+        contrasts=tuple(pairwise(errors, pair)),
+        critical_difference=_over_tasks(errors),
+        given=tuple(directories),
+        studies=tuple(study.directory for study in studies),
+        unanswered=tuple(s.directory for s in studies if s.directory not in answered),
+        unfinished=tuple(s.directory for s in studies if not is_complete(s.spec, s.history)),
+        not_retrained=tuple(
+            given.study for given in answers if not given.test and given.study in retrainable
+        ),
+        notes=(*design.notes, *_unpaired(errors, pair)),
+    )
+
+
+def _only(labels: Sequence[str]) -> tuple[str, str] | None:
+    return (labels[0], labels[1]) if len(labels) == 2 else None
+
+
+def _errors(
+    labels: Sequence[str], tasks: Sequence[TaskTable], truth: Truth | None
+) -> tuple[str | None, dict[str, Errors]]:
+    """What the arms are judged by, and each one's errors by task and search seed."""
+    answers = [given for task in tasks for row in task.rows for given in row.answers]
+    tested = any(given.test for given in answers)
+    judged_by = truth or (TEST if tested else None)
+
+    def error(given: Answer) -> float | None:
+        return given.test_error if judged_by == TEST else given.truth
+
+    found: dict[str, dict[str, dict[int, float]]] = {label: {} for label in labels}
+    for task in tasks:
+        for row in task.rows:
+            values = {given.seed: error(given) for given in row.answers}
+            known = {seed: value for seed, value in values.items() if value is not None}
+            if known:
+                found[row.arm][task.task] = known
+    return judged_by, dict(found)
+
+
+def _over_tasks(errors: Mapping[str, Errors]) -> CriticalDifference | None:
+    """Over the tasks that all arms have, from ten of them on."""
+    shared = [
+        task for task in next(iter(errors.values())) if all(task in e for e in errors.values())
+    ]
+    if len(shared) < FEWEST_TASKS:
+        return None
+    return critical_difference(
+        {
+            arm: [statistics.fmean(by_task[task].values()) for task in shared]
+            for arm, by_task in errors.items()
+        }
+    )
+
+
+def _unpaired(errors: Mapping[str, Errors], pair: tuple[str, str] | None) -> Iterator[str]:
+    """Which search seeds of the primary contrast have no partner."""
+    if pair is None:
+        return
+    first, second = ({(t, s) for t, seeds in errors[arm].items() for s in seeds} for arm in pair)
+    if not first & second:
+        yield f"{pair[0]} and {pair[1]} share no search seed with figures: nothing can be paired"
+    elif first ^ second:
+        alone = len(first ^ second)
+        yield f"searches of the primary contrast without a partner, left out: {alone}"

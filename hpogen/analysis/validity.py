@@ -1,0 +1,147 @@
+"""Whether a rule picks what is good: every objective and metric against the same trials' audit.
+
+"Selection validity" of a rule: rank correlation with the held-out error, how many of the best k it
+finds, and the regret of its first choice. `comparison.py` asks for each study and averages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from hpogen.analysis.answers import Truth, held_out
+from hpogen.analysis.arms import Searched
+from hpogen.analysis.statistics import Array
+from hpogen.analysis.summary import Average, average
+from hpogen.history import Record
+from hpogen.objective import Location, Objective, locate
+from hpogen.selection import candidates, rescore
+
+FEWEST = 3  # trials, for a correlation
+TOP = (5, 10)
+
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Validity:
+    """One rule on the n trials of one study.
+
+    The correlations are None where the rule or the truth is constant. `overlap` is, by k < n, the
+    share of the k best by audit among the k lowest by the rule; `regret` the audit error of the
+    lowest minus the smallest. The `_highest` are of the rule turned round: the sign of a measure
+    is nobody's to presume.
+    """
+
+    n: int
+    spearman: float | None
+    kendall: float | None  # τ-b
+    overlap: Mapping[int, float]
+    regret: float
+    overlap_highest: Mapping[int, float]
+    regret_highest: float
+
+
+def validity(rule: Array, truth: Array) -> Validity | None:
+    """Of a rule's values and the held-out errors of n trials; None for fewer than three."""
+    n = len(truth)
+    if n < FEWEST:
+        return None
+    constant = np.ptp(rule) == 0 or np.ptp(truth) == 0
+    spearman = None if constant else float(stats.spearmanr(rule, truth).statistic)
+    kendall = None if constant else float(stats.kendalltau(rule, truth).statistic)
+    best = np.argsort(truth, kind="stable")
+    lowest, highest = np.argsort(rule, kind="stable"), np.argsort(-rule, kind="stable")
+    ks = [k for k in TOP if k < n]
+    return Validity(
+        n=n,
+        spearman=spearman,
+        kendall=kendall,
+        overlap={k: _overlap(lowest[:k], best[:k]) for k in ks},
+        regret=float(truth[lowest[0]] - truth[best[0]]),
+        overlap_highest={k: _overlap(highest[:k], best[:k]) for k in ks},
+        regret_highest=float(truth[highest[0]] - truth[best[0]]),
+    )
+
+
+def _overlap(chosen: Indices, best: Indices) -> float:
+    return len({*chosen.tolist()} & {*best.tolist()}) / len(best)
+
+
+def of_study(study: Searched, objectives: Sequence[Objective], truth: Truth) -> dict[str, Validity]:
+    """Every objective and every metric on a study's audited trials at the largest budget.
+
+    Left out is what these trials lack: an objective whose metrics they do not have, a metric that
+    not all of them have.
+    """
+    records = [
+        record
+        for record in candidates(study.history, study.spec.budgets[-1])
+        if held_out(record, truth) is not None
+    ]
+    errors = np.array([held_out(record, truth) for record in records], dtype=np.float64)
+    rules = {o.label: scores for o in objectives if (scores := _scores(study, records, o))}
+    for name in sorted({name for r in records if r.outcome for name in r.outcome.metrics}):
+        values = [r.outcome.metrics.get(name) for r in records if r.outcome]
+        if name not in rules and None not in values:
+            rules[name] = [float(x) for x in values if x is not None]
+    found = {name: validity(np.array(values), errors) for name, values in rules.items()}
+    return {name: result for name, result in found.items() if result is not None}
+
+
+def _scores(study: Searched, records: Sequence[Record], objective: Objective) -> list[float] | None:
+    """An objective's scores of these trials on one scale: the study's own, else their own."""
+    metrics = [record.outcome.metrics for record in records if record.outcome]
+    if not metrics or any(objective.metrics - found.keys() for found in metrics):
+        return None
+    budget = study.spec.budgets[-1]
+    frozen: Mapping[str, Location] = study.history.locations.get(budget, {})
+    scale = {
+        name: frozen[name] if name in frozen else locate([found[name] for found in metrics])
+        for name in objective.standardized()
+    }
+    try:
+        return rescore(records, objective, {budget: scale})
+    except ValueError:  # the logarithm of a negative number
+        return None
+
+
+@dataclass(frozen=True)
+class RuleValidity:
+    """A rule's validity, averaged over search seeds. `overlap` is by k."""
+
+    rule: str
+    objective: bool  # or a metric
+    spearman: Average | None
+    kendall: Average | None
+    overlap: Mapping[int, Average | None]
+    regret: Average | None
+    overlap_highest: Mapping[int, Average | None]
+    regret_highest: Average | None
+
+
+def averaged(rule: str, objective: bool, by_seed: Mapping[int, Sequence[Validity]]) -> RuleValidity:
+    """Over search seeds; first over the studies of one seed, whose trials may be the same."""
+
+    def over(name: str, k: int | None = None) -> Average | None:
+        means = []
+        for results in by_seed.values():
+            values = [getattr(r, name) if k is None else getattr(r, name).get(k) for r in results]
+            known = [x for x in values if x is not None]
+            means.append(float(np.mean(known)) if known else None)
+        return average(means)
+
+    return RuleValidity(
+        rule=rule,
+        objective=objective,
+        spearman=over("spearman"),
+        kendall=over("kendall"),
+        overlap={k: over("overlap", k) for k in TOP},
+        regret=over("regret"),
+        overlap_highest={k: over("overlap_highest", k) for k in TOP},
+        regret_highest=over("regret_highest"),
+    )

@@ -1,0 +1,90 @@
+"""What arms are set beside: baselines, restarts of plain validation, and what nobody can choose.
+
+Whoever tries k arms and reports the best has searched k times: so do k restarts. `tables.py` asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import comb
+from typing import Literal
+
+import numpy as np
+
+from hpogen.analysis.answers import Answer, Truth, held_out
+from hpogen.analysis.arms import Searched
+from hpogen.analysis.summary import Summary, by_seed, summary
+from hpogen.selection import candidates
+from hpogen.trial import canonical
+
+Kind = Literal["baseline", "restarts", "oracle"]
+Answered = Sequence[tuple[Searched, Answer]]
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """A row that is no arm. An oracle chooses by audit figures: nobody can have it.
+
+    `truth` is None where there are too few search seeds. Of restarts it is an expected value over
+    all choices of k of the n searches, without a deviation.
+    """
+
+    label: str
+    kind: Kind
+    truth: Summary | None
+
+
+def yardsticks(arms: Mapping[str, Answered], truth: Truth) -> Iterator[Yardstick]:
+    """Of the arms of a task: baselines, best of k restarts of `val`, oracles; k arms there are."""
+    pairs = [pair for found in arms.values() for pair in found]
+    for name in dict.fromkeys(name for study, _ in pairs for name in study.spec.baselines):
+        values = by_seed((study.seed, _baseline(study, name, truth)) for study, _ in pairs)
+        if found := summary(float(np.mean(x)) for x in values.values()):
+            yield Yardstick(f"baseline {name!r}", "baseline", found)
+    k = len(arms)
+    if k > 1:
+        for arm, answers in arms.items():
+            if chooses_by_validation(answers[0][0]):
+                label = f"best of {k} restarts of {arm}"
+                yield Yardstick(label, "restarts", _restarts(k, [given for _, given in answers]))
+        errors = by_seed((given.seed, given.truth) for _, given in pairs)
+        best = [min(values) for values in errors.values() if len(values) == k]
+        yield Yardstick(f"oracle: best of the {k} arms", "oracle", summary(best))
+    oracle = by_seed((given.seed, given.oracle) for _, given in pairs)
+    yield Yardstick("oracle: best of all trials", "oracle", summary(map(min, oracle.values())))
+
+
+def chooses_by_validation(study: Searched) -> bool:
+    """Whether validation loss alone steers the search and chooses the answer."""
+    terms = [(term.metric, term.weight > 0) for term in study.spec.objective.terms]
+    return terms == [("val_loss", True)] and study.spec.selection in ("score", "val_loss")
+
+
+def _baseline(study: Searched, name: str, truth: Truth) -> float | None:
+    config = study.spec.baselines.get(name)
+    for record in candidates(study.history, study.spec.budgets[-1]) if config else ():
+        if canonical(record.trial.config) == canonical(config or {}):
+            return held_out(record, truth)
+    return None
+
+
+def _restarts(k: int, answers: Sequence[Answer]) -> Summary | None:
+    known = [(g.val_loss, g.truth) for g in answers if g.val_loss is not None]
+    pairs = [(loss, error) for loss, error in known if error is not None]
+    value = best_of(k, [loss for loss, _ in pairs], [error for _, error in pairs])
+    return None if value is None else Summary(value, None, len(pairs))
+
+
+def best_of(k: int, validation: Sequence[float], errors: Sequence[float]) -> float | None:
+    """The expected error of the one of k searches that has the lowest validation figure.
+
+    Exact, over all subsets of k of the n searches: the i-th best by validation (from 0; equal ones
+    in the order given) is chosen from C(n − 1 − i, k − 1) of the C(n, k) subsets. None for n < k.
+    """
+    n = len(errors)
+    if not 1 <= k <= n:
+        return None
+    order = np.argsort(validation, kind="stable")
+    chances = [comb(n - 1 - i, k - 1) / comb(n, k) for i in range(n)]
+    return float(np.dot(chances, np.asarray(errors, dtype=np.float64)[order]))

@@ -1,0 +1,167 @@
+"""The text of `compare`: verdict, a table per task, contrasts, searches, validity; and its data.
+
+`cli.py` prints the lines or the JSON of what `analysis.comparison.compare` found.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpogen.analysis.comparison import TEST, Comparison
+from hpogen.analysis.contrasts import Contrast
+from hpogen.analysis.critical_difference import FEWEST_TASKS
+from hpogen.analysis.summary import Summary
+from hpogen.analysis.tables import Row, TaskTable
+from hpogen.report.compare_evidence import (
+    contrast_lines,
+    critical_lines,
+    search_lines,
+    transfer_lines,
+    validity_lines,
+)
+from hpogen.report.compare_figures import BLANK, figure, grid, spread, wrapped
+from hpogen.report.compare_verdict import verdict
+from hpogen.report.text import count, labelled, number, percent
+from hpogen.report.verdict import command
+
+SEVERAL = 3  # folders named in a line
+MOST = 3  # tasks of which the page says how their searches went and which rule is valid
+
+
+def compare_page(found: Comparison, width: int, program: str = "hpogen") -> list[str]:
+    """All lines: what a tired person can act on first, then the evidence, then what to type."""
+    lines = ["", *wrapped(verdict(found), width)]
+    for task in found.tasks:
+        lines += ["", *_task_lines(found, task, width)]
+    if found.contrasts:
+        lines += ["", *contrast_lines(found, width)]
+    if found.critical_difference:
+        lines += ["", *critical_lines(found.critical_difference, width)]
+    for task in found.tasks[:MOST]:
+        lines += [*search_lines(found, task, width), *validity_lines(found, task, width)]
+        lines += transfer_lines(task, width)
+    if notes := [*_notes(found)]:
+        lines += ["", *(line for note in notes for line in wrapped(note, width))]
+    return [*lines, "", *_next(found, program)]
+
+
+def comparison_data(found: Comparison) -> dict[str, Any]:
+    """The same as data that goes through JSON: null for what is not known."""
+    data: dict[str, Any] = _plain(found)
+    return {"verdict": verdict(found), **data}
+
+
+def _plain(x: Any) -> Any:
+    if dataclasses.is_dataclass(x) and not isinstance(x, type):
+        names = [field.name for field in dataclasses.fields(x)]
+        extra = {"separable": x.separable} if isinstance(x, Contrast) else {}
+        return {name: _plain(getattr(x, name)) for name in names} | extra
+    if isinstance(x, Mapping):
+        return {str(key): _plain(value) for key, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [_plain(value) for value in x]
+    if isinstance(x, float) and not math.isfinite(x):
+        return None
+    return str(x) if isinstance(x, Path) else x
+
+
+def _task_lines(found: Comparison, task: TaskTable, width: int) -> list[str]:
+    """A row for each arm, then the yardsticks: they have a held-out figure and nothing else."""
+    heading = f" {task.task}: means over search seeds ± standard deviation"
+    if not task.rows:
+        return [heading, f" {BLANK} no answer yet"]
+    truth = found.judged_by if found.judged_by not in (None, TEST) else "audit error"
+    titles = ["arm", "n", str(truth), TEST, "val loss"]
+    costs = ["epochs charged", "trained", "seconds", "measures"]
+    rows = [_row(row, str(truth)) for row in task.rows]
+    for yardstick in task.yardsticks:
+        n = str(yardstick.truth.n) if yardstick.truth else BLANK
+        cells = [yardstick.label, n, _mean(yardstick.truth, str(truth))]
+        rows.append([*cells, *[""] * (len(titles) + len(costs) - 3)])
+    if all(row.test is None for row in task.rows):
+        rows = [[*cells[:3], *cells[4:]] for cells in rows]
+        titles.remove(TEST)
+    return [heading, *grid([*titles, *costs], rows, width, optional=["val loss", *costs])]
+
+
+def _row(row: Row, truth: str) -> list[str]:
+    share = BLANK if row.measures_share is None else percent(row.measures_share)
+    return [
+        row.arm,
+        str(len(row.answers)),
+        _mean(row.truth, truth),
+        _mean(row.test, TEST),
+        BLANK if row.val_loss is None else _loss(row.val_loss),
+        *(f"{s.mean:,.0f}" if s else BLANK for s in (row.charged, row.trained)),
+        number(row.seconds.mean) if row.seconds else BLANK,
+        share,
+    ]
+
+
+def _mean(summary: Summary | None, of: str) -> str:
+    """`8.9 % ± 0.3`."""
+    if summary is None:
+        return BLANK
+    return figure(summary.mean, of) + ("" if summary.sd is None else f" ± {spread(summary.sd, of)}")
+
+
+def _loss(summary: Summary) -> str:
+    return number(summary.mean) + ("" if summary.sd is None else f" ± {number(summary.sd)}")
+
+
+def _notes(found: Comparison) -> Iterator[str]:
+    for directory in found.unanswered:
+        yield f"{directory}: no trial has finished at the largest budget: left out"
+    if found.unfinished:
+        yield (
+            f"{len(found.unfinished)} of {count(len(found.studies), 'study')} go on or were "
+            f"stopped ({_several(found.unfinished)}): these are the figures so far"
+        )
+    lacking = [
+        given.study
+        for task in found.tasks
+        for row in task.rows
+        for given in row.answers
+        if (given.test_error if found.judged_by == TEST else given.truth) is None
+    ]
+    if lacking and found.judged_by is not None:
+        yield f"no {found.judged_by} of {_several(lacking)}: left out of the contrasts"
+    yield from found.notes
+    if (more := len(found.tasks) - MOST) > 0:
+        yield f"how the searches on {count(more, 'more task')} went, and which rules: --json"
+    if 1 < len(found.tasks) < FEWEST_TASKS:
+        yield f"below {FEWEST_TASKS} tasks there are no rank statistics over tasks"
+    labels = [y for task in found.tasks for y in task.yardsticks]
+    short = [y.label for y in labels if y.kind == "restarts" and y.truth is None]
+    if short:
+        yield f"{', '.join(dict.fromkeys(short))}: needs that many search seeds"
+    if found.judged_by in (None, TEST):
+        yield "there are no audit figures: a task has them with audit images (task.dataset.audit)"
+
+
+def _several(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths[:SEVERAL])) + (", …" if len(paths) > SEVERAL else "")
+
+
+def _next(found: Comparison, program: str) -> list[str]:
+    """What is missing for a verdict; else the same for programs."""
+    commands = []
+    for verb, studies in {"resume": found.unanswered, "retrain": found.not_retrained}.items():
+        if studies:
+            commands.append(command(program, verb, str(_given(found, studies[0]))))
+    if not commands:
+        commands.append(command(program, "compare", *map(str, found.given), "--json"))
+    return [
+        line
+        for label, text in zip(["next", ""], commands, strict=False)
+        for line in labelled(label, text)
+    ]
+
+
+def _given(found: Comparison, study: Path) -> Path:
+    """The folder that was named: the study's own, or its matrix's."""
+    return next(path for path in found.given if path in (study, study.parent))
