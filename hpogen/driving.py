@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hpogen import runner
@@ -16,13 +16,18 @@ from hpogen.report.matrix import endings
 from hpogen.report.terminal import print_lines, program, width
 from hpogen.report.text import seconds_of
 from hpogen.report.verdict import ending, next_commands, verdict
-from hpogen.runner import End, Result
+from hpogen.runner import End, Observer, Result
 from hpogen.spec import StudySpec
 from hpogen.study import Study
 
 
-def drive(spec: StudySpec, directory: Path, where: Where, duration: str) -> End:
-    """Run a study in its folder, for at most `duration` if that is not empty; how it ended."""
+def drive(
+    spec: StudySpec, directory: Path, where: Where, duration: str, *, event_files: bool = False
+) -> End:
+    """Run a study in its folder, for at most `duration` if that is not empty; how it ended.
+
+    `event_files` are TensorBoard's, written beside.
+    """
     seconds = seconds_of(duration) if duration else None
     with logged(directory) as begin_log, contextlib.ExitStack() as stack:
         executor = executor_for([spec.task], where)
@@ -31,14 +36,19 @@ def drive(spec: StudySpec, directory: Path, where: Where, duration: str) -> End:
         begin_log()
         if idle := idle_gpus(executor):
             print(idle, file=sys.stderr)
-        with watch(opened) as observer:
-            result = runner.run(opened, executor, seconds=seconds, observer=observer)
+        with watch(opened) as watcher, _recorded([opened], [watcher], event_files) as observers:
+            result = runner.run(opened, executor, seconds=seconds, observer=observers[0])
         _print_verdict(opened, result)
     return result.end
 
 
 def drive_all(
-    specs: Mapping[Path, StudySpec], home: Path, where: Where, duration: str
+    specs: Mapping[Path, StudySpec],
+    home: Path,
+    where: Where,
+    duration: str,
+    *,
+    event_files: bool = False,
 ) -> list[End]:
     """The same for the studies of a matrix, whose folders are in `home`, in one pool."""
     seconds = seconds_of(duration) if duration else None
@@ -49,10 +59,29 @@ def drive_all(
         begin_log()
         if idle := idle_gpus(executor):
             print(idle, file=sys.stderr)
-        with watch_all(home.absolute().name, studies) as observers:
+        name = home.absolute().name
+        with (
+            watch_all(name, studies) as watchers,
+            _recorded(studies, watchers, event_files) as observers,
+        ):
             results = runner.run_all(studies, executor, seconds=seconds, observers=observers)
         _print_overview(home, studies, results)
     return [result.end for result in results]
+
+
+@contextlib.contextmanager
+def _recorded(
+    studies: Sequence[Study], watchers: Sequence[Observer], event_files: bool
+) -> Iterator[Sequence[Observer]]:
+    """The observers, with the writers of event files beside them where they are wanted."""
+    if not event_files:
+        yield watchers
+        return
+    from hpogen.event_files import EventFiles, Together
+
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(contextlib.closing(EventFiles(s.directory))) for s in studies]
+        yield [Together(a, b) for a, b in zip(watchers, files, strict=True)]
 
 
 def _print_verdict(study: Study, result: Result) -> None:

@@ -14,7 +14,8 @@ from hpogen import history
 from hpogen.errors import UserError
 from hpogen.history import History
 from hpogen.ledger import LEDGER, Event
-from hpogen.spec import StudySpec, load_study
+from hpogen.resuming import as_forked
+from hpogen.spec import StudySpec, load_studies, load_study
 from hpogen.stores import check_writable
 from hpogen.study import Study
 
@@ -36,7 +37,12 @@ def open_study(
     if inner := studies_in(folder):
         raise _is_matrix(folder, inner)
     prepare(spec)
-    return Study(spec, folder)
+    return Study(as_forked(spec, folder), folder)
+
+
+def run_folder(path: Path) -> Path:
+    """Where `hpogen run` puts the study of a YAML file by default; a folder is itself."""
+    return RUNS / load_studies(path).name if path.is_file() else path
 
 
 def open_studies(specs: Mapping[Path, StudySpec]) -> list[Study]:

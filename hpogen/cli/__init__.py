@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import sys
 
-from hpogen.cli import launching, looking
+from hpogen.cli import launching, looking, results
 from hpogen.cli.app import app
 
-__all__ = ["launching", "looking", "main"]
+__all__ = ["launching", "looking", "main", "results"]
 
 
 def main() -> None:

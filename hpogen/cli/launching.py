@@ -26,6 +26,9 @@ from hpogen.cli.app import (
 from hpogen.errors import UserError, unknown
 from hpogen.report.terminal import print_lines, width
 
+EventFiles = Annotated[
+    bool, typer.Option("--tensorboard", help="write TensorBoard's event files, too")
+]
 KINDS = ("searchers", "measures", "models", "datasets", "tasks")
 
 
@@ -42,6 +45,7 @@ def run(
     ray: Ray = "",
     cpus: Cpus = None,
     gpus: Gpus = None,
+    event_files: EventFiles = False,
 ) -> None:
     """Run a study or a matrix, or go on with it; then what was chosen."""
     from hpogen.driving import drive, drive_all
@@ -54,8 +58,11 @@ def run(
     where = Where(device, workers, ray, cpus, gpus)
     if found.is_matrix:
         specs = {home / spec.name: spec for spec in found.specs}
-        raise typer.Exit(exit_code(drive_all(specs, home, where, duration)))
-    raise typer.Exit(exit_code([drive(found.specs[0], home, where, duration)]))
+        raise typer.Exit(
+            exit_code(drive_all(specs, home, where, duration, event_files=event_files))
+        )
+    end = drive(found.specs[0], home, where, duration, event_files=event_files)
+    raise typer.Exit(exit_code([end]))
 
 
 @command
@@ -67,6 +74,7 @@ def resume(
     ray: Ray = "",
     cpus: Cpus = None,
     gpus: Gpus = None,
+    event_files: EventFiles = False,
 ) -> None:
     """Go on with the study or the matrix in a folder, without its YAML."""
     from hpogen.driving import drive, drive_all
@@ -76,8 +84,11 @@ def resume(
     where = Where(device, workers, ray, cpus, gpus)
     if inner := studies_in(directory):
         specs = {path: read_study(path)[0] for path in inner}
-        raise typer.Exit(exit_code(drive_all(specs, directory, where, duration)))
-    raise typer.Exit(exit_code([drive(read_study(directory)[0], directory, where, duration)]))
+        raise typer.Exit(
+            exit_code(drive_all(specs, directory, where, duration, event_files=event_files))
+        )
+    spec, _ = read_study(directory)
+    raise typer.Exit(exit_code([drive(spec, directory, where, duration, event_files=event_files)]))
 
 
 @command

@@ -53,12 +53,20 @@ def show(
 
 
 @command
-def best(directory: Folder, as_json: Json = False) -> None:
+def best(
+    directory: Folder,
+    selection: Annotated[
+        str | None, typer.Option(metavar="RULE", help="another than the study's")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """The answer as YAML: trial, config, budget, score, metrics."""
     from hpogen.opening import read_study
     from hpogen.report import facts, pages
+    from hpogen.restating import restated
 
-    found = facts.best(*read_study(directory), directory)
+    spec, past = read_study(directory)
+    found = facts.best(restated(spec, past, directory, selection=selection), past, directory)
     if as_json:
         return print_json(found)
     print_lines(pages.yaml_lines(found))

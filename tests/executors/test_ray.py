@@ -55,6 +55,7 @@ def as_before() -> Iterator[None]:
 DATASET = {**IMAGES["task"]["dataset"], "subset": 0.7}
 MEASURES = [*IMAGES["task"]["measures"], "pause"]
 TASK = {**IMAGES["task"], "dataset": DATASET, "measures": MEASURES, "epochs": 14}
+TWENTY = pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])
 LONG = {
     **IMAGES,
     "task": TASK,
@@ -180,7 +181,7 @@ def member_of(executor: RayExecutor, trial: int) -> Any:
     return next((member for member in busy if member.job.trial.id == trial), None)
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, TWENTY])
 def test_a_killed_worker(times: int, cluster: Any, whole: Path, tmp_path: Path) -> None:
     for i in range(times):
         executor = RayExecutor(2)
@@ -192,7 +193,7 @@ def test_a_killed_worker(times: int, cluster: Any, whole: Path, tmp_path: Path) 
         assert killer.seconds > 0
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, TWENTY])
 def test_a_lost_node(times: int, cluster: Any, whole: Path, tmp_path: Path) -> None:
     for i in range(times):
         third = cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
@@ -272,7 +273,7 @@ def start(path: Path, directory: Path, address: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, TWENTY])
 def test_a_killed_driver(times: int, cluster: Any, whole: Path, tmp_path: Path) -> None:
     for i in range(times):
         path, directory = images(tmp_path / f"{i}"), tmp_path / f"{i}/run"

@@ -130,7 +130,7 @@ def measured(head: HeadStatistics) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in plugins.measures.names():
         measure = plugins.measures.get(name)
-        if measure.of == "head":
+        if measure.of == "head" and plugins.measures.is_builtin(name):  # not another test's
             value: Any = measure.resolve()(head)
             found |= value if isinstance(value, dict) else {name: value}
     return found

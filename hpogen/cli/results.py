@@ -1,0 +1,163 @@
+"""The commands after a study: `compare`, `rescore`, `retrain`, `fork`, `export`, `dashboard`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from hpogen.cli.app import (
+    Cpus,
+    Device,
+    Folder,
+    For,
+    Gpus,
+    Json,
+    Ray,
+    Set,
+    StudyFile,
+    Workers,
+    command,
+    exit_code,
+    print_json,
+)
+from hpogen.errors import UserError
+from hpogen.report.terminal import print_lines, program, width
+
+T = TypeVar("T")
+
+Folders = Annotated[
+    list[Path], typer.Argument(metavar="DIR…", help="of studies or matrices, or their YAML files")
+]
+
+
+@command
+def compare(
+    directories: Folders,
+    primary: Annotated[
+        str | None, typer.Option(metavar='"A - B"', help="the contrast; default: the YAML's")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Studies side by side: which objective and searcher is better, and by how much."""
+    from hpogen.analysis.comparison import compare
+    from hpogen.opening import run_folder
+    from hpogen.report.compare import compare_page, comparison_data
+
+    found = compare([run_folder(path) for path in directories], primary)
+    if as_json:
+        return print_json(comparison_data(found))
+    print_lines(compare_page(found, width(), program()))
+
+
+@command
+def rescore(
+    directory: Folder,
+    objective: Annotated[
+        str | None, typer.Option(metavar="PRESET|TERMS", help="agn+val, or terms as YAML")
+    ] = None,
+    selection: Annotated[str | None, typer.Option(metavar="RULE", help="what selects")] = None,
+    alpha: Annotated[float | None, typer.Option(help="the preset's weight of AGN")] = None,
+    scale: Annotated[str | None, typer.Option(help="the scale of AGN")] = None,
+    alphas: Annotated[
+        str, typer.Option(metavar="0,0.1,1", help="default: 25 from 1e-4 to 100, and 0")
+    ] = "",
+    validation: Annotated[
+        str, typer.Option(metavar="250,1000", help="with so many validation images only")
+    ] = "",
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="a picture")] = None,
+    as_json: Json = False,
+) -> None:
+    """What another objective, alpha or selection would have chosen from the same trials."""
+    from hpogen.analysis.rescoring import rescore
+    from hpogen.report.rescore import check_plot_path, rescore_data, rescore_page
+
+    if plot is not None:
+        check_plot_path(plot)
+    sizes = _numbers("--validation", validation, int)
+    weights = _numbers("--alphas", alphas, float)
+    found = rescore(
+        directory,
+        objective,
+        selection,
+        alpha=alpha,
+        scale=scale,
+        alphas=weights or None,
+        validation=sizes,
+    )
+    if plot is not None:
+        from hpogen.report.rescore_plot import write_svg
+
+        write_svg(found, plot)
+    if as_json:
+        return print_json(rescore_data(found))
+    print_lines(rescore_page(found, str(directory), width(), program()))
+
+
+def _numbers(option: str, text: str, kind: Callable[[str], T]) -> list[T]:
+    try:
+        return [kind(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UserError(f"{option}: got {text!r}, expected numbers with commas between") from None
+
+
+@command
+def retrain(
+    directory: Folder,
+    seeds: Annotated[int, typer.Option(metavar="N", help="trainings of each configuration")] = 3,
+    device: Device = "auto",
+    duration: For = "",
+    workers: Workers = None,
+    ray: Ray = "",
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+) -> None:
+    """Train the answer and the baselines on the full training set; test them."""
+    from hpogen.executors.choice import Where
+    from hpogen.retraining import retrain
+
+    where = Where(device, workers, ray, cpus, gpus)
+    raise typer.Exit(exit_code(retrain(directory, where, seeds, duration)))
+
+
+@command
+def fork(
+    directory: Folder,
+    study: StudyFile,
+    target: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="default: runs/NAME")
+    ] = None,
+    overrides: Set = [],  # noqa: B006  # typer's way to say "none"
+) -> None:
+    """Begin another study with the trials of an old one, without training them again."""
+    from hpogen.forking import fork
+    from hpogen.report.fork import page
+
+    print_lines(page(fork(directory, study, target, overrides), str(study), program(), width()))
+
+
+@command
+def export(
+    directory: Folder,
+    to: Annotated[
+        str, typer.Option("--to", metavar="FILE|URL", help=".csv, .parquet, sqlite:///study.db")
+    ],
+) -> None:
+    """All trials as a table, or as an Optuna study."""
+    from hpogen.exporting import export, shown
+    from hpogen.report.text import count
+
+    trials = export(directory, to)
+    print(f"{count(trials, 'trial')} written to {shown(to) if '://' in to else to}")
+
+
+@command
+def dashboard(
+    directory: Folder, port: Annotated[int, typer.Option(help="on this machine alone")] = 8080
+) -> None:
+    """Show a study in optuna-dashboard, until Ctrl-C."""
+    from hpogen.optuna_studies import dashboard
+
+    dashboard(directory, port)
