@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(IMAGES), choices=list(IMAGES))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", default="", help="comparisons whose name has this in it")
     parser.add_argument("--clock", default="wall", choices=list(CLOCKS))
     arguments = parser.parse_args()
     plugins.datasets.add("noise", noise)
@@ -184,6 +185,8 @@ def main() -> None:
         print(f"\n{model}, {IMAGES[model][0]:,} images to train on and as many to validate")
         print(f"  {'B / A':<36}{'A, s':>9}{'least':>8}{'median':>8}   interval{'passes':>16}")
         for comparison in comparisons(model):
+            if arguments.only not in comparison.name:
+                continue
             with tempfile.TemporaryDirectory() as home:
                 arms = [
                     Epochs(model, arm, arguments, Path(home))
