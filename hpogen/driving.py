@@ -51,6 +51,26 @@ def drive_all(
     event_files: bool = False,
 ) -> list[End]:
     """The same for the studies of a matrix, whose folders are in `home`, in one pool."""
+    name = home.absolute().name
+    with pool(name, specs, home, where, duration, event_files=event_files) as (studies, results):
+        _print_overview(home, studies, results)
+    return [result.end for result in results]
+
+
+@contextlib.contextmanager
+def pool(
+    name: str,
+    specs: Mapping[Path, StudySpec],
+    home: Path,
+    where: Where,
+    duration: str,
+    *,
+    event_files: bool = False,
+) -> Iterator[tuple[list[Study], list[Result]]]:
+    """Run studies in one pool under a live table of that name; they are open within the block.
+
+    The log is that of the folder `home`.
+    """
     seconds = seconds_of(duration) if duration else None
     with logged(home) as begin_log, contextlib.ExitStack() as stack:
         executor = executor_for([spec.task for spec in specs.values()], where)
@@ -59,14 +79,12 @@ def drive_all(
         begin_log()
         if idle := idle_gpus(executor):
             print(idle, file=sys.stderr)
-        name = home.absolute().name
         with (
             watch_all(name, studies) as watchers,
             _recorded(studies, watchers, event_files) as observers,
         ):
             results = runner.run_all(studies, executor, seconds=seconds, observers=observers)
-        _print_overview(home, studies, results)
-    return [result.end for result in results]
+        yield studies, results
 
 
 @contextlib.contextmanager

@@ -7,20 +7,17 @@ recorded, resumed and spread over workers like any other.
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpogen import history, runner
+from hpogen import history
+from hpogen.driving import pool
 from hpogen.errors import UserError
-from hpogen.executors.choice import Where, executor_for, idle_gpus
+from hpogen.executors.choice import Where
 from hpogen.ledger import LEDGER
-from hpogen.logs import logged
-from hpogen.opening import open_studies, read_study, studies_in
-from hpogen.report.live import watch_all
+from hpogen.opening import read_study, studies_in
 from hpogen.report.retrain import last_lines, page
 from hpogen.report.terminal import print_lines, program, width
-from hpogen.report.text import seconds_of
 from hpogen.report.verdict import ending
 from hpogen.retrained import RETRAIN, Choice, choices, results
 from hpogen.runner import End, Result
@@ -40,17 +37,9 @@ def retrain(directory: Path, where: Where, seeds: int = SEEDS, duration: str = "
     inner = studies_in(directory)
     studies = inner or [directory]
     specs = {path: spec for study in studies for path, spec in plan(study, seeds).items()}
-    seconds = seconds_of(duration) if duration else None
     home = directory if inner else directory / RETRAIN
-    with logged(home) as begin_log, contextlib.ExitStack() as stack:
-        executor = executor_for([spec.task for spec in specs.values()], where)
-        stack.callback(executor.stop)
-        opened = [stack.enter_context(study) for study in open_studies(specs)]
-        begin_log()
-        if idle := idle_gpus(executor):
-            print(idle, file=sys.stderr)
-        with watch_all(f"{directory.absolute().name}: {RETRAIN}", opened) as observers:
-            ended = runner.run_all(opened, executor, seconds=seconds, observers=observers)
+    name = f"{directory.absolute().name}: {RETRAIN}"
+    with pool(name, specs, home, where, duration) as (opened, ended):
         _print(directory, studies, opened, ended)
     return [result.end for result in ended]
 
