@@ -95,7 +95,7 @@ def _recorded(
     if not event_files:
         yield watchers
         return
-    from hpogen.event_files import EventFiles, Together
+    from hpogen.export.event_files import EventFiles, Together
 
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(contextlib.closing(EventFiles(s.directory))) for s in studies]

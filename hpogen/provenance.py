@@ -15,7 +15,7 @@ from pathlib import Path
 import hpogen
 
 PACKAGE = Path(__file__).parent
-ELSEWHERE = ("report", "analysis", "searchers", "integrations", "cli", "driving.py")
+ELSEWHERE = ("report", "analysis", "export", "searchers", "integrations", "cli", "driving.py")
 """Parts of the package that no training ever sees: a test of the imports says so."""
 
 DIGITS = 12

@@ -23,7 +23,14 @@ DRIVER = frozenset({"torch", "torchvision", "ray"})
 """What no module directly under hpogen/ imports; `runner` may, inside functions."""
 
 ONLOOKERS = frozenset(
-    {"hpogen.report", "hpogen.analysis", "hpogen.integrations", "hpogen.cli", "hpogen.driving"}
+    {
+        "hpogen.report",
+        "hpogen.analysis",
+        "hpogen.export",
+        "hpogen.integrations",
+        "hpogen.cli",
+        "hpogen.driving",
+    }
 )
 """What no training depends on: `hpogen.provenance` leaves it out of the name of the code."""
 
@@ -43,6 +50,7 @@ ROOMS = {
     "spec": DRIVER | {"hpogen.training", "hpogen.measures", "hpogen.executors", "hpogen.study"},
     "space": DRIVER | {"hpogen.searchers", "hpogen.training", "hpogen.spec", "hpogen.study"},
     "executors": ONLOOKERS | {"hpogen.searchers", "hpogen.study", "hpogen.objective"},
+    "export": DRIVER | {"hpogen.training", "hpogen.measures", "hpogen.executors"},
     "integrations": frozenset(
         {
             "hpogen.training",

@@ -13,7 +13,7 @@ from tensorboardX.proto.event_pb2 import Event
 from toys import ShuffledExecutor, study_file
 
 from hpogen import folder
-from hpogen.event_files import EventFiles, Together
+from hpogen.export.event_files import EventFiles, Together
 from hpogen.runner import run
 from hpogen.spec import load_study
 from hpogen.study import Study

@@ -22,9 +22,9 @@ from toys import study_file
 
 from hpogen import folder, ledger
 from hpogen.errors import UserError
-from hpogen.exporting import export
+from hpogen.export.exporting import export
+from hpogen.export.optuna_studies import dashboard
 from hpogen.history import read
-from hpogen.optuna_studies import dashboard
 from hpogen.runner import run
 from hpogen.spec import load_study
 from hpogen.study import Study
@@ -281,7 +281,7 @@ def free_port() -> int:
 def test_the_dashboard_shows_the_study(done: Path) -> None:
     port = free_port()
     code = (
-        "from pathlib import Path; from hpogen.optuna_studies import dashboard; "
+        "from pathlib import Path; from hpogen.export.optuna_studies import dashboard; "
         f"dashboard(Path({str(done)!r}), {port})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)

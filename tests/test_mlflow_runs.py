@@ -11,7 +11,7 @@ from toys import study_file
 
 from hpogen import folder
 from hpogen.errors import UserError
-from hpogen.exporting import export
+from hpogen.export.exporting import export
 from hpogen.history import read
 from hpogen.runner import run
 from hpogen.spec import load_study

@@ -1,4 +1,4 @@
-"""The commands after a study: `compare`, `rescore`, `retrain`, `fork`, `export`, `dashboard`."""
+"""The commands after a study: `compare`, `report`, `rescore`, `retrain`, `fork`, `export`, …"""
 
 from __future__ import annotations
 
@@ -50,6 +50,22 @@ def compare(
     if as_json:
         return print_json(comparison_data(found))
     print_lines(compare_page(found, width(), program()))
+
+
+@command
+def report(
+    directories: Folders,
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="the file")] = Path("report.html"),
+    primary: Annotated[
+        str | None, typer.Option(metavar='"A - B"', help="the contrast; default: the YAML's")
+    ] = None,
+) -> None:
+    """All figures and pictures of studies in one HTML file, which needs no network."""
+    from hpogen.opening import run_folder
+    from hpogen.report.html.page import write_report
+
+    folders = [run_folder(path) for path in directories]
+    print(write_report(folders, out, primary, program()))
 
 
 @command
@@ -146,7 +162,7 @@ def export(
     ],
 ) -> None:
     """All trials as a table, or as an Optuna study."""
-    from hpogen.exporting import export, shown
+    from hpogen.export.exporting import export, shown
     from hpogen.report.text import count
 
     trials = export(directory, to)
@@ -158,6 +174,6 @@ def dashboard(
     directory: Folder, port: Annotated[int, typer.Option(help="on this machine alone")] = 8080
 ) -> None:
     """Show a study in optuna-dashboard, until Ctrl-C."""
-    from hpogen.optuna_studies import dashboard
+    from hpogen.export.optuna_studies import dashboard
 
     dashboard(directory, port)

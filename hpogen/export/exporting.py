@@ -44,11 +44,11 @@ def export(directory: Path, to: str) -> int:
         )
     studies = read_all(directory)
     if to.startswith(MLFLOW):
-        from hpogen.mlflow_runs import write as write_runs
+        from hpogen.export.mlflow_runs import write as write_runs
 
         write_runs(studies, to.removeprefix(MLFLOW))
     elif is_url(to):
-        from hpogen.optuna_studies import write
+        from hpogen.export.optuna_studies import write
 
         write(studies, to)
     else:

@@ -1,0 +1,1 @@
+"""Hands the trials of a study on: tables, Optuna, MLflow, TensorBoard."""
