@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hpogen.stores import check_writable
 from hpogen.study import Study
 
 RUNS = Path("runs")
+FILES_PER_STUDY, OTHER_FILES = 4, 256
 
 
 def open_study(
@@ -53,12 +55,27 @@ def open_studies(specs: Mapping[Path, StudySpec]) -> list[Study]:
     for path in specs:
         if (path.parent / LEDGER).exists():
             raise UserError(f"{path.parent}: here is a study, not a matrix: use another --dir")
+    _allow_files(len(specs))
     for spec in specs.values():
         prepare(spec)
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(Study(spec, path)) for path, spec in specs.items()]
         stack.pop_all()
     return opened
+
+
+def _allow_files(studies: int) -> None:
+    """Raise the limit of open files of this process to what so many studies need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = FILES_PER_STUDY * studies + OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= need:
+        return
+    if hard != resource.RLIM_INFINITY and hard < need:
+        raise UserError(
+            f"{studies} studies at a time need {need} open files, this system allows {hard}: "
+            "raise that (ulimit -n), or run them in parts"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
 def studies_in(directory: Path) -> list[Path]:

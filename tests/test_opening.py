@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -53,3 +54,15 @@ def test_importing_it_is_quick() -> None:
 
     took = min(seconds("import hpogen") for _ in range(5))
     assert took - min(seconds("pass") for _ in range(5)) < 0.15
+
+
+@pytest.mark.parametrize(("hard", "code"), [(4096, 0), (300, 2)])
+def test_many_studies_at_a_time_need_many_files(hard: int, code: int, tmp_path: Path) -> None:
+    path = study_file(tmp_path, matrix={"seed": [*range(40)]}, stop={"trials": 1})
+    limited = f"ulimit -Sn 100; ulimit -Hn {hard}; exec {sys.executable} -m hpogen run {path}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", limited], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == code, done.stderr
+    assert ("40 studies at a time need 416 open files" in done.stderr) == bool(code)
