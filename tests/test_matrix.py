@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import ShuffledExecutor, by_trial, essence, study_file
+from toys import ShuffledExecutor, StopsAfter, by_trial, essence, study_file
 
 from hpogen import folder, ledger
 from hpogen.cli import main
@@ -250,14 +250,16 @@ def test_an_interrupted_pool_goes_on(tmp_path: Path) -> None:
     matrix = {"searcher": ["cmaes", "random"], "objective": OBJECTIVES}
     path = matrix_file(tmp_path / "a", matrix)
     whole = drive_all(matrix_file(tmp_path / "b", matrix))
-    for _ in range(40):
+    times = 0
+    while True:
         studies = open_studies(specs(path))
-        ends = {r.end for r in run_all(studies, seconds=0.02)}
+        ends = {r.end for r in run_all(studies, observers=[StopsAfter(7)] * len(studies))}
         for study in studies:
             study.close()
         if ends == {"finished"}:
             break
-    assert ends == {"finished"}
+        times += 1
+    assert times > 3
     for label, events in whole.items():
         found = ledger.read(tmp_path / "a/runs" / label)
         kept = [e for e in essence(found) if e["kind"] in ("asked", "told")]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toys import ShuffledExecutor, essence, study_file
+from toys import ShuffledExecutor, StopsAfter, essence, study_file
 
 from hpogen import history, ledger
 from hpogen.errors import UserError
@@ -147,7 +147,7 @@ def test_killed_and_resumed_gives_the_same(tmp_path: Path) -> None:
     complete, times = False, 0
     while not complete:
         opened = open_studies(copies)
-        run_all(opened, ShuffledExecutor(2), seconds=0.03)  # stopped in the midst
+        run_all(opened, ShuffledExecutor(2), observers=[StopsAfter(3)] * len(opened))
         complete = all(len(study.history.told()) == 2 for study in opened)
         times += 1
         for study in opened:

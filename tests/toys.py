@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,24 @@ class ShuffledExecutor:
         for steps in self._running.values():
             steps.close()  # type: ignore[attr-defined]
         self._running.clear()
+
+
+class StopsAfter:
+    """An observer that asks the run to stop, as Ctrl-C does, after so many epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self._left = epochs
+
+    def progressed(self, progress: object) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def started(self, trial: object) -> None: ...
+
+    def finished(self, record: object) -> None: ...
+
+    def tick(self, stopping: bool) -> None: ...
 
 
 TIMES = {"seconds", "seq", "crc"}
