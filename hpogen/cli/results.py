@@ -162,7 +162,8 @@ def export(
     ],
 ) -> None:
     """All trials as a table, or as an Optuna study."""
-    from hpogen.export.exporting import export, shown
+    from hpogen.export.exporting import export
+    from hpogen.export.rows import shown
     from hpogen.report.text import count
 
     trials = export(directory, to)

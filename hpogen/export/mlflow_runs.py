@@ -15,7 +15,7 @@ from typing import Any
 
 from hpogen import folder
 from hpogen.errors import UserError
-from hpogen.export.exporting import Studies, row, shown
+from hpogen.export.rows import Studies, row, shown
 from hpogen.history import Record
 from hpogen.spec import StudySpec
 

@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hpogen import folder
 from hpogen.errors import UserError
-from hpogen.export.exporting import Studies, read_all, row, shown
+from hpogen.export.rows import Studies, read_all, row, shown
 from hpogen.history import Record
 from hpogen.report.standing import rule
 from hpogen.space.parameters import Choice, Constant, Parameter

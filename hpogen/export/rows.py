@@ -1,0 +1,117 @@
+"""What is exported: the trials of a study or a matrix as rows, and a table of them.
+
+Everything is read from the folders' ledgers, whether the studies run or not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpogen.history import History, Record
+from hpogen.opening import read_study, studies_in
+from hpogen.spec import StudySpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Studies = Sequence[tuple[Path, StudySpec, History]]
+
+
+def read_all(directory: Path) -> Studies:
+    """The study in a folder, or all of a matrix. Raises UserError."""
+    return [(path, *read_study(path)) for path in studies_in(directory) or [directory]]
+
+
+def shown(url: str) -> str:
+    """Without the password."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string()
+    except ArgumentError:
+        return f"{url.partition('://')[0]}://…"
+
+
+def table(studies: Sequence[tuple[StudySpec, History]]) -> pd.DataFrame:
+    """One row per trial, in the order of asking; what a trial does not have is missing.
+
+    `score` is missing where it is infinite: for failed trials. `duplicate_of` and `parent` are
+    trials of the same study, `reused` is `STUDY/7`. `config.*`, `metrics.*`, `audit.*` and
+    `seconds.*` have a column per name. A parameter whose values are of several types is JSON text.
+    """
+    import pandas as pd
+
+    rows = [row(spec, record) for spec, past in studies for record in past.records]
+    columns = _columns(studies, rows)
+    return pd.DataFrame({name: _column([cells.get(name) for cells in rows]) for name in columns})
+
+
+def row(spec: StudySpec, record: Record) -> dict[str, Any]:
+    """The cells of one trial, None where it has none."""
+    trial, outcome, failure = record.trial, record.outcome, record.failure
+    cells = {
+        "study": spec.name,
+        "trial": trial.id,
+        "state": record.state,
+        "score": record.score if math.isfinite(record.score) else None,
+        "budget": trial.budget,
+        "epochs": outcome.epochs if outcome else None,
+        "replicate": trial.replicate,
+        "cohort": trial.cohort,
+        "parent": trial.parent,
+        "seed": trial.seed,
+        "duplicate_of": record.twin,
+        "reused": record.reused or None,
+        "lost": record.lost,
+        "failure.kind": failure.kind if failure else None,
+        "failure.text": failure.text if failure else None,
+    }
+    return {**cells, **_grouped(record)}
+
+
+def _grouped(record: Record) -> dict[str, Any]:
+    """A trial's configuration and numbers: `config.lr`, `metrics.val_loss`, `audit.accuracy`, …"""
+    outcome = record.outcome
+    groups: Mapping[str, Mapping[str, Any]] = {
+        "config": record.trial.config,
+        "metrics": outcome.metrics if outcome else {},
+        "audit": outcome.audit if outcome else {},
+        "seconds": outcome.seconds if outcome else {},
+    }
+    return {f"{group}.{key}": x for group, values in groups.items() for key, x in values.items()}
+
+
+def _columns(
+    studies: Sequence[tuple[StudySpec, History]], rows: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Those of every trial, then the groups: parameters as in the space, the others sorted."""
+    found = dict.fromkeys(name for cells in rows for name in cells)
+    fixed = [name for name in found if "." not in name or name.startswith("failure.")]
+    searched = dict.fromkeys(f"config.{name}" for spec, _ in studies for name in spec.space.names)
+    order = ("metrics.", "audit.", "seconds.")
+    rest = sorted(name for name in found if name.startswith(order))
+    return [
+        *fixed,
+        *searched,
+        *sorted(rest, key=lambda name: order.index(name.split(".")[0] + ".")),
+    ]
+
+
+def _column(values: Sequence[Any]) -> pd.Series[Any]:
+    """The values with one type, which allows for missing ones; None is missing."""
+    import pandas as pd
+
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds == {int, float}:
+        kinds = {float}
+    if len(kinds) > 1:
+        values = [None if value is None else json.dumps(value) for value in values]
+        kinds = {str}
+    types: Mapping[type, str] = {int: "Int64", float: "Float64", bool: "boolean", str: "string"}
+    kind = next(iter(kinds), str)
+    return pd.Series(values, dtype=types[kind])
