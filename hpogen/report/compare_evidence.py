@@ -22,6 +22,8 @@ from hpogen.report.compare_figures import (
 )
 from hpogen.report.text import percent
 
+MOST_CONTRASTS = 28  # all of eight arms
+
 
 def contrast_lines(found: Comparison, width: int) -> list[str]:
     of = str(found.judged_by)
@@ -31,20 +33,36 @@ def contrast_lines(found: Comparison, width: int) -> list[str]:
         "bootstrap intervals from five pairs on; p by permutation, with Holm's correction for all "
         "but the primary one; smallest: the least p that so many unequal pairs can give"
     )
+    shown = _shown(found)
+    if left_out := len(found.contrasts) - len(shown):
+        heading += f"; {left_out} more, between other arms than {_reference(found)}, with --json"
     titles = ["contrast", "pairs", "difference", "p", "smallest", "Holm", "d_z", "win/tie/loss"]
-    rows = [_contrast_row(c, of) for c in found.contrasts]
+    rows = [_contrast_row(c, of) for c in shown]
     more = []
-    if any(c.worst_task is not None for c in found.contrasts):
+    if any(c.worst_task is not None for c in shown):
         more = ["worst task"]
-        for cells, c in zip(rows, found.contrasts, strict=True):
+        for cells, c in zip(rows, shown, strict=True):
             worst = c.worst_difference
             cells.append("" if worst is None else f"{c.worst_task} ({difference(worst, of)})")
-    if any(c.wilcoxon_p is not None for c in found.contrasts):
+    if any(c.wilcoxon_p is not None for c in shown):
         more.append("Wilcoxon p")
-        for cells, c in zip(rows, found.contrasts, strict=True):
+        for cells, c in zip(rows, shown, strict=True):
             cells.append("" if c.wilcoxon_p is None else p_value(c.wilcoxon_p))
     optional = ["Holm", "d_z", "win/tie/loss", *more]
     return [*wrapped(heading, width), *grid([*titles, *more], rows, width, optional)]
+
+
+def _shown(found: Comparison) -> list[Contrast]:
+    """All of them, or of a great many those with the reference."""
+    if len(found.contrasts) <= MOST_CONTRASTS:
+        return list(found.contrasts)
+    reference = _reference(found)
+    return [c for c in found.contrasts if reference in (c.first, c.second)]
+
+
+def _reference(found: Comparison) -> str:
+    """What the others are set against: the second arm of the primary contrast, else the first."""
+    return found.primary[1] if found.primary else found.arms[0]
 
 
 def _contrast_row(c: Contrast, of: str) -> list[str]:

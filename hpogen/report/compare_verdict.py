@@ -13,6 +13,7 @@ from hpogen.report.text import configuration, count, number
 
 LIMIT = "One search seed does not show which of them is better."
 NOTHING = "There is no second arm to compare it with."
+NAMED = 3  # separable pairs in the sentence
 
 
 def verdict(found: Comparison) -> str:
@@ -96,6 +97,8 @@ def _of_many(contrasts: Sequence[Contrast], other: str) -> Iterator[str]:
     pairs = f"Of {count(len(contrasts), f'{other} pair'.strip())} of arms"
     if not apart:
         yield f"{pairs} none is separable (p after Holm's correction above {ALPHA:g})."
+    elif len(apart) > NAMED:
+        yield f"{pairs} {len(apart)} are separable after Holm's correction: see the contrasts."
     else:
         names = "; ".join(" and ".join(_better_first(c)) for c in apart)
         verb = "is" if len(apart) == 1 else "are"

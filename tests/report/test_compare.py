@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import shlex
 from pathlib import Path
@@ -260,3 +262,24 @@ def test_running_studies_are_said(tmp_path: Path) -> None:
             search(tmp_path / f"{arm}__seed-{seed}", trials, seed=seed, ended=False, **keys)
     text = " ".join(" ".join(compare_page(compare([tmp_path]), 100)).split())
     assert "4 of 4 studies go on or were stopped" in text and "these are the figures so far" in text
+
+
+def test_of_many_arms_the_page_has_those_with_the_reference(tmp_path: Path) -> None:
+    home = matrix(tmp_path / "m", 2)
+    found = compare([home])
+    one = found.contrasts[0]
+    arms = tuple(f"arm{i}" for i in range(9))
+    many = tuple(
+        dataclasses.replace(one, first=a, second=b, primary=False, p_holm=1.0)
+        for a, b in itertools.combinations(arms, 2)
+    )
+    page = compare_page(dataclasses.replace(found, arms=arms, primary=None, contrasts=many), 200)
+    text = " ".join(" ".join(page).split())
+    assert "28 more, between other arms than arm0, with --json" in text
+    rows = [line for line in page if " − " in line]
+    assert len(rows) == 8 and all(row.strip().startswith("arm0 − ") for row in rows)
+    separable = tuple(dataclasses.replace(c, p_holm=0.001) for c in many[:4]) + many[4:]
+    loud = compare_page(
+        dataclasses.replace(found, arms=arms, primary=None, contrasts=separable), 200
+    )
+    assert "Of 36 pairs of arms 4 are separable after Holm's correction: see" in " ".join(loud)
