@@ -138,9 +138,9 @@ def endings(
     lines = ["", *overview(home.absolute().name, rows, width).plain.splitlines(), ""]
     for text in texts:
         lines += [f" {part}" for part in textwrap.wrap(text, width - 1)]
-    folder, verb = (studies[0][0], "best") if finished else (home, "resume")
+    verb = "compare" if finished else "resume"
     lines += labelled("folder", str(home))
-    return lines + labelled("next", command(program, verb, str(folder)))
+    return lines + labelled("next", command(program, verb, str(home)))
 
 
 def _note(
@@ -151,10 +151,10 @@ def _note(
 ) -> str:
     if process is not None:
         return f"running: {process}"
-    folder = studies[0][0]
+    home = str(studies[0][0].parent)
     if all(row.state == "finished" for row in rows):
-        return f"finished; an answer: {command(program, 'best', str(folder))}"
-    return f"stopped; go on with: {command(program, 'resume', str(folder.parent))}"
+        return f"finished; side by side: {command(program, 'compare', home)}"
+    return f"stopped; go on with: {command(program, 'resume', home)}"
 
 
 def status(name: str, studies: Sequence[tuple[Path, StudySpec, History]]) -> dict[str, Any]:
