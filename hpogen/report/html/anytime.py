@@ -1,0 +1,111 @@
+"""The anytime curves: how good an arm's answer is after so many epochs or seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from hpogen.analysis.anytime import Axis, Curve
+from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences
+from hpogen.report.html.drawing import INK, arm_colour, label_ends, picture
+from hpogen.report.html.material import ArmOfTask, TaskMaterial
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TITLE = "From when on"
+SIZE = (5.0, 3.4)
+LABELS = {"epochs": "epochs charged", "seconds": "seconds of training, one trial after another"}
+
+Drawn = tuple[ArmOfTask, Curve]
+
+
+def anytime(task: TaskMaterial) -> Part:
+    """Which arm is better, from when on?"""
+    panes: list[tuple[str, Markup]] = []
+    seeds: set[int] = set()
+    for axis in LABELS:
+        curves = [(arm, c) for arm in task.arms if (c := _curve(arm, axis)) is not None]
+        if curves:
+            panes.append((axis, _picture(task, curves, axis)))
+            seeds |= {c.seeds for _, c in curves}
+    if not panes:
+        return Missing(TITLE, "needs a finished trial with audit figures (task.dataset.audit)")
+    n = " to ".join(map(str, sorted({min(seeds), max(seeds)})))
+    caption = sentences(
+        [
+            f"Lines: median {task.truth} of the answer so far, over search seeds (n = {n})",
+            "shaded: quartiles over them" if max(seeds) > 1 else "one search seed: no interval",
+            "dashed: the best of all trials so far, which nobody can choose",
+            "dotted: the baseline",
+            "y begins where the data do, and errors of the first answers may lie above",
+        ]
+    )
+    figure = Figure(tuple(panes), caption, wide=True)
+    return Section("anytime", TITLE, "Which arm is better, and from when on?", (figure,))
+
+
+def _curve(arm: ArmOfTask, axis: Axis | str) -> Curve | None:
+    curves = arm.row.curves if arm.row else ()
+    return next((c for c in curves if c.axis == axis and c.x), None)
+
+
+def _picture(task: TaskMaterial, curves: Sequence[Drawn], axis: str) -> Markup:
+    end = max(c.x[-1] for _, c in curves)
+
+    def draw(axes: Axes) -> None:
+        for arm, c in curves:
+            _draw_arm(task, axes, c, arm_colour(arm.number), end)
+        axes.set_ylim(*_limits(task, curves))
+        axes.margins(x=0)
+        ends = [(task.shown(c.median[-1]), a.label, arm_colour(a.number)) for a, c in curves]
+        label_ends(axes, ends + _draw_baselines(task, axes), SIZE[1])
+        axes.set_xlabel(LABELS[axis])
+        axes.set_ylabel(f"{task.truth} of the answer{task.unit}")
+
+    return picture(draw, f"{task.truth} of the answer so far against {LABELS[axis]}", SIZE)
+
+
+def _draw_arm(task: TaskMaterial, axes: Axes, c: Curve, colour: str, end: float) -> None:
+    x = [*c.x, end]  # a search that has ended keeps its answer
+    median, low, high, oracle = (
+        [*map(task.shown, values), task.shown(values[-1])]
+        for values in (c.median, c.low, c.high, c.oracle)
+    )
+    axes.plot(x, median, drawstyle="steps-post", color=colour)
+    axes.plot(x, oracle, drawstyle="steps-post", color=colour, linewidth=0.9, linestyle=(0, (4, 3)))
+    if c.seeds > 1:
+        axes.fill_between(x, low, high, step="post", color=colour, alpha=0.14, linewidth=0)
+
+
+def _limits(task: TaskMaterial, curves: Sequence[Drawn]) -> tuple[float, float]:
+    """Of y: of all that is drawn after the first quarter of the searches."""
+    low = min(task.shown(min(min(c.low), min(c.oracle))) for _, c in curves)
+    late = [
+        task.shown(high)
+        for _, c in curves
+        for x, high in zip(c.x, c.high, strict=True)
+        if x >= c.x[-1] / 4
+    ]
+    room = 0.06 * (max(late) - low) or 0.05 * abs(low) or 0.5
+    return low - room, max(late) + room
+
+
+def _draw_baselines(task: TaskMaterial, axes: Axes) -> list[tuple[float, str, str]]:
+    """As lines across, where they are inside; the labels of their ends."""
+    found = [
+        (y.label, y.truth.mean)
+        for y in task.table.yardsticks
+        if y.kind == "baseline" and y.truth is not None
+    ]
+    low, high = axes.get_ylim()
+    above = [f"{label}: {task.said(x)}" for label, x in found if task.shown(x) > high]
+    if above:
+        axes.text(0.99, 0.985, f"above: {', '.join(above)}", transform=axes.transAxes, ha="right",
+                  va="top", fontsize=8.5)  # fmt: skip
+    inside = [(task.shown(x), label, INK) for label, x in found if low <= task.shown(x) <= high]
+    for value, _, colour in inside:
+        axes.axhline(value, color=colour, linewidth=1, linestyle=":")
+    return inside

@@ -1,0 +1,97 @@
+"""The first section of a task: a card per arm with what it chose and what that is worth."""
+
+from __future__ import annotations
+
+from hpogen.analysis.summary import Summary
+from hpogen.analysis.yardsticks import Yardstick
+from hpogen.report.compare_figures import figure, spread
+from hpogen.report.html.blocks import Section
+from hpogen.report.html.material import ArmOfTask, TaskMaterial
+from hpogen.report.html.template import render
+from hpogen.report.text import configuration, count, duration, percent
+
+Line = tuple[str, str, str]  # what it is, the figure, how it was had
+
+
+def cards(task: TaskMaterial) -> Section:
+    """What was chosen, how good is it, what did it cost."""
+    found = [
+        {
+            "label": arm.label,
+            "colour": arm.number,
+            "lines": _lines(task, arm),
+            "chosen": _chosen(task, arm),
+        }
+        for arm in task.arms
+    ]
+    answered = any(arm.row for arm in task.arms)
+    notes = (NO_AUDIT,) if answered and task.truth is None else ()
+    return Section(
+        "cards",
+        "What was chosen",
+        "What did each arm choose, how good is it, and what did it cost? Figures are means over "
+        "search seeds ± standard deviation (n − 1).",
+        body=render("cards.html.j2", cards=found, yardsticks=_yardsticks(task)),
+        notes=notes,
+    )
+
+
+NO_AUDIT = (
+    "There are no audit figures: a task has them with audit images (task.dataset.audit). Until "
+    "then hpogen retrain gives test errors."
+)
+
+
+def _lines(task: TaskMaterial, arm: ArmOfTask) -> list[Line]:
+    row = arm.row
+    if row is None:
+        told = sum(len(study.history.told()) for study in arm.studies)
+        text = f"{count(told, 'trial')} told, none of the largest budget has finished"
+        return [("answer", "none yet", text)]
+    lines: list[Line] = []
+    if row.truth is not None and task.truth is not None:
+        lines.append((task.truth, *_summary(row.truth, task.truth)))
+    if row.test is not None:
+        runs = sum(len(given.test) for given in row.answers)
+        mean, of = _summary(row.test, "test error")
+        lines.append(("test error", mean, f"{of}, {count(runs, 'retraining')}"))
+    if row.val_loss is not None:
+        lines.append(("val loss", *_summary(row.val_loss, "audit loss")))
+    if row.charged is not None and row.trained is not None:
+        text = f"{row.trained.mean:,.0f} trained; the rest was shared or failed"
+        same = row.trained.mean == row.charged.mean
+        lines.append(("epochs charged", f"{row.charged.mean:,.0f}", "" if same else text))
+    if row.seconds is not None:
+        share = row.measures_share
+        text = f"{percent(share)} of them for measures" if share else ""
+        lines.append(("training time", duration(row.seconds.mean), text))
+    return lines
+
+
+def _summary(found: Summary, of: str) -> tuple[str, str]:
+    sd = "" if found.sd is None else f" ± {spread(found.sd, of)}"
+    return figure(found.mean, of) + sd, f"n = {found.n}"
+
+
+def _chosen(task: TaskMaterial, arm: ArmOfTask) -> list[dict[str, str]]:
+    """Each search seed's answer."""
+    answers = arm.row.answers if arm.row else ()
+    return [
+        {
+            "seed": str(given.seed),
+            "trial": str(given.trial),
+            "config": configuration(given.config),
+            "truth": "" if given.truth is None else f"{task.truth} {task.said(given.truth)}",
+        }
+        for given in answers
+    ]
+
+
+def _yardsticks(task: TaskMaterial) -> list[Line]:
+    """What stands beside the arms."""
+    return [(y.label, task.said(y.truth.mean), _known(y)) for y in task.table.yardsticks if y.truth]
+
+
+def _known(yardstick: Yardstick) -> str:
+    n = yardstick.truth.n if yardstick.truth else 0
+    return f"n = {n}" + (", nobody can choose so" if yardstick.kind == "oracle" else "")

@@ -1,0 +1,125 @@
+"""What a page is drawn from: the comparison, and the studies of each task by arm.
+
+`page.py` reads it once; the sections look at it and at the studies' folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from hpogen.analysis.answers import Answer, Siblings, Truth, siblings_of, truth_of
+from hpogen.analysis.arms import Searched, arrange, read_all
+from hpogen.analysis.comparison import Comparison, compare
+from hpogen.analysis.tables import Row, TaskTable
+from hpogen.analysis.trials import NOT_ADAPTIVE
+from hpogen.report.compare_figures import figure
+from hpogen.report.text import count
+
+MOST_ARMS = 8  # with panels of their own
+
+
+@dataclass(frozen=True)
+class ArmOfTask:
+    """An arm's studies on a task. `number` is its colour, `row` None before its first answer."""
+
+    label: str
+    number: int
+    studies: tuple[Searched, ...]
+    row: Row | None
+
+    def answer(self, study: Searched) -> Answer | None:
+        answers = self.row.answers if self.row else ()
+        return next((given for given in answers if given.study == study.directory), None)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether its trials are a sample of the space; a searcher that learns chose others."""
+        return self.first.spec.searcher.name in NOT_ADAPTIVE
+
+    @property
+    def first(self) -> Searched:
+        """The study that stands for the arm where one is shown: of its lowest search seed."""
+        return self.studies[0]
+
+    @property
+    def over(self) -> str:
+        """`3 search seeds`."""
+        return count(len(self.studies), "search seed")
+
+
+@dataclass(frozen=True)
+class TaskMaterial:
+    """One task's arms. `table` holds what `compare` found."""
+
+    task: str
+    table: TaskTable
+    arms: tuple[ArmOfTask, ...]
+    truth: Truth | None
+    siblings: Siblings
+
+    @property
+    def panels(self) -> Sequence[ArmOfTask]:
+        """The arms that have panels of their own: the first ones."""
+        return self.arms[:MOST_ARMS]
+
+    @property
+    def unpaneled(self) -> str:
+        """What a section says when arms are left out."""
+        more = len(self.arms) - MOST_ARMS
+        return f"Panels are of the first {MOST_ARMS} arms; {more} more are not drawn." if (
+            more > 0
+        ) else ""  # fmt: skip
+
+    @property
+    def unit(self) -> str:
+        """Of the held-out figure, on an axis."""
+        return " (%)" if self.truth == "audit error" else ""
+
+    def shown(self, x: float | None) -> float:
+        """A held-out figure as axes have it: an error in percent."""
+        return float("nan") if x is None else x * (100 if self.truth == "audit error" else 1)
+
+    def said(self, x: float) -> str:
+        """A held-out figure in a text."""
+        return figure(x, str(self.truth))
+
+
+@dataclass(frozen=True)
+class Material:
+    """All of it. `folders` are as they were named."""
+
+    folders: tuple[Path, ...]
+    comparison: Comparison
+    studies: tuple[Searched, ...]
+
+    @cached_property
+    def truth(self) -> Truth | None:
+        return truth_of(self.studies)
+
+    @cached_property
+    def siblings(self) -> Siblings:
+        return siblings_of(self.studies)
+
+    def tasks(self) -> Iterator[TaskMaterial]:
+        design = arrange(self.studies)
+        for table in self.comparison.tasks:
+            rows = {row.arm: row for row in table.rows}
+            arms = [
+                ArmOfTask(
+                    arm.label, i, tuple(arm.studies[table.task].values()), rows.get(arm.label)
+                )
+                for i, arm in enumerate(design.arms)
+                if arm.studies.get(table.task)
+            ]
+            yield TaskMaterial(table.task, table, tuple(arms), self.truth, self.siblings)
+
+
+def read_material(directories: Sequence[Path], primary: str | None) -> Material:
+    """Of studies that have ended or go on. Raises UserError as `compare` does."""
+    found = compare(directories, primary)
+    known = {*found.studies}
+    studies = [study for study in read_all(directories) if study.directory in known]
+    return Material(tuple(directories), found, tuple(studies))

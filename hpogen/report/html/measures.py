@@ -1,0 +1,179 @@
+"""Which measure can be trusted here: τ with gap and error, and each measure against the gap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from markupsafe import Markup
+
+from hpogen.analysis.arms import Searched
+from hpogen.analysis.correlation import FEWEST, halves
+from hpogen.analysis.correlation import Part as Half
+from hpogen.analysis.trials import FinishedTrials, finished_trials
+from hpogen.analysis.trust import MOST, Trust, flips, trust
+from hpogen.errors import UserError
+from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
+from hpogen.report.html.drawing import INK, MUTED, arm_colour, cut, picture, points, thinned
+from hpogen.report.html.material import ArmOfTask, TaskMaterial
+from hpogen.report.text import count, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TITLE = "Which measure can be trusted"
+GAP_TITLE = "Measure against gap"
+TARGETS = {
+    "audit_error": "τ with the audit error",
+    "audit_gap_accuracy": "τ with the generalization gap (train accuracy − audit accuracy)",
+}
+MARKS = {"all": "o", "top": "^", "bottom": "v"}
+PARTS = {"all": "all trials", "top": "better-fitted half", "bottom": "worse-fitted half"}
+NOT_A_MEASURE = frozenset({"train_accuracy", "val_accuracy", "train_loss_online"})
+MOST_MEASURES = 12  # drawn against the gap
+NEEDS = (
+    "needs trials with audit accuracy (task.dataset.audit) and the metrics train_loss and "
+    "train_accuracy"
+)
+
+
+def measures(task: TaskMaterial) -> list[Part]:
+    """Both sections, of the arm whose trials are a sample of the space, or of the first one."""
+    arm = next((a for a in task.arms if a.sampled), task.arms[0])
+    searches = [*filter(None, map(_trials, arm.studies))]
+    if not searches:
+        return [Missing(TITLE, NEEDS), Missing(GAP_TITLE, NEEDS)]
+    return [_forest(arm, searches), _against_gap(task, arm, searches)]
+
+
+def _trials(study: Searched) -> FinishedTrials | None:
+    try:
+        return finished_trials(study.directory)
+    except UserError:
+        return None
+
+
+def _forest(arm: ArmOfTask, searches: Sequence[FinishedTrials]) -> Part:
+    found = trust(searches)
+    if not found:
+        return Missing(TITLE, "needs three finished trials with different figures")
+    figures = []
+    for target, label in TARGETS.items():
+        rows = [one for one in found if one.target == target]
+        if rows:
+            turned = {name for name, of in flips(found) if of == target}
+            figures.append(
+                single(_forest_picture(rows, turned, label), _forest_caption(arm, searches, turned),
+                       label)
+            )  # fmt: skip
+    note = (
+        f"{arm.first.spec.searcher.name} chose these trials by earlier results: the coefficients "
+        "describe them and say nothing of the space."
+    )
+    return Section(
+        "measures",
+        TITLE,
+        "Does a measure order trials as the audit does, in both halves too? The halves are by "
+        "training accuracy. +1: it rises with error or gap, −1: it falls, 0: it tells nothing.",
+        tuple(figures),
+        notes=(note,) if not arm.sampled else (),
+    )
+
+
+def _forest_picture(rows: Sequence[Trust], turned: set[str], label: str) -> Markup:
+    of_all = {one.measure: one.tau for one in rows if one.part == "all"}
+    names = sorted(of_all, key=lambda name: abs(of_all[name]))
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(0, color=MUTED, linewidth=1)
+        for one in rows:
+            if one.measure not in of_all:
+                continue
+            shift = {"all": 0.0, "top": 0.24, "bottom": -0.24}[one.part]
+            y = names.index(one.measure) + shift
+            whole = one.part == "all"
+            if one.interval is not None:
+                axes.plot([one.interval.low, one.interval.high], [y, y], color=INK, linewidth=1.4
+                          if whole else 0.7)  # fmt: skip
+            axes.plot([one.tau], [y], MARKS[one.part], color=INK, markersize=6 if whole else 5,
+                      markerfacecolor=INK if whole else "none", markeredgewidth=0.9)  # fmt: skip
+        labels = [f"{words(name)}{' ⇄' if name in turned else ''}" for name in names]
+        axes.set_yticks(range(len(names)), labels)
+        axes.set_ylim(-0.6, len(names) - 0.4)
+        axes.set_xlim(-1.05, 1.05)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("Kendall's τ-b")
+
+    return picture(draw, label, (4.6, 0.9 + 0.32 * len(names)))
+
+
+def _forest_caption(arm: ArmOfTask, searches: Sequence[FinishedTrials], turned: set[str]) -> str:
+    n = len(searches)
+    kind = "95 % bootstrap intervals over trials"
+    if n > 1:
+        kind = f"means over {n} search seeds, "
+        kind += "95 % bootstrap intervals over them" if n >= 5 else "too few for intervals"
+    elif len(searches[0]) > MOST:
+        kind = f"no intervals: of more than {MOST} trials they are small"
+    return sentences(
+        [
+            f"{count(sum(map(len, searches)), 'trial')} of {arm.label}",
+            "● all trials, △ the better-fitted half, ▽ the worse-fitted half",
+            kind,
+            "⇄ the sign is not the same in all three" if turned else "",
+        ]
+    )
+
+
+def _against_gap(
+    task: TaskMaterial, arm: ArmOfTask, searches: Sequence[FinishedTrials]
+) -> Section | Missing:
+    """The gradient-norm paper's Figure 3, of each measure but the losses' own figures."""
+    names = [
+        name
+        for name in searches[0].metrics
+        if not name.startswith(("val_", "gap_")) and name not in NOT_A_MEASURE
+        if all(name in trials.metrics for trials in searches)
+    ]
+    if not names or sum(map(len, searches)) < FEWEST:
+        return Missing(GAP_TITLE, "needs three finished trials with a measure (task.measures)")
+    figures = [_gap_figure(arm, searches, name) for name in names[:MOST_MEASURES]]
+    more = len(names) - len(figures)
+    return Section(
+        "gap",
+        GAP_TITLE,
+        "Does a measure rise with the generalization gap, among trials that fit well and among "
+        "those that do not?",
+        tuple(figures),
+        notes=(f"{more} more measures are not drawn.",) if more > 0 else (),
+    )
+
+
+def _gap_figure(arm: ArmOfTask, searches: Sequence[FinishedTrials], name: str) -> Figure:
+    own = [(trials, halves(trials)[0]) for trials in searches]
+    values = np.concatenate([trials.metrics[name] for trials in searches])
+    limits = cut(values)
+
+    def draw(axes: Axes) -> None:
+        colours: dict[Half, str] = {"bottom": MUTED, "top": arm_colour(arm.number)}
+        for part, colour in colours.items():
+            x = np.concatenate([t.metrics[name][parts[part]] for t, parts in own])
+            y = [t.target("audit_gap_accuracy")[parts[part]] for t, parts in own]
+            points(axes, x, 100 * np.concatenate(y), colour)
+        if limits is not None:
+            axes.set_xlim(*limits)
+        axes.set_xlabel(words(name))
+        axes.set_ylabel("generalization gap (points)")
+
+    beyond = 0 if limits is None else int((values > limits[1]).sum())
+    caption = sentences(
+        [
+            f"{count(len(values), 'trial')} of {arm.label}",
+            "coloured: the better-fitted half by training accuracy; grey: the other",
+            f"{count(beyond, 'trial')} of larger values lie to the right" if beyond else "",
+            thinned(len(values) // 2, "of each half"),
+            "axes begin where the data do",
+        ]
+    )
+    return single(picture(draw, f"{words(name)} against the gap"), caption, words(name))

@@ -1,0 +1,152 @@
+"""Puts the page together and writes it: `hpogen report`.
+
+Reads study folders only. A picture that would answer nothing is named, with what to run for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import hpogen
+from hpogen.errors import UserError
+from hpogen.folder import replace_file
+from hpogen.report.compare_verdict import verdict
+from hpogen.report.html.again import again
+from hpogen.report.html.anytime import anytime
+from hpogen.report.html.blocks import Missing, Part, Section
+from hpogen.report.html.cards import cards
+from hpogen.report.html.choosing import choosing
+from hpogen.report.html.material import Material, TaskMaterial, read_material
+from hpogen.report.html.measures import measures
+from hpogen.report.html.rungs import rungs
+from hpogen.report.html.scores import scores
+from hpogen.report.html.space import hyperparameters
+from hpogen.report.html.template import asset, render
+from hpogen.report.html.training import curves, time
+from hpogen.report.html.trials import trials
+from hpogen.report.standing import standing
+from hpogen.report.text import count
+from hpogen.report.verdict import choice, command
+
+MOST_TASKS = 3  # that are drawn
+SECTIONS: tuple[Callable[[TaskMaterial], Part | list[Part]], ...] = (
+    cards,
+    anytime,
+    scores,
+    measures,
+    choosing,
+    curves,
+    time,
+    hyperparameters,
+    rungs,
+)
+
+
+def write_report(
+    directories: Sequence[Path],
+    out: Path,
+    primary: str | None = None,
+    program: str = "hpogen",
+) -> Path:
+    """Write the report of studies (folders of studies or of matrices) to `out`; the path.
+
+    Studies may be running. Raises UserError for a folder without a study, studies that have nothing
+    in common, a contrast of unknown arms, and a file that cannot be written.
+    """
+    text = report(directories, primary, program)
+    try:
+        replace_file(out, text.encode())
+    except OSError as error:
+        raise UserError(f"--out: {out} cannot be written: {error.strerror}") from None
+    return out
+
+
+def report(directories: Sequence[Path], primary: str | None = None, program: str = "hpogen") -> str:
+    """The page, which needs no other file and no network. Raises UserError as `write_report`."""
+    material = read_material(directories, primary)
+    tasks = [_task(task) for task in [*material.tasks()][:MOST_TASKS]]
+    page = render(
+        "page.html.j2",
+        css=asset("page.css"),
+        script=asset("page.js"),
+        title=_title(material),
+        about=_about(material),
+        verdict=_verdict(material),
+        notes=_notes(material),
+        next=_next(material, program),
+        tasks=tasks,
+        several=len(tasks) > 1,
+        ending=[trials(material), again(material, program)],
+    )
+    return str(page)
+
+
+def _task(task: TaskMaterial) -> dict[str, Any]:
+    made = [make(task) for make in SECTIONS]
+    parts = [part for one in made for part in (one if isinstance(one, list) else [one])]
+    return {
+        "name": task.task,
+        "sections": [part for part in parts if isinstance(part, Section)],
+        "missing": [part for part in parts if isinstance(part, Missing)],
+    }
+
+
+def _title(material: Material) -> str:
+    if len(material.studies) == 1:
+        return material.studies[0].name
+    return ", ".join(path.resolve().name for path in material.folders)
+
+
+def _about(material: Material) -> str:
+    told = sum(len(study.history.told()) for study in material.studies)
+    charged = sum(study.history.charged for study in material.studies)
+    arms = count(len(material.comparison.arms), "arm")
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return (
+        f"{count(len(material.studies), 'study')}, {arms}, {count(told, 'trial')} told, "
+        f"{count(charged, 'epoch')} charged. Made by hpogen {hpogen.__version__} on {now}."
+    )
+
+
+def _verdict(material: Material) -> list[str]:
+    """What can be acted on; of a single study what it chose and on what evidence."""
+    if len(material.studies) == 1:
+        study = material.studies[0]
+        now = standing(study.spec, study.history, study.directory)
+        if now.best is not None:
+            return [choice(study.spec, now)]
+    return [verdict(material.comparison)]
+
+
+def _notes(material: Material) -> list[str]:
+    found = material.comparison
+    notes = []
+    studies = count(len(found.studies), "study")
+    if found.unanswered:
+        n = f"{len(found.unanswered)} of {studies}"
+        notes.append(f"Without an answer: {n}. No trial of the largest budget has finished there.")
+    if found.unfinished:
+        n = f"{len(found.unfinished)} of {studies}"
+        notes.append(f"Not finished: {n}. These are the figures so far.")
+    if len(found.tasks) > MOST_TASKS:
+        notes.append(f"Pictures are of the first {MOST_TASKS} of {len(found.tasks)} tasks.")
+    return [*notes, *(f"{note[:1].upper()}{note[1:]}." for note in found.notes)]
+
+
+def _next(material: Material, program: str) -> list[str]:
+    """What is missing for a verdict, as commands."""
+    found = material.comparison
+    wanted = {"resume": found.unfinished, "retrain": found.not_retrained}
+    return [
+        command(program, verb, str(_given(material, studies[0])))
+        for verb, studies in wanted.items()
+        if studies
+    ]
+
+
+def _given(material: Material, study: Path) -> Path:
+    """The folder that was named: the study's own, or its matrix's."""
+    return next(path for path in material.folders if path in (study, study.parent))

@@ -1,0 +1,144 @@
+"""The score against the audit error of every trial: is the proxy worth optimising?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hpogen.analysis.answers import held_out
+from hpogen.analysis.arms import Searched
+from hpogen.analysis.statistics import Array
+from hpogen.analysis.validity import RuleValidity
+from hpogen.history import Record
+from hpogen.report.compare_figures import average_text, correlation_text
+from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
+from hpogen.report.html.drawing import arm_colour, cut, picture, points, ring, thinned
+from hpogen.report.html.material import ArmOfTask, TaskMaterial
+from hpogen.report.text import count, percent
+from hpogen.selection import candidates, rescore
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TITLE = "Does the score mean anything"
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """The n audited trials of an arm: scores and held-out figures as axes have them."""
+
+    scores: Array  # (n,)
+    truths: Array  # (n,)
+    budgets: Array  # (n,), epochs
+    chosen: tuple[tuple[float, float], ...]  # by search seed
+
+
+def scores(task: TaskMaterial) -> Part:
+    """Is the proxy worth optimising?"""
+    figures = [found for arm in task.panels if (found := _figure(task, arm)) is not None]
+    if not figures:
+        return Missing(TITLE, "needs finished trials with audit figures (task.dataset.audit)")
+    return Section(
+        "scores",
+        TITLE,
+        "Is the score worth optimising: does a lower one mean a lower error on images that no "
+        "search has seen?",
+        tuple(figures),
+        notes=tuple(filter(None, [task.unpaneled])),
+    )
+
+
+def scored(study: Searched, records: Sequence[Record]) -> list[float]:
+    """The study's own scores of trials of one budget on one scale; where not defined, the told."""
+    try:
+        return rescore(records, study.spec.objective, study.history.locations)
+    except (ValueError, KeyError):
+        return [record.score for record in records]
+
+
+def cloud(task: TaskMaterial, arm: ArmOfTask) -> Cloud:
+    """Of all budgets and search seeds."""
+    rows: list[tuple[float, float, int]] = []
+    chosen: list[tuple[float, float]] = []
+    for study in arm.studies:
+        given = arm.answer(study)
+        for budget in study.spec.budgets:
+            records = candidates(study.history, budget)
+            for record, score in zip(records, scored(study, records), strict=True):
+                truth = held_out(record, task.truth)
+                if truth is None or not np.isfinite(score):
+                    continue
+                rows.append((score, task.shown(truth), budget))
+                if given is not None and given.trial == record.trial.id:
+                    chosen.append((score, task.shown(truth)))
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+    return Cloud(columns[0], columns[1], columns[2], tuple(chosen))
+
+
+def _figure(task: TaskMaterial, arm: ArmOfTask) -> Figure | None:
+    found = cloud(task, arm)
+    if not len(found.scores):
+        return None
+    label = arm.first.spec.objective.label
+    limits = cut(found.scores)
+
+    def draw(axes: Axes) -> None:
+        largest = found.budgets == found.budgets.max()
+        colour = arm_colour(arm.number)
+        points(axes, found.scores[~largest], found.truths[~largest], colour, hollow=True)
+        points(axes, found.scores[largest], found.truths[largest], colour)
+        for x, y in found.chosen:
+            ring(axes, x, y)
+        if limits is not None:
+            axes.set_xlim(*limits)
+        axes.set_xlabel(f"score, {label} (lower is better)")
+        axes.set_ylabel(f"{task.truth}{task.unit}")
+
+    about = f"score against {task.truth} of the trials of {arm.label}"
+    return single(
+        picture(draw, about),
+        _caption(task, arm, found, limits and limits[1]),
+        arm.label,
+        arm.number,
+    )
+
+
+def _caption(task: TaskMaterial, arm: ArmOfTask, found: Cloud, right: float | None) -> str:
+    n = len(found.scores)
+    beyond = 0 if right is None else int((found.scores > right).sum())
+    budgets = sorted({int(budget) for budget in found.budgets})
+    smaller = f"hollow: of the smaller budgets ({', '.join(map(str, budgets[:-1]))} epochs), whose "
+    smaller += "scores are not to be compared with the others"
+    return sentences(
+        [
+            f"{count(n, 'trial')} of {arm.over}",
+            "ringed: chosen",
+            smaller if len(budgets) > 1 else "",
+            _validity(task, arm),
+            thinned(n),
+            f"{count(beyond, 'trial')} of higher scores lie to the right" if beyond else "",
+            "axes begin where the data do",
+        ]
+    )
+
+
+def _validity(task: TaskMaterial, arm: ArmOfTask) -> str:
+    """The objective's own row of the table of rules, on the trials of this arm."""
+    rules: Mapping[str, Sequence[RuleValidity]] = task.table.validity_by_arm
+    label = arm.first.spec.objective.label
+    rule = next((r for r in rules.get(arm.label, ()) if r.rule == label), None)
+    if rule is None:
+        return ""
+    points_ = "" if task.truth == "audit loss" else " points"
+    parts = [f"Spearman ρ {correlation_text(rule.spearman)}"]
+    if (top := rule.overlap.get(5)) is not None:
+        parts.append(f"{percent(top.mean)} of the best 5 are among its first 5")
+    parts.append(f"regret {average_text(rule.regret, str(task.truth))}{points_}")
+    n = rule.regret.n if rule.regret else 0
+    if n > 1:
+        kind = ", 95 % bootstrap intervals" if n >= 5 else ", too few for an interval"
+        parts.append(f"means over {n} search seeds{kind}")
+    return ", ".join(parts)

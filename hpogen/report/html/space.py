@@ -1,0 +1,231 @@
+"""What matters in the search space: importances, slices, parallel coordinates; and the rungs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpogen.analysis.importance import FOLDS, Importance, importance
+from hpogen.analysis.statistics import Array
+from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
+from hpogen.report.html.drawing import (
+    GRID,
+    INK,
+    MUTED,
+    arm_colour,
+    cut,
+    log_axis,
+    picture,
+    pictures,
+    points,
+    ring,
+    thinned,
+)
+from hpogen.report.html.material import ArmOfTask, TaskMaterial
+from hpogen.report.html.scores import scored
+from hpogen.report.text import count, percent, value, words
+from hpogen.selection import candidates
+from hpogen.space import Number, Space
+from hpogen.trial import Config
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TITLE = "Which hyper-parameters matter"
+PARALLEL = "The best fifth"
+MOST_LINES = 240
+TOO_LITTLE = 0.1  # of the variance
+MOST_SLICES = 8  # parameters of an arm
+
+Scored = tuple[list[Config], list[float]]
+
+
+def hyperparameters(task: TaskMaterial) -> list[Part]:
+    """Importances with slices, then parallel coordinates."""
+    found = [(arm, _searches(arm)) for arm in task.panels]
+    slices: list[Figure] = []
+    lines: list[Figure] = []
+    for arm, searches in found:
+        configs = [config for own, _ in searches for config in own]
+        scores = np.array([x for _, own in searches for x in own], dtype=np.float64)
+        if len(configs) < 3:
+            continue
+        space = arm.first.spec.space
+        slices += filter(None, [_bars(arm, importance(space, searches))])
+        slices.append(_slices(task, arm, configs, scores))
+        lines.append(_parallel(arm, space, configs, scores))
+    if not slices:
+        needs = "needs three finished trials of the largest budget"
+        return [Missing(TITLE, needs), Missing(PARALLEL, needs)]
+    notes = tuple(filter(None, [task.unpaneled]))
+    return [
+        Section("space", TITLE, "What matters for the score, and where is it low?", tuple(slices),
+                notes=notes),
+        Section("parallel", PARALLEL, "Which values do the best trials have in common?",
+                tuple(lines), notes=notes),
+    ]  # fmt: skip
+
+
+def _searches(arm: ArmOfTask) -> list[Scored]:
+    """Configurations and finite scores of the largest budget, by search seed."""
+    found = []
+    for study in arm.studies:
+        records = candidates(study.history, study.spec.budgets[-1])
+        pairs = [
+            (record.trial.config, score)
+            for record, score in zip(records, scored(study, records), strict=True)
+            if np.isfinite(score)
+        ]
+        found.append(([config for config, _ in pairs], [score for _, score in pairs]))
+    return found
+
+
+def _bars(arm: ArmOfTask, found: Importance | None) -> Figure | None:
+    if found is None:
+        return None
+    rows = found.parameters[::-1]
+
+    def draw(axes: Axes) -> None:
+        means, sds = [one.mean for one in rows], [one.sd for one in rows]
+        axes.barh(range(len(rows)), means, color=arm_colour(arm.number), height=0.55)
+        axes.errorbar(means, range(len(rows)), xerr=sds, fmt="none", ecolor=INK, elinewidth=1)
+        axes.set_yticks(range(len(rows)), [words(one.parameter) for one in rows])
+        axes.set_xlim(left=min(0.0, *means))
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("R² lost when its values are shuffled")
+
+    caption = sentences(
+        [
+            f"Permutation importance of a random forest (scikit-learn) that predicts the rank of "
+            f"the score from {count(found.trials, 'trial')} of {arm.over}",
+            f"mean ± sd over {FOLDS} folds",
+            f"the forest explains {percent(max(found.r2, 0.0))} of the variance of unseen trials"
+            + ("" if found.r2 >= TOO_LITTLE else ": too little to say what matters"),
+            ""
+            if arm.sampled
+            else "the searcher chose these trials: they are no sample of the space",
+        ]
+    )
+    svg = picture(draw, f"importances of {arm.label}", (4.6, 0.85 + 0.34 * len(rows)))
+    return single(svg, caption, arm.label, arm.number)
+
+
+def _slices(task: TaskMaterial, arm: ArmOfTask, configs: list[Config], scores: Array) -> Figure:
+    space = arm.first.spec.space
+    names = [name for name in space.names if any(name in config for config in configs)]
+    limits = cut(scores)
+    top = limits and limits[1]
+    chosen = [given.config for given in (arm.row.answers if arm.row else ())]
+    draws: list[Callable[[Axes], None]] = [
+        partial(_slice, arm=arm, name=name, configs=configs, scores=scores, top=top, chosen=chosen)
+        for name in names[:MOST_SLICES]
+    ]
+    rows = -(-len(draws) // 2)
+    svg = pictures(draws, f"slices of {arm.label}", (4.6, 1.75 * rows + 0.2), 2, sharey=True)
+    beyond = 0 if top is None else int((scores > top).sum())
+    caption = sentences(
+        [
+            f"Each of {count(len(scores), 'trial')} of {arm.over}: parameter against score, "
+            f"{arm.first.spec.objective.label} (lower is better)",
+            "ringed: chosen",
+            thinned(len(scores)),
+            f"{count(beyond, 'trial')} of higher scores lie above" if beyond else "",
+        ]
+    )
+    return single(svg, caption, f"{arm.label}: slices", arm.number)
+
+
+def _slice(
+    axes: Axes,
+    *,
+    arm: ArmOfTask,
+    name: str,
+    configs: list[Config],
+    scores: Array,
+    top: float | None,
+    chosen: list[Config],
+) -> None:
+    parameter = arm.first.spec.space.parameters[name]
+    known = [i for i, config in enumerate(configs) if name in config]
+    x: Any = [configs[i][name] for i in known]
+    y = scores[known]
+    if isinstance(parameter, Number):
+        points(axes, np.asarray(x, dtype=np.float64), y, arm_colour(arm.number), size=2.6)
+        if parameter.log:
+            log_axis(axes, "x", parameter.low, parameter.high)
+    else:
+        values = list(dict.fromkeys(map(value, x)))
+        at = np.array([values.index(value(v)) for v in x], dtype=np.float64)
+        jitter = np.random.default_rng(0).uniform(-0.2, 0.2, len(at))
+        points(axes, at + jitter, y, arm_colour(arm.number), size=2.6)
+        axes.set_xticks(range(len(values)), values)
+    if isinstance(parameter, Number):
+        for config in chosen:
+            ours = [i for i in known if configs[i] == config]
+            if ours:
+                ring(axes, float(config[name]), float(scores[ours].min()), 6.5)
+    least = float(scores.min())
+    high = float(scores.max()) if top is None else top
+    room = 0.05 * (high - least) or 0.5
+    axes.set_ylim(least - room, high + room)
+    axes.set_xlabel(words(name))
+
+
+def _parallel(arm: ArmOfTask, space: Space, configs: list[Config], scores: Array) -> Figure:
+    names = [name for name in space.names if all(name in config for config in configs)]
+    left_out = ", ".join(words(name) for name in space.names if name not in names)
+    order = np.argsort(scores, kind="stable")
+    best = order[: max(1, len(order) // 5)]
+    rest = order[len(best) :]
+    shown = min(len(best), MOST_LINES // 3), min(len(rest), MOST_LINES - MOST_LINES // 3)
+    if len(rest) > shown[1]:
+        rest = np.random.default_rng(0).choice(rest, shown[1], replace=False)
+
+    def draw(axes: Axes) -> None:
+        for i in rest:
+            axes.plot(_heights(space, names, configs[i]), color=GRID, linewidth=0.8)
+        for i in best[: shown[0]][::-1]:
+            heights = _heights(space, names, configs[i])
+            axes.plot(heights, color=arm_colour(arm.number), linewidth=0.9, alpha=0.7)
+        axes.plot(_heights(space, names, configs[best[0]]), color=INK, linewidth=1.8)
+        for x in range(len(names)):
+            axes.axvline(x, color=MUTED, linewidth=0.8)
+        axes.set_xticks(range(len(names)), [_ends(space, name) for name in names], fontsize=8.5)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.margins(x=0.06)
+
+    caption = sentences(
+        [
+            f"{sum(shown):,} of {count(len(configs), 'trial')} of {arm.over}; coloured: the best "
+            "fifth by score, black: the best, grey: the others",
+            "each axis is a parameter's range, bottom to top, logarithmic where the space is",
+            f"left out, as not all trials have them: {left_out}" if left_out else "",
+        ]
+    )
+    return single(
+        picture(draw, f"parallel coordinates of {arm.label}"), caption, arm.label, arm.number
+    )
+
+
+def _heights(space: Space, names: list[str], config: Config) -> list[float]:
+    """Of a configuration on each parameter's axis, from 0 to 1."""
+    return [_height(space, name, config[name]) for name in names]
+
+
+def _height(space: Space, name: str, x: Any) -> float:
+    parameter = space.parameters[name]
+    if isinstance(parameter, Number):
+        return float(parameter.encode(x)[0])
+    block = parameter.encode(x)  # one coordinate per value of a choice, none of a constant
+    return block.index(max(block)) / max(len(block) - 1, 1) if block else 0.5
+
+
+def _ends(space: Space, name: str) -> str:
+    parameter = space.parameters[name]
+    if isinstance(parameter, Number):
+        return f"{words(name)}\n{value(parameter.low)} –\n{value(parameter.high)}"
+    return words(name)

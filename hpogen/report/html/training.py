@@ -1,0 +1,153 @@
+"""How trials train and what measuring costs: learning curves, and seconds per epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpogen.analysis.answers import seconds
+from hpogen.folder import read_curve
+from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
+from hpogen.report.html.drawing import (
+    INK,
+    MEASURES,
+    PAPER,
+    TRAINING,
+    VALIDATION,
+    arm_colour,
+    log_axis,
+    picture,
+)
+from hpogen.report.html.material import ArmOfTask, TaskMaterial
+from hpogen.report.standing import standing
+from hpogen.report.text import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CURVES, TIME = "Learning curves", "What measuring costs"
+PHASES = {"train": TRAINING, "validation": VALIDATION, "measures": MEASURES}
+NAMES = {"train": "training", "validation": "validation", "measures": "measures"}
+SMALLEST = 0.07  # share of the longest bar that a number fits into
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def curves(task: TaskMaterial) -> Part:
+    """Does it train well?"""
+    figures = [found for arm in task.panels if (found := _curves(arm)) is not None]
+    if not figures:
+        return Missing(CURVES, "needs an answer that was trained for more than one epoch")
+    return Section(
+        "curves",
+        CURVES,
+        "Does what was chosen train well: does it still gain at the end, and does its held-out "
+        "loss rise again?",
+        tuple(figures),
+        notes=tuple(filter(None, [task.unpaneled])),
+    )
+
+
+def _curves(arm: ArmOfTask) -> Figure | None:
+    study = next((s for s in arm.studies if arm.answer(s) is not None), None)
+    answer = arm.answer(study) if study is not None else None
+    if study is None or answer is None:
+        return None
+    chosen = read_curve(study.directory, answer.trial)
+    if len(chosen) < 2:
+        return None
+    beside = standing(study.spec, study.history, study.directory).baselines
+    name, baseline = next(iter(beside.items()), ("", None))
+    rows = read_curve(study.directory, baseline.trial.id) if baseline is not None else []
+    if baseline is not None and baseline.trial.id == answer.trial:
+        rows = []
+
+    def draw(axes: Axes) -> None:
+        _loss(axes, rows, INK, 1.1)
+        _loss(axes, chosen, arm_colour(arm.number), 1.8)
+        log_axis(axes, "y", *_range([*chosen, *rows]))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss (log)")
+
+    caption = sentences(
+        [
+            f"Search seed {study.seed}",
+            f"coloured, thick: the chosen trial {answer.trial}"
+            + (f"; thin: the baseline {name!r}" if rows else ""),
+            "solid: training loss, dashed: validation loss",
+            "n = 1, no interval",
+            "y begins where the data do",
+        ]
+    )
+    return single(picture(draw, f"learning curves of {arm.label}"), caption, arm.label, arm.number)
+
+
+def _loss(axes: Axes, rows: Rows, colour: str, width: float) -> None:
+    for names, style in ((("train_loss", "train_loss_online"), "-"), (("val_loss",), "--")):
+        known = [(row["epoch"], row["metrics"]) for row in rows]
+        name = next((n for n in names if any(n in metrics for _, metrics in known)), None)
+        if name is not None:
+            xy = [(epoch, metrics[name]) for epoch, metrics in known if name in metrics]
+            axes.plot(*zip(*xy, strict=True), style, color=colour, linewidth=width)
+
+
+def _range(rows: Rows) -> tuple[float, float]:
+    """Of the positive losses."""
+    names = ("train_loss", "train_loss_online", "val_loss")
+    values = [row["metrics"].get(name, 0.0) for row in rows for name in names]
+    positive = [x for x in values if x > 0] or [1.0]
+    return min(positive), max(positive)
+
+
+def time(task: TaskMaterial) -> Part:
+    """What do the measures cost?"""
+    found = {arm.label: _per_epoch(task, arm) for arm in task.arms}
+    known = {label: times for label, times in found.items() if math.fsum(times.values())}
+    if not known:
+        return Missing(TIME, "needs a trained trial whose task says what took its time: images do")
+    labels = [*known][::-1]
+    longest = max(math.fsum(times.values()) for times in known.values())
+    scale, unit = (1.0, "seconds") if longest >= 1 else (1000.0, "milliseconds")
+
+    def draw(axes: Axes) -> None:
+        for y, label in enumerate(labels):
+            left = 0.0
+            for phase, colour in PHASES.items():
+                width = scale * known[label].get(phase, 0.0)
+                axes.barh(y, width, left=left, color=colour, height=0.62)
+                if width > SMALLEST * scale * longest:
+                    ink = INK if phase == "validation" else PAPER
+                    axes.text(left + width / 2, y, number(width), ha="center", va="center",
+                              color=ink, fontsize=8.5)  # fmt: skip
+                left += width
+        axes.set_yticks(range(len(labels)), labels)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(f"{unit} per epoch")
+        handles = [axes.barh(0, 0, color=colour) for colour in PHASES.values()]
+        axes.legend(handles, NAMES.values(), ncols=3, loc="lower left", bbox_to_anchor=(0, 1),
+                    fontsize=8.5, borderaxespad=0, handlelength=1)  # fmt: skip
+
+    n = sum(len(study.order) for arm in task.arms for study in arm.studies)
+    caption = sentences(
+        [
+            f"Seconds of all trained epochs of {n:,} trials, divided by their number: no interval",
+            "what trials of sibling studies took where their results were reused",
+        ]
+    )
+    svg = picture(draw, "seconds per epoch by arm", (5.0, 1.1 + 0.42 * len(labels)))
+    figure = Figure((("", svg),), caption, wide=True)
+    return Section("time", TIME, "What part of an epoch do measures take?", (figure,))
+
+
+def _per_epoch(task: TaskMaterial, arm: ArmOfTask) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    epochs = 0
+    for study in arm.studies:
+        for trial, times in seconds(study, task.siblings).items():
+            record = study.history.records[trial]
+            if times and record.outcome is not None:
+                epochs += (record.outcome.epochs or 0) if not record.reused else record.trial.budget
+                for phase in PHASES:
+                    sums[phase] = sums.get(phase, 0.0) + times.get(phase, 0.0)
+    return {phase: total / epochs for phase, total in sums.items()} if epochs else {}

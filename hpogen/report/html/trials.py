@@ -1,0 +1,126 @@
+"""The table of all trials, which the page sorts and filters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hpogen.analysis.answers import seconds
+from hpogen.analysis.arms import Searched
+from hpogen.history import Record
+from hpogen.report.html.blocks import Section
+from hpogen.report.html.material import Material
+from hpogen.report.html.template import render
+from hpogen.report.text import count, number, value, words
+
+MOST = 12_000  # rows; a browser sorts them in a second
+
+Cell = tuple[str, str]  # the text, and what it is sorted by
+
+
+def trials(material: Material) -> Section:
+    """All of it: every trial of every study, the newest study's last."""
+    several = len(material.studies) > 1
+    names = list(dict.fromkeys(n for s in material.studies for n in s.spec.space.names))
+    rows = [row for study in material.studies for row in _rows(study, material, names, several)]
+    notes = []
+    if len(rows) > MOST:
+        notes.append(
+            f"These are the first {MOST:,} of {count(len(rows), 'trial')}; all: hpogen export"
+        )
+    titles = ["study"] if several else []
+    titles += ["trial", "state", "score", "val loss", "val acc", "audit acc", "audit loss"]
+    titles += ["budget", "trained", "seconds", *map(words, names), "failure"]
+    columns = _filled(titles, rows)
+    body = render(
+        "trials.html.j2",
+        titles=[titles[i] for i in columns],
+        rows=[[row[i] for i in columns] for row in rows[:MOST]],
+        total=len(rows),
+    )
+    return Section(
+        "trials",
+        "Trials",
+        "All of it: click a column to sort, type to filter. Budget and trained are in epochs.",
+        body=body,
+        notes=tuple(notes),
+    )
+
+
+def _filled(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[int]:
+    """The columns that are not empty."""
+    return [i for i in range(len(titles)) if any(row[i][0] for row in rows)]
+
+
+def _rows(
+    study: Searched, material: Material, names: Sequence[str], several: bool
+) -> Iterable[list[Cell]]:
+    spent = seconds(study, material.siblings)
+    answer = next(
+        (
+            given.trial
+            for task in material.comparison.tasks
+            for row in task.rows
+            for given in row.answers
+            if given.study == study.directory
+        ),
+        None,
+    )
+    for record in study.history.records:
+        first = [(study.name, study.name)] if several else []
+        chosen = record.trial.id == answer
+        yield [
+            *first,
+            *_cells(record, chosen, spent.get(record.trial.id, {})),
+            *(_parameter(record, name) for name in names),
+            _failure(record),
+        ]
+
+
+def _cells(record: Record, chosen: bool, spent: Any) -> list[Cell]:
+    outcome = record.outcome
+    metrics = outcome.metrics if outcome else {}
+    audit = outcome.audit if outcome else {}
+    id_ = record.trial.id
+    return [
+        (f"{id_} ★" if chosen else str(id_), str(id_)),
+        (_state(record), _state(record)),
+        _figure(record.score),
+        _figure(metrics.get("val_loss")),
+        _figure(metrics.get("val_accuracy")),
+        _figure(audit.get("accuracy")),
+        _figure(audit.get("loss")),
+        (str(record.trial.budget), str(record.trial.budget)),
+        ("", "") if outcome is None else (str(outcome.epochs), str(outcome.epochs)),
+        _figure(spent.get("total")),
+    ]
+
+
+def _state(record: Record) -> str:
+    if record.state != "told":
+        return record.state
+    if record.failure is not None:
+        return "failed"
+    if record.twin is not None:
+        return f"as trial {record.twin}"
+    if record.repeat:
+        return "repeat"
+    return "reused" if record.reused else "finished"
+
+
+def _figure(x: float | None) -> Cell:
+    if x is None or not math.isfinite(x):
+        return "", ""
+    return number(x), repr(float(x))
+
+
+def _parameter(record: Record, name: str) -> Cell:
+    x = record.trial.config.get(name)
+    return ("", "") if x is None else (value(x), str(x))
+
+
+def _failure(record: Record) -> Cell:
+    failure = record.failure
+    text = f"{failure.kind}: {failure.text}" if failure else ""
+    return text, text
