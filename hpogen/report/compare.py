@@ -148,13 +148,12 @@ def _several(paths: Sequence[Path]) -> str:
 
 
 def _next(found: Comparison, program: str) -> list[str]:
-    """What is missing for a verdict; else the same for programs."""
+    """What is missing for a verdict first; the same as pictures last."""
     commands = []
     for verb, studies in {"resume": found.unanswered, "retrain": found.not_retrained}.items():
         if studies:
             commands.append(command(program, verb, str(_given(found, studies[0]))))
-    if not commands:
-        commands.append(command(program, "compare", *map(str, found.given), "--json"))
+    commands.append(command(program, "report", *map(str, found.given)))
     return [
         line
         for label, text in zip(["next", ""], commands, strict=False)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from hpogen.analysis.anytime import Axis, Curve
 from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences
-from hpogen.report.html.drawing import INK, arm_colour, label_ends, picture
+from hpogen.report.html.drawing import INK, arm_colour, broken, label_ends, picture
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TITLE = "From when on"
 SIZE = (5.0, 3.4)
+LINE, BASELINE_LINES = 0.21, 4  # inches that a line of a label at the right needs
 LABELS = {"epochs": "epochs charged", "seconds": "seconds of training, one trial after another"}
 
 Drawn = tuple[ArmOfTask, Curve]
@@ -27,7 +28,7 @@ def anytime(task: TaskMaterial) -> Part:
     panes: list[tuple[str, Markup]] = []
     seeds: set[int] = set()
     for axis in LABELS:
-        curves = [(arm, c) for arm in task.arms if (c := _curve(arm, axis)) is not None]
+        curves = [(arm, c) for arm in task.panels if (c := _curve(arm, axis)) is not None]
         if curves:
             panes.append((axis, _picture(task, curves, axis)))
             seeds |= {c.seeds for _, c in curves}
@@ -44,7 +45,10 @@ def anytime(task: TaskMaterial) -> Part:
         ]
     )
     figure = Figure(tuple(panes), caption, wide=True)
-    return Section("anytime", TITLE, "Which arm is better, and from when on?", (figure,))
+    notes = tuple(filter(None, [task.unpaneled]))
+    return Section(
+        "anytime", TITLE, "Which arm is better, and from when on?", (figure,), notes=notes
+    )
 
 
 def _curve(arm: ArmOfTask, axis: Axis | str) -> Curve | None:
@@ -54,6 +58,8 @@ def _curve(arm: ArmOfTask, axis: Axis | str) -> Curve | None:
 
 def _picture(task: TaskMaterial, curves: Sequence[Drawn], axis: str) -> Markup:
     end = max(c.x[-1] for _, c in curves)
+    lines = sum(len(broken(arm.label)) for arm, _ in curves) + BASELINE_LINES
+    size = (SIZE[0], max(SIZE[1], LINE * lines))
 
     def draw(axes: Axes) -> None:
         for arm, c in curves:
@@ -61,11 +67,11 @@ def _picture(task: TaskMaterial, curves: Sequence[Drawn], axis: str) -> Markup:
         axes.set_ylim(*_limits(task, curves))
         axes.margins(x=0)
         ends = [(task.shown(c.median[-1]), a.label, arm_colour(a.number)) for a, c in curves]
-        label_ends(axes, ends + _draw_baselines(task, axes), SIZE[1])
+        label_ends(axes, ends + _draw_baselines(task, axes), size[1])
         axes.set_xlabel(LABELS[axis])
         axes.set_ylabel(f"{task.truth} of the answer{task.unit}")
 
-    return picture(draw, f"{task.truth} of the answer so far against {LABELS[axis]}", SIZE)
+    return picture(draw, f"{task.truth} of the answer so far against {LABELS[axis]}", size)
 
 
 def _draw_arm(task: TaskMaterial, axes: Axes, c: Curve, colour: str, end: float) -> None:

@@ -52,26 +52,27 @@ class ArmOfTask:
 
 @dataclass(frozen=True)
 class TaskMaterial:
-    """One task's arms. `table` holds what `compare` found."""
+    """One task's arms. `table` holds what `compare` found, `primary` are the arms it is about."""
 
     task: str
     table: TaskTable
     arms: tuple[ArmOfTask, ...]
     truth: Truth | None
     siblings: Siblings
+    primary: Sequence[str] = ()
 
     @property
     def panels(self) -> Sequence[ArmOfTask]:
-        """The arms that have panels of their own: the first ones."""
-        return self.arms[:MOST_ARMS]
+        """The arms that have panels of their own: of a great many the primary ones, then others."""
+        ranked = sorted(self.arms, key=lambda arm: arm.label not in self.primary)
+        chosen = {arm.label for arm in ranked[:MOST_ARMS]}
+        return [arm for arm in self.arms if arm.label in chosen]
 
     @property
     def unpaneled(self) -> str:
         """What a section says when arms are left out."""
         more = len(self.arms) - MOST_ARMS
-        return f"Panels are of the first {MOST_ARMS} arms; {more} more are not drawn." if (
-            more > 0
-        ) else ""  # fmt: skip
+        return f"Drawn are {MOST_ARMS} arms; {more} more are not." if more > 0 else ""
 
     @property
     def unit(self) -> str:
@@ -114,7 +115,8 @@ class Material:
                 for i, arm in enumerate(design.arms)
                 if arm.studies.get(table.task)
             ]
-            yield TaskMaterial(table.task, table, tuple(arms), self.truth, self.siblings)
+            primary = self.comparison.primary or ()
+            yield TaskMaterial(table.task, table, tuple(arms), self.truth, self.siblings, primary)
 
 
 def read_material(directories: Sequence[Path], primary: str | None) -> Material:
