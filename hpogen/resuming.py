@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hpogen.errors import UserError
 from hpogen.ledger import FORMAT, LEDGER, Event, parse
-from hpogen.provenance import digests
+from hpogen.provenance import digests, machine
 from hpogen.spec import StudySpec, changes
 from hpogen.trial import Proposal, Trial
 
@@ -36,6 +36,7 @@ def header(spec: StudySpec) -> Event:
         "spec": spec.record(),
         "plugins": digests(spec.plugins),
         "versions": _versions(),
+        "machine": machine(),
     }
 
 

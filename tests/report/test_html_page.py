@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import platform
 import re
 import time
 from pathlib import Path
@@ -11,14 +13,18 @@ from typing import Any
 
 import pytest
 from analysis.searches import Made, search
+from markupsafe import escape
 from report.reported import LOG, Page, made, rungs, whole
+from toys import study_file
 
 from hpogen import history, ledger
 from hpogen.cli import main
 from hpogen.errors import UserError
 from hpogen.history import asked
+from hpogen.opening import open_study
 from hpogen.report.html.page import report, write_report
 from hpogen.report.text import number
+from hpogen.runner import run
 from hpogen.spec import load_study
 from hpogen.trial import Failure, Trial
 
@@ -146,6 +152,16 @@ def test_the_spec_in_the_page_makes_the_study_again(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(Page(f"<p>{spec.group(1)}</p>").text)
     assert load_study(path).record() == history.read(directory).header["spec"]
+
+
+def test_the_page_names_the_machine(tmp_path: Path) -> None:
+    home = tmp_path / "run"
+    with open_study(study_file(tmp_path), home) as study:
+        run(study)
+    found = history.read(home).header["machine"]
+    assert found["cores"] == os.cpu_count() and found["system"] == platform.platform()
+    page = report([home])
+    assert str(escape(f"processor {found['processor']}, cores {found['cores']}")) in page
 
 
 def test_without_audit_the_page_is_written_and_says_what_is_missing(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def _facts(study: Searched, program: str) -> dict[str, Any]:
         "spec": json.dumps(study.spec.record(), indent=2, ensure_ascii=False),
         "command": command(program, "run", "study.yaml", "--dir", str(study.directory) + "-again"),
         "versions": ", ".join(f"{k} {v}" for k, v in header.get("versions", {}).items()),
+        "machine": ", ".join(f"{k} {v}" for k, v in header.get("machine", {}).items()),
         "devices": ", ".join(_devices(study)) or "not recorded",
         "code": ", ".join(_codes(study)) or "not recorded",
         "plugins": [*header.get("plugins", {}).items()],
