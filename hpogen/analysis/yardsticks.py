@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
+from operator import itemgetter
 from typing import Literal
 
 import numpy as np
@@ -18,13 +19,16 @@ from hpogen.analysis.summary import Summary, by_seed, summary
 from hpogen.selection import candidates
 from hpogen.trial import canonical
 
-Kind = Literal["baseline", "restarts", "oracle"]
+Kind = Literal["baseline", "restarts", "validated", "oracle"]
 Answered = Sequence[tuple[Searched, Answer]]
 
 
 @dataclass(frozen=True)
 class Yardstick:
     """A row that is no arm. An oracle chooses by audit figures: nobody can have it.
+
+    `validated` is what somebody gets who runs all arms (of several α, say) and keeps the answer with
+    the lowest validation loss.
 
     `truth` is None where there are too few search seeds. Of restarts it is an expected value over
     all choices of k of the n searches, without a deviation.
@@ -48,6 +52,7 @@ def yardsticks(arms: Mapping[str, Answered], truth: Truth) -> Iterator[Yardstick
             if chooses_by_validation(answers[0][0]):
                 label = f"best of {k} restarts of {arm}"
                 yield Yardstick(label, "restarts", _restarts(k, [given for _, given in answers]))
+        yield Yardstick(f"by val loss: best of the {k} arms", "validated", _validated(k, pairs))
         errors = by_seed((given.seed, given.truth) for _, given in pairs)
         best = [min(values) for values in errors.values() if len(values) == k]
         yield Yardstick(f"oracle: best of the {k} arms", "oracle", summary(best))
@@ -67,6 +72,16 @@ def _baseline(study: Searched, name: str, truth: Truth) -> float | None:
         if canonical(record.trial.config) == canonical(config or {}):
             return held_out(record, truth)
     return None
+
+
+def _validated(k: int, pairs: Answered) -> Summary | None:
+    """Of the search seeds that all arms have: the answer with the lowest validation loss."""
+    by: dict[int, list[tuple[float, float]]] = {}
+    for _, given in pairs:
+        if given.val_loss is not None and given.truth is not None:
+            by.setdefault(given.seed, []).append((given.val_loss, given.truth))
+    shared = [known for known in by.values() if len(known) == k]
+    return summary(min(known, key=itemgetter(0))[1] for known in shared)  # equal ones: the first
 
 
 def _restarts(k: int, answers: Sequence[Answer]) -> Summary | None:

@@ -63,6 +63,21 @@ def test_by_hand(tmp_path: Path) -> None:
     assert trials.truth is not None and trials.truth.mean == pytest.approx(0.04)
 
 
+def test_the_arm_is_chosen_by_validation_loss_and_by_nothing_else(tmp_path: Path) -> None:
+    alphas = {"a": 0.1, "b": 0.2, "c": 0.3}
+    losses = {"a": (0.3, 0.1, 0.2), "b": (0.2, 0.3, 0.2), "c": (0.4, 0.2, 0.5)}
+    audits = {"a": (0.90, 0.80, 0.70), "b": (0.60, 0.99, 0.98), "c": (0.95, 0.95, 0.95)}
+    for arm, alpha in alphas.items():
+        for seed, (loss, audit) in enumerate(zip(losses[arm], audits[arm], strict=True)):
+            objective = {**AGN, "alpha": alpha}
+            search(tmp_path / f"{arm}__seed-{seed}", [Made(loss, audit)], seed=seed,
+                   objective=objective)  # fmt: skip
+    chosen = yardsticks(tmp_path)["by val loss: best of the 3 arms"]
+    assert chosen.kind == "validated" and chosen.truth is not None and chosen.truth.n == 3
+    # seed 0: b, seed 1: a, seed 2: a and b are equal, and a is first though it is worse
+    assert chosen.truth.mean == pytest.approx(np.mean([0.40, 0.20, 0.30]))
+
+
 def test_the_best_of_the_arms_is_of_seeds_that_all_of_them_have(tmp_path: Path) -> None:
     more = three_arms(tmp_path) / "val__seed-7"
     search(more, [Made(0.1, 0.99)], seed=7, stop={"trials": 3})
