@@ -27,8 +27,8 @@ Answered = Sequence[tuple[Searched, Answer]]
 class Yardstick:
     """A row that is no arm. An oracle chooses by audit figures: nobody can have it.
 
-    `validated` is what somebody gets who runs all arms (of several α, say) and keeps the answer with
-    the lowest validation loss.
+    `validated` is what somebody gets who runs all arms (of several α, say) and keeps the answer
+    with the lowest validation loss.
 
     `truth` is None where there are too few search seeds. Of restarts it is an expected value over
     all choices of k of the n searches, without a deviation.
