@@ -21,7 +21,7 @@ from hpogen.provenance import digest, digests
 from hpogen.sharing import Sharing
 from hpogen.signals import StopRequest
 from hpogen.study import Study
-from hpogen.trial import Failure, Outcome, Progress, Trial
+from hpogen.trial import Outcome, Progress, Trial
 
 log = logging.getLogger("hpogen.runner")
 
@@ -255,19 +255,20 @@ class _Drive:
     def ended(self, job: Job, outcome: Outcome) -> None:
         """Record an outcome; the study may stop itself, and leaves a lost trial untold."""
         self.waits = False
-        failure = outcome.failure or Failure("error", "")
-        if outcome.failure is not None and failure.kind == "lost":
-            self._stop_itself("lost", outcome.trial, failure)
+        kind = outcome.failure.kind if outcome.failure else None
+        if kind == "lost":
+            self._stop_itself("lost", outcome)
             return
         self.study.record(outcome)
         self._discard(job)
         self._show_finished()
-        self._errors = self._errors + 1 if outcome.failure and failure.kind == "error" else 0
+        self._errors = self._errors + 1 if kind == "error" else 0
         if self._errors >= self.study.spec.limits.max_consecutive_errors:
-            self._stop_itself("errors", outcome.trial, failure)
+            self._stop_itself("errors", outcome)
 
-    def _stop_itself(self, end: End, trial: int, failure: Failure) -> None:
-        self.end, self._text = end, f"trial {trial}: {failure.text}"
+    def _stop_itself(self, end: End, outcome: Outcome) -> None:
+        text = outcome.failure.text if outcome.failure else ""
+        self.end, self._text = end, f"trial {outcome.trial}: {text}"
 
     def _show_finished(self) -> None:
         """Show the observer every trial that was told since, in order of number."""

@@ -103,10 +103,10 @@ def store_at(place: str) -> Store:
 def check_writable(place: str) -> None:
     """Raise UserError, one line, where no file can be written."""
     try:
-        store = store_at(place)
-        store.write(PROBE, b"hpogen")
-        found = store.read(PROBE)
-        store.delete(PROBE)
+        store, probe = store_at(place), f"{PROBE}-{os.uname().nodename}-{os.getpid()}"
+        store.write(probe, b"hpogen")  # other studies may look at the same place now
+        found = store.read(probe)
+        store.delete(probe)
     except Exception as error:  # each of fsspec's file systems raises its own
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"cannot be written: {text}") from error

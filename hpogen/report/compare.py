@@ -1,6 +1,6 @@
 """The text of `compare`: verdict, a table per task, contrasts, searches, validity; and its data.
 
-`cli.py` prints the lines or the JSON of what `analysis.comparison.compare` found.
+The command line prints the lines or the JSON of what `analysis.comparison.compare` found.
 """
 
 from __future__ import annotations
