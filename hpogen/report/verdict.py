@@ -1,6 +1,6 @@
 """The last lines of a run: what was chosen, on what evidence, and the next command to type.
 
-The command line prints them; one search never says which of two objectives is better, and so they do not.
+The command line prints them. One search never says which of two objectives is better: nor do they.
 """
 
 from __future__ import annotations
