@@ -20,7 +20,7 @@ from hpogen.trial import Outcome, Progress
 
 if TYPE_CHECKING:
     from hpogen.training.data import ImageData
-    from hpogen.training.settings import Dataset
+    from hpogen.training.dataset import Dataset
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hpogen import plugins
 from hpogen.errors import UserError
-from hpogen.training.settings import Dataset
+from hpogen.training.dataset import Dataset
 
 Indices = NDArray[np.int64]
 

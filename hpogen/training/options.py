@@ -16,6 +16,7 @@ from hpogen import plugins
 from hpogen.errors import unknown
 
 STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+OPEN = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)  # for options
 
 
 def named(value: object) -> object:

@@ -1,4 +1,4 @@
-"""The learning rate as a function of how far training has come; asked before each step.
+"""The learning rate as a function of how far training has come: the YAML's `schedule:`.
 
 It has no state: a resumed or continued trial gets the same rates as an uninterrupted one.
 """
@@ -6,8 +6,41 @@ It has no state: a resumed or continued trial gets the same rates as an uninterr
 from __future__ import annotations
 
 import math
+from typing import Annotated, Literal
 
-from hpogen.training.settings import Schedule
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from hpogen.training.options import STRICT
+
+
+class Schedule(BaseModel):
+    """The learning rate over the epochs, after a linear warm-up of `warmup` epochs.
+
+    `step` multiplies it by `gamma` at each of the `milestones` (default: at half and at three
+    quarters of the epochs). `anchor: full` counts in epochs of the full budget whatever the
+    trial's own; `budget` squeezes the schedule into the trial's budget.
+    """
+
+    model_config = STRICT
+
+    name: Literal["constant", "step", "cosine"] = "constant"
+    milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
+    gamma: Annotated[float, Field(gt=0)] = 0.1
+    warmup: Annotated[int, Field(ge=0)] = 0
+    anchor: Literal["full", "budget"] = "full"
+
+    @field_validator("milestones")
+    @classmethod
+    def _rising(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
+        if list(milestones) != sorted(set(milestones)):
+            raise ValueError(f"got {list(milestones)}, expected rising epochs")
+        return milestones
+
+    @model_validator(mode="after")
+    def _only_for_step(self) -> Schedule:
+        if self.milestones and self.name != "step":
+            raise ValueError(f"milestones belong to the schedule 'step', not to {self.name!r}")
+        return self
 
 
 def rate(schedule: Schedule, lr: float, done: float, step: float, total: int, epochs: int) -> float:

@@ -6,15 +6,12 @@ itself begins in `loop.py`.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     field_validator,
     model_validator,
@@ -23,6 +20,7 @@ from pydantic import (
 from hpogen import plugins
 from hpogen.errors import Refusal
 from hpogen.task import Epoch
+from hpogen.training.dataset import SIZES, STORED, Dataset
 from hpogen.training.hyperparameters import Hyperparameters, OptimizerName, check_value
 from hpogen.training.listed import (
     LOSSES,
@@ -32,149 +30,10 @@ from hpogen.training.listed import (
     check_metrics,
 )
 from hpogen.training.models import SMALLEST
-from hpogen.training.options import STRICT, check_options, named, registered
+from hpogen.training.network import Model
+from hpogen.training.options import STRICT, named
+from hpogen.training.schedule import Schedule
 from hpogen.trial import RunningTrial, Value
-
-SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {
-    "digits": (1_297, (1, 8, 8), 10),  # training images, (C, H, W), classes
-    "mnist": (60_000, (1, 28, 28), 10),
-    "fashion-mnist": (60_000, (1, 28, 28), 10),
-    "cifar10": (50_000, (3, 32, 32), 10),
-    "cifar100": (50_000, (3, 32, 32), 100),
-    "svhn": (73_257, (3, 32, 32), 10),
-}
-STORED = {  # what torchvision keeps in the root
-    "mnist": "MNIST/raw",
-    "fashion-mnist": "FashionMNIST/raw",
-    "cifar10": "cifar-10-batches-py",
-    "cifar100": "cifar-100-python",
-    "svhn": "train_32x32.mat",
-}
-TestSet = Literal["test", "test-each-epoch"]
-VALIDATION_DEFAULT, AUDIT_DEFAULT = 5_000, 10_000  # images, where there are as many
-
-OPEN = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
-
-
-class Dataset(BaseModel):
-    """Which images, and how they are split; further keys are options of a plug-in data set.
-
-    `subset` is the fraction of the standard training set that is trained on. `validation` images
-    are outside it (default: 5,000, at most half of what is left), `audit` images outside both
-    (default: 10,000, at most what is left), or the standard `test` set, for reproducing papers;
-    `test-each-epoch` evaluates it after each epoch and not the last alone.
-    """
-
-    model_config = OPEN
-
-    name: str
-    root: str | None = None  # default: $HPOGEN_DATA, else the user's cache folder
-    subset: Annotated[float, Field(gt=0, le=1)] = 0.2
-    validation: Annotated[int, Field(ge=0)] | None = None
-    audit: Annotated[int, Field(ge=0)] | TestSet | None = None
-    augment: Literal["none", "standard"] = "none"
-    seed: Annotated[int, Field(ge=0)] = 0
-    download: bool = True
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return registered(name, plugins.datasets)
-
-    @model_validator(mode="after")
-    def _checked(self) -> Dataset:
-        check_options(self, self.name, plugins.datasets)
-        if self.name in SIZES:
-            self.counts(SIZES[self.name][0])
-        return self
-
-    def counts(self, total: int) -> tuple[int, int, int]:
-        """How many of `total` training images are subset, validation and audit.
-
-        Raises ValueError when there are too few.
-        """
-        subset = round(self.subset * total)
-        left = total - subset
-        validation = self.validation
-        if validation is None:
-            validation = min(VALIDATION_DEFAULT, left // 2)
-        audit = min(AUDIT_DEFAULT, left - validation) if self.audit is None else self.audit
-        audit = 0 if isinstance(audit, str) else audit
-        if subset < 1:
-            raise ValueError(f"subset {self.subset} of {total} training images is empty")
-        if subset + validation + audit > total or audit < 0:
-            raise ValueError(
-                f"data set {self.name!r} has {total} training images: a subset of {subset}, "
-                f"{validation} for validation and {max(audit, 0)} for audit are too many"
-            )
-        return subset, validation, audit
-
-    @property
-    def validates(self) -> bool:
-        """Whether there are validation images."""
-        if self.validation is None and self.name in SIZES:
-            return self.counts(SIZES[self.name][0])[1] > 0
-        return self.subset < 1 if self.validation is None else self.validation > 0
-
-    def folder(self) -> Path:
-        """Where the data sets are kept on disk."""
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        root = self.root or os.environ.get("HPOGEN_DATA") or f"{cache}/hpogen"
-        return Path(root).expanduser()
-
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class Model(BaseModel):
-    """Which network; further keys are options of its builder."""
-
-    model_config = OPEN
-
-    name: str
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return registered(name, plugins.models)
-
-    @model_validator(mode="after")
-    def _checked(self) -> Model:
-        check_options(self, self.name, plugins.models)
-        return self
-
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class Schedule(BaseModel):
-    """The learning rate over the epochs, after a linear warm-up of `warmup` epochs.
-
-    `step` multiplies it by `gamma` at each of the `milestones` (default: at half and at three
-    quarters of the epochs). `anchor: full` counts in epochs of the full budget whatever the
-    trial's own; `budget` squeezes the schedule into the trial's budget.
-    """
-
-    model_config = STRICT
-
-    name: Literal["constant", "step", "cosine"] = "constant"
-    milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
-    gamma: Annotated[float, Field(gt=0)] = 0.1
-    warmup: Annotated[int, Field(ge=0)] = 0
-    anchor: Literal["full", "budget"] = "full"
-
-    @field_validator("milestones")
-    @classmethod
-    def _rising(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
-        if list(milestones) != sorted(set(milestones)):
-            raise ValueError(f"got {list(milestones)}, expected rising epochs")
-        return milestones
-
-    @model_validator(mode="after")
-    def _only_for_step(self) -> Schedule:
-        if self.milestones and self.name != "step":
-            raise ValueError(f"milestones belong to the schedule 'step', not to {self.name!r}")
-        return self
 
 
 class ImageClassification(BaseModel):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hpogen.errors import UserError
 from hpogen.training.data import Batches, Images, load, moments, prepare, splits
-from hpogen.training.settings import SIZES, Dataset
+from hpogen.training.dataset import SIZES, Dataset
 
 DATA = Path(os.environ.get("HPOGEN_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

@@ -12,8 +12,7 @@ from torch.nn import functional
 from hpogen.training.augment import PAD, crop_and_flip, draw
 from hpogen.training.build import build
 from hpogen.training.models.lenet import HalvingMaximum
-from hpogen.training.schedule import rate
-from hpogen.training.settings import Schedule
+from hpogen.training.schedule import Schedule, rate
 
 CPU = torch.device("cpu")
 
