@@ -7,7 +7,6 @@ The built-in parts stand here as `module:attribute` and are imported only when u
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -16,58 +15,16 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from hpogen.errors import UserError, unknown
+from hpogen.errors import UserError
+from hpogen.registry import Registry as Registry
+from hpogen.registry import imported as imported
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 ENTRY_POINTS = "hpogen.plugins"
 LAST_LINEAR = "hpogen.measures.last_linear:require_last_linear"
-
-
-class Registry(Generic[T]):
-    """Names of one kind of part. A built-in is one line `name="module:attribute"`.
-
-    Or a row of the `table` "module:attribute", a mapping of name → part read when first needed.
-    """
-
-    def __init__(self, kind: str, table: str = "", **builtin: str) -> None:
-        self.kind = kind
-        self._table = table
-        self._builtin = builtin
-        self._added: dict[str, T] = {}
-
-    @functools.cached_property
-    def _rows(self) -> Mapping[str, T]:
-        return imported(self._table) if self._table else {}
-
-    def names(self) -> list[str]:
-        return sorted({*self._builtin, *self._rows, *self._added})
-
-    def __contains__(self, name: object) -> bool:
-        return self.is_builtin(name) or name in self._added
-
-    def is_builtin(self, name: object) -> bool:
-        return name in self._builtin or name in self._rows
-
-    def get(self, name: str) -> T:
-        """The part of that name, imported now. Raises UserError with the nearest name."""
-        if name in self._added:
-            return self._added[name]
-        if name in self._rows:
-            return self._rows[name]
-        if name not in self._builtin:
-            raise UserError(unknown("", name, self.names()))
-        part: T = imported(self._builtin[name])
-        return part
-
-    def add(self, name: str, part: T) -> None:
-        """Register a user's part. The name of a built-in one is refused; a reload replaces."""
-        if self.is_builtin(name):
-            raise UserError(f"{self.kind} {name!r} is built in: give yours another name")
-        self._added[name] = part
 
 
 @dataclass(frozen=True)
@@ -147,11 +104,8 @@ tasks: Registry[Any] = Registry(
 )
 models: Registry[Callable[..., Any]] = Registry(
     "model",
-    mlp="hpogen.training.models.mlp:mlp",
-    lenet5="hpogen.training.models.lenet:lenet5",
-    resnet20="hpogen.training.models.resnet:resnet20",
-    resnet56="hpogen.training.models.resnet:resnet56",
-    resnet110="hpogen.training.models.resnet:resnet110",
+    table="hpogen.training.models.catalog:BUILDERS",
+    **{"torchvision/": "hpogen.training.models.torchvision_family:family"},
 )
 datasets: Registry[Callable[..., Any]] = Registry(
     "data set",
@@ -160,7 +114,12 @@ datasets: Registry[Callable[..., Any]] = Registry(
     cifar10="hpogen.training.datasets:cifar10",
     cifar100="hpogen.training.datasets:cifar100",
     svhn="hpogen.training.datasets:svhn",
-    **{"fashion-mnist": "hpogen.training.datasets:fashion_mnist"},
+    folder="hpogen.training.folder:folder",
+    numpy="hpogen.training.numpy_file:numpy_file",
+    **{
+        "fashion-mnist": "hpogen.training.datasets:fashion_mnist",
+        "torchvision/": "hpogen.training.torchvision_sets:family",
+    },
 )
 measures: Registry[Measure] = Registry("measure", table="hpogen.measures.catalog:MEASURES")
 
@@ -262,12 +221,6 @@ def load_file(path: Path) -> None:
         raise UserError(
             f"plug-in {str(path)!r} cannot be imported{where}: {type(error).__name__}: {error}"
         ) from error
-
-
-def imported(place: str) -> Any:
-    """What stands at `module:attribute`, imported now."""
-    module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def _line_in(error: BaseException, path: Path) -> int | None:

@@ -280,8 +280,8 @@ def test_check_plans_without_a_trace(tmp_path: Path, hpogen: Call) -> None:
 def test_list_schema_and_version(hpogen: Call) -> None:
     for kind, name in [
         ("searchers", "cmaes"),
-        ("models", "lenet5"),
         ("datasets", "digits"),
+        ("datasets", "torchvision/NAME"),
         ("tasks", "command"),
     ]:
         assert name in hpogen("list", kind).out.splitlines()
@@ -297,10 +297,28 @@ def test_list_schema_and_version(hpogen: Call) -> None:
         assert name in page.splitlines()
         for key in ("definition", "cost", "source"):
             assert row[key] and row[key] in squeezed
+    check_listed_models(
+        json.loads(hpogen("list", "models", "--json").out), hpogen("list", "models")
+    )
     wrong = hpogen("list", "model")
     assert wrong.code == 2 and "did you mean 'models'" in wrong.err
     assert "searcher" in json.loads(hpogen("schema").out)["properties"]
     assert hpogen("--version").out.startswith("hpogen ")
+
+
+def check_listed_models(rows: list[dict[str, Any]], shown: Done) -> None:
+    """The rows are the catalog's and torchvision's, and the page has each of their texts."""
+    models = {row.pop("name"): row for row in rows}
+    lenet = {"smallest": 12, "options": {}, "parameters": {"28×28×1": 61_706}}
+    assert models["lenet5"].items() >= lenet.items()
+    assert models["vgg16"]["options"] == {"width": 64, "batch_norm": False, "dropout": 0.5}
+    assert {"densenet100-bc", "torchvision/NAME"} <= models.keys()
+    lines = shown.out.splitlines()
+    assert max(map(len, lines)) <= 80 and models.keys() <= {*lines}
+    squeezed = " ".join(shown.out.split())
+    assert "lenet5 two convolutions, three dense layers" in squeezed
+    assert "parameters: 61,706 (28×28×1) images: from 12×12 source: LeCun et al. 1998" in squeezed
+    assert "options: width: 64, batch_norm: false, dropout: 0.5 source:" in squeezed
 
 
 def test_status_while_another_process_runs(tmp_path: Path, hpogen: Call) -> None:

@@ -115,9 +115,10 @@ def check(study: StudyFile, overrides: Set = [], as_json: Json = False) -> None:
 def list_(
     kind: Annotated[str, typer.Argument(metavar="|".join(KINDS))], as_json: Json = False
 ) -> None:
-    """The names that a study can use, one per line; measures with what they are."""
+    """The names that a study can use, one per line; measures and models with what they are."""
     from hpogen import plugins
-    from hpogen.report import measures
+    from hpogen.report import measures, models
+    from hpogen.training.models import catalog
 
     plugins.load_installed()
     if kind not in KINDS:
@@ -125,7 +126,10 @@ def list_(
     if kind == "measures":
         rows = measures.rows()
         return print_json(rows) if as_json else print_lines(measures.page(rows, width()))
-    names = getattr(plugins, kind).names()
+    if kind == "models":
+        rows = catalog.listing()
+        return print_json(rows) if as_json else print_lines(models.page(rows, width()))
+    names = getattr(plugins, kind).choices()
     if as_json:
         return print_json(names)
     print_lines(names)

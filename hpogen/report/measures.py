@@ -31,7 +31,6 @@ def rows() -> list[dict[str, Any]]:
 def page(measures: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
     """A name per line, and under it the definition, the metrics, the cost and the source."""
     for measure in measures:
-        yield measure["name"]
         metrics = measure["metrics"] if measure["metrics"] != [measure["name"]] else []
         texts = {
             "": measure["definition"],
@@ -39,12 +38,18 @@ def page(measures: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
             "cost: ": measure["cost"],
             "source: ": measure["source"],
         }
-        for label, text in texts.items():
-            if text:
-                yield from textwrap.wrap(
-                    label + text,
-                    max(width, 40),
-                    initial_indent=" " * INDENT,
-                    subsequent_indent=" " * (INDENT + len(label)),
-                    break_on_hyphens=False,
-                )
+        yield from entry(measure["name"], texts, width)
+
+
+def entry(name: str, texts: Mapping[str, str], width: int) -> Iterator[str]:
+    """The name, and under it each text that there is after its label."""
+    yield name
+    for label, text in texts.items():
+        if text:
+            yield from textwrap.wrap(
+                label + text,
+                max(width, 40),
+                initial_indent=" " * INDENT,
+                subsequent_indent=" " * (INDENT + len(label)),
+                break_on_hyphens=False,
+            )

@@ -1,4 +1,8 @@
-"""Builds the network that the task names, and tells beforehand which measures it refuses."""
+"""Builds the network that the task names, and tells beforehand what it cannot do.
+
+The loop builds; `network.py` and `settings.py` ask while a study is loaded, with everything on the
+meta device: the network holds no numbers there and is run in no time.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,26 @@ def build(
 ) -> nn.Module:
     """The registered model for images of `in_shape` (C, H, W).
 
-    Raises ValueError, naming the model, when its builder does not take such images.
+    Raises ValueError, naming the model, when its builder does not take such images or options.
     """
     model = plugins.models.get(name)(in_shape, classes, **options)
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {name!r} is a {type(model).__name__}, expected an nn.Module")
     return model
+
+
+def unfit(
+    name: str, options: Mapping[str, Any], in_shape: tuple[int, int, int], classes: int
+) -> str | None:
+    """Why the model takes no such images or options, in a line; None: it does, or cannot tell."""
+    try:
+        with torch.device("meta"):
+            build(name, options, in_shape, classes)
+    except ValueError as error:
+        return str(error)
+    except (NotImplementedError, RuntimeError):  # it needs numbers: training will tell
+        return None
+    return None
 
 
 def refusal(
@@ -32,10 +50,7 @@ def refusal(
     classes: int,
     requirement: Callable[[nn.Module, torch.Tensor], None],
 ) -> str | None:
-    """Why a measure with that requirement refuses a model; None: it does not, or cannot tell yet.
-
-    The model is built on the meta device: it holds no numbers and is run in no time.
-    """
+    """Why a measure with that requirement refuses a model; None: it does not, or cannot tell."""
     try:
         with torch.device("meta"):
             model = build(name, options, in_shape, classes).eval()

@@ -1,16 +1,31 @@
-"""Which network a task trains: the YAML's `model:`, without torch.
+"""Which network a task trains, and which of its options the search space may have; without torch.
 
-Part of `settings.py`; `build.py` builds what it says.
+Part of `settings.py`, the YAML's `model:`; `build.py` builds what it says. Only a value to check
+needs the builder itself, and with it torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from hpogen import plugins
+from hpogen.training.hyperparameters import Hyperparameters
+from hpogen.training.models.catalog import MODELS
 from hpogen.training.options import OPEN, check_options, registered
+from hpogen.trial import Config, Value
+
+Shape = tuple[int, int, int]
+LARGE: tuple[Shape, int] = ((3, 256, 256), 10)  # for options where the images are not known yet
 
 
 class Model(BaseModel):
@@ -32,3 +47,72 @@ class Model(BaseModel):
 
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+    def searchable(self) -> frozenset[str]:
+        """The options that may be hyper-parameters; a name that training itself has is not one."""
+        return frozenset(self._declared()) - frozenset(Hyperparameters.model_fields)
+
+    def options_with(self, config: Config) -> dict[str, Any]:
+        """The builder's options in a trial: the task's, with the trial's values laid over them.
+
+        What else the configuration has is left out.
+        """
+        chosen = self.searchable() & config.keys()
+        return {**self.options(), **{name: config[name] for name in chosen}}
+
+    def check_value(self, name: str, value: Value, images: tuple[Shape, int] | None) -> None:
+        """Raise ValueError, in one line, for a value that the option `name` cannot come to have.
+
+        `images` is the shape (C, H, W) of the data set and its classes, None where not known.
+        """
+        from hpogen.training.build import unfit
+
+        if name in (fixed := self._fixed()):
+            raise ValueError(
+                f"{name} is searched, but task.model sets it to {fixed[name]!r}: drop one of them"
+            )
+        annotation, _ = self._declared()[name]
+        config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+        try:
+            TypeAdapter(annotation, config=config).validate_python(value)
+        except ValidationError as error:
+            said = error.errors(include_url=False)[0]["msg"].removeprefix("Input should be ")
+            raise ValueError(f"{name} may come to be {value!r}, expected {said}") from None
+        if reason := unfit(self.name, {**self.options(), name: value}, *(images or LARGE)):
+            raise ValueError(f"{name} may come to be {value!r}: {reason}")
+
+    def check_images(self, shape: Shape, classes: int, data: str) -> None:
+        """Raise ValueError when the model cannot take images (C, H, W) of the data set `data`.
+
+        A built-in model with its own defaults is looked up, any other is built without numbers; of
+        a plug-in's model training will tell.
+        """
+        if plugins.models.is_plugin(self.name):
+            return
+        if self.name in MODELS and not self.options():
+            least = MODELS[self.name].smallest
+            if min(shape[1:]) < least:
+                raise ValueError(
+                    f"model {self.name!r} needs images of at least {least}×{least}, data set "
+                    f"{data!r} has {shape[1]}×{shape[2]}"
+                )
+            return
+        from hpogen.training.build import unfit
+
+        if reason := unfit(self.name, self.options(), shape, classes):
+            raise ValueError(f"data set {data!r}: {reason}")
+
+    def _declared(self) -> Mapping[str, tuple[Any, Any]]:
+        """The options of the builder: name → (annotation, default or ...)."""
+        if self.name in MODELS:
+            defaults = MODELS[self.name].options
+            return {name: (type(default), default) for name, default in defaults.items()}
+        return plugins.options_of(plugins.models.get(self.name), without=("name",))
+
+    def _fixed(self) -> dict[str, Any]:
+        """The options that `model:` sets to another value than the default.
+
+        Defaults are filled in beside an option that is given, and cannot be told from choices.
+        """
+        declared = self._declared()
+        return {name: v for name, v in self.options().items() if v != declared[name][1]}

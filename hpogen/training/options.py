@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from hpogen import plugins
-from hpogen.errors import unknown
+from hpogen.errors import UserError, unknown
 
 STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 OPEN = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)  # for options
@@ -26,8 +26,10 @@ def named(value: object) -> object:
 
 def registered(name: str, registry: plugins.Registry[Any]) -> str:
     """The name, if it is in the registry. Raises ValueError with the nearest name."""
-    if name not in registry:
-        raise ValueError(unknown("", name, registry.names()))
+    try:
+        registry.check(name)
+    except UserError as error:
+        raise ValueError(str(error)) from None
     return name
 
 

@@ -29,7 +29,6 @@ from hpogen.training.listed import (
     all_measures,
     check_metrics,
 )
-from hpogen.training.models import SMALLEST
 from hpogen.training.network import Model
 from hpogen.training.options import STRICT, named
 from hpogen.training.schedule import Schedule
@@ -69,13 +68,9 @@ class ImageClassification(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> ImageClassification:
         check_metrics()
-        _, shape, _ = SIZES.get(self.dataset.name, (0, (1, 1024, 1024), 0))
-        least = SMALLEST.get(self.model.name, 1)
-        if min(shape[1:]) < least:
-            raise ValueError(
-                f"model {self.model.name!r} needs images of at least {least}×{least}, data set "
-                f"{self.dataset.name!r} has {shape[1]}×{shape[2]}"
-            )
+        if self.dataset.name in SIZES:
+            _, shape, classes = SIZES[self.dataset.name]
+            self.model.check_images(shape, classes, self.dataset.name)
         for listed in self.measures:
             self._refuse_undefined(listed.measure, f"the measure {listed.name!r}")
         return self
@@ -116,7 +111,8 @@ class ImageClassification(BaseModel):
         return frozenset().union(*(measure.sums for measure in all_measures()))
 
     def parameters(self) -> frozenset[str]:
-        return frozenset(Hyperparameters.model_fields)
+        """Those of training, and the options of the model."""
+        return frozenset(Hyperparameters.model_fields) | self.model.searchable()
 
     def required(self) -> frozenset[str]:
         fields = Hyperparameters.model_fields.items()
@@ -124,7 +120,11 @@ class ImageClassification(BaseModel):
 
     def check_value(self, name: str, value: Value) -> None:
         """Raise ValueError for a value that the hyper-parameter cannot have."""
-        check_value(name, value)
+        if name in self.model.searchable():
+            sizes = SIZES.get(self.dataset.name)
+            self.model.check_value(name, value, sizes[1:] if sizes else None)
+        else:
+            check_value(name, value)
 
     def prepare(self) -> None:
         from hpogen.training.data import load

@@ -1,4 +1,4 @@
-"""Models, augmentation and schedules, each against what it is defined to be."""
+"""Augmentation and schedules, each against what it is defined to be."""
 
 from __future__ import annotations
 
@@ -6,59 +6,12 @@ import math
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional
 
 from hpogen.training.augment import PAD, crop_and_flip, draw
-from hpogen.training.build import build
-from hpogen.training.models.lenet import HalvingMaximum
 from hpogen.training.schedule import Schedule, rate
 
 CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "shape", "parameters"),
-    [
-        ("mlp", {}, (1, 28, 28), 669_706),
-        ("lenet5", {}, (1, 28, 28), 61_706),
-        ("resnet20", {}, (3, 32, 32), 269_722),
-        ("resnet20", {}, (1, 28, 28), 269_434),
-        ("resnet56", {}, (3, 32, 32), 853_018),
-        ("resnet110", {}, (3, 32, 32), 1_727_962),
-    ],
-)
-def test_parameter_counts(
-    name: str, options: dict[str, int], shape: tuple[int, int, int], parameters: int
-) -> None:
-    model = build(name, options, shape, 10)
-    assert sum(p.numel() for p in model.parameters()) == parameters
-    assert model.eval()(torch.zeros(2, *shape)).shape == (2, 10)
-
-
-@pytest.mark.parametrize(
-    ("name", "options"), [("mlp", {"width": 5, "depth": 3}), ("resnet20", {"width": 3})]
-)
-def test_options_change_the_model(name: str, options: dict[str, int]) -> None:
-    model = build(name, options, (3, 9, 7), 4)
-    last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    assert last.in_features == (5 if name == "mlp" else 12)
-    assert model.eval()(torch.zeros(2, 3, 9, 7)).shape == (2, 4)
-
-
-def test_a_model_that_cannot_take_the_images_says_so() -> None:
-    with pytest.raises(ValueError, match="'lenet5' needs images of at least 12×12, got 8×8"):
-        build("lenet5", {}, (1, 8, 8), 10)
-    assert build("lenet5", {}, (1, 12, 13), 10)(torch.zeros(1, 1, 12, 13)).shape == (1, 10)
-
-
-@pytest.mark.parametrize("size", [(6, 6), (7, 5)])
-def test_halving_is_maximum_pooling_with_and_without_gradients(size: tuple[int, int]) -> None:
-    x = torch.randn(3, 2, *size)
-    expected = functional.max_pool2d(x, 2)
-    assert torch.equal(HalvingMaximum()(x), expected)
-    with torch.no_grad():
-        assert torch.equal(HalvingMaximum()(x), expected)
 
 
 def test_crop_and_flip_one_image_at_a_time() -> None:

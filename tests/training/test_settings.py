@@ -40,6 +40,8 @@ def test_names_alone_are_enough() -> None:
     assert settings.parameters() == {
         *("batch_size", "lr", "momentum", "weight_decay"),
         *("optimizer", "nesterov", "label_smoothing"),
+        *("augment", "rotate", "corruption"),
+        "width",  # the model's
     }
     assert settings.sums() >= {"agn", "agn_online"}
     assert settings.resumable
@@ -58,7 +60,7 @@ def test_the_record_gives_the_same_task() -> None:
 @pytest.mark.parametrize(
     ("mapping", "where", "text"),
     [
-        ({"model": "resnet21"}, ("model", "name"), "did you mean 'resnet20'?"),
+        ({"model": "resnet20s"}, ("model", "name"), "did you mean 'resnet20'?"),
         ({"dataset": "digit"}, ("dataset", "name"), "did you mean 'digits'?"),
         (
             {"dataset": {"name": "digits", "subst": 0.5}},

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from hpogen.training.models import SMALLEST
-
-
-class HalvingMaximum(nn.Module):
-    """`MaxPool2d(2)`; without gradients it needs no indices and takes half the time on a CPU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            return functional.max_pool2d(x, 2)
-        rows, columns = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
-        x = torch.maximum(x[:, :, 0:rows:2], x[:, :, 1:rows:2])
-        return torch.maximum(x[..., 0:columns:2], x[..., 1:columns:2])
+from hpogen.training.models.catalog import MODELS
+from hpogen.training.models.parts import HalvingMaximum, check_size
 
 
 class LeNet5(nn.Sequential):
@@ -34,8 +22,7 @@ def lenet5(in_shape: tuple[int, int, int], classes: int) -> nn.Module:
     Raises ValueError for images of less than 12×12 pixels.
     """
     channels, height, width = in_shape
-    if min(height, width) < SMALLEST["lenet5"]:
-        raise ValueError(f"model 'lenet5' needs images of at least 12×12, got {height}×{width}")
+    check_size("lenet5", in_shape, MODELS["lenet5"].smallest)
     rows, columns = (height // 2 - 4) // 2, (width // 2 - 4) // 2
     return LeNet5(
         nn.Conv2d(channels, 6, 5, padding=2),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpogen.training.models.parts import check_least, initialise
+
 
 class Block(nn.Module):
     """Two 3×3 convolutions around a shortcut without parameters."""
@@ -38,8 +40,7 @@ class ResidualNet(nn.Sequential):
 
 def resnet(in_shape: tuple[int, int, int], classes: int, blocks: int, width: int) -> nn.Module:
     """Three stages of `blocks` blocks with width, 2·width and 4·width channels."""
-    if width < 1:
-        raise ValueError(f"a residual net needs a width of at least 1, got {width}")
+    check_least(f"resnet{6 * blocks + 2}", width=width)
     stem = [nn.Conv2d(in_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
     body: list[nn.Module] = []
     channels = width
@@ -50,15 +51,23 @@ def resnet(in_shape: tuple[int, int, int], classes: int, blocks: int, width: int
             channels = width << stage
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
     model = ResidualNet(*stem, nn.ReLU(inplace=True), *body, *head)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):  # He et al. 2015, eq. 10, by outputs
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    initialise(model)
     return model
 
 
 def resnet20(in_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> nn.Module:
     """269,722 parameters for 32×32×3 images and 10 classes."""
     return resnet(in_shape, classes, 3, width)
+
+
+def resnet32(in_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> nn.Module:
+    """464,154 parameters for 32×32×3 images and 10 classes."""
+    return resnet(in_shape, classes, 5, width)
+
+
+def resnet44(in_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> nn.Module:
+    """658,586 parameters for 32×32×3 images and 10 classes."""
+    return resnet(in_shape, classes, 7, width)
 
 
 def resnet56(in_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> nn.Module:

@@ -1,0 +1,93 @@
+"""A registry: the names of one kind of part, each with its part, imported when first asked for.
+
+`plugins.py` has one for searchers, tasks, models, data sets and measures.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from hpogen.errors import UserError, unknown
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names of one kind of part. A built-in is one line `name="module:attribute"`.
+
+    Or a row of the `table` "module:attribute", a mapping of name → part, or its place, read when
+    first needed. A name that ends in a slash is a family of parts, `torchvision/resnet18`; it is
+    the place of a function that gives the part of the name after the slash, or raises UserError.
+    """
+
+    def __init__(self, kind: str, table: str = "", **builtin: str) -> None:
+        self.kind = kind
+        self._table = table
+        self._families = {name: place for name, place in builtin.items() if name.endswith("/")}
+        self._builtin = {n: place for n, place in builtin.items() if n not in self._families}
+        self._added: dict[str, T] = {}
+
+    @functools.cached_property
+    def _rows(self) -> Mapping[str, T | str]:
+        return imported(self._table) if self._table else {}
+
+    def names(self) -> list[str]:
+        """Those that stand here one by one: without the families'."""
+        return sorted({*self._builtin, *self._rows, *self._added})
+
+    def choices(self) -> list[str]:
+        """What a user may write: the names, then the families, as `torchvision/NAME`."""
+        return [*self.names(), *(f"{prefix}NAME" for prefix in self._families)]
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            self.check(str(name))
+        except UserError:
+            return False
+        return True
+
+    def is_builtin(self, name: object) -> bool:
+        """Whether it is one of hpogen's own; a family's is not."""
+        return name in self._builtin or name in self._rows
+
+    def is_plugin(self, name: object) -> bool:
+        """Whether it was added by a user."""
+        return name in self._added
+
+    def check(self, name: str) -> None:
+        """Raise UserError with the nearest name if there is no such part; imports no built-in."""
+        if self._family(name):
+            self.get(name)
+        elif not self.is_builtin(name) and name not in self._added:
+            raise UserError(unknown("", name, self.choices()))
+
+    def get(self, name: str) -> T:
+        """The part of that name, imported now. Raises UserError with the nearest name."""
+        if name in self._added:
+            return self._added[name]
+        if prefix := self._family(name):
+            made: T = imported(self._families[prefix])(name.removeprefix(prefix))
+            return made
+        self.check(name)
+        part = self._rows.get(name) or self._builtin[name]
+        found: T = imported(part) if isinstance(part, str) else part
+        return found
+
+    def add(self, name: str, part: T) -> None:
+        """Register a user's part. The name of a built-in one is refused; a reload replaces."""
+        if self.is_builtin(name) or self._family(name):
+            raise UserError(f"{self.kind} {name!r} is built in: give yours another name")
+        self._added[name] = part
+
+    def _family(self, name: str) -> str:
+        """The prefix of the family that the name belongs to; empty: none."""
+        return next((prefix for prefix in self._families if name.startswith(prefix)), "")
+
+
+def imported(place: str) -> Any:
+    """What stands at `module:attribute`, imported now."""
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)

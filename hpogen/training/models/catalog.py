@@ -1,0 +1,184 @@
+"""The table of the built-in models; `plugins.models` reads it, and naming one imports no torch.
+
+`hpogen list models` and docs/models.md show it; a study's sizes and options are checked by it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpogen import plugins
+
+Default = int | float | bool
+
+
+@dataclass(frozen=True)
+class BuiltinModel:
+    """What is known of a model without building it; tests hold it against the builder."""
+
+    builder: str  # module:attribute in hpogen.training.models
+    definition: str
+    source: str
+    parameters: Mapping[str, int]  # by the images, H×W×C, for 10 classes and the defaults
+    options: Mapping[str, Default] = field(default_factory=dict)  # with their defaults
+    smallest: int = 1  # image side in pixels, with the defaults
+
+
+CIFAR, MNIST = "32×32×3", "28×28×1"
+HE = "He et al. 2016, §4.2"
+HUANG = "Huang et al. 2017, Table 2"
+PGDL = "Jiang et al. 2020, NeurIPS competition PGDL"
+OPTION_A = "residual net for CIFAR, shortcuts of option A; width: channels of the first stage"
+DENSE = (
+    "dense net for CIFAR, depth 100, of layers that add growth channels each; dropout after each "
+    "convolution (0.2 in the paper, without augmentation)"
+)
+
+MODELS: Mapping[str, BuiltinModel] = {
+    "mlp": BuiltinModel(
+        "mlp:mlp",
+        "multi-layer perceptron with ReLU: depth hidden layers of width units",
+        "Rumelhart et al. 1986",
+        {MNIST: 669_706, CIFAR: 1_841_162},
+        {"width": 512, "depth": 2},
+    ),
+    "lenet5": BuiltinModel(
+        "lenet:lenet5",
+        "two convolutions, three dense layers; ReLU and maximum pooling",
+        "LeCun et al. 1998",
+        {MNIST: 61_706},
+        smallest=12,
+    ),
+    "resnet20": BuiltinModel(
+        "resnet:resnet20", OPTION_A, HE, {CIFAR: 269_722, MNIST: 269_434}, {"width": 16}
+    ),
+    "resnet32": BuiltinModel("resnet:resnet32", OPTION_A, HE, {CIFAR: 464_154}, {"width": 16}),
+    "resnet44": BuiltinModel("resnet:resnet44", OPTION_A, HE, {CIFAR: 658_586}, {"width": 16}),
+    "resnet56": BuiltinModel("resnet:resnet56", OPTION_A, HE, {CIFAR: 853_018}, {"width": 16}),
+    "resnet110": BuiltinModel("resnet:resnet110", OPTION_A, HE, {CIFAR: 1_727_962}, {"width": 16}),
+    "resnet18": BuiltinModel(
+        "resnet_projected:resnet18",
+        "ResNet-18 in CIFAR form: 3×3 stem, no pooling after it, shortcuts of option B",
+        "He et al. 2016, Table 1",
+        {CIFAR: 11_173_962},
+        {"width": 64},
+    ),
+    "resnet34": BuiltinModel(
+        "resnet_projected:resnet34",
+        "ResNet-34 in CIFAR form, as resnet18",
+        "He et al. 2016, Table 1",
+        {CIFAR: 21_282_122},
+        {"width": 64},
+    ),
+    "densenet100": BuiltinModel(
+        "densenet:densenet100",
+        DENSE,
+        HUANG,
+        {CIFAR: 27_249_082},
+        {"growth": 24, "dropout": 0.0},
+        smallest=4,
+    ),
+    "densenet100-bc": BuiltinModel(
+        "densenet:densenet100_bc",
+        f"{DENSE}; with bottlenecks, and transitions that halve the channels",
+        HUANG,
+        {CIFAR: 3_020_506},
+        {"growth": 24, "dropout": 0.0},
+        smallest=4,
+    ),
+    "vgg16": BuiltinModel(
+        "vgg:vgg16",
+        "VGG-16 in CIFAR form: 13 convolutions of width to 8·width channels, two hidden layers of "
+        "8·width units with dropout before each",
+        "Simonyan and Zisserman 2015, column D",
+        {CIFAR: 15_245_130, MNIST: 15_243_978},
+        {"width": 64, "batch_norm": False, "dropout": 0.5},
+        smallest=17,
+    ),
+    "vgg-like": BuiltinModel(
+        "vgg:vgg_like",
+        "blocks of two 3×3 convolutions and a pooling, width channels in the last and half as many "
+        "in each before it; dense hidden layers of 128 units, each with dropout",
+        f"{PGDL}, tasks 1 and 8",
+        {CIFAR: 5_626_378, MNIST: 5_165_322},
+        {"width": 512, "blocks": 3, "dense": 1, "batch_norm": False, "dropout": 0.0},
+        smallest=8,
+    ),
+    "nin": BuiltinModel(
+        "nin:nin",
+        "network in network: blocks of a 3×3 convolution with stride 2 and two of 1×1, each with "
+        "dropout; average over space",
+        f"{PGDL}, tasks 2, 6 and 9",
+        {CIFAR: 1_584_650},
+        {"width": 256, "blocks": 3, "batch_norm": False, "dropout": 0.0},
+    ),
+    "gsnr-mnist": BuiltinModel(
+        "gsnr:gsnr_mnist",
+        "two 5×5 convolutions of p = channels and int(2.5 p) outputs, a hidden layer",
+        "Liu et al. 2020 (GSNR), Table 2",
+        {MNIST: 40_081},
+        {"channels": 6},
+        smallest=16,
+    ),
+    "gsnr-cifar": BuiltinModel(
+        "gsnr:gsnr_cifar",
+        "eight 3×3 convolutions with BatchNorm, p = channels to 8p, two hidden layers of 8p units",
+        "Liu et al. 2020 (GSNR), Table 3 with q = p",
+        {CIFAR: 53_776},
+        {"channels": 6},
+        smallest=16,
+    ),
+    "mobilenet": BuiltinModel(
+        "mobilenet:mobilenet",
+        "MobileNet in CIFAR form (first stride 1); width multiplies all channels",
+        "Howard et al. 2017",
+        {CIFAR: 3_217_226},
+        {"width": 1.0},
+    ),
+}
+
+BUILDERS: Mapping[str, str] = {
+    name: f"hpogen.training.models.{row.builder}" for name, row in MODELS.items()
+}
+
+
+def listing() -> list[dict[str, Any]]:
+    """What `hpogen list models` shows: the built-in models, those of plug-ins, torchvision's."""
+    return [
+        *(_row(name) for name in plugins.models.names()),
+        {
+            "name": "torchvision/NAME",
+            "definition": "any classifier of torchvision.models by its name there, such as "
+            "torchvision/resnet18, for the data set's channels and classes, without weights",
+            "source": "torchvision.models",
+            "parameters": {},
+            "smallest": None,
+            "options": {},
+        },
+    ]
+
+
+def _row(name: str) -> dict[str, Any]:
+    if name in MODELS:
+        row = MODELS[name]
+        return {
+            "name": name,
+            "definition": row.definition,
+            "source": row.source,
+            "parameters": dict(row.parameters),
+            "smallest": row.smallest,
+            "options": dict(row.options),
+        }
+    builder = plugins.models.get(name)
+    options = plugins.options_of(builder)
+    return {
+        "name": name,
+        "definition": (inspect.getdoc(builder) or "").partition("\n")[0],
+        "source": "plug-in",
+        "parameters": {},
+        "smallest": None,
+        "options": {k: None if default is ... else default for k, (_, default) in options.items()},
+    }
