@@ -1,65 +1,70 @@
 """The images of a trial: which of them are subset, validation and audit, ready on the device.
 
-A data set is loaded once per process; each split is one uint8 tensor, normalised by the batch.
+A data set is loaded once per process; each split is one uint8 tensor, or is fetched by the batch
+where there is no room for it, and is normalised by the batch.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hpogen import plugins
-from hpogen.errors import UserError
 from hpogen.training.dataset import Dataset
+from hpogen.training.hyperparameters import Hyperparameters
+from hpogen.training.image_data import ImageData
+from hpogen.training.loaded import BY_TRIAL, fits, give, key, load, moments
+from hpogen.training.pictures import Pictures
+from hpogen.training.splits import Indices, Splits, redrawn, splits, stratified_order, wrong_labels
+from hpogen.trial import derive_seed
 
-Indices = NDArray[np.int64]
+__all__ = ["ImageData", "Splits", "give", "load", "moments", "stratified_order"]  # used from here
 
 
 @dataclass(frozen=True)
-class ImageData:
-    """A data set as its loader gives it: the standard training and test set.
+class ByBatch:
+    """Images that are not on the device: fetched when asked for, from memory or from their files.
 
-    Images are uint8 (N, C, H, W), labels int64 (N,) in [0, classes).
+    `images[chosen]` is what it would be of a tensor: (n, C, H, W) uint8 on the device.
     """
 
-    train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.int64]
-    test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.int64]
-    classes: int
-    name: str
+    source: NDArray[np.uint8] | Pictures
+    rows: Indices  # of the source
+    device: torch.device
 
-    @property
-    def in_shape(self) -> tuple[int, int, int]:
-        channels, height, width = self.train_images.shape[1:]
-        return channels, height, width
+    def __len__(self) -> int:
+        return len(self.rows)
 
-
-@dataclass(frozen=True)
-class Splits:
-    """Indices into the standard training set: rising, and no two splits share one."""
-
-    subset: Indices
-    validation: Indices
-    audit: Indices
+    def __getitem__(self, chosen: Tensor | slice) -> Tensor:
+        places = chosen if isinstance(chosen, slice) else chosen.cpu().numpy()
+        images = torch.from_numpy(self.source[self.rows[places]])
+        if self.device.type == "cuda":
+            images = images.pin_memory()
+        return images.to(self.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
 class Images:
-    """One split on the device."""
+    """One split. Its images are read by `images[chosen]`, a tensor of indices or a slice."""
 
-    images: Tensor  # (N, C, H, W) uint8
-    labels: Tensor  # (N,) int64
+    images: Tensor | ByBatch  # (N, C, H, W) uint8
+    labels: Tensor  # (N,) int64, on the device
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def select(self, chosen: Tensor) -> Images:
+        """Those images, in that order."""
+        if isinstance(self.images, Tensor):
+            return Images(self.images[chosen], self.labels[chosen])
+        rows = self.images.rows[chosen.cpu().numpy()]
+        return Images(replace(self.images, rows=rows), self.labels[chosen])
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,10 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a trial reads."""
+    """All that a trial reads, once `data_for` has made the trial's own of what `prepare` gave.
+
+    Where validation is redrawn, `prepare` gives all images that it may be drawn from.
+    """
 
     subset: Images
     validation: Images
@@ -84,6 +92,8 @@ class Prepared:
     normalization: Normalization
     in_shape: tuple[int, int, int]
     classes: int
+    rows: Indices  # of the subset, in the standard training set
+    drawn: Indices | None  # (classes,) how many validation images of each class are drawn
 
 
 @dataclass(frozen=True)
@@ -107,141 +117,83 @@ class Batches:
             return self
         device = self.split.labels.device
         chosen = torch.arange(count, device=device) * len(self.split) // count
-        images = Images(self.split.images[chosen], self.split.labels[chosen])
+        images = self.split.select(chosen)
         return Batches(images, self.normalization, self.memory_format, self.size)
-
-
-def load(dataset: Dataset) -> ImageData:
-    """The data set, loaded once per process.
-
-    Raises UserError when it is neither on disk nor to be downloaded.
-    """
-    return _load(_key(dataset))
-
-
-def give(dataset: Dataset, data: ImageData) -> None:
-    """Use `data` as the data set from now on: a worker gets what the driver has loaded."""
-    _given[_key(dataset)] = data
 
 
 def prepare(dataset: Dataset, device: torch.device) -> Prepared:
     """The splits of a data set on the device, made once per process."""
-    return _prepare(_key(dataset), device)
+    return _prepare(key(dataset, BY_TRIAL), device)
 
 
-def _key(dataset: Dataset) -> str:
-    return json.dumps(dataset.model_dump(mode="json"), sort_keys=True)
+def data_for(
+    prepared: Prepared, dataset: Dataset, values: Hyperparameters, trial_seed: int
+) -> Prepared:
+    """What one trial reads: labels of the subset corrupted, validation images redrawn.
+
+    The images stay where they are; validation and audit keep their right labels.
+    """
+    subset, validation = prepared.subset, prepared.validation
+    if values.corruption > 0:
+        seed = dataset.seed if dataset.corruption.seed is None else dataset.corruption.seed
+        seed = derive_seed(seed, "corruption")
+        places, wrong = wrong_labels(prepared.rows, values.corruption, prepared.classes, seed)
+        labels = subset.labels.clone()
+        labels[_on(labels.device, places)] = _on(labels.device, wrong)
+        subset = replace(subset, labels=labels)
+    if prepared.drawn is not None:
+        seed = derive_seed(trial_seed, "validation")
+        places = redrawn(validation.labels.cpu().numpy(), prepared.drawn, seed)
+        validation = validation.select(_on(validation.labels.device, places))
+    return replace(prepared, subset=subset, validation=validation)
 
 
-_given: dict[str, ImageData] = {}
+def _on(device: torch.device, values: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(values).to(device)
 
 
 @functools.lru_cache(maxsize=2)
-def _load(key: str) -> ImageData:
-    if key in _given:
-        return _given[key]
-    dataset = Dataset.model_validate_json(key)
-    loader = plugins.datasets.get(dataset.name)
-    options = dataset.options()
-    if "download" in plugins.options_of(loader):
-        options["download"] = dataset.download
-    data: ImageData = loader(dataset.folder(), **options)
-    _check(data, dataset.name)
-    try:
-        dataset.counts(len(data.train_labels))
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    return data
-
-
-@functools.lru_cache(maxsize=2)
-def _prepare(key: str, device: torch.device) -> Prepared:
-    dataset = Dataset.model_validate_json(key)
-    data = _load(key)
+def _prepare(text: str, device: torch.device) -> Prepared:
+    dataset = Dataset.model_validate_json(text)
+    data = load(dataset)
     split = splits(dataset, data.train_labels)
-
-    def images(indices: Indices) -> Images:
-        chosen = torch.from_numpy(data.train_images[indices])
-        return Images(chosen.to(device), torch.from_numpy(data.train_labels[indices]).to(device))
-
-    audit = images(split.audit)
+    validation = split.outside if dataset.redraws else split.validation
+    chosen = [(data.train_images, data.train_labels, split.subset)]
+    chosen.append((data.train_images, data.train_labels, validation))
     if isinstance(dataset.audit, str):
-        test = torch.from_numpy(data.test_images), torch.from_numpy(data.test_labels)
-        audit = Images(test[0].to(device), test[1].to(device))
-    mean, scale = moments(data.train_images)
-    channels = (1, -1, 1, 1)
+        everything = np.arange(len(data.test_labels))
+        chosen.append((data.test_images, data.test_labels, everything))
+    else:
+        chosen.append((data.train_images, data.train_labels, split.audit))
+    size = sum(len(rows) for _, _, rows in chosen) * int(np.prod(data.in_shape))
+    resident = not isinstance(data.train_images, Pictures) and fits(
+        dataset, size, device, "copied by the batch"
+    )
+    subset, validating, audit = (
+        Images(
+            _on(device, images[rows]) if resident else ByBatch(images, rows, device),
+            _on(device, labels[rows]),
+        )
+        for images, labels, rows in chosen
+    )
     return Prepared(
-        images(split.subset),
-        images(split.validation),
+        subset,
+        validating,
         audit,
-        Normalization(
-            torch.tensor(mean, device=device).view(channels),
-            torch.tensor(scale, device=device).view(channels),
-        ),
+        _normalization(data, device),
         data.in_shape,
         data.classes,
+        split.subset,
+        np.bincount(data.train_labels[split.validation], minlength=data.classes)
+        if dataset.redraws
+        else None,
     )
 
 
-def splits(dataset: Dataset, labels: Indices) -> Splits:
-    """Subset, validation and audit of a training set with these labels, by `dataset.seed`.
-
-    One stratified order serves all: the subset is its head, validation its tail, audit what comes
-    before that. So each split has the classes' proportions to within about an image, and a smaller
-    subset or validation set is contained in a larger one.
-    """
-    subset, validation, audit = dataset.counts(len(labels))
-    order = stratified_order(labels, dataset.seed)
-    end = len(labels) - validation
-    return Splits(np.sort(order[:subset]), np.sort(order[end:]), np.sort(order[end - audit : end]))
-
-
-def stratified_order(labels: Indices, seed: int) -> Indices:
-    """A random order whose every stretch has the classes' proportions.
-
-    The j-th of the n images of a class stands at (j + ½)/n. Only the raw 64-bit stream of PCG64 is
-    used, which numpy promises not to change.
-    """
-    random = np.random.PCG64(seed).random_raw(len(labels))
-    place = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        shuffled = members[np.argsort(random[members], kind="stable")]
-        place[shuffled] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.lexsort((random, place))
-
-
-def moments(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    """Per channel the mean and one over the standard deviation, from exact sums of integers."""
-    means, scales = [], []
-    for channel in range(images.shape[1]):
-        counts = np.zeros(256, dtype=np.int64)
-        for chunk in np.array_split(images[:, channel], max(1, len(images) // 1000)):
-            counts += np.bincount(chunk.ravel(), minlength=256)
-        values = np.arange(256)
-        total = int(counts.sum())
-        mean = int(counts @ values) / total
-        variance = int(counts @ values**2) / total - mean**2
-        means.append(mean)
-        scales.append(variance**-0.5 if variance > 0 else 1.0)
-    return means, scales
-
-
-def _check(data: ImageData, name: str) -> None:
-    """What a plug-in's loader may get wrong, told before training."""
-    for part, images, labels in (
-        ("train", data.train_images, data.train_labels),
-        ("test", data.test_images, data.test_labels),
-    ):
-        if images.dtype != np.uint8 or images.ndim != 4:
-            raise UserError(
-                f"data set {name!r}: {part}_images are {images.dtype} {images.shape}, "
-                "expected uint8 (N, C, H, W)"
-            )
-        if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
-            raise UserError(
-                f"data set {name!r}: {part}_labels are {labels.dtype} {labels.shape}, "
-                f"expected int64 {images.shape[:1]}"
-            )
-        if len(labels) and not (labels.min() >= 0 and labels.max() < data.classes):
-            raise UserError(f"data set {name!r}: {part}_labels are not in [0, {data.classes})")
+def _normalization(data: ImageData, device: torch.device) -> Normalization:
+    mean, scale = data.moments or moments(data.train_images)
+    channels = (1, -1, 1, 1)
+    return Normalization(
+        torch.tensor(mean, device=device).view(channels),
+        torch.tensor(scale, device=device).view(channels),
+    )

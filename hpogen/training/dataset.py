@@ -6,14 +6,15 @@ Part of `settings.py`; `data.py` loads and splits what it says.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from hpogen import plugins
-from hpogen.training.options import OPEN, check_options, registered
+from hpogen.training.hyperparameters import Augment, Degrees, Hyperparameters, Share
+from hpogen.training.options import OPEN, STRICT, check_options, registered
 
 SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {
     "digits": (1_297, (1, 8, 8), 10),  # training images, (C, H, W), classes
@@ -34,13 +35,41 @@ TestSet = Literal["test", "test-each-epoch"]
 VALIDATION_DEFAULT, AUDIT_DEFAULT = 5_000, 10_000  # images, where there are as many
 
 
-class Dataset(BaseModel):
-    """Which images, and how they are split; further keys are options of a plug-in data set.
+PATHS = ("folder", "numpy")  # data sets that lie at the option `path`, not in the root
 
-    `subset` is the fraction of the standard training set that is trained on. `validation` images
-    are outside it (default: 5,000, at most half of what is left), `audit` images outside both
-    (default: 10,000, at most what is left), or the standard `test` set, for reproducing papers;
-    `test-each-epoch` evaluates it after each epoch and not the last alone.
+
+class Redraw(BaseModel):
+    """The long form of `validation`: how many images, and whether each configuration has others."""
+
+    model_config = STRICT
+
+    size: Annotated[int, Field(ge=0)] | None = None
+    redraw: bool = False
+
+
+class Corruption(BaseModel):
+    """Which share of the subset's labels is drawn at random, and by which seed (default: ours)."""
+
+    model_config = STRICT
+
+    fraction: Share = 0.0
+    seed: Annotated[int, Field(ge=0)] | None = None
+
+
+def _fraction(value: object) -> object:
+    """The short form `corruption: 0.1`."""
+    return {"fraction": value} if isinstance(value, int | float) else value
+
+
+class Dataset(BaseModel):
+    """Which images, and how they are split; further keys are options of the data set.
+
+    `subset` is the fraction of the standard training set that is trained on; `balanced` gives it
+    equally many images of each class. `validation` images are outside it (default: 5,000, at most
+    half of what is left), `audit` images outside both (default: 10,000, at most what is left, or
+    half of that with `balanced` or redrawn validation), or the standard `test` set, for
+    reproducing papers; `test-each-epoch` evaluates it after each epoch and not the last alone.
+    `augment`, `rotate` and `corruption` are hyper-parameters, and may be in the search space.
     """
 
     model_config = OPEN
@@ -48,19 +77,33 @@ class Dataset(BaseModel):
     name: str
     root: str | None = None  # default: $HPOGEN_DATA, else the user's cache folder
     subset: Annotated[float, Field(gt=0, le=1)] = 0.2
-    validation: Annotated[int, Field(ge=0)] | None = None
+    balanced: bool = False
+    validation: Annotated[int, Field(ge=0)] | Redraw | None = None
     audit: Annotated[int, Field(ge=0)] | TestSet | None = None
-    augment: Literal["none", "standard"] = "none"
+    augment: Augment = "none"
+    rotate: Degrees = 0.0
+    corruption: Annotated[Corruption, BeforeValidator(_fraction)] = Corruption()
     seed: Annotated[int, Field(ge=0)] = 0
     download: bool = True
+    resident: bool | Literal["auto"] = "auto"  # whether the images are all kept on the device
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
         return registered(name, plugins.datasets)
 
+    @field_validator("validation")
+    @classmethod
+    def _short(cls, validation: int | Redraw | None) -> int | Redraw | None:
+        """One form for one meaning."""
+        if isinstance(validation, Redraw) and not validation.redraw:
+            return validation.size
+        return validation
+
     @model_validator(mode="after")
     def _checked(self) -> Dataset:
+        if self.name in PATHS and "path" not in self.options():
+            raise ValueError(f"data set {self.name!r} needs path: the {self.name} that it is in")
         check_options(self, self.name, plugins.datasets)
         if self.name in SIZES:
             self.counts(SIZES[self.name][0])
@@ -73,10 +116,13 @@ class Dataset(BaseModel):
         """
         subset = round(self.subset * total)
         left = total - subset
-        validation = self.validation
+        validation = self.validation_size
         if validation is None:
             validation = min(VALIDATION_DEFAULT, left // 2)
-        audit = min(AUDIT_DEFAULT, left - validation) if self.audit is None else self.audit
+        audit = self.audit
+        if audit is None:
+            choice = self.redraws or self.balanced  # what is left over then has a use
+            audit = min(AUDIT_DEFAULT, (left - validation) // (2 if choice else 1))
         audit = 0 if isinstance(audit, str) else audit
         if subset < 1:
             raise ValueError(f"subset {self.subset} of {total} training images is empty")
@@ -85,14 +131,57 @@ class Dataset(BaseModel):
                 f"data set {self.name!r} has {total} training images: a subset of {subset}, "
                 f"{validation} for validation and {max(audit, 0)} for audit are too many"
             )
+        if self.redraws and not 0 < validation < left - audit:
+            raise ValueError(
+                f"validation.redraw: {validation} images would be drawn from the {left - audit} "
+                f"of {self.name!r} outside subset and audit: expected at least 1, and fewer than "
+                "there are: take less of one of them"
+            )
         return subset, validation, audit
+
+    @property
+    def validation_size(self) -> int | None:
+        """How many validation images are asked for; None: the default."""
+        return self.validation.size if isinstance(self.validation, Redraw) else self.validation
+
+    @property
+    def redraws(self) -> bool:
+        """Whether each configuration has validation images of its own."""
+        return isinstance(self.validation, Redraw)
 
     @property
     def validates(self) -> bool:
         """Whether there are validation images."""
-        if self.validation is None and self.name in SIZES:
+        if self.validation_size is None and self.name in SIZES:
             return self.counts(SIZES[self.name][0])[1] > 0
-        return self.subset < 1 if self.validation is None else self.validation > 0
+        return self.subset < 1 if self.validation_size is None else self.validation_size > 0
+
+    def subset_size(self) -> int | None:
+        """How many images are trained on; None: not known before the data set is loaded."""
+        return self.counts(SIZES[self.name][0])[0] if self.name in SIZES else None
+
+    def hyperparameters(self) -> dict[str, str | float]:
+        """The hyper-parameters that this mapping sets, for trials that do not search them."""
+        fraction = self.corruption.fraction
+        return {"augment": self.augment, "rotate": self.rotate, "corruption": fraction}
+
+    def check_searched(self, name: str) -> None:
+        """Raise ValueError for a hyper-parameter of the search space that is set here, too."""
+        fixed = self.hyperparameters().get(name)
+        if fixed is not None and fixed != Hyperparameters.model_fields[name].default:
+            raise ValueError(
+                f"{name} is searched, and task.dataset.{name} sets it to {fixed!r}: drop one"
+            )
+
+    def missing(self) -> str | None:
+        """What is not on disk, by a glance; None: nothing, or that cannot be told so easily."""
+        if self.name in PATHS:
+            path = Path(str(self.options()["path"])).expanduser()
+            return None if path.exists() else f"data set {self.name!r}: {path} does not exist"
+        stored = STORED.get(self.name)
+        if stored is None or (self.folder() / stored).exists():
+            return None
+        return f"data set {self.name!r} is not in {self.folder()}"
 
     def folder(self) -> Path:
         """Where the data sets are kept on disk."""
@@ -102,3 +191,21 @@ class Dataset(BaseModel):
 
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+def check_batch_sizes(sizes: Collection[int], subset: int) -> str | None:
+    """A warning when the largest batch size of a search space is above the subset; else None.
+
+    Raises ValueError when all of them are.
+    """
+    if min(sizes) > subset:
+        raise ValueError(
+            f"batch_size is at least {min(sizes)}, and the subset has {subset} images: make "
+            "task.dataset.subset larger, or batch_size smaller"
+        )
+    if max(sizes) > subset:
+        return (
+            f"batch_size may come to be {max(sizes)}, but the subset has {subset} images: trials "
+            "above that train with the whole subset as one batch"
+        )
+    return None

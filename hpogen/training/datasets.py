@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import tarfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hpogen.errors import UserError
-from hpogen.training.data import ImageData, stratified_order
+from hpogen.training.image_data import ImageData
+from hpogen.training.splits import stratified_order
 
 DIGITS_TEST = 500  # of 1,797
-BROKEN = (OSError, RuntimeError, EOFError, ValueError, zlib.error, tarfile.TarError)
+BROKEN = (OSError, RuntimeError, EOFError, ValueError, ImportError, zlib.error, tarfile.TarError)
 
 
 def digits(root: Path) -> ImageData:
@@ -52,27 +54,32 @@ def svhn(root: Path, *, download: bool = True) -> ImageData:
 
 
 def _both(name: str, attribute: str, root: Path, download: bool, classes: int) -> ImageData:
-    train = _arrays(_part(name, attribute, root, download, train=True))
-    test = _arrays(_part(name, attribute, root, download, train=False))
-    return ImageData(*train, *test, classes, name)
-
-
-def _part(name: str, attribute: str, root: Path, download: bool, *, train: bool) -> Any:
-    """torchvision's data set: what is on disk, else unpacked or downloaded there."""
     import torchvision
 
     make = getattr(torchvision.datasets, attribute)
-    part = {"split": "train" if train else "test"} if attribute == "SVHN" else {"train": train}
+    flags = ({"train": True}, {"train": False})
+    splits = ({"split": "train"}, {"split": "test"})
+    train, test = (
+        arrays(made(name, make, root, download, **keys))
+        for keys in (splits if attribute == "SVHN" else flags)
+    )
+    return ImageData(*train, *test, classes, name)
+
+
+def made(name: str, make: Callable[..., Any], root: Path, download: bool, **keys: Any) -> Any:
+    """torchvision's data set: what is on disk, else unpacked or downloaded there."""
     try:
-        return make(root, download=False, **part)
+        return make(root, download=False, **keys)
     except BROKEN as error:
+        if str(error).startswith("Unknown value"):  # of an option: torchvision names the valid ones
+            raise UserError(f"data set {name!r}: {error}") from error
         if not download:
             raise UserError(
                 f"data set {name!r} is not in {str(root)!r}: {_line(error)}; put it there, set "
                 "dataset.root or HPOGEN_DATA, or allow dataset.download"
             ) from error
     try:
-        return make(root, download=True, **part)
+        return make(root, download=True, **keys)
     except BROKEN as error:
         raise UserError(
             f"data set {name!r} is not in {str(root)!r} and cannot be downloaded there: "
@@ -80,13 +87,13 @@ def _part(name: str, attribute: str, root: Path, download: bool, *, train: bool)
         ) from error
 
 
-def _arrays(part: Any) -> tuple[Any, Any]:
+def arrays(part: Any) -> tuple[Any, Any]:
     """Images (N, C, H, W) uint8 and labels (N,) int64 of a torchvision data set."""
     images = np.asarray(part.data)
     labels = np.asarray(part.labels if hasattr(part, "labels") else part.targets)
     if images.ndim == 3:  # MNIST: (N, H, W)
         images = images[:, None]
-    elif images.shape[3] == 3:  # CIFAR: (N, H, W, C)
+    elif images.shape[1] != 3:  # CIFAR: (N, H, W, C)
         images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     return images, labels.astype(np.int64)
 

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hpogen.trial import Config, Value
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
+Augment = Literal["none", "standard"]  # standard: cropped at random after padding, and mirrored
+Degrees = Annotated[float, Field(ge=0, le=180)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Hyperparameters(BaseModel):
@@ -26,6 +29,9 @@ class Hyperparameters(BaseModel):
     optimizer: OptimizerName = "sgd"
     nesterov: bool = False
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augment: Augment = "none"
+    rotate: Degrees = 0.0  # each image by an angle drawn between ± so many degrees
+    corruption: Share = 0.0  # of the subset's labels, drawn at random once and for all
 
 
 def check_value(name: str, value: Value) -> None:

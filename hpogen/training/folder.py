@@ -1,0 +1,119 @@
+"""The data set `folder`: images in one folder per class, as torchvision's ImageFolder lists them.
+
+`training/data.py` calls the loader.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from hpogen.errors import UserError
+from hpogen.training.image_data import ImageData, without_test
+from hpogen.training.pictures import Items, Pictures, common_size, look
+
+log = logging.getLogger(__name__)
+
+NAME = "folder"
+TEST = ("test", "val")  # the first that is there
+
+
+def folder(
+    root: Path,
+    *,
+    path: str,
+    size: Annotated[int, Field(ge=1)] | None = None,
+    mean: tuple[float, ...] | None = None,
+    sd: tuple[Annotated[float, Field(gt=0)], ...] | None = None,
+) -> ImageData:
+    """`path/train/CLASS/*` and, where they are, `path/test/CLASS/*`; or `path/CLASS/*`, no test.
+
+    With `size` (pixels) the shorter side is resized to it, and the centre cut out. `mean` and `sd`
+    per channel, of values in [0, 1], replace those of the images. Raises UserError.
+    """
+    base = Path(path).expanduser()
+    if not base.is_dir():
+        raise UserError(f"data set {NAME!r}: path: {str(base)!r} is not a folder")
+    split = (base / "train").is_dir()
+    train = listed(base / "train" if split else base)
+    inner = next((base / name for name in TEST if split and (base / name).is_dir()), None)
+    test = listed(inner) if inner is not None else None
+    data = picture_data(NAME, train, test, size)
+    if test is not None:
+        data.test_labels[:] = _numbered(test, train)[data.test_labels]
+    return _with_moments(data, mean, sd)
+
+
+def listed(base: Path) -> Any:
+    """torchvision's listing of the folder. Raises UserError for a class without images."""
+    from torchvision.datasets import ImageFolder
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    expected = f"expected {base}/CLASS/IMAGE with {', '.join(IMG_EXTENSIONS)}"
+    try:
+        found = ImageFolder(str(base), loader=Image.open, allow_empty=True)
+    except FileNotFoundError:
+        raise UserError(f"data set {NAME!r}: no folders of classes: {expected}") from None
+    images = np.bincount(found.targets, minlength=len(found.classes))
+    if not images.all():
+        name = found.classes[int(np.argmin(images > 0))]
+        raise UserError(f"data set {NAME!r}: class {name!r} has no images: {expected}")
+    files = [p for p in base.rglob("*") if p.is_file() and len(p.relative_to(base).parts) > 1]
+    kinds = Counter(p.suffix.lower() or p.name for p in files)
+    other = {kind: n for kind, n in sorted(kinds.items()) if kind not in IMG_EXTENSIONS}
+    if other:
+        text = ", ".join(f"{n} {kind}" for kind, n in other.items())
+        log.warning(
+            "data set %r: files in %s that are no images are left out: %s", NAME, base, text
+        )
+    return found
+
+
+def picture_data(name: str, train: Items, test: Items | None, size: int | None) -> ImageData:
+    """The data set of two listings; images are gray where all training images are, else RGB.
+
+    Raises UserError for images that cannot be read, or that differ in size while `size` is None.
+    """
+    parts = [(items, look(items, name)) for items in (train, test) if items is not None]
+    height, width = (size, size) if size is not None else common_size(parts, name)
+    channels = 1 if parts[0][1].gray else 3
+    found: list[tuple[NDArray[np.uint8] | Pictures, NDArray[np.int64]]] = [
+        (Pictures(items, (len(items), channels, height, width), size, name), seen.targets)
+        for items, seen in parts
+    ]
+    if test is None:
+        found.append(without_test(found[0][0]))
+    return ImageData(*found[0], *found[1], int(found[0][1].max()) + 1, name)
+
+
+def _numbered(test: Any, train: Any) -> Any:
+    """The training set's number of each class of the test set."""
+    for name in test.classes:
+        if name not in train.class_to_idx:
+            raise UserError(
+                f"data set {NAME!r}: class {name!r} of {test.root} is not in {train.root}"
+            )
+    return np.array([train.class_to_idx[name] for name in test.classes], np.int64)
+
+
+def _with_moments(
+    data: ImageData, mean: tuple[float, ...] | None, sd: tuple[float, ...] | None
+) -> ImageData:
+    if mean is None and sd is None:
+        return data
+    channels = data.in_shape[0]
+    if mean is None or sd is None or {len(mean), len(sd)} != {channels}:
+        given = [None if values is None else len(values) for values in (mean, sd)]
+        raise UserError(
+            f"data set {NAME!r}: got {given[0]} values of mean and {given[1]} of sd, expected "
+            f"{channels} of each: one per channel, of values in [0, 1]"
+        )
+    return replace(data, moments=([255 * x for x in mean], [1 / (255 * x) for x in sd]))

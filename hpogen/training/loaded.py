@@ -1,0 +1,121 @@
+"""A data set, loaded once per process; in a Ray worker what the driver has loaded.
+
+`data.py` splits it; `ImageClassification.prepare` and the Ray executor load it beforehand.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hpogen import plugins
+from hpogen.errors import UserError
+from hpogen.training.dataset import Dataset
+from hpogen.training.image_data import ImageData, Moments, check
+from hpogen.training.pictures import Pictures
+from hpogen.training.room import free_memory
+from hpogen.training.splits import Indices, splits
+
+log = logging.getLogger(__name__)
+
+SAMPLED = 10_000  # pictures, at most, that the moments of a data set of files are computed from
+BY_TRIAL = {"augment", "rotate", "corruption"}  # keys that the steps and `data_for` apply
+BY_SPLIT = BY_TRIAL | {"subset", "balanced", "validation", "audit", "seed"}
+
+
+def load(dataset: Dataset) -> ImageData:
+    """The data set, loaded once per process.
+
+    Raises UserError when it is neither on disk nor to be downloaded, is damaged, or does not have
+    the images that the splits need.
+    """
+    data = _load(key(dataset, BY_SPLIT))
+    if isinstance(dataset.audit, str) and not len(data.test_labels):
+        raise UserError(
+            f"data set {dataset.name!r} has no test set, which audit: {dataset.audit} (and hpogen "
+            "retrain) needs: expected a number of images"
+        )
+    try:
+        dataset.counts(len(data.train_labels))
+        if dataset.balanced:
+            splits(dataset, data.train_labels)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return data
+
+
+def give(dataset: Dataset, data: ImageData) -> None:
+    """Use `data` as the data set from now on: a worker gets what the driver has loaded."""
+    _given[key(dataset, BY_SPLIT)] = data
+
+
+def key(dataset: Dataset, without: set[str]) -> str:
+    """The keys that make a difference, so that studies which differ in others share the images."""
+    return json.dumps(dataset.model_dump(mode="json", exclude=without), sort_keys=True)
+
+
+_given: dict[str, ImageData] = {}
+
+
+@functools.lru_cache(maxsize=2)
+def _load(text: str) -> ImageData:
+    if text in _given:
+        return _given[text]
+    dataset = Dataset.model_validate_json(text)
+    loader = plugins.datasets.get(dataset.name)
+    options = dataset.options()
+    if "download" in plugins.options_of(loader):
+        options["download"] = dataset.download
+    data: ImageData = loader(dataset.folder(), **options)
+    check(data, dataset.name)
+    return _settled(data, dataset)
+
+
+def _settled(data: ImageData, dataset: Dataset) -> ImageData:
+    """The same with its training images decoded, if they are to be and there is room for them.
+
+    The moments of pictures come from a sample wherever the pictures are: no number may depend on
+    the memory that a machine has.
+    """
+    pictures = data.train_images
+    if not isinstance(pictures, Pictures):
+        return data
+    if fits(dataset, pictures.nbytes, torch.device("cpu"), "decoded by the batch"):
+        data = replace(data, train_images=pictures[np.arange(len(pictures))])
+    chosen = np.arange(min(SAMPLED, len(pictures))) * len(pictures) // min(SAMPLED, len(pictures))
+    return replace(data, moments=data.moments or moments(data.train_images, chosen))
+
+
+def fits(dataset: Dataset, nbytes: int, device: torch.device, otherwise: str) -> bool:
+    """Whether so many images are all kept on the device; the log says where they are not."""
+    if isinstance(dataset.resident, bool):
+        return dataset.resident
+    free = free_memory(device)
+    if nbytes > free // 2:
+        text = "data set %r: %.1f GB of images, %.1f GB free on %s: they are %s"
+        log.warning(text, dataset.name, nbytes / 1e9, free / 1e9, device, otherwise)
+    return nbytes <= free // 2
+
+
+def moments(images: NDArray[np.uint8] | Pictures, rows: Indices | None = None) -> Moments:
+    """Of those images (default: all), from exact sums of integers."""
+    rows = np.arange(len(images)) if rows is None else rows
+    counts = np.zeros((images.shape[1], 256), dtype=np.int64)
+    for stretch in np.array_split(rows, max(1, len(rows) // 1000)):
+        chunk = images[stretch]
+        for channel in range(len(counts)):
+            counts[channel] += np.bincount(chunk[:, channel].ravel(), minlength=256)
+    values, means, scales = np.arange(256), [], []
+    for of_channel in counts:
+        total = int(of_channel.sum())
+        mean = int(of_channel @ values) / total
+        variance = int(of_channel @ values**2) / total - mean**2
+        means.append(mean)
+        scales.append(variance**-0.5 if variance > 0 else 1.0)
+    return means, scales

@@ -1,0 +1,106 @@
+"""The data set `numpy`: arrays in an .npz file, named as in Keras' mnist.npz.
+
+`training/data.py` calls the loader.
+"""
+
+from __future__ import annotations
+
+import struct
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpogen.errors import UserError
+from hpogen.training.image_data import ImageData, without_test
+
+NAMES = ("x_train", "y_train", "x_test", "y_test")
+CHANNELS = 4  # at most, to tell the axis from height and width
+BROKEN = (
+    OSError, ValueError, EOFError, TypeError, RuntimeError, SyntaxError, KeyError, IndexError,
+    MemoryError, struct.error, zlib.error, zipfile.BadZipFile, tokenize.TokenError,
+)  # fmt: skip
+"""What numpy and zipfile raise for a file that is damaged."""
+
+
+def numpy_file(root: Path, *, path: str) -> ImageData:
+    """`x_train`, `y_train` and, if there, `x_test`, `y_test` of the file.
+
+    Images are uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with at most 4 channels; labels are
+    integers from 0 on, (N,) or (N, 1). Raises UserError.
+    """
+    file = Path(path).expanduser()
+    found = _read(file)
+    missing = [name for name in NAMES[:2] if name not in found]
+    missing += [name for name in NAMES[2:] if len(found.keys() & set(NAMES[2:])) == 1]
+    missing = [name for name in missing if name not in found]
+    if missing:
+        raise UserError(
+            f"{file}: has no array {missing[0]!r}: expected {', '.join(NAMES)}, the last two or not"
+        )
+    train = _images(found["x_train"], f"{file}: x_train")
+    labels = _labels(found["y_train"], len(train), f"{file}: y_train")
+    classes = int(labels.max()) + 1
+    if absent := sorted(set(range(classes)) - {*labels.tolist()}):
+        raise UserError(
+            f"{file}: y_train: there is no image of class {absent[0]} of 0 to {classes - 1}"
+        )
+    if "x_test" not in found:
+        return ImageData(train, labels, *without_test(train), classes, "numpy")
+    test = _images(found["x_test"], f"{file}: x_test")
+    if test.shape[1:] != train.shape[1:]:
+        raise UserError(f"{file}: x_test has images {test.shape[1:]}, x_train {train.shape[1:]}")
+    tested = _labels(found["y_test"], len(test), f"{file}: y_test")
+    if tested.max() >= classes:
+        raise UserError(f"{file}: y_test: class {tested.max()} is not in y_train")
+    return ImageData(train, labels, test, tested, classes, "numpy")
+
+
+def _read(file: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+            return {name: archive[name] for name in NAMES if name in archive}
+    except FileNotFoundError:
+        raise UserError(f"{file}: there is no such file") from None
+    except BROKEN as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        if "pickle" in reason:  # numpy's text tells how to load it none the less
+            reason = "it has other content"
+        raise UserError(
+            f"{file}: cannot be read as an .npz file of plain arrays ({reason}): write it with "
+            "numpy.savez"
+        ) from error
+
+
+def _images(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
+    if array.dtype != np.uint8:
+        raise UserError(
+            f"{where}: got {array.dtype}, expected uint8 from 0 to 255: convert it, such as "
+            f"(255 * x).round().astype('uint8') for values in [0, 1]"
+        )
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[1] > CHANNELS >= array.shape[3]:
+        array = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+    if array.ndim != 4 or array.shape[1] > CHANNELS or 0 in array.shape:
+        raise UserError(
+            f"{where}: got the shape {array.shape}, expected (N, H, W), (N, H, W, C) or "
+            f"(N, C, H, W) with at most {CHANNELS} channels"
+        )
+    return array
+
+
+def _labels(array: NDArray[Any], count: int, where: str) -> NDArray[np.int64]:
+    if array.shape == (count, 1):
+        array = array[:, 0]
+    if array.shape != (count,):
+        raise UserError(f"{where}: got the shape {array.shape}, expected ({count},)")
+    if array.dtype.kind not in "iu":
+        raise UserError(f"{where}: got {array.dtype}, expected the classes' numbers from 0 on")
+    if array.min() < 0:
+        raise UserError(f"{where}: got the class {array.min()}, expected numbers from 0 on")
+    return array.astype(np.int64)
