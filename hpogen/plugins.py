@@ -70,6 +70,7 @@ class Measure:
     means: frozenset[str] = frozenset()
     final: bool = False
     initial: bool = False
+    deferred: bool = False  # gives () tensors on the model's device and has read nothing
     needs: str = ""
     definition: str = ""  # a line or two for `hpogen list measures`
     cost: str = ""

@@ -22,6 +22,7 @@ def _head(
     *metrics: str,
     sums: frozenset[str] = frozenset(),
     means: frozenset[str] = frozenset(),
+    deferred: bool = False,
 ) -> Measure:
     return Measure(
         name,
@@ -30,6 +31,7 @@ def _head(
         "head",
         sums,
         means,
+        deferred=deferred,
         definition=definition,
         cost=ONE_PASS,
         source=source,
@@ -63,11 +65,19 @@ HEAD: tuple[Measure, ...] = (
         "Σ over epochs of mean_i s_i, s_i = ‖p_i − q_i‖² (‖h_i‖² + 1) at the epoch's end",
         EACH_EPOCH,
         sums=AGN,
+        deferred=True,
     ),
-    _head("agn_mean", "agn", "agn / epochs: for comparing budgets", EACH_EPOCH, means=AGN_MEAN),
-    _head("agn_last", "agn", "mean_i s_i at the end of the last epoch", EACH_EPOCH),
-    _head("agn_rel", "agn_rel", "mean_i s_i / mean_i (‖h_i‖² + 1)", NORM),
-    _head("agn_tic", "agn_tic", "mean_i s_i / tr H", "Thomas et al. 2020"),
+    _head(
+        "agn_mean",
+        "agn",
+        "agn / epochs: for comparing budgets",
+        EACH_EPOCH,
+        means=AGN_MEAN,
+        deferred=True,
+    ),
+    _head("agn_last", "agn", "mean_i s_i at the end of the last epoch", EACH_EPOCH, deferred=True),
+    _head("agn_rel", "agn_rel", "mean_i s_i / mean_i (‖h_i‖² + 1)", NORM, deferred=True),
+    _head("agn_tic", "agn_tic", "mean_i s_i / tr H", "Thomas et al. 2020", deferred=True),
     _head(
         "gsnr_head",
         "gsnr",
@@ -97,9 +107,13 @@ HEAD: tuple[Measure, ...] = (
         *("margin_q10", "margin_q50", "margin_q90"),
     ),
     _head(
-        "trace_hessian", "trace_hessian", "tr H = mean_i (1 − ‖p_i‖²)(‖h_i‖² + 1)", "closed form"
+        "trace_hessian",
+        "trace_hessian",
+        "tr H = mean_i (1 − ‖p_i‖²)(‖h_i‖² + 1)",
+        "closed form",
+        deferred=True,
     ),
-    _head("brier", "brier", "mean_i ‖p_i − q_i‖²", "Brier 1950"),
+    _head("brier", "brier", "mean_i ‖p_i − q_i‖²", "Brier 1950", deferred=True),
 )
 
 TSE = "Ru et al. 2021"

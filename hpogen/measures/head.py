@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
+from hpogen.measures.closed_forms import ClosedForms
 from hpogen.measures.distributed import gathered, group_of
 from hpogen.measures.last_linear import LastLinear, output_gradient
 from hpogen.measures.moments import ROUNDING, Moments
@@ -62,10 +63,15 @@ class HeadStatistics:
     @property
     def loss(self) -> float:
         """The mean loss."""
+        return float(self.mean_loss)
+
+    @property
+    def mean_loss(self) -> Tensor:
+        """The same, () float64 on the device; so are all that are properties twice."""
         if self.loss_function is None:
-            return self.predictions.loss
+            return self.predictions.mean_loss
         losses = _each(self.loss_function, self.logits.double(), self.labels)
-        return float(losses.detach().mean())
+        return losses.detach().mean()
 
     @property
     def accuracy(self) -> float:
@@ -73,41 +79,46 @@ class HeadStatistics:
         return self.predictions.accuracy
 
     @property
+    def hit_rate(self) -> Tensor:
+        return self.predictions.hit_rate
+
+    @property
     def agn(self) -> float:
         """mean_i s_i, s_i = ‖d_i‖² (‖h_i‖² + 1): the squared norm of the last layer's gradient.
 
         One epoch's term of AGN (gradient-norm paper, eq. 5), which sums it over epochs.
         """
-        squares, sizes = self._norms
-        return float((squares * sizes).mean())
+        return float(self.closed_forms.agn)
 
     @property
     def agn_relative(self) -> float:
         """mean_i s_i / mean_i (‖h_i‖² + 1): hardly changed by h → ch, W → W/c."""
-        return _ratio(self.agn, float(self._norms[1].mean()))
+        return float(self.closed_forms.agn_relative)
 
     @property
     def brier(self) -> float:
         """mean_i ‖p_i − q_i‖², the multiclass Brier score, in [0, 2]."""
         self._need_cross_entropy("brier")
-        return float(self._norms[0].mean())
+        return float(self.closed_forms.brier)
 
-    @cached_property
+    @property
     def trace_hessian(self) -> float:
         """tr H, of the loss's Hessian in the last layer: mean_i (1 − ‖p_i‖²)(‖h_i‖² + 1)."""
         self._need_cross_entropy("trace_hessian")
-        d, labels = self.output_gradients, self.labels
-        if labels.is_floating_point():  # 1 − ‖p‖² = 1 − ‖q‖² − 2 d·q − ‖d‖²
-            variances = 1 - labels.double().square().sum(1) - 2 * (d * labels).sum(1)
-        else:  # −2 d_y − ‖d‖²: nothing cancels where the label is the likeliest class
-            variances = -2 * d.gather(1, labels[:, None])[:, 0]
-        variances = (variances - self._norms[0]).clamp_min(0)  # (N,)
-        return float(variances @ self._norms[1]) / self.count
+        return float(self.closed_forms.trace_hessian)
 
     @property
     def tic(self) -> float:
         """mean_i s_i / tr H: the Takeuchi information criterion of the last layer, in traces."""
-        return _ratio(self.agn, self.trace_hessian)
+        self._need_cross_entropy("tic")
+        return float(self.closed_forms.tic)
+
+    @cached_property
+    def closed_forms(self) -> ClosedForms:
+        """The same five, () float64 on the device: reading them is left to the caller."""
+        squares = [self.features[part].double().square().sum(1) for part in self._parts()]
+        sizes = torch.cat(squares) + (self.bias is not None)  # ‖h_i‖² + 1, 0 without a bias
+        return ClosedForms(self.output_gradients, sizes, self.labels)
 
     @property
     def gsnr(self) -> float:
@@ -189,12 +200,6 @@ class HeadStatistics:
             losses = _each(self.loss_function, z, self.labels)
             return torch.autograd.grad(losses.sum(), z)[0]
 
-    @cached_property
-    def _norms(self) -> tuple[Tensor, Tensor]:
-        """‖d_i‖² and ‖h_i‖² + 1 (without the 1 where there is no bias), (N,) float64 each."""
-        sizes = [self.features[part].double().square().sum(1) for part in self._parts()]
-        return self.output_gradients.square().sum(1), torch.cat(sizes) + (self.bias is not None)
-
     def _parts(self) -> Iterator[slice]:
         return (slice(start, start + CHUNK) for start in range(0, self.count, CHUNK))
 
@@ -202,7 +207,7 @@ class HeadStatistics:
         """sqrt(Σ_k Var_i h_ik); 0 where it is only rounding."""
         mean = self.features.mean(0, dtype=torch.float64)  # (D,)
         square = float(mean.square().sum())
-        variance = float(self._norms[1].mean()) - (self.bias is not None) - square
+        variance = float(self.closed_forms.sizes.mean()) - (self.bias is not None) - square
         if variance < CANCELLED * square:
             squares = ((self.features[part] - mean).square().sum() for part in self._parts())
             variance = float(sum(squares)) / self.count
@@ -281,10 +286,3 @@ def _each(loss_function: LossFunction, logits: Tensor, targets: Tensor) -> Tenso
             f"({len(logits)},): use reduction='none'"
         )
     return losses
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    """0 over anything is 0, and something over nothing infinite: a trial has diverged then."""
-    if numerator == 0:
-        return 0.0
-    return numerator / denominator if denominator else math.inf

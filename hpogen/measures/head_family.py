@@ -1,20 +1,25 @@
-"""The head measures as the catalogue names them: each a function of the shared HeadStatistics."""
+"""The head measures as the catalogue names them: each a function of the shared HeadStatistics.
+
+Those that are `deferred` in the catalogue leave a () tensor on the device.
+"""
 
 from __future__ import annotations
+
+from torch import Tensor
 
 from hpogen.measures.head import HeadStatistics
 
 
-def agn(head: HeadStatistics) -> float:
-    return head.agn
+def agn(head: HeadStatistics) -> Tensor:
+    return head.closed_forms.agn
 
 
-def agn_rel(head: HeadStatistics) -> float:
-    return head.agn_relative
+def agn_rel(head: HeadStatistics) -> Tensor:
+    return head.closed_forms.agn_relative
 
 
-def agn_tic(head: HeadStatistics) -> float:
-    return head.tic
+def agn_tic(head: HeadStatistics) -> Tensor:
+    return head.closed_forms.tic
 
 
 def gsnr(head: HeadStatistics) -> dict[str, float]:
@@ -47,9 +52,9 @@ def margin(head: HeadStatistics) -> dict[str, float]:
     return {"margin_q10": low, "margin_q50": middle, "margin_q90": high}
 
 
-def trace_hessian(head: HeadStatistics) -> float:
-    return head.trace_hessian
+def trace_hessian(head: HeadStatistics) -> Tensor:
+    return head.closed_forms.trace_hessian
 
 
-def brier(head: HeadStatistics) -> float:
-    return head.brier
+def brier(head: HeadStatistics) -> Tensor:
+    return head.closed_forms.brier

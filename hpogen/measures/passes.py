@@ -5,8 +5,8 @@ Called by the measures and by the training loop's evaluations: one code path for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -48,13 +48,23 @@ class Predictions:
         return self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
 
     @cached_property
+    def mean_loss(self) -> Tensor:
+        """() float64, where the logits are: reading it is left to the caller."""
+        return self.losses.mean()
+
+    @cached_property
+    def hit_rate(self) -> Tensor:
+        """The share of samples whose largest logit is the label's, () float64 in [0, 1]."""
+        return (self.logits.argmax(1) == self.classes).sum().double() / self.count
+
+    @cached_property
     def loss(self) -> float:
-        return float(self.losses.mean())
+        return float(self.mean_loss)
 
     @cached_property
     def accuracy(self) -> float:
         """The share of samples whose largest logit is the label's, in [0, 1]."""
-        return int((self.logits.argmax(1) == self.classes).sum()) / self.count
+        return float(self.hit_rate)
 
 
 class PredictionCollector:
@@ -76,17 +86,21 @@ class PredictionCollector:
 
 
 def forward_pass(
-    model: nn.Module, batches: Iterable[Batch], collector: Collector
+    model: nn.Module,
+    batches: Iterable[Batch],
+    collector: Collector,
+    within: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[None]:
     """Run the model on every batch in evaluation mode; yields after each, to be driven to its end.
 
-    Images and labels are moved to the model's device.
+    Images and labels are moved to the model's device. Each forward runs inside `within()`, an
+    autocast, say.
     """
     parameter = next(model.parameters(), None)
     device = None if parameter is None else parameter.device
     with undisturbed(model):
         for x, y in batches:
-            with torch.no_grad():
+            with torch.no_grad(), within():
                 labels = y.to(device)
                 collector.add(model(x.to(device)), labels)
             yield

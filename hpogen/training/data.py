@@ -59,6 +59,13 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """The images (n, C, H, W) uint8 and the labels (n,) at `chosen` (n,), for a batch."""
+        images, labels = self.images, self.labels.index_select(0, chosen)
+        if isinstance(images, Tensor):  # on a CPU a tenth of the time of `images[chosen]`
+            return images.index_select(0, chosen), labels
+        return images[chosen], labels
+
     def select(self, chosen: Tensor) -> Images:
         """Those images, in that order."""
         if isinstance(self.images, Tensor):
@@ -75,8 +82,8 @@ class Normalization:
     scale: Tensor  # (1, C, 1, 1), one over the standard deviation
 
     def __call__(self, images: Tensor, memory_format: torch.memory_format) -> Tensor:
-        values = images.to(torch.float32, memory_format=memory_format)
-        return values.sub_(self.mean).mul_(self.scale)
+        values = torch.sub(images, self.mean).mul_(self.scale)  # the cast is part of the first
+        return values.contiguous(memory_format=memory_format)
 
 
 @dataclass(frozen=True)

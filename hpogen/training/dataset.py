@@ -34,7 +34,6 @@ STORED = {  # what torchvision keeps in the root
 TestSet = Literal["test", "test-each-epoch"]
 VALIDATION_DEFAULT, AUDIT_DEFAULT = 5_000, 10_000  # images, where there are as many
 
-
 PATHS = ("folder", "numpy")  # data sets that lie at the option `path`, not in the root
 
 

@@ -1,23 +1,40 @@
-"""What is measured after an epoch: each pass runs once, whatever the number of its readers."""
+"""What is measured after an epoch: each pass runs once, whatever the number of its readers.
+
+What the passes find stays on the device until the epoch's end and is read there in one go: on a
+GPU the host waits for it once per epoch.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from hpogen.measures.head import HeadCollector, HeadStatistics
-from hpogen.measures.passes import PredictionCollector, Predictions, forward_pass
+from hpogen.measures.passes import Collector, PredictionCollector, Predictions, forward_pass
 from hpogen.training.data import Images
 from hpogen.training.measuring import (
     Metrics,
     add_up,
     check_finite,
+    diverged,
     named,
     of_network,
     of_steps,
+    read,
 )
-from hpogen.training.recipe import Recipe, State, timed
+from hpogen.training.recipe import Recipe, State
+
+
+@dataclass
+class Found:
+    """What an epoch's passes have found so far: numbers, and () tensors that are yet to be read."""
+
+    metrics: dict[str, float | Tensor] = field(default_factory=dict)
+    audit: dict[str, float | Tensor] = field(default_factory=dict)
 
 
 def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metrics]:
@@ -28,48 +45,71 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
     Nothing that is summed over epochs changes before the last yield: an interrupted evaluation is
     repeated. Raises Diverged for a metric that is not finite.
     """
-    plan, data, seconds = recipe.plan, recipe.data, state.seconds
     epoch, last = state.epoch + 1, state.epoch + 1 == recipe.trial.budget
-    metrics = {"train_loss_online": float(state.step_sums["loss"]) / recipe.steps}
-    with timed(seconds, "measures"):
-        if measures := plan.due("head", epoch, last):
-            head = yield from _head(recipe, state)
-            metrics |= {"train_loss": head.loss, "train_accuracy": head.accuracy}
-            check_finite(metrics, epoch)  # no measure is asked to digest NaN
-            for planned in measures:
-                metrics |= named(planned.measure, planned.measure.resolve()(head))
-        elif plan.train_pass(last):
-            train = yield from _predictions(recipe, state, data.subset)
-            metrics |= {"train_loss": train.loss, "train_accuracy": train.accuracy}
-        for planned in plan.due("network", epoch, last):
-            metrics |= of_network(recipe, state, planned)
-            yield
-        metrics |= of_steps(recipe, state, epoch, last)
-    with timed(seconds, "validation"):
-        if plan.validation_pass(last) and len(data.validation):
-            validation = yield from _predictions(recipe, state, data.validation)
-            metrics |= {"val_loss": validation.loss, "val_accuracy": validation.accuracy}
-            if last:
-                state.validation_losses = validation.losses.to(torch.float32)
-    if len(data.audit) and (last or recipe.settings.dataset.audit == "test-each-epoch"):
-        audit = yield from _predictions(recipe, state, data.audit)
-        state.audits[epoch] = {"loss": audit.loss, "accuracy": audit.accuracy}
-    metrics |= _gaps(metrics)
+    found = Found()
+    with state.clock("measures"):
+        yield from _measures(recipe, state, found, last)
+    with state.clock("validation"):
+        yield from _validation(recipe, state, found, last)
+    if len(recipe.data.audit) and (last or recipe.settings.dataset.audit == "test-each-epoch"):
+        seen = yield from _predictions(recipe, state, recipe.data.audit)
+        found.audit = {"loss": seen.mean_loss, "accuracy": seen.hit_rate}
+
+    sums, metrics, audit = read(state.step_sums, found.metrics, found.audit)
+    state.clock.settle()
+    if not math.isfinite(sums["loss"]):
+        raise diverged(recipe, state)
+    check_finite(metrics, epoch)
+    metrics |= of_steps(recipe, sums, epoch, last) | _gaps(metrics)
+    metrics["train_loss_online"] = sums["loss"] / recipe.steps
+    if audit:
+        state.audits[epoch] = audit
     add_up(recipe, state, metrics)
-    check_finite(metrics | state.audits.get(epoch, {}), epoch)
+    check_finite(metrics | audit, epoch)
     return metrics
+
+
+def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generator[None]:
+    """The pass over the subset, and the measures of the whole network."""
+    plan, epoch = recipe.plan, state.epoch + 1
+    if measures := plan.due("head", epoch, last):
+        head = yield from _head(recipe, state)
+        found.metrics |= {"train_loss": head.mean_loss, "train_accuracy": head.hit_rate}
+        closed = all(planned.measure.deferred for planned in measures)
+        if not closed or recipe.device.type == "cpu":
+            check_finite({"train_loss": float(head.mean_loss)}, epoch)  # none has to digest NaN
+        for planned in measures:
+            found.metrics |= named(planned.measure, planned.measure.resolve()(head))
+    elif plan.train_pass(last):
+        seen = yield from _predictions(recipe, state, recipe.data.subset)
+        found.metrics |= {"train_loss": seen.mean_loss, "train_accuracy": seen.hit_rate}
+    for planned in plan.due("network", epoch, last):
+        found.metrics |= of_network(recipe, state, planned)
+        yield
+
+
+def _validation(recipe: Recipe, state: State, found: Found, last: bool) -> Generator[None]:
+    if recipe.plan.validation_pass(last) and len(recipe.data.validation):
+        seen = yield from _predictions(recipe, state, recipe.data.validation)
+        found.metrics |= {"val_loss": seen.mean_loss, "val_accuracy": seen.hit_rate}
+        if last and recipe.settings.keeps_losses:
+            state.validation_losses = seen.losses.to(torch.float32)
 
 
 def _head(recipe: Recipe, state: State) -> Generator[None, None, HeadStatistics]:
     with HeadCollector(state.model) as collector:
-        yield from forward_pass(state.model, recipe.batches(recipe.data.subset), collector)
+        yield from _forward(recipe, state, recipe.data.subset, collector)
         return collector.result()
 
 
 def _predictions(recipe: Recipe, state: State, split: Images) -> Generator[None, None, Predictions]:
     collector = PredictionCollector()
-    yield from forward_pass(state.model, recipe.batches(split), collector)
+    yield from _forward(recipe, state, split, collector)
     return collector.result()
+
+
+def _forward(recipe: Recipe, state: State, split: Images, collector: Collector) -> Generator[None]:
+    yield from forward_pass(state.model, recipe.batches(split), collector, recipe.autocast)
 
 
 def _gaps(metrics: Metrics) -> Metrics:

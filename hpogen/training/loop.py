@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,12 +12,16 @@ import torch
 
 from hpogen.task import Epoch
 from hpogen.training.checkpoint import Checkpoints
+from hpogen.training.clock import timed
 from hpogen.training.evaluate import evaluate_epoch
-from hpogen.training.memory import peak_memory
+from hpogen.training.graphs import Tape
+from hpogen.training.memory import NoSpace, batch_that_fits, is_full, peak_memory
+from hpogen.training.precision import set_arithmetic
 from hpogen.training.random_state import paced
-from hpogen.training.recipe import begin, timed
+from hpogen.training.recipe import Recipe, State, begin
+from hpogen.training.room import free_memory
 from hpogen.training.settings import ImageClassification
-from hpogen.training.step import train_epoch
+from hpogen.training.step import Steps
 from hpogen.trial import RunningTrial
 
 
@@ -30,9 +33,10 @@ def train(
     Goes on from the furthest checkpoint in the trial's folder. Closing it, also inside an epoch,
     leaves a checkpoint from which another call gives the same numbers bit for bit. Raises Diverged.
     """
+    device = torch.device(trial.device)
     torch.set_num_threads(settings.threads)
-    _set_determinism(settings.deterministic)
-    yield from paced(_epochs(settings, trial, wanted), torch.device(trial.device))
+    set_arithmetic(settings, device)
+    yield from paced(_epochs(settings, trial, wanted), device)
 
 
 def _epochs(
@@ -45,14 +49,14 @@ def _epochs(
         state.restore(saved)
     for epoch in range(min(trial.start_epoch, trial.budget - 1), state.epoch):  # not yet received
         yield state.report(epoch + 1, trial.budget, {})
-    memory: dict[str, int] = {}  # after the first step
+    steps = Steps(recipe, state, None if recipe.device.type == "cpu" else Tape(recipe.device))
+    free = free_memory(recipe.device)
     try:
         while state.epoch < trial.budget:
             before = dict(state.seconds)
             with timed(state.seconds, "total"):
-                with timed(state.seconds, "train"):
-                    for _ in train_epoch(recipe, state):
-                        memory = memory or peak_memory(recipe.device)
+                with state.clock("train"):
+                    for _ in steps.epoch():
                         if checkpoints.due():
                             checkpoints.save(state.epoch, state.step, state.snapshot())
                         yield None
@@ -60,16 +64,22 @@ def _epochs(
                 if state.epoch == trial.budget:
                     checkpoints.save(state.epoch, state.step, state.snapshot())
             seconds = {what: state.seconds[what] - before[what] for what in before}
-            yield replace(state.report(state.epoch, trial.budget, seconds), memory=memory)
+            told = state.report(state.epoch, trial.budget, seconds)
+            yield replace(told, memory=peak_memory(recipe.device))
     except GeneratorExit:
+        state.clock.settle()
         checkpoints.save(state.epoch, state.step, state.snapshot())
         raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_full(error):
+            raise
+        raise _no_space(recipe, state, free) from error
 
 
-def _set_determinism(deterministic: bool) -> None:
-    """Only kernels that repeat bit for bit; needed on a GPU, where the others are faster."""
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if torch.are_deterministic_algorithms_enabled() != deterministic:  # setting it takes 3 s
-        torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cudnn.deterministic = deterministic
+def _no_space(recipe: Recipe, state: State, free: int) -> NoSpace:
+    size = recipe.batch_size
+    fits = batch_that_fits(state.model, recipe.data.in_shape, free, size)
+    return NoSpace(
+        f"out of memory on {recipe.device}, which had {free / 2**20:,.0f} MiB free, at batch_size "
+        f"{size}: about {fits} would fit"
+    )

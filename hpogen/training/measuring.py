@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hpogen.measures.catalog import DECAY
 from hpogen.measures.online import TrainingSteps
@@ -22,7 +23,7 @@ from hpogen.training.recipe import Recipe, State
 Metrics = dict[str, float]
 
 
-def named(measure: Measure, given: Any) -> Metrics:
+def named(measure: Measure, given: Any) -> dict[str, float | Tensor]:
     """What a measure gave, by metric. Raises ValueError when it is not what it declares."""
     if not isinstance(given, Mapping):
         given = {measure.name: given}
@@ -30,16 +31,36 @@ def named(measure: Measure, given: Any) -> Metrics:
         raise ValueError(
             f"measure {measure.name!r} gave {sorted(given)}, it declares {sorted(measure.metrics)}"
         )
-    return {name: float(value) for name, value in given.items()}
+    return {n: v if isinstance(v, Tensor) else float(v) for n, v in given.items()}
 
 
-def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> Metrics:
+def read(*parts: Mapping[str, float | Tensor]) -> tuple[Metrics, ...]:
+    """The same as plain numbers: all () tensors, on one device, in one transfer to the host."""
+    waiting = [value for part in parts for value in part.values() if isinstance(value, Tensor)]
+    numbers = iter(torch.stack([v.double() for v in waiting]).cpu().tolist() if waiting else ())
+    return tuple(
+        {
+            name: next(numbers) if isinstance(value, Tensor) else value
+            for name, value in part.items()
+        }
+        for part in parts
+    )
+
+
+def diverged(recipe: Recipe, state: State) -> Diverged:
+    """What to raise where a training loss is not finite."""
+    at = f"epoch {state.epoch + 1}, step {state.step + 1} of {recipe.steps}"
+    return Diverged(f"the training loss is not finite in {at}, lr {recipe.values.lr:g}")
+
+
+def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> dict[str, float | Tensor]:
     """What a measure of the whole network gives now; its files go into the state.
 
     Raises Diverged when a parameter is not finite: measures are not asked to digest that.
     """
     measure = planned.measure
-    if not all(bool(torch.isfinite(value).all()) for value in state.model.state_dict().values()):
+    finite = [torch.isfinite(value).all() for value in state.model.state_dict().values()]
+    if not torch.stack(finite).all():
         raise Diverged(f"a weight is not finite after {state.epoch} epochs, {state.step} steps")
     given = [state.model, recipe.batches(recipe.data.subset).sample(planned.samples)]
     if measure.initial:
@@ -52,13 +73,12 @@ def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> Metrics
     return named(measure, result)
 
 
-def of_steps(recipe: Recipe, state: State, epoch: int, last: bool) -> Metrics:
-    """The epoch's terms that the training steps collected."""
-    sums = {name: float(value) for name, value in state.step_sums.items()}
+def of_steps(recipe: Recipe, sums: Mapping[str, float], epoch: int, last: bool) -> Metrics:
+    """The epoch's terms that the training steps have summed up."""
     steps = TrainingSteps(sums["loss"] / recipe.steps, sums["agn"] / recipe.steps, sums["agn_lr"])
     metrics: Metrics = {}
     for planned in recipe.plan.due("step", epoch, last):
-        metrics |= named(planned.measure, planned.measure.resolve()(steps))
+        metrics |= read(named(planned.measure, planned.measure.resolve()(steps)))[0]
     for planned in recipe.plan.iterated:
         metrics |= {name: sums[name] for name in planned.measure.metrics}
     return metrics

@@ -1,14 +1,23 @@
-"""How much memory training has taken: what `status` goes by when it suggests how to pack trials."""
+"""How much memory a trial takes, and how many images fit into what there is.
+
+`status` goes by the peak when it suggests how to pack trials; the recipe takes the size of its
+evaluation batches from here, and the loop what it says when a device is full.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 STATUS = Path("/proc/self/status")
+CPU_BATCH, LARGEST_BATCH = 250, 8192  # images per batch of an evaluation
+EVALUATION_SHARE = 1 / 16  # of a GPU's memory, at most, for an evaluation's largest layer
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
@@ -25,3 +34,61 @@ def peak_memory(device: torch.device) -> dict[str, int]:
     found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {"peak": 1024 * int(found[1]), "total": total} if found else {}
+
+
+class NoSpace(MemoryError):
+    """A device is full: says how large a batch would have had room."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a device, or the machine, has no memory left."""
+    words = ("out of memory", "can't allocate memory")  # torch's, on GPU and CPU
+    return isinstance(error, MemoryError) or any(text in str(error) for text in words)
+
+
+def evaluation_batch(model: nn.Module, in_shape: tuple[int, int, int], device: torch.device) -> int:
+    """Images per batch of an evaluation: on a GPU many, on a CPU what stays in its cache.
+
+    The same for the same net on the same kind of device, however full that is: the size of a batch
+    changes last bits.
+    """
+    if device.type != "cuda":
+        return CPU_BATCH
+    total = torch.cuda.get_device_properties(device).total_memory
+    fits = int(total * EVALUATION_SHARE / activations(model, in_shape).largest)
+    return min(max(1 << max(fits.bit_length() - 1, 0), CPU_BATCH), LARGEST_BATCH)
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes per image of the outputs of a net's layers in float32."""
+
+    all: int  # what training keeps for the backward pass, to within what layers share
+    largest: int  # the input and output of the layer where they are largest: an evaluation's
+
+
+def activations(model: nn.Module, in_shape: tuple[int, int, int]) -> Activations:
+    """From one forward pass of a copy on the meta device, which holds no numbers."""
+    outputs: list[tuple[int, int]] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs.append((sum(x.numel() for x in inputs), output.numel()))
+
+    copy = deepcopy(model).to("meta").eval()
+    for module in copy.modules():
+        if not any(module.children()):
+            module.register_forward_hook(note)
+    with torch.no_grad():
+        copy(torch.empty(1, *in_shape, device="meta"))
+    largest = max(inputs + output for inputs, output in outputs)
+    return Activations(4 * sum(output for _, output in outputs), 4 * largest)
+
+
+def batch_that_fits(model: nn.Module, in_shape: tuple[int, int, int], free: int, tried: int) -> int:
+    """About how many images a training batch may have in `free` bytes, where `tried` were too many.
+
+    Half as many at most, at least one: layers' outputs are not all that a step keeps.
+    """
+    kept = 2 * activations(model, in_shape).all  # each output, and the gradient by it
+    parameters = sum(4 * p.numel() for p in model.parameters())
+    return max(min((free - 3 * parameters) // kept, tried // 2), 1)

@@ -6,10 +6,9 @@ The loop makes both; its parts (`step.py`, `evaluate.py`) take them.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import perf_counter
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,15 @@ from torch import Tensor, nn
 
 from hpogen.task import Epoch
 from hpogen.training.build import build
-from hpogen.training.data import Batches, Images, Prepared, prepare
+from hpogen.training.clock import Clock
+from hpogen.training.data import Batches, Images, Prepared, data_for, prepare
 from hpogen.training.hyperparameters import Hyperparameters, hyperparameters
+from hpogen.training.memory import evaluation_batch
 from hpogen.training.plan import Plan, make_plan
+from hpogen.training.precision import autocast
 from hpogen.training.random_state import random_state, set_random_state
 from hpogen.training.settings import ImageClassification
 from hpogen.trial import RunningTrial, derive_seed
-
-EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}  # images; small ones stay in a CPU's cache
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Recipe:
     data: Prepared
     device: torch.device
     memory_format: torch.memory_format
+    evaluation_batch: int  # images
 
     @property
     def batch_size(self) -> int:
@@ -57,8 +58,17 @@ class Recipe:
 
     def batches(self, split: Images) -> Batches:
         """What an evaluation runs over."""
-        size = EVALUATION_BATCH[self.device.type]
+        size = self.evaluation_batch
         return Batches(split, self.data.normalization, self.memory_format, size)
+
+    def autocast(self) -> torch.autocast:
+        """Where forward passes run."""
+        return autocast(self.settings, self.device)
+
+    @property
+    def momentum(self) -> float:
+        """By which a step goes further than its rate: Adam's is an average, and does not."""
+        return self.values.momentum if self.values.optimizer == "sgd" else 0.0
 
 
 @dataclass
@@ -68,6 +78,7 @@ class State:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     device: torch.device
+    forward: Callable[[Tensor], Tensor]  # the model's, for training: compiled where that is asked
     epoch: int = 0  # epochs done
     step: int = 0  # steps done in the epoch after them
     step_sums: dict[str, Tensor] = field(default_factory=dict)  # over those steps, () float64
@@ -79,6 +90,11 @@ class State:
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("train", "validation", "measures", "total"), 0.0)
     )
+
+    @cached_property
+    def clock(self) -> Clock:
+        """What adds to `seconds`."""
+        return Clock(self.seconds, self.device)
 
     def snapshot(self) -> dict[str, Any]:
         plain = ("epoch", "step", "sums", "curve", "audits", "seconds")
@@ -99,6 +115,7 @@ class State:
         for name, total in saved.pop("step_sums").items():
             self.step_sums[name].fill_(total)
         self.files = {name: text.encode("latin-1") for name, text in saved.pop("files").items()}
+        self.seconds.update(saved.pop("seconds"))
         for name, value in saved.items():
             setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
 
@@ -126,14 +143,19 @@ def begin(
     """The recipe, and the state before the first epoch, from the trial's seed."""
     device = torch.device(trial.device)
     values = hyperparameters(
-        trial.config, optimizer=settings.optimizer, label_smoothing=settings.label_smoothing
+        {name: v for name, v in trial.config.items() if name in Hyperparameters.model_fields},
+        optimizer=settings.optimizer,
+        label_smoothing=settings.label_smoothing,
+        **settings.dataset.hyperparameters(),
     )
-    data = prepare(settings.dataset, device)
+    data = data_for(prepare(settings.dataset, device), settings.dataset, values, trial.seed)
     model = initial_model(settings, trial, data, device)
-    memory_format = _memory_format(model, device)
     plan = make_plan(settings, wanted)
-    recipe = Recipe(settings, trial, values, plan, data, device, memory_format)
-    state = State(model, make_optimizer(model, values), device)
+    layout = _memory_format(model, settings, device)
+    batch = evaluation_batch(model, data.in_shape, device)
+    recipe = Recipe(settings, trial, values, plan, data, device, layout, batch)
+    forward = torch.compile(model) if settings.compile and not plan.online else model
+    state = State(model, make_optimizer(model, values, device), device, forward)
     iterated = [name for planned in plan.iterated for name in planned.measure.metrics]
     for name in ("loss", "agn", "agn_lr", *iterated):
         state.step_sums[name] = torch.zeros((), dtype=torch.float64, device=device)
@@ -146,38 +168,39 @@ def initial_model(
 ) -> nn.Module:
     """The network before the first step, from the trial's seed: torch's seed is set to it."""
     torch.manual_seed(derive_seed(trial.seed, "model"))
-    model = build(settings.model.name, settings.model.options(), data.in_shape, data.classes)
-    memory_format = _memory_format(model, device)
+    options = settings.model.options_with(trial.config)
+    model = build(settings.model.name, options, data.in_shape, data.classes)
+    memory_format = _memory_format(model, settings, device)
     return model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
 
 
-def _memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+def _memory_format(
+    model: nn.Module, settings: ImageClassification, device: torch.device
+) -> torch.memory_format:
+    """`channels_last` for convolutions on a CPU, and on a GPU for its tensor cores."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    last = device.type == "cpu" and convolutional
+    last = convolutional and (device.type == "cpu" or settings.precision != "fp32")
     return torch.channels_last if last else torch.contiguous_format
 
 
-def make_optimizer(model: nn.Module, values: Hyperparameters) -> torch.optim.Optimizer:
-    """The optimizer over all trainable parameters; Nesterov without momentum is plain SGD."""
+def make_optimizer(
+    model: nn.Module, values: Hyperparameters, device: torch.device
+) -> torch.optim.Optimizer:
+    """The optimizer over all trainable parameters; Nesterov without momentum is plain SGD.
+
+    One kernel steps all of them where torch has it (`fused`).
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
     lr, decay, momentum = values.lr, values.weight_decay, values.momentum
+    fused = device.type in ("cpu", "cuda")
     if values.optimizer == "sgd":
         nesterov = values.nesterov and momentum > 0
         return torch.optim.SGD(
-            parameters, lr, momentum, weight_decay=decay, nesterov=nesterov, fused=True
+            parameters, lr, momentum, weight_decay=decay, nesterov=nesterov, fused=fused
         )
     kind = torch.optim.Adam if values.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, lr, (momentum, 0.999), weight_decay=decay, fused=True)
-
-
-@contextmanager
-def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
-    """Add the time that passes inside to `seconds[what]`."""
-    start = perf_counter()
-    try:
-        yield
-    finally:
-        seconds[what] += perf_counter() - start
+    keys = {"fused": fused, "capturable": device.type == "cuda"}
+    return kind(parameters, lr, (momentum, 0.999), weight_decay=decay, **keys)
 
 
 def npy(values: Tensor) -> bytes:

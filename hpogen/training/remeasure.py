@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import torch
+from torch import Tensor
 
 from hpogen import plugins
 from hpogen.errors import Refusal
@@ -15,8 +16,9 @@ from hpogen.measures.head import HeadCollector
 from hpogen.measures.passes import forward_pass
 from hpogen.plugins import Measured
 from hpogen.training.checkpoint import Checkpoints
-from hpogen.training.measuring import check_finite, named, of_network
+from hpogen.training.measuring import check_finite, named, of_network, read
 from hpogen.training.plan import PlannedMeasure
+from hpogen.training.precision import set_arithmetic
 from hpogen.training.recipe import Recipe, State, begin
 from hpogen.training.settings import ImageClassification
 from hpogen.trial import RunningTrial
@@ -44,6 +46,7 @@ def remeasure(
     training. Raises Diverged for a weight or a metric that is not finite.
     """
     torch.set_num_threads(settings.threads)
+    set_arithmetic(settings, torch.device(trial.device))
     recipe, state = begin(settings, trial, wanted)
     saved = Checkpoints(trial, recipe.plan.running, continuable=False).load()
     if saved is None or saved["epoch"] != trial.budget:
@@ -54,17 +57,19 @@ def remeasure(
 
 
 def _measured(recipe: Recipe, state: State, measures: list[plugins.Measure]) -> Measured:
-    metrics: dict[str, float] = {}
+    found: dict[str, float | Tensor] = {}
     if any(measure.of == "head" for measure in measures):
         with HeadCollector(state.model) as collector:
-            for _ in forward_pass(state.model, recipe.batches(recipe.data.subset), collector):
+            batches = recipe.batches(recipe.data.subset)
+            for _ in forward_pass(state.model, batches, collector, recipe.autocast):
                 pass
             head = collector.result()
         check_finite({"loss": head.loss}, state.epoch)
     for measure in measures:
         if measure.of == "head":
-            metrics |= named(measure, measure.resolve()(head))
+            found |= named(measure, measure.resolve()(head))
         else:
-            metrics |= of_network(recipe, state, PlannedMeasure(measure))
+            found |= of_network(recipe, state, PlannedMeasure(measure))
+    (metrics,) = read(found)
     check_finite(metrics, state.epoch)
     return Measured(metrics, state.files)

@@ -34,6 +34,8 @@ from hpogen.training.options import STRICT, named
 from hpogen.training.schedule import Schedule
 from hpogen.trial import RunningTrial, Value
 
+Precision = Literal["fp32", "tf32", "bf16"]
+
 
 class ImageClassification(BaseModel):
     """The task `image-classification`; implements `hpogen.task.Task`."""
@@ -52,6 +54,9 @@ class ImageClassification(BaseModel):
     ] = ()
     threads: Annotated[int, Field(ge=1)] = 1  # torch's; part of the study: it changes last bits
     deterministic: bool = False  # on a GPU: only kernels that repeat bit for bit
+    precision: Precision = "fp32"
+    cuda_graphs: bool = True  # on a GPU: a training step is one launch
+    compile: bool = False  # by torch.compile: tens of seconds per batch size, before it pays
 
     keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `hpogen.stores`
     keeps_losses: ClassVar[bool] = True  # of each validation sample, beside a trial's curve

@@ -1,4 +1,7 @@
-"""One epoch of training: what happens to the weights, step by step."""
+"""The training steps of a trial: what happens to the weights, step by step.
+
+The loop makes one `Steps` per trial and runs it epoch by epoch.
+"""
 
 from __future__ import annotations
 
@@ -7,84 +10,134 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from hpogen.measures.last_linear import LastLinear, smoothed
-from hpogen.task import Diverged
-from hpogen.training.augment import crop_and_flip, draw
-from hpogen.training.measuring import of_network
-from hpogen.training.recipe import Recipe, State, timed
+from hpogen.training.augment import Draws, crop_and_flip, draw, rotated
+from hpogen.training.graphs import Graphs, Tape
+from hpogen.training.measuring import diverged, of_network
+from hpogen.training.recipe import Recipe, State
 from hpogen.training.schedule import rate
 from hpogen.trial import derive_seed
 
 
-def train_epoch(recipe: Recipe, state: State) -> Iterator[None]:
-    """The rest of the epoch that `state` stands in; yields after each step.
+class Steps:
+    """A trial's training steps. On a CPU they run one by one; elsewhere the host only starts them.
 
-    Order and augmentation come from the trial's seed and the epoch's number alone. Raises Diverged
-    when the loss is not finite: on a CPU at once, on a GPU (which would have to wait) at the end.
+    With a `tape`, what they need of an epoch lies on the device; there a step may be one launch.
     """
-    data, values, model = recipe.data, recipe.values, state.model
-    augment = recipe.settings.dataset.augment == "standard"
-    seed = derive_seed(recipe.trial.seed, "epoch", state.epoch)
-    draws = draw(len(data.subset), augment, seed, recipe.device)
-    on_cpu, sums = recipe.device.type == "cpu", state.step_sums
-    momentum = values.momentum if values.optimizer == "sgd" else 0.0  # Adam's is an average
-    model.train()
-    with LastLinear(model) if recipe.plan.online else nullcontext() as last:
-        while state.step < recipe.steps:
-            batch = slice(state.step * recipe.batch_size, (state.step + 1) * recipe.batch_size)
-            _measure(recipe, state)
-            chosen = draws.order[batch]
-            images, labels = data.subset.images[chosen], data.subset.labels[chosen]
-            if draws.shifts is not None and draws.flips is not None:
-                images = crop_and_flip(images, draws.shifts[batch], draws.flips[batch])
-            x = data.normalization(images, recipe.memory_format)  # (B, C, H, W)
 
-            logits = model(x)  # (B, classes)
-            loss = functional.cross_entropy(logits, labels, label_smoothing=values.label_smoothing)
-            if on_cpu and not math.isfinite(loss.item()):
-                raise _diverged(recipe, state)
-            sums["loss"] += loss.detach()
-            lr = _set_rate(recipe, state)
-            if last is not None:  # AGN online: from this very forward pass
-                targets = smoothed(labels, data.classes, values.label_smoothing)
-                norm = last.squared_gradient_norms(logits, targets).mean()
-                sums["agn"] += norm
-                sums["agn_lr"] += lr / (1 - momentum) * norm
+    def __init__(self, recipe: Recipe, state: State, tape: Tape | None) -> None:
+        self._recipe, self._state = recipe, state
+        self._last = LastLinear(state.model) if recipe.plan.online else None
+        self._tape, self._graphs = tape, None
+        self._lr: float | Tensor = 0.0
+        if tape is not None:
+            self._lr = torch.zeros((), device=tape.device)
+            wanted = recipe.settings.cuda_graphs and not recipe.plan.iterated
+            wanted &= isinstance(recipe.data.subset.images, Tensor)  # and not fetched by the host
+            self._graphs = Graphs(self._step, tape) if wanted and tape.on_cuda else None
 
-            state.optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            state.optimizer.step()
+    def epoch(self) -> Iterator[None]:
+        """The rest of the epoch that the state stands in; yields after each step.
+
+        Order and augmentation come from the trial's seed and the epoch's number alone. Raises
+        Diverged when the loss is not finite: on a CPU at once; where every step would have to wait
+        for that, the epoch's end tells.
+        """
+        recipe, state = self._recipe, self._state
+        draws = self._draw()
+        rates = [self._rate(state.epoch + step / recipe.steps) for step in range(recipe.steps)]
+        state.model.train()
+        with self._last or nullcontext():
+            if self._tape is None:
+                yield from self._one_by_one(draws, rates)
+            else:
+                yield from self._from_tape(self._tape, draws, rates)
+
+    def _one_by_one(self, draws: Draws, rates: list[float]) -> Iterator[None]:
+        state, size = self._state, self._recipe.batch_size
+        while state.step < self._recipe.steps:
+            self._measure()
+            start = state.step * size
+            self._lr = rates[state.step]
+            self._step(draws.of(slice(start, start + size)), self._lr)
             state.step += 1
             yield
-    if not torch.isfinite(sums["loss"]):
-        raise _diverged(recipe, state)
 
+    def _from_tape(self, tape: Tape, draws: Draws, rates: list[float]) -> Iterator[None]:
+        state, size = self._state, self._recipe.batch_size
+        done = state.step * size
+        tape.lay(draws, torch.tensor(rates, device=tape.device), done, state.step)
+        while state.step < self._recipe.steps:
+            self._measure()
+            batch = min(size, len(draws.order) - state.step * size)
+            if self._graphs is None:
+                tape.prepare(batch)
+                self._step(*tape.read(batch))
+            else:
+                self._graphs.step(batch)
+            state.step += 1
+            yield
 
-def _measure(recipe: Recipe, state: State) -> None:
-    """What is measured at every iteration, at the weights before it."""
-    if not recipe.plan.iterated:
-        return
-    before = state.seconds["measures"]
-    with timed(state.seconds, "measures"):
-        for planned in recipe.plan.iterated:
-            for name, value in of_network(recipe, state, planned).items():
-                state.step_sums[name] += value
-    state.seconds["train"] -= state.seconds["measures"] - before
+    def _step(self, draws: Draws, lr: float | Tensor) -> None:
+        """One step on the images that `draws` chooses; captured as it stands, so it never waits."""
+        recipe, values, sums = self._recipe, self._recipe.values, self._state.step_sums
+        x, labels = self._batch(draws)
+        with recipe.autocast():
+            logits = self._state.forward(x)  # (B, classes)
+            loss = functional.cross_entropy(logits, labels, label_smoothing=values.label_smoothing)
+        if recipe.device.type == "cpu" and not math.isfinite(loss.item()):
+            raise diverged(recipe, self._state)
+        sums["loss"] += loss.detach()
+        if self._last is not None:  # AGN online: from this very forward pass
+            targets = smoothed(labels, recipe.data.classes, values.label_smoothing)
+            norm = self._last.squared_gradient_norms(logits, targets).mean()
+            sums["agn"] += norm
+            sums["agn_lr"] += lr / (1 - recipe.momentum) * norm
 
+        self._set_rate(lr)
+        self._state.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self._state.optimizer.step()
 
-def _set_rate(recipe: Recipe, state: State) -> float:
-    """Give the optimizer the learning rate of this step, and return it."""
-    schedule, epochs = recipe.settings.schedule, recipe.settings.epochs
-    total = epochs if schedule.anchor == "full" else recipe.trial.budget
-    done = state.epoch + state.step / recipe.steps
-    lr = rate(schedule, recipe.values.lr, done, 1 / recipe.steps, total, epochs)
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
-    return lr
+    def _set_rate(self, lr: float | Tensor) -> None:
+        """Give the optimizer the step's learning rate: a number, or a place on the device."""
+        if isinstance(self._lr, Tensor):
+            self._lr.copy_(lr)  # type: ignore[arg-type]
+        for group in self._state.optimizer.param_groups:
+            group["lr"] = self._lr
 
+    def _batch(self, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W), augmented and normalised, and their labels (B,)."""
+        data = self._recipe.data
+        images, labels = data.subset.take(draws.order)
+        if draws.shifts is not None and draws.flips is not None:
+            images = crop_and_flip(images, draws.shifts, draws.flips)
+        if draws.angles is not None:
+            images = rotated(images.to(torch.float32), draws.angles)
+        return data.normalization(images, self._recipe.memory_format), labels
 
-def _diverged(recipe: Recipe, state: State) -> Diverged:
-    at = f"epoch {state.epoch + 1}, step {state.step + 1} of {recipe.steps}"
-    return Diverged(f"the training loss is not finite in {at}, lr {recipe.values.lr:g}")
+    def _draw(self) -> Draws:
+        recipe, state = self._recipe, self._state
+        seed = derive_seed(recipe.trial.seed, "epoch", state.epoch)
+        augment, rotate = recipe.values.augment == "standard", recipe.values.rotate
+        return draw(len(recipe.data.subset), augment, seed, recipe.device, rotate)
+
+    def _rate(self, done: float) -> float:
+        """The learning rate of the step after `done` epochs."""
+        recipe = self._recipe
+        schedule, epochs = recipe.settings.schedule, recipe.settings.epochs
+        total = epochs if schedule.anchor == "full" else recipe.trial.budget
+        return rate(schedule, recipe.values.lr, done, 1 / recipe.steps, total, epochs)
+
+    def _measure(self) -> None:
+        """What is measured at every iteration, at the weights before it."""
+        recipe, state = self._recipe, self._state
+        if not recipe.plan.iterated:
+            return
+        with state.clock("measures", out_of="train"):
+            for planned in recipe.plan.iterated:
+                for name, value in of_network(recipe, state, planned).items():
+                    state.step_sums[name] += value

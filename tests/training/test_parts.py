@@ -8,23 +8,51 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hpogen.training.augment import PAD, crop_and_flip, draw
+from hpogen.training.augment import PAD, crop_and_flip, cut, draw, rotated
 from hpogen.training.schedule import Schedule, rate
 
 CPU = torch.device("cpu")
 
 
-def test_crop_and_flip_one_image_at_a_time() -> None:
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_crop_and_flip_one_image_at_a_time(on_cpu: bool) -> None:
     images = torch.randint(0, 256, (20, 3, 6, 5), dtype=torch.uint8)
     draws = draw(20, True, seed=3, device=CPU)
     assert draws.shifts is not None
     assert draws.flips is not None
-    got = crop_and_flip(images, draws.shifts, draws.flips)
+    if on_cpu:
+        got = crop_and_flip(images, draws.shifts, draws.flips)
+    else:  # what a GPU runs
+        got = cut(functional.pad(images, (PAD,) * 4), draws.shifts, draws.flips)
     for i in range(20):
         row, column = draws.shifts[i].tolist()
         padded = functional.pad(images[i], (PAD,) * 4)
-        cut = padded[:, row : row + 6, column : column + 5]
-        assert torch.equal(got[i], cut.flip(2) if draws.flips[i] else cut)
+        expected = padded[:, row : row + 6, column : column + 5]
+        assert torch.equal(got[i], expected.flip(2) if draws.flips[i] else expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 12, 20)])
+def test_rotation_is_torchvisions(shape: tuple[int, int, int]) -> None:
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.functional import rotate
+
+    images = torch.rand(5, *shape) * 255
+    angles = torch.tensor([0.0, 90.0, -17.0, 180.0, 33.3])
+    for got, image, angle in zip(rotated(images, angles), images, angles.tolist(), strict=True):
+        expected = rotate(image, angle, interpolation=InterpolationMode.BILINEAR)
+        torch.testing.assert_close(got, expected, atol=0.01, rtol=0)
+
+
+def test_angles_are_drawn_in_their_range_after_all_else() -> None:
+    plain, turned = draw(1000, True, 1, CPU), draw(1000, True, 1, CPU, rotate=15)
+    assert turned.angles is not None
+    assert plain.shifts is not None
+    assert turned.shifts is not None
+    assert torch.equal(plain.order, turned.order)
+    assert torch.equal(plain.shifts, turned.shifts)
+    assert turned.angles.abs().max() <= 15
+    assert turned.angles.min() < -14
+    assert turned.angles.max() > 14
 
 
 def test_draws_come_from_their_seed_alone() -> None:
