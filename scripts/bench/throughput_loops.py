@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ class Case:
     device: str = "cpu"
     threads: int = 1
     precision: str = "fp32"
+    cuda_graphs: bool = True
     seed: int = 0
     epochs: int = 10**6
 
@@ -48,14 +50,22 @@ class Case:
                 "model": self.model,
                 "epochs": self.epochs,
                 "threads": self.threads,
+                "precision": self.precision,
+                "cuda_graphs": self.cuda_graphs,
             }
         )
 
 
+class Loop(Protocol):
+    def epoch(self) -> float:
+        """Train and evaluate; the validation accuracy."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Hpogen:
     """The whole of what a study runs for a trial, with nothing measured but validation."""
-
-    name = "hpogen"
 
     def __init__(self, case: Case, home: Path) -> None:
         config = {
@@ -76,9 +86,11 @@ class Hpogen:
         self._epochs = case.settings.train(trial, frozenset({"val_loss"}))
 
     def epoch(self) -> float:
-        """Train and evaluate; the validation accuracy."""
         found = next(epoch for epoch in self._epochs if epoch is not None)
         return found.metrics["val_accuracy"]
+
+    def close(self) -> None:
+        self._epochs.close()  # type: ignore[attr-defined]
 
 
 class Tensors:
@@ -87,8 +99,6 @@ class Tensors:
     In each epoch all images are cropped by one of nine row shifts, then of nine column shifts, and
     mirrored: the fastest that plain PyTorch has here, measured beside gathers and unfolded windows.
     """
-
-    name = "tensors"
 
     def __init__(self, case: Case) -> None:
         self._device = torch.device(case.device)
@@ -114,6 +124,9 @@ class Tensors:
             loss.backward()
             self._optimizer.step()
         return self._accuracy()
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
     def _augmented(self) -> Tensor:
         """The subset (N, C, H, W) float32 cropped, mirrored and normalised."""
@@ -149,8 +162,6 @@ class Tensors:
 class Loader:
     """The loop of the PyTorch examples: PIL images, torchvision's transforms, a DataLoader."""
 
-    name = "loader"
-
     def __init__(self, case: Case, workers: int) -> None:
         from torch.utils.data import DataLoader, Subset
         from torchvision import datasets, transforms
@@ -170,16 +181,16 @@ class Loader:
         augment = [transforms.RandomCrop((height, width), padding=PAD)]
         augment.append(transforms.RandomHorizontalFlip())
 
-        def pictures(chosen: list[int], transform: list[object]) -> Subset[object]:
-            whole = datasets.FashionMNIST(case.root, transform=transforms.Compose(transform))
+        def pictures(chosen: Any, transform: list[Any]) -> Subset[Any]:
+            whole = datasets.FashionMNIST(str(case.root), transform=transforms.Compose(transform))
             return Subset(whole, chosen)
 
-        keys = {"num_workers": workers, "pin_memory": self._device.type == "cuda"}
+        keys: dict[str, Any] = {"num_workers": workers, "pin_memory": self._device.type == "cuda"}
         keys["persistent_workers"] = workers > 0
-        self._train: DataLoader[object] = DataLoader(
+        self._train: DataLoader[Any] = DataLoader(
             pictures(parts.subset.tolist(), [*augment, *plain]), case.batch, shuffle=True, **keys
         )
-        self._validation: DataLoader[object] = DataLoader(
+        self._validation: DataLoader[Any] = DataLoader(
             pictures(parts.validation.tolist(), plain), TEST_BATCH, **keys
         )
 
@@ -191,6 +202,9 @@ class Loader:
             loss.backward()
             self._optimizer.step()
         return self._accuracy()
+
+    def close(self) -> None:
+        del self._train, self._validation  # and their processes
 
     @torch.no_grad()
     def _accuracy(self) -> float:
@@ -205,8 +219,8 @@ class Loader:
             raise ValueError("the loop has diverged")
         return hits / seen
 
-    def _batches(self, batches: object) -> Iterator[tuple[Tensor, Tensor]]:
-        for x, y in batches:  # type: ignore[attr-defined]
+    def _batches(self, batches: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        for x, y in batches:
             yield x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
 
 
