@@ -103,7 +103,6 @@ def test_the_task_sets_some_and_the_space_the_others(tmp_path: Path) -> None:
         assert options == {"dropout": 0.1, "width": 8, "batch_norm": False}
 
 
-@pytest.mark.xfail(reason="recipe.py does not take Model.options_with yet", strict=True)
 def test_two_trials_train_two_widths(tmp_path: Path) -> None:
     """Weights of the first layer: 64 pixels to `width` units."""
     settings = task(model={"name": "mlp", "depth": 1})

@@ -1,0 +1,120 @@
+"""What the scripts of the papers share: their options, their tables and pictures, their figures.
+
+    scripts/papers/NAME.py [--scale small|paper] [--out FOLDER] [--data FOLDER] [--device auto]
+
+Each writes `FOLDER/NAME….csv` and `….png`, and `FOLDER/NAME.json` with its figures beside the
+paper's, the sizes, the seconds and the versions. `tiny` is for the tests: it shows that a script
+runs, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+Scale = Literal["tiny", "small", "paper"]
+PACKAGES = ("torch", "numpy", "cma", "optuna", "pyswarms", "hpbandster")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One figure of ours beside the paper's; `theirs` is None where the paper gives none."""
+
+    what: str
+    ours: float | None
+    theirs: float | None
+    note: str = ""
+
+
+@dataclass
+class Run:
+    """One run of a script: its options, and what it has found so far."""
+
+    name: str
+    scale: Scale
+    out: Path
+    device: str
+    began: float = field(default_factory=time.monotonic)
+    sizes: dict[str, Any] = field(default_factory=dict)  # data set, images, epochs, seeds, …
+    figures: list[Beside] = field(default_factory=list)
+
+    def pick(self, **by_scale: Any) -> Any:
+        """The value for the scale: `run.pick(tiny=2, small=20, paper=160)`."""
+        return by_scale[self.scale]
+
+    def table(self, rows: Sequence[Mapping[str, Any]], suffix: str = "") -> None:
+        """Write rows with the same keys as a CSV file."""
+        with open(self.out / f"{self.name}{suffix}.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def picture(self, figure: Figure, suffix: str = "") -> None:
+        """Write a picture; what it shows stands in its title."""
+        figure.tight_layout()
+        figure.savefig(self.out / f"{self.name}{suffix}.png", dpi=80)
+        pyplot.close(figure)
+
+    def finish(self) -> None:
+        """Print our figures beside the paper's, and write them with what they were taken with."""
+        seconds = time.monotonic() - self.began
+        versions = {package: version(package) for package in PACKAGES}
+        (self.out / f"{self.name}.json").write_text(
+            json.dumps(
+                {
+                    "scale": self.scale,
+                    "sizes": self.sizes,
+                    "figures": [asdict(figure) for figure in self.figures],
+                    "seconds": round(seconds, 1),
+                    "device": self.device,
+                    "cores": os.cpu_count(),
+                    "versions": {"python": platform.python_version(), **versions},
+                },
+                indent=1,
+            )
+        )
+        print(f"{self.name}, scale {self.scale}, {self.sizes}, {seconds:.0f} s")
+        for line in lines(self.figures):
+            print(line)
+
+
+def lines(figures: Iterable[Beside]) -> Iterable[str]:
+    yield f"  {'':<56}{'ours':>10}{'paper':>10}"
+    for figure in figures:
+        ours, theirs = (
+            "–" if value is None else f"{value:.4g}" for value in (figure.ours, figure.theirs)
+        )
+        yield f"  {figure.what:<56}{ours:>10}{theirs:>10}  {figure.note}".rstrip()
+
+
+def begin(name: str, description: str | None, arguments: Sequence[str] | None = None) -> Run:
+    """The run that the command line asks for; its folder is there."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scale", default="small", choices=["tiny", "small", "paper"])
+    parser.add_argument("--out", type=Path, default=Path("runs/papers"))
+    parser.add_argument("--data", metavar="FOLDER", help="where the data sets are, or will be")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto")
+    given = parser.parse_args(arguments)
+    if given.data:
+        os.environ["HPOGEN_DATA"] = given.data
+    from hpogen.executors.inline import resolve_device
+
+    given.out.mkdir(parents=True, exist_ok=True)
+    return Run(name, given.scale, given.out, resolve_device(given.device))
