@@ -117,7 +117,7 @@ def speed(case: Case, rounds: int) -> None:
     print(f"  {'':<22}{'images/s':>11}{'least':>9}{'median':>9}   interval")
     with tempfile.TemporaryDirectory() as home:
         for name, other, threads in others(case, Path(home)):
-            with closing(Hpogen(case, Path(home) / "hpogen")) as ours, closing(other):
+            with closing(Hpogen(case, Path(home) / f"beside {name}")) as ours, closing(other):
                 print(paired(ours, other, case, threads, rounds).row(name, images), flush=True)
 
 
