@@ -25,8 +25,13 @@ from hpogen.spec import StudySpec, changes, load_study
 from hpogen.study import Study
 from hpogen.trial import Config, Trial, canonical
 
-SAME_TRAINING = ("measures", "threads", "deterministic")  # keys of a task that do not change it
-SAME_DATA = ("root", "download")
+SAME_TRAINING = (
+    "measures",
+    "threads",
+    "deterministic",
+    "cuda_graphs",
+)  # keys of a task that do not change it
+SAME_DATA = ("root", "download", "resident")
 
 
 @dataclass(frozen=True)

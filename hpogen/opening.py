@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hpogen import history
@@ -17,11 +18,14 @@ from hpogen.history import History
 from hpogen.ledger import LEDGER, Event
 from hpogen.resuming import as_forked
 from hpogen.spec import StudySpec, load_studies, load_study
+from hpogen.spec.checks import extremes
 from hpogen.stores import check_writable
 from hpogen.study import Study
 
 RUNS = Path("runs")
 FILES_PER_STUDY, OTHER_FILES = 4, 256
+
+log = logging.getLogger(__name__)
 
 
 def open_study(
@@ -85,12 +89,30 @@ def studies_in(directory: Path) -> list[Path]:
     return sorted(path.parent for path in directory.glob(f"*/{LEDGER}"))
 
 
+def warnings(spec: StudySpec) -> Iterator[str]:
+    """What a study may be told about its search space, once its data are known, in a line each.
+
+    Raises UserError, beginning with the place in the YAML, where no trial makes sense.
+    """
+    check_range = getattr(spec.task, "check_range", lambda name, values: None)
+    for name, parameter in spec.space.parameters.items():
+        where = spec.where(f"search_space.{name}")
+        try:
+            text = check_range(name, extremes(parameter))
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from error
+        if text is not None:
+            yield f"{where}: {text}"
+
+
 def prepare(spec: StudySpec) -> None:
     """Get what training needs. Raises UserError beginning with where the YAML asks for it."""
     try:
         spec.task.prepare()
     except UserError as error:
         raise UserError(f"{spec.where('task.dataset')}: {error}") from error
+    for warning in warnings(spec):
+        log.warning(warning)
     if (place := spec.checkpoints.path) is not None:
         try:
             check_writable(place)

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hpogen.errors import UserError
 from hpogen.ledger import FORMAT, LEDGER, Event, parse
@@ -66,7 +67,7 @@ def check_same_study(spec: StudySpec, events: list[Event], directory: Path) -> S
     """The raised `stop`, or None where it is as recorded. Raises UserError for another study."""
     first = events[0]
     stop = next((e["stop"] for e in reversed(events) if e["kind"] == "extended"), None)
-    old = {**first["spec"], "stop": stop or first["spec"]["stop"]}
+    old = {**_completed(first["spec"], spec), "stop": stop or first["spec"]["stop"]}
     new = spec.record()
     for key, was, now in changes(old, new):
         if key.split(".")[0] != "stop":
@@ -81,6 +82,14 @@ def check_same_study(spec: StudySpec, events: list[Event], directory: Path) -> S
         if (now := versions.get(package)) != was:
             log.warning("version package=%s recorded=%s now=%s", package, was, now)
     return _raised(spec, directory, old["stop"], new["stop"])
+
+
+def _completed(record: dict[str, Any], spec: StudySpec) -> dict[str, Any]:
+    """A study's record with the defaults of keys that are younger than it."""
+    try:
+        return StudySpec.from_record(record, plugins=spec.plugins).record()
+    except UserError:  # it names what is no more: as it stands, it differs
+        return record
 
 
 def _differs(spec: StudySpec, directory: Path, key: str, was: object, now: object) -> UserError:

@@ -73,7 +73,8 @@ def _spec(spec: StudySpec, choice: Choice, seeds: int) -> StudySpec:
     """The study that trains one configuration; its limits of time were those of a subset."""
     record = spec.record()
     task = record["task"]
-    dataset = {**task["dataset"], "subset": 1.0, "validation": 0, "audit": "test-each-epoch"}
+    whole = {"subset": 1.0, "balanced": False, "validation": 0, "audit": "test-each-epoch"}
+    dataset = {**task["dataset"], **whole}
     changed = {
         "name": f"{spec.name} {choice.label}",
         "task": {**task, "dataset": dataset, "measures": []},

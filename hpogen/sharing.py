@@ -111,5 +111,6 @@ def _task(study: Study) -> str:
     record = study.spec.record()
     task = dict(record["task"])
     if isinstance(task.get("dataset"), dict):
-        task["dataset"] = {key: x for key, x in task["dataset"].items() if key != "root"}
+        places = ("root", "resident")
+        task["dataset"] = {key: x for key, x in task["dataset"].items() if key not in places}
     return digest({"task": json.dumps([task, record["checkpoints"]], sort_keys=True)})

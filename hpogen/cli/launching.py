@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -94,14 +95,16 @@ def resume(
 @command
 def check(study: StudyFile, overrides: Set = [], as_json: Json = False) -> None:  # noqa: B006
     """Find mistakes and plan trials and epochs; train nothing."""
+    from hpogen.opening import warnings
     from hpogen.report.pages import check_matrix_page, check_page
     from hpogen.report.plan import missing_data, plan
     from hpogen.spec import load_studies
 
     found = load_studies(study, overrides)
     planned = [plan(spec) for spec in found.specs]
-    for missing in dict.fromkeys(filter(None, map(missing_data, found.specs))):
-        print(f"warning: {missing}", file=sys.stderr)
+    told = [*filter(None, map(missing_data, found.specs)), *chain(*map(warnings, found.specs))]
+    for text in dict.fromkeys(told):
+        print(f"warning: {text}", file=sys.stderr)
     if found.is_matrix and as_json:
         return print_json({"name": found.name, "studies": planned})
     if found.is_matrix:

@@ -14,7 +14,7 @@ from hpogen.errors import UserError, unknown
 from hpogen.objective import Objective, Scale, Term, label, preset
 from hpogen.selection import NEEDS, PER_SAMPLE, Selection, reserve
 from hpogen.space import Space
-from hpogen.space.parameters import Choice, Number
+from hpogen.space.parameters import Choice, Number, Parameter
 from hpogen.spec.form import AUDIT, BudgetsForm, Checkpoints, ObjectiveForm, StudyForm
 from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.parts import SearcherSpec
@@ -56,16 +56,24 @@ def _values(name: str, space: Space, task: Task, mistakes: Mistakes) -> None:
     parameter = space.parameters[name]
     if check is None:
         return
-    values: Sequence[Value] = (parameter.default,)
-    if isinstance(parameter, Choice):
-        values = parameter.values
-    if isinstance(parameter, Number):
-        values = (parameter.check(parameter.low), parameter.check(parameter.high))
+    values = extremes(parameter)
+    check_range = getattr(task, "check_range", None)
     try:
         for value in values:
             check(name, value)
+        if check_range is not None:
+            check_range(name, values)
     except ValueError as error:
         mistakes.add(("search_space", name), f"task {task.name!r}: {error}")
+
+
+def extremes(parameter: Parameter) -> Sequence[Value]:
+    """The ends of a range, or all choices."""
+    if isinstance(parameter, Choice):
+        return parameter.values
+    if isinstance(parameter, Number):
+        return parameter.check(parameter.low), parameter.check(parameter.high)
+    return (parameter.default,)
 
 
 def budgets(

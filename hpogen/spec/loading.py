@@ -42,6 +42,7 @@ from hpogen.trial import Config
 NOT_COMPARED: tuple[KeyPath, ...] = (
     ("name",),
     ("task", "dataset", "root"),
+    ("task", "dataset", "resident"),  # the same images, wherever they are kept
     ("checkpoints",),
     ("limits",),
     ("plugins",),  # the study compares their content
@@ -238,12 +239,13 @@ def _form(data: Mapping[str, Any], mistakes: Mistakes) -> tuple[StudyForm, set[s
 
 
 def _anchored(task: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The task with its data's root relative to the study's file, as every path in it is."""
+    """The task with the places of its data relative to the study's file, as every path in it is."""
     dataset = task.get("dataset")
-    if not isinstance(dataset, dict) or not isinstance(dataset.get("root"), str):
+    if not isinstance(dataset, dict):
         return task
-    root = os.path.abspath(folder / Path(dataset["root"]).expanduser())
-    return {**task, "dataset": {**dataset, "root": root}}
+    given = [key for key in ("root", "path") if isinstance(dataset.get(key), str)]
+    places = {key: os.path.abspath(folder / Path(dataset[key]).expanduser()) for key in given}
+    return {**task, "dataset": {**dataset, **places}}
 
 
 def _load_plugins(files: Sequence[Path], mistakes: Mistakes) -> None:

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hpogen.training.dataset import Dataset
+from hpogen.training.dataset import BY_TRIAL, Dataset, key
 from hpogen.training.hyperparameters import Hyperparameters
 from hpogen.training.image_data import ImageData
-from hpogen.training.loaded import BY_TRIAL, fits, give, key, load, moments
+from hpogen.training.loaded import fits, give, load, moments
 from hpogen.training.pictures import Pictures
 from hpogen.training.splits import Indices, Splits, redrawn, splits, stratified_order, wrong_labels
 from hpogen.trial import derive_seed

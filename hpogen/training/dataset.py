@@ -5,6 +5,7 @@ Part of `settings.py`; `data.py` loads and splits what it says.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -34,6 +35,9 @@ STORED = {  # what torchvision keeps in the root
 TestSet = Literal["test", "test-each-epoch"]
 VALIDATION_DEFAULT, AUDIT_DEFAULT = 5_000, 10_000  # images, where there are as many
 
+BY_TRIAL = frozenset({"augment", "rotate", "corruption"})  # the steps and `data_for` apply them
+BY_SPLIT = BY_TRIAL | {"subset", "balanced", "validation", "audit", "seed"}
+TOTALS: dict[str, int] = {}  # training images of what this process has loaded, by `key`
 PATHS = ("folder", "numpy")  # data sets that lie at the option `path`, not in the root
 
 
@@ -157,7 +161,10 @@ class Dataset(BaseModel):
 
     def subset_size(self) -> int | None:
         """How many images are trained on; None: not known before the data set is loaded."""
-        return self.counts(SIZES[self.name][0])[0] if self.name in SIZES else None
+        if self.name in SIZES:
+            return self.counts(SIZES[self.name][0])[0]
+        total = TOTALS.get(key(self, BY_SPLIT))
+        return None if total is None else self.counts(total)[0]
 
     def hyperparameters(self) -> dict[str, str | float]:
         """The hyper-parameters that this mapping sets, for trials that do not search them."""
@@ -190,6 +197,11 @@ class Dataset(BaseModel):
 
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+def key(dataset: Dataset, without: frozenset[str]) -> str:
+    """The keys that make a difference, so that studies which differ in others share the images."""
+    return json.dumps(dataset.model_dump(mode="json", exclude=set(without)), sort_keys=True)
 
 
 def check_batch_sizes(sizes: Collection[int], subset: int) -> str | None:

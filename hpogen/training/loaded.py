@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from hpogen import plugins
 from hpogen.errors import UserError
-from hpogen.training.dataset import Dataset
+from hpogen.training.dataset import BY_SPLIT, TOTALS, Dataset, key
 from hpogen.training.image_data import ImageData, Moments, check
 from hpogen.training.pictures import Pictures
 from hpogen.training.room import free_memory
@@ -25,8 +24,6 @@ from hpogen.training.splits import Indices, splits
 log = logging.getLogger(__name__)
 
 SAMPLED = 10_000  # pictures, at most, that the moments of a data set of files are computed from
-BY_TRIAL = {"augment", "rotate", "corruption"}  # keys that the steps and `data_for` apply
-BY_SPLIT = BY_TRIAL | {"subset", "balanced", "validation", "audit", "seed"}
 
 
 def load(dataset: Dataset) -> ImageData:
@@ -35,7 +32,9 @@ def load(dataset: Dataset) -> ImageData:
     Raises UserError when it is neither on disk nor to be downloaded, is damaged, or does not have
     the images that the splits need.
     """
-    data = _load(key(dataset, BY_SPLIT))
+    text = key(dataset, BY_SPLIT)
+    data = _load(text)
+    TOTALS[text] = len(data.train_labels)
     if isinstance(dataset.audit, str) and not len(data.test_labels):
         raise UserError(
             f"data set {dataset.name!r} has no test set, which audit: {dataset.audit} (and hpogen "
@@ -53,11 +52,6 @@ def load(dataset: Dataset) -> ImageData:
 def give(dataset: Dataset, data: ImageData) -> None:
     """Use `data` as the data set from now on: a worker gets what the driver has loaded."""
     _given[key(dataset, BY_SPLIT)] = data
-
-
-def key(dataset: Dataset, without: set[str]) -> str:
-    """The keys that make a difference, so that studies which differ in others share the images."""
-    return json.dumps(dataset.model_dump(mode="json", exclude=without), sort_keys=True)
 
 
 _given: dict[str, ImageData] = {}

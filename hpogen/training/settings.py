@@ -20,7 +20,7 @@ from pydantic import (
 from hpogen import plugins
 from hpogen.errors import Refusal
 from hpogen.task import Epoch
-from hpogen.training.dataset import SIZES, STORED, Dataset
+from hpogen.training.dataset import SIZES, Dataset, check_batch_sizes
 from hpogen.training.hyperparameters import Hyperparameters, OptimizerName, check_value
 from hpogen.training.listed import (
     LOSSES,
@@ -59,7 +59,6 @@ class ImageClassification(BaseModel):
     compile: bool = False  # by torch.compile: tens of seconds per batch size, before it pays
 
     keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `hpogen.stores`
-    keeps_losses: ClassVar[bool] = True  # of each validation sample, beside a trial's curve
 
     @field_validator("measures")
     @classmethod
@@ -100,6 +99,11 @@ class ImageClassification(BaseModel):
             raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
 
     @property
+    def keeps_losses(self) -> bool:
+        """Whether each validation sample's loss stands beside a trial's curve: of the same ones."""
+        return not self.dataset.redraws
+
+    @property
     def resumable(self) -> bool:
         return True
 
@@ -125,11 +129,21 @@ class ImageClassification(BaseModel):
 
     def check_value(self, name: str, value: Value) -> None:
         """Raise ValueError for a value that the hyper-parameter cannot have."""
+        self.dataset.check_searched(name)
         if name in self.model.searchable():
             sizes = SIZES.get(self.dataset.name)
             self.model.check_value(name, value, sizes[1:] if sizes else None)
         else:
             check_value(name, value)
+
+    def check_range(self, name: str, values: Collection[Value]) -> str | None:
+        """A warning about the ends of a range, or the choices, of a hyper-parameter; else None.
+
+        Raises ValueError when none of them makes sense. What depends on the data set is known for
+        the built-in ones, and for the others once it is loaded.
+        """
+        size = self.dataset.subset_size() if name == "batch_size" else None
+        return check_batch_sizes([int(value) for value in values], size) if size else None
 
     def prepare(self) -> None:
         from hpogen.training.data import load
@@ -138,10 +152,7 @@ class ImageClassification(BaseModel):
 
     def missing(self) -> str | None:
         """What is not on disk and would be downloaded first, by a glance at the folder."""
-        stored = STORED.get(self.dataset.name)
-        if stored is None or (self.dataset.folder() / stored).exists():
-            return None
-        return f"data set {self.dataset.name!r} is not in {self.dataset.folder()}"
+        return self.dataset.missing()
 
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         from hpogen.training.loop import train

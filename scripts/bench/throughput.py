@@ -2,7 +2,7 @@
 
     .venv/bin/python scripts/bench/throughput.py [--models lenet5 resnet20] [--batches 32 128]
         [--threads 1 2] [--rounds 7] [--subset 0.2] [--data FOLDER] [--device cpu]
-        [--precision fp32] [--accuracy EPOCHS --seeds 5]
+        [--workers 0 1] [--clock wall] [--precision fp32] [--accuracy EPOCHS --seeds 5]
 
 `loader` is the loop of the PyTorch examples: torchvision's data set and transforms, a DataLoader;
 with `workers` processes beside its own, and the number of them that served it best here. `tensors`
@@ -14,7 +14,8 @@ study, checkpoints included. On a GPU `eager` is hpogen without CUDA graphs.
 The table gives images per second of the fastest round (trained on; the evaluation's time counts)
 and how many times longer the others take: the ratio of the least times, the median of the paired
 rounds and its 95 % interval, beside hpogen compared with itself. When that control is more than
-3 % from 1, the run says nothing.
+3 % from 1, the run says nothing. `--clock cpu` counts the process's own time: for one thread, on a
+machine that others use as well.
 
 `--accuracy` trains each loop from several seeds instead, and compares validation accuracies:
 means, standard deviations, and Welch's 99 % interval of the difference. Exits with 1 when that
@@ -29,7 +30,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -40,8 +41,8 @@ import torch
 from scipy import stats
 from throughput_loops import Case, Hpogen, Loader, Loop, Tensors
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 RATES = {"lenet5": 0.02, "resnet20": 0.05, "resnet56": 0.05, "mlp": 0.02}
-WORKERS = (0, 1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -62,53 +63,55 @@ class Times:
         )
 
 
-def seconds(loop: Loop, device: str, threads: int) -> float:
+def seconds(loop: Loop, case: Case, threads: int) -> float:
+    """Of one more epoch."""
     torch.set_num_threads(threads)
-    start = time.perf_counter()
+    clock = CLOCKS[case.clock]
+    start = clock()
     loop.epoch()
-    if device == "cuda":
+    if case.device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def paired(ours: Loop, other: Loop, case: Case, threads: int, rounds: int) -> Times:
     """Rounds of hpogen, the other, the other, hpogen."""
     for loop, own in ((ours, case.threads), (other, threads)):
-        seconds(loop, case.device, own)
+        seconds(loop, case, own)
     a, b = [], []
     for _ in range(rounds):
-        before = seconds(ours, case.device, case.threads)
-        both = [seconds(other, case.device, threads) for _ in range(2)]
-        a.append((before + seconds(ours, case.device, case.threads)) / 2)
+        before = seconds(ours, case, case.threads)
+        both = [seconds(other, case, threads) for _ in range(2)]
+        a.append((before + seconds(ours, case, case.threads)) / 2)
         b.append(sum(both) / 2)
     return Times(np.array(b), np.array(a))
 
 
-def best_workers(case: Case) -> tuple[int, int]:
+def best_workers(case: Case, tried: Sequence[int]) -> tuple[int, int]:
     """Processes beside the loader's own, and its own threads, with which an epoch is shortest."""
     found = {}
-    for workers in (w for w in WORKERS if w <= (os.cpu_count() or 1)):
+    for workers in tried:
         for threads in {1, case.threads}:
             loop = Loader(case, workers)
-            seconds(loop, case.device, threads)
-            found[seconds(loop, case.device, threads)] = workers, threads
+            seconds(loop, case, threads)
+            found[seconds(loop, case, threads)] = workers, threads
     return found[min(found)]
 
 
-def others(case: Case, home: Path) -> Iterator[tuple[str, Loop, int]]:
+def others(case: Case, home: Path, tried: Sequence[int]) -> Iterator[tuple[str, Loop, int]]:
     """What hpogen is set beside, each with its number of threads; itself first."""
     yield "hpogen (control)", Hpogen(case, home / "control"), case.threads
     if case.device == "cuda":
         yield "hpogen, eager", Hpogen(replace(case, cuda_graphs=False), home / "e"), case.threads
     yield "tensors", Tensors(case), case.threads
     yield "loader, 0 workers", Loader(case, 0), case.threads
-    workers, threads = best_workers(case)
+    workers, threads = best_workers(case, tried)
     name = f"loader, {workers} workers" + (f", {threads} thr." if threads != case.threads else "")
-    if workers or threads != case.threads:
+    if case.clock == "wall" and (workers or threads != case.threads):
         yield name, Loader(case, workers), threads
 
 
-def speed(case: Case, rounds: int) -> None:
+def speed(case: Case, rounds: int, tried: Sequence[int]) -> None:
     images = round(case.subset * 60_000)
     print(
         f"\n{case.model}, batch {case.batch}, {case.threads} threads, {case.precision}: "
@@ -116,7 +119,7 @@ def speed(case: Case, rounds: int) -> None:
     )
     print(f"  {'':<22}{'images/s':>11}{'least':>9}{'median':>9}   interval")
     with tempfile.TemporaryDirectory() as home:
-        for name, other, threads in others(case, Path(home)):
+        for name, other, threads in others(case, Path(home), tried):
             with closing(Hpogen(case, Path(home) / f"beside {name}")) as ours, closing(other):
                 print(paired(ours, other, case, threads, rounds).row(name, images), flush=True)
 
@@ -151,15 +154,18 @@ def accuracy(case: Case, epochs: int, seeds: int) -> bool:
 
 
 def main() -> None:
+    cores = os.cpu_count() or 1
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["lenet5", "resnet20"], choices=list(RATES))
     parser.add_argument("--batches", nargs="+", type=int, default=[32, 128])
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, os.cpu_count() or 1])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, cores])
+    parser.add_argument("--workers", nargs="+", type=int, default=sorted({0, 1, cores // 2, cores}))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--subset", type=float, default=0.2)
     parser.add_argument("--data", type=Path, default=Path("~/.cache/hpogen").expanduser())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16"])
+    parser.add_argument("--clock", default="wall", choices=list(CLOCKS))
     parser.add_argument("--accuracy", type=int, metavar="EPOCHS", default=0)
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
@@ -173,12 +179,16 @@ def main() -> None:
             for threads in sorted({*given.threads}):
                 case = Case(model, batch, RATES[model], given.data, given.subset)
                 case = replace(
-                    case, device=given.device, threads=threads, precision=given.precision
+                    case,
+                    device=given.device,
+                    threads=threads,
+                    precision=given.precision,
+                    clock=given.clock,
                 )
                 if given.accuracy:
                     same &= accuracy(case, given.accuracy, given.seeds)
                 else:
-                    speed(case, given.rounds)
+                    speed(case, given.rounds, given.workers)
     sys.exit(0 if same else 1)
 
 

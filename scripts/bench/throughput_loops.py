@@ -38,6 +38,7 @@ class Case:
     threads: int = 1
     precision: str = "fp32"
     cuda_graphs: bool = True
+    clock: str = "wall"
     seed: int = 0
     epochs: int = 10**6
 
