@@ -1,4 +1,4 @@
-"""How many trials a device has room for, from the memory that the first steps took."""
+"""How many trials a device has room for, from the memory that its epochs took."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hpogen import folder
 from hpogen.history import History
 
 LOOKED_AT = 200  # trials, the latest: a long study is not read whole
-MARGIN = 1.2  # later steps and other batch sizes
+MARGIN = 1.2  # later epochs and other batch sizes
 CONTEXT = 0.6 * 2**30  # bytes of a GPU that each process takes beside what torch reserves
 
 
@@ -40,7 +40,7 @@ def _share(memory: Mapping[str, int], device: str) -> float:
 
 def advice(found: Mapping[str, Any]) -> str:
     """One line of `status`."""
-    used = f"a trial's first step took up to {_gib(found['peak'])} of {_gib(found['total'])} GiB"
+    used = f"a trial took up to {_gib(found['peak'])} of {_gib(found['total'])} GiB"
     if found["device"] == "cuda":
         return f"{used} of its GPU: --gpus-per-trial {found['share']:g} has room"
     return f"{used} of memory: room for {count_of(found)} workers"

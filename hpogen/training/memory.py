@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 STATUS = Path("/proc/self/status")
 CPU_BATCH, LARGEST_BATCH = 250, 8192  # images per batch of an evaluation
+CPU_PIXELS = 250 * 64 * 64  # in such a batch, at most: of large images fewer
 EVALUATION_SHARE = 1 / 16  # of a GPU's memory, at most, for an evaluation's largest layer
 
 
@@ -53,7 +54,8 @@ def evaluation_batch(model: nn.Module, in_shape: tuple[int, int, int], device: t
     changes last bits.
     """
     if device.type != "cuda":
-        return CPU_BATCH
+        _, height, width = in_shape
+        return max(min(CPU_BATCH, CPU_PIXELS // (height * width)), 1)
     total = torch.cuda.get_device_properties(device).total_memory
     fits = int(total * EVALUATION_SHARE / activations(model, in_shape).largest)
     return min(max(1 << max(fits.bit_length() - 1, 0), CPU_BATCH), LARGEST_BATCH)

@@ -132,7 +132,8 @@ def measured(head: HeadStatistics) -> dict[str, float]:
         measure = plugins.measures.get(name)
         if measure.of == "head" and plugins.measures.is_builtin(name):  # not another test's
             value: Any = measure.resolve()(head)
-            found |= value if isinstance(value, dict) else {name: value}
+            assert isinstance(value, Tensor) == measure.deferred
+            found |= value if isinstance(value, dict) else {name: float(value)}
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the first step took, from the worker to the advice of `status`."""
+"""What a trial took, from the worker to the advice of `status`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_status_tells_what_a_trial_took(tmp_path: Path) -> None:
     assert found["device"] == "cpu" and 50e6 < found["peak"] < found["total"]
     assert 0 < found["share"] <= 1
     text, _ = pages.status_page(spec, tmp_path / "run", 100, "hpogen")
-    assert "a trial's first step took up to " in text.plain and "room for" in text.plain
+    assert "a trial took up to " in text.plain and "room for" in text.plain
 
 
 def history_with(directory: Path, *peaks: int, device: str) -> History:
@@ -63,7 +63,7 @@ def test_the_largest_peak_counts(tmp_path: Path) -> None:
     need = 1.2 * 6 * GIB + CONTEXT
     assert found["share"] == pytest.approx(0.10) and 0.09 * 80 * GIB < need <= 0.10 * 80 * GIB
     assert advice(found) == (
-        "a trial's first step took up to 6.0 of 80.0 GiB of its GPU: --gpus-per-trial 0.1 has room"
+        "a trial took up to 6.0 of 80.0 GiB of its GPU: --gpus-per-trial 0.1 has room"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training.runs import CONFIG, epochs, task, trial
 
 from hpogen import plugins
-from hpogen.training import recipe
-from hpogen.training.augment import draw
+from hpogen.training import graphs, recipe
+from hpogen.training.augment import Draws, draw
 from hpogen.training.build import build
 from hpogen.training.clock import Clock
 from hpogen.training.graphs import Tape
@@ -57,8 +59,15 @@ class Descent(torch.optim.Optimizer):
                 parameter.addcmul_(parameter.grad, group["lr"], value=-1)
 
 
-@pytest.mark.parametrize("model", ["mlp", "resnet20"])
-@pytest.mark.parametrize("wanted", [("val_loss",), CLOSED, (*CLOSED, *ONLINE)])
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        ("mlp", ("val_loss",)),
+        ("mlp", CLOSED),
+        ("mlp", (*CLOSED, *ONLINE)),
+        ("resnet20", (*CLOSED, *ONLINE)),
+    ],
+)
 def test_the_host_waits_for_the_device_once_per_epoch(
     model: str, wanted: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +199,10 @@ def test_activations_are_the_outputs_of_the_layers() -> None:
 
 
 def test_evaluation_batches_of_a_cpu_are_small() -> None:
-    assert evaluation_batch(build("lenet5", {}, (1, 28, 28), 10), (1, 28, 28), CPU) == 250
+    net = build("mlp", {"width": 2}, (1, 28, 28), 10)
+    assert evaluation_batch(net, (1, 28, 28), CPU) == 250
+    assert evaluation_batch(net, (3, 224, 224), CPU) == 20
+    assert evaluation_batch(net, (3, 2000, 2000), CPU) == 1
 
 
 def test_the_clock_takes_from_what_it_is_part_of() -> None:
@@ -200,3 +212,71 @@ def test_the_clock_takes_from_what_it_is_part_of() -> None:
         sum(range(100_000))
     assert seconds["measures"] > 0
     assert 0 <= seconds["train"] < seconds["measures"]
+
+
+class Cuda:
+    """Stands where torch.cuda is: notes what is run, captured and replayed, on a CPU."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.capturing = False
+
+    def Stream(self, device: torch.device) -> Cuda:
+        return self
+
+    def CUDAGraph(self) -> Cuda:
+        return self
+
+    def current_stream(self) -> Cuda:
+        return self
+
+    def wait_stream(self, other: Cuda) -> None:
+        pass
+
+    def pool(self) -> str:
+        return "pool"
+
+    def replay(self) -> None:
+        self.done.append("replay")
+
+    @contextmanager
+    def stream(self, stream: Cuda) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def graph(self, graph: Cuda, pool: Any, stream: Cuda, **keys: Any) -> Iterator[None]:
+        self.capturing = True
+        try:
+            yield
+        finally:
+            self.capturing = False
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_step_is_captured_once_per_size_or_never(
+    fails: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cuda = Cuda()
+    monkeypatch.setattr(graphs.torch, "cuda", cuda)
+
+    def body(draws: Draws, lr: Tensor) -> None:
+        if cuda.capturing and fails:
+            raise RuntimeError("operation not permitted\nwhen stream is capturing")
+        cuda.done.append(f"{'capture' if cuda.capturing else 'run'} {len(draws.order)}")
+
+    tape = Tape(CPU)
+    tape.lay(draw(100, False, 1, CPU), torch.ones(100), 0, 0)
+    steps = graphs.Graphs(body, tape)
+    for size in (8, 8, 8, 3, 8, 8, 3):
+        steps.step(size)
+    eager = ["run 8", "run 8", "run 8", "run 3"]
+    if not fails:
+        assert cuda.done == [*eager, "capture 8", "replay", "replay", "run 3"]
+        assert caplog.text == ""
+    else:
+        assert cuda.done == [*eager, "run 8", "run 8", "run 3"]
+        said = [record.message for record in caplog.records]
+        assert said == [
+            "cuda_graph=refused batch_size=8 eager=true: "
+            "operation not permitted when stream is capturing"
+        ]
