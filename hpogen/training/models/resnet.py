@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -38,16 +40,26 @@ class ResidualNet(nn.Sequential):
         return self[-4]
 
 
-def resnet(in_shape: tuple[int, int, int], classes: int, blocks: int, width: int) -> nn.Module:
-    """Three stages of `blocks` blocks with width, 2·width and 4·width channels."""
-    check_least(f"resnet{6 * blocks + 2}", width=width)
+def residual_net(
+    in_shape: tuple[int, int, int],
+    classes: int,
+    stages: Sequence[int],
+    width: int,
+    block: Callable[[int, int, int], nn.Module],
+) -> nn.Module:
+    """Stages of that many blocks with width, 2·width, … channels; He's initialisation.
+
+    The first convolution is 3×3 with stride 1, each stage after the first halves the image.
+    `block` makes one from its inputs, outputs and stride.
+    """
+    check_least(f"resnet{2 * sum(stages) + 2}", width=width)
     stem = [nn.Conv2d(in_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
     body: list[nn.Module] = []
     channels = width
-    for stage in range(3):
-        for block in range(blocks):
-            stride = 2 if stage > 0 and block == 0 else 1
-            body.append(Block(channels, width << stage, stride))
+    for stage, blocks in enumerate(stages):
+        for number in range(blocks):
+            stride = 2 if stage > 0 and number == 0 else 1
+            body.append(block(channels, width << stage, stride))
             channels = width << stage
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
     model = ResidualNet(*stem, nn.ReLU(inplace=True), *body, *head)
@@ -57,24 +69,24 @@ def resnet(in_shape: tuple[int, int, int], classes: int, blocks: int, width: int
 
 def resnet20(in_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> nn.Module:
     """269,722 parameters for 32×32×3 images and 10 classes."""
-    return resnet(in_shape, classes, 3, width)
+    return residual_net(in_shape, classes, (3,) * 3, width, Block)
 
 
 def resnet32(in_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> nn.Module:
     """464,154 parameters for 32×32×3 images and 10 classes."""
-    return resnet(in_shape, classes, 5, width)
+    return residual_net(in_shape, classes, (5,) * 3, width, Block)
 
 
 def resnet44(in_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> nn.Module:
     """658,586 parameters for 32×32×3 images and 10 classes."""
-    return resnet(in_shape, classes, 7, width)
+    return residual_net(in_shape, classes, (7,) * 3, width, Block)
 
 
 def resnet56(in_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> nn.Module:
     """853,018 parameters for 32×32×3 images and 10 classes."""
-    return resnet(in_shape, classes, 9, width)
+    return residual_net(in_shape, classes, (9,) * 3, width, Block)
 
 
 def resnet110(in_shape: tuple[int, int, int], classes: int, *, width: int = 16) -> nn.Module:
     """1,727,962 parameters for 32×32×3 images and 10 classes."""
-    return resnet(in_shape, classes, 18, width)
+    return residual_net(in_shape, classes, (18,) * 3, width, Block)

@@ -1,11 +1,14 @@
-"""ResNet-18 and ResNet-34 (He et al. 2016, Table 1) for small images: shortcuts of option B."""
+"""ResNet-18 and ResNet-34 (He et al. 2016, Table 1) for small images: shortcuts of option B.
+
+The CIFAR form: no 7×7 convolution with stride 2, and no pooling after it.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hpogen.training.models.parts import check_least, initialise
+from hpogen.training.models.resnet import residual_net
 
 
 class ProjectedBlock(nn.Module):
@@ -28,41 +31,11 @@ class ProjectedBlock(nn.Module):
         return functional.relu(self.shortcut(x) + y, inplace=True)
 
 
-class ProjectedNet(nn.Sequential):
-    """Units are removed from the last block, after the addition and ReLU."""
-
-    @property
-    def ablation_layer(self) -> nn.Module:
-        return self[-4]
-
-
-def resnet(
-    in_shape: tuple[int, int, int], classes: int, stages: tuple[int, int, int, int], width: int
-) -> nn.Module:
-    """Four stages of that many blocks with width to 8·width channels; He's initialisation.
-
-    The CIFAR form: a 3×3 convolution with stride 1 in place of 7×7 with 2, and no pooling after it.
-    """
-    check_least(f"resnet{2 * sum(stages) + 2}", width=width)
-    stem = [nn.Conv2d(in_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
-    body: list[nn.Module] = []
-    channels = width
-    for stage, blocks in enumerate(stages):
-        for block in range(blocks):
-            stride = 2 if stage > 0 and block == 0 else 1
-            body.append(ProjectedBlock(channels, width << stage, stride))
-            channels = width << stage
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
-    model = ProjectedNet(*stem, nn.ReLU(inplace=True), *body, *head)
-    initialise(model)
-    return model
-
-
 def resnet18(in_shape: tuple[int, int, int], classes: int, *, width: int = 64) -> nn.Module:
     """11,173,962 parameters for 32×32×3 images and 10 classes."""
-    return resnet(in_shape, classes, (2, 2, 2, 2), width)
+    return residual_net(in_shape, classes, (2, 2, 2, 2), width, ProjectedBlock)
 
 
 def resnet34(in_shape: tuple[int, int, int], classes: int, *, width: int = 64) -> nn.Module:
     """21,282,122 parameters for 32×32×3 images and 10 classes."""
-    return resnet(in_shape, classes, (3, 4, 6, 3), width)
+    return residual_net(in_shape, classes, (3, 4, 6, 3), width, ProjectedBlock)
