@@ -41,6 +41,7 @@ class Case:
     clock: str = "wall"
     seed: int = 0
     epochs: int = 10**6
+    schedule: str = "constant"  # or cosine, to 0 at the end of the epochs
 
     @property
     def settings(self) -> ImageClassification:
@@ -50,6 +51,7 @@ class Case:
                 "dataset": dataset | {"audit": 0, "augment": "standard", "download": True},
                 "model": self.model,
                 "epochs": self.epochs,
+                "schedule": self.schedule,
                 "threads": self.threads,
                 "precision": self.precision,
                 "cuda_graphs": self.cuda_graphs,
@@ -107,7 +109,7 @@ class Tensors:
         data = prepare(case.settings.dataset, self._device)
         self._model = build(case.model, {}, data.in_shape, data.classes)
         self._model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._optimizer = optimizer(self._model, case.lr, fused=True)
+        self._optimizer, self._rate = optimizer(self._model, case, fused=True)
         self._data, self._batch = data, case.batch
         self._images = _floats(data)
         self._padded = functional.pad(data.subset.images, (PAD,) * 4)
@@ -124,6 +126,7 @@ class Tensors:
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
+            self._rate.step()
         return self._accuracy()
 
     def close(self) -> None:
@@ -173,7 +176,7 @@ class Loader:
         data = load(dataset)
         parts = splits(dataset, data.train_labels)
         self._model = build(case.model, {}, data.in_shape, data.classes).to(self._device)
-        self._optimizer = optimizer(self._model, case.lr)
+        self._optimizer, self._rate = optimizer(self._model, case)
         normalization = prepare(dataset, torch.device("cpu")).normalization
         mean = (normalization.mean / 255).flatten().tolist()
         sd = (1 / (255 * normalization.scale)).flatten().tolist()
@@ -202,6 +205,7 @@ class Loader:
             loss = functional.cross_entropy(self._model(x), y)
             loss.backward()
             self._optimizer.step()
+            self._rate.step()
         return self._accuracy()
 
     def close(self) -> None:
@@ -225,8 +229,19 @@ class Loader:
             yield x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
 
 
-def optimizer(model: nn.Module, lr: float, **keys: bool) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr, MOMENTUM, weight_decay=DECAY, **keys)
+def optimizer(
+    model: nn.Module, case: Case, **keys: bool
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """SGD, and its learning rate by the step."""
+    sgd = torch.optim.SGD(model.parameters(), case.lr, MOMENTUM, weight_decay=DECAY, **keys)
+    subset, _, _ = case.settings.dataset.counts(60_000)
+    total = case.epochs * math.ceil(subset / case.batch)
+
+    def factor(step: int) -> float:
+        cosine = case.schedule == "cosine"
+        return 0.5 * (1 + math.cos(math.pi * step / total)) if cosine else 1.0
+
+    return sgd, torch.optim.lr_scheduler.LambdaLR(sgd, factor)
 
 
 def _floats(data: Prepared) -> Tensor:
