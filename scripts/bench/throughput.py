@@ -17,9 +17,10 @@ rounds and its 95 % interval, beside hpogen compared with itself. When that cont
 3 % from 1, the run says nothing. `--clock cpu` counts the process's own time: for one thread, on a
 machine that others use as well.
 
-`--accuracy` trains each loop from several seeds instead, with a cosine schedule: at a constant rate the
-last epoch's accuracy is mostly luck. It compares validation accuracies: means, standard deviations, and Welch's 99 % interval of the difference. Exits with 1 when that
-leaves out 0; times decide nothing.
+`--accuracy` trains each loop from several seeds instead, with a cosine schedule: at a constant rate
+the last epoch's accuracy is mostly luck. It compares validation accuracies: means, standard
+deviations, and Welch's 99 % interval of the difference. Exits with 1 when that leaves
+out 0; times decide nothing.
 """
 
 from __future__ import annotations
