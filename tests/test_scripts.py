@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import os
 import re
 import shutil
@@ -138,3 +140,17 @@ def test_the_constraints_pin_every_dependency_and_name_no_address() -> None:
 def test_a_script_can_be_called(name: str) -> None:
     assert os.access(ROOT / name, os.X_OK)
     assert subprocess.run(["bash", "-n", ROOT / name]).returncode == 0
+
+
+PYTHON_SCRIPTS = sorted(ROOT.glob("scripts/*/*.py"))
+
+
+@pytest.mark.parametrize("path", PYTHON_SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_imports_only_what_is_there(path: Path) -> None:
+    """Benchmarks that no test runs would otherwise go stale unseen."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "hpogen":
+            module = importlib.import_module(str(node.module))
+            for name in node.names:
+                if not hasattr(module, name.name):
+                    importlib.import_module(f"{node.module}.{name.name}")

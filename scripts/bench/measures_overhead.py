@@ -30,9 +30,10 @@ from hpogen import plugins
 from hpogen.measures.catalog import MEASURES
 from hpogen.training.data import ImageData
 from hpogen.training.evaluate import evaluate_epoch
+from hpogen.training.graphs import Tape
 from hpogen.training.recipe import begin
 from hpogen.training.settings import ImageClassification
-from hpogen.training.step import train_epoch
+from hpogen.training.step import Steps
 from hpogen.trial import RunningTrial
 
 HEAD = tuple(metric for row in MEASURES.values() if row.of == "head" for metric in row.metrics)
@@ -109,6 +110,9 @@ class Epochs:
         )
         self._arm, self._images = arm, arm.passes * count
         self._recipe, self._state = begin(settings, trial, frozenset(arm.wanted))
+        on_cpu = self._recipe.device.type == "cpu"
+        tape = None if on_cpu else Tape(self._recipe.device)
+        self._steps = Steps(self._recipe, self._state, tape)
         self._seen = 0
         self._state.model.register_forward_hook(self._count)
 
@@ -120,7 +124,7 @@ class Epochs:
         self._seen = 0
         begin_at = self._clock()
         if self._arm.trains:
-            for _ in train_epoch(self._recipe, self._state):
+            for _ in self._steps.epoch():
                 pass
         metrics = _driven(evaluate_epoch(self._recipe, self._state))
         if self._recipe.device.type == "cuda":
