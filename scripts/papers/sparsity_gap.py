@@ -1,0 +1,308 @@
+"""The sparsity paper's Figures 3, 5 and 6: the generalization gap from ζ and κ, and from margins.
+
+    scripts/papers/sparsity_gap.py [--model vgg16|mobilenet|resnet34] [--scale small|paper]
+                                   [--out FOLDER] [--data FOLDER]
+
+Trains networks drawn from the paper's recipes (studies/papers/sparsity-MODEL.yaml), keeps those
+that fit their training set, as the paper's do, and fits ĝ = aζ + bκ + c to their gaps: once to all,
+and 100 times to nine tenths, to estimate the gaps of the others. Beside it the same with quartile
+features of margins in place of ζ and κ. Small: narrow networks on a two-hundredth of Fashion-MNIST,
+all with BatchNorm and without augmentation, since the others do not fit so soon.
+The study stays in the folder: an interrupted run goes on, a finished one is drawn again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from common import Beside, Run, begin
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import stats
+from sparsity_parts import noise, trained
+
+from hpogen import history
+from hpogen.analysis.gap_model import SPLITS, GapModelTest, assess, fit
+from hpogen.analysis.trials import FinishedTrials, finished_trials
+from hpogen.errors import Refusal, UserError
+from hpogen.measures.network_margins import FEATURES, LAYERS
+
+Array = NDArray[np.float64]
+Metrics = Mapping[str, Array]
+
+WIDTHS = {  # tiny, small
+    "vgg16": (4, 8),
+    "mobilenet": (0.05, 0.25),
+    "resnet34": (2, 8),
+}
+THEIR_SSR = {"vgg16": 0.023, "mobilenet": 0.074, "resnet34": 0.122}
+THEIR_HELD_OUT = 8  # networks, of 80: with VGG-16; taken to be so with the others
+SPARSITY = ("zeta", "kappa")
+LABELS = {"zeta": "ζ", "kappa": "κ", "gap": "training − test accuracy"}
+INPUT_MARGINS = tuple(f"margin_input_{name}" for name in FEATURES)
+LAYER_MARGINS = tuple(
+    f"margin_layers_{layer}_{name}" for layer in range(1, LAYERS + 1) for name in FEATURES
+)
+NAMES = {"ζ and κ": SPARSITY, "margins, 3 layers": LAYER_MARGINS, "margins, input": INPUT_MARGINS}
+
+
+@dataclass(frozen=True)
+class Family:
+    """n networks of one architecture: their gaps (n,) and what is to tell them."""
+
+    gaps: Array
+    metrics: Metrics
+
+    def __len__(self) -> int:
+        return len(self.gaps)
+
+    def of(self, names: Sequence[str]) -> Metrics:
+        return {name: self.metrics[name] for name in names}
+
+    def assessed(self, names: Sequence[str]) -> GapModelTest | None:
+        """None where there are too few networks for so many metrics."""
+        try:
+            return assess(self.of(names), self.gaps)
+        except Refusal:
+            return None
+
+
+def overrides(run: Run, model: str) -> list[str]:
+    """What a scale changes in the study, which is at the paper's."""
+    if run.scale == "paper":
+        return []
+    tiny, small = WIDTHS[model]
+    if run.scale == "tiny":
+        return [
+            noise(run, 40),
+            f"task.model.width={tiny}",
+            "task.epochs=6",
+            "search_space.batch_size={choice: [10, 20]}",
+            "stop.trials=12",
+        ]
+    return [
+        "task.dataset={name: fashion-mnist, subset: 0.005, validation: 0, audit: 2000}",
+        f"task.model.width={small}",
+        f"task.epochs={60 if model == 'vgg16' else 30}",
+        "search_space.batch_size={choice: [16, 32, 64]}",
+        # in so few epochs networks fit neither augmented images nor, without BatchNorm, any
+        "search_space.augment={choice: [none], default: none}",
+        "search_space.rotate=0.0",
+        *(["search_space.batch_norm={choice: [true], default: true}"] if model == "vgg16" else []),
+        "stop.trials=32",
+    ]
+
+
+def family(trials: FinishedTrials, least: float = 0.0) -> Family:
+    """The networks whose training accuracy is at least so high."""
+    kept = trials.metrics["train_accuracy"] >= least
+    metrics = {name: values[kept] for name, values in trials.metrics.items()}
+    return Family(trials.target("audit_gap_accuracy")[kept], metrics)
+
+
+def splits(count: int, held_out: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The networks held out and those fitted to of each of the 100 splits that `assess` makes."""
+    generator = np.random.default_rng(0)
+    for _ in range(SPLITS):
+        test, train = np.split(generator.permutation(count), [held_out])
+        yield test, train
+
+
+def constant_residuals(gaps: Array, held_out: int) -> list[float]:
+    """The sums of squared residuals when each estimate is the mean of the gaps fitted to."""
+    return [
+        float(np.square(gaps[test] - gaps[train].mean()).sum())
+        for test, train in splits(len(gaps), held_out)
+    ]
+
+
+def per_network(residuals: Sequence[float], held_out: int) -> float:
+    """The root of the mean squared residual of one network: free of how many are held out."""
+    return float(np.sqrt(np.mean(residuals) / held_out))
+
+
+def of_sparsity(model: str, networks: Family, what: str) -> list[Beside]:
+    """ζ and κ on a family: the whole table for the networks that fit, the paper's own."""
+    test = networks.assessed(SPARSITY)
+    if test is None:
+        return [Beside(f"{what}: too few networks, or ζ or κ is constant", None, None)]
+    gaps, held = networks.gaps, test.held_out
+    vgg, ssr = model == "vgg16", THEIR_SSR[model]
+    note = f"{held} held out, the paper: {THEIR_HELD_OUT}"
+    their_largest = 0.035 if vgg else None
+    correlations = [
+        Beside(
+            f"{what}: Pearson of {LABELS[name]} and the gap",
+            pearson(networks.metrics[name], gaps),
+            None,
+        )
+        for name in SPARSITY
+    ]
+    constant = per_network(constant_residuals(gaps, held), held)
+    return [
+        Beside(f"{what}: Pearson of estimate and gap", test.pearson, 0.979 if vgg else None),
+        *correlations,
+        Beside(f"{what}: SSR, median of 100 splits", float(np.median(test.residuals)), ssr, note),
+        Beside(f"{what}: SSR, largest of 100 splits", max(test.residuals), their_largest, note),
+        Beside(
+            f"{what}: error per network held out",
+            per_network(test.residuals, held),
+            per_network([ssr], THEIR_HELD_OUT),
+            "root of the mean square; the paper: from its SSR",
+        ),
+        Beside(f"{what}: the same, guessing the mean gap", constant, None),
+    ]
+
+
+def of_margins(model: str, networks: Family, what: str) -> list[Beside]:
+    figures = []
+    for name, features in (("3 hidden layers", LAYER_MARGINS), ("input", INPUT_MARGINS)):
+        test = networks.assessed(features)
+        here = f"{what}: margins, {name}"
+        theirs = (0.75, 0.5) if model == "vgg16" else (None, None)
+        if test is None:
+            note = f"{len(networks)} networks are too few for {len(features)} features"
+            figures.append(Beside(here, None, theirs[0], note))
+            continue
+        ssr, held = float(np.median(test.residuals)), test.held_out
+        their_error = per_network([0.5], THEIR_HELD_OUT) if model == "vgg16" else None
+        figures += [
+            Beside(f"{here}, Pearson", test.pearson, theirs[0]),
+            Beside(f"{here}, median SSR", ssr, theirs[1], f"{held} held out"),
+            Beside(f"{here}, error per network", per_network(test.residuals, held), their_error),
+        ]
+    return figures
+
+
+def pearson(x: Array, y: Array) -> float | None:
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(stats.pearsonr(x, y).statistic)
+
+
+def rows(trials: FinishedTrials, least: float) -> list[dict[str, Any]]:
+    """One row per network: its recipe, its gap, what is measured."""
+    gaps = trials.target("audit_gap_accuracy")
+    names = sorted({name for config in trials.configs for name in config})
+    found: list[dict[str, Any]] = []
+    for i, config in enumerate(trials.configs):
+        metrics = {name: float(values[i]) for name, values in trials.metrics.items()}
+        measured = {name: metrics[name] for name in (*SPARSITY, *INPUT_MARGINS, *LAYER_MARGINS)}
+        found.append(
+            {
+                "trial": trials.numbers[i],
+                **{name: config.get(name) for name in names},
+                "train_accuracy": metrics["train_accuracy"],
+                "fits": metrics["train_accuracy"] >= least,
+                "gap": float(gaps[i]),
+                **measured,
+            }
+        )
+    return found
+
+
+def draw(networks: Family, others: Family, title: str) -> Figure:
+    """The paper's Figure 3, A to E; gray: networks that do not fit their training set."""
+    figure, axes = pyplot.subplots(2, 3, figsize=(13, 7.5))
+    panels: list[Axes] = [*axes.flat]
+    pairs = (("zeta", "kappa"), ("zeta", "gap"), ("kappa", "gap"))
+    for panel, pair in zip(panels, pairs, strict=False):
+        points = [{**one.metrics, "gap": one.gaps} for one in (others, networks)]
+        x, y = pair
+        panel.scatter(points[0][x], points[0][y], color="0.8", s=14, label="does not fit")
+        colors = networks.gaps
+        shown = panel.scatter(points[1][x], points[1][y], c=colors, cmap="rainbow_r", label="fits")
+        panel.set(xlabel=LABELS[x], ylabel=LABELS[y])
+    figure.colorbar(shown, ax=panels[0], label=LABELS["gap"])
+    panels[0].legend(fontsize="small")
+    for panel, (name, features) in zip(panels[3:], [*NAMES.items()][:2], strict=False):
+        draw_estimates(panel, networks, features, name)
+    draw_residuals(panels[5], networks)
+    figure.suptitle(title)
+    return figure
+
+
+def draw_estimates(axes: Axes, networks: Family, features: Sequence[str], name: str) -> None:
+    """Estimated against true gaps of the first split: a model of nine tenths, and the others."""
+    axes.set(xlabel=f"true gap ({LABELS['gap']})", ylabel="estimated gap", title=name)
+    test = networks.assessed(features)
+    if test is None:
+        axes.text(0.5, 0.5, "too few networks", ha="center", transform=axes.transAxes)
+        return
+    gaps = networks.gaps
+    held, kept = next(splits(len(gaps), test.held_out))
+    model = fit({key: values[kept] for key, values in networks.of(features).items()}, gaps[kept])
+    estimates = model.predict(networks.of(features))
+    ends = [gaps.min(), gaps.max()]
+    axes.plot(ends, ends, color="0.6", linewidth=1, label="y = x")
+    axes.scatter(gaps[kept], estimates[kept], s=18, color="tab:blue", label="fitted to")
+    axes.scatter(gaps[held], estimates[held], s=30, color="tab:red", label="held out")
+    axes.legend(fontsize="small")
+
+
+def draw_residuals(axes: Axes, networks: Family) -> None:
+    """Figure 3D, with the other features and the mean gap beside ζ and κ."""
+    labels, values = [], []
+    for name, features in NAMES.items():
+        if (test := networks.assessed(features)) is not None:
+            labels.append(name)
+            values.append(test.residuals)
+            held = test.held_out
+    if not values:
+        return
+    labels.append("mean gap")
+    values.append(tuple(constant_residuals(networks.gaps, held)))
+    axes.boxplot([*values], tick_labels=labels, whis=(0, 100))
+    axes.set(ylabel=f"SSR of {held} networks held out", title=f"{SPLITS} splits", yscale="log")
+    axes.tick_params(axis="x", labelsize="small")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--model", choices=sorted(WIDTHS), default="vgg16")
+    chosen, rest = parser.parse_known_args(arguments)
+    model: str = chosen.model
+    run = begin(f"sparsity_gap_{model}", __doc__, rest)
+    least = run.pick(tiny=0.0, small=0.97, paper=0.97)
+    directory = trained(run, f"sparsity-{model}", overrides(run, model))
+    trials = finished_trials(directory)
+    networks, everything = family(trials, least), family(trials)
+    seconds = [
+        r.outcome.seconds.get("total", 0.0) for r in history.read(directory).records if r.outcome
+    ]
+    data = run.pick(tiny="noise", small="Fashion-MNIST", paper="CIFAR-100")
+    run.sizes = {
+        "data": data,
+        "networks": len(trials),
+        "left out": dict(trials.left_out),
+        "of training accuracy": f"at least {least}: {len(networks)}",
+        "epochs": trials.budget,
+        "training seconds": round(sum(seconds)),
+    }
+    run.table(rows(trials, least))
+    what = f"{len(networks)} that fit"
+    title = f"{model}, {len(networks)} of {len(trials)} networks fit, {data}"
+    run.picture(draw(networks, everything, title))
+    run.figures = [
+        Beside("networks that fit", len(networks), 80 if model == "vgg16" else None),
+        Beside("smallest gap", float(networks.gaps.min()), 0.294 if model == "vgg16" else None),
+        Beside("largest gap", float(networks.gaps.max()), 0.987 if model == "vgg16" else None),
+        *of_sparsity(model, networks, what),
+        *of_margins(model, networks, what),
+        *of_sparsity(model, everything, f"all {len(everything)}"),
+    ]
+    run.finish()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
