@@ -35,6 +35,12 @@ class Diverged(Exception):
     """Raised by a task whose loss became NaN or infinite: the trial ends at once."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine, has no memory left."""
+    words = ("out of memory", "can't allocate memory")  # torch's, on GPU and CPU
+    return isinstance(error, MemoryError) or any(text in str(error) for text in words)
+
+
 class Task(Protocol):
     """The `task:` mapping, checked. `name`, `epochs` and `threads` are keys of every task."""
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from hpogen.executors.base import Job
 from hpogen.provenance import code_of
-from hpogen.task import Diverged, Epoch
+from hpogen.task import Diverged, Epoch, is_out_of_memory
 from hpogen.trial import Failure, Outcome, Progress, RunningTrial
 
 
@@ -123,8 +123,7 @@ def failure_of(error: BaseException) -> Failure:
         return Failure("diverged", " ".join(str(error).split()))
     if isinstance(error, OverTime):
         return Failure("timeout", str(error))
-    memory = ("out of memory", "can't allocate memory")  # torch's, on GPU and CPU
-    if isinstance(error, MemoryError) or any(words in text for words in memory):
+    if is_out_of_memory(error):
         return Failure("oom", text)
     return Failure("error", text)
 

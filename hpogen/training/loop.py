@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import torch
 
-from hpogen.task import Epoch
+from hpogen.task import Epoch, is_out_of_memory
 from hpogen.training.checkpoint import Checkpoints
 from hpogen.training.clock import timed
 from hpogen.training.evaluate import evaluate_epoch
 from hpogen.training.graphs import Tape
-from hpogen.training.memory import NoSpace, batch_that_fits, is_full, peak_memory
+from hpogen.training.memory import NoSpace, batch_that_fits, peak_memory
 from hpogen.training.precision import set_arithmetic
 from hpogen.training.random_state import paced
 from hpogen.training.recipe import Recipe, State, begin
@@ -71,7 +71,7 @@ def _epochs(
         checkpoints.save(state.epoch, state.step, state.snapshot())
         raise
     except (RuntimeError, MemoryError) as error:
-        if not is_full(error):
+        if not is_out_of_memory(error):
             raise
         raise _no_space(recipe, state, free) from error
 

@@ -41,12 +41,6 @@ class NoSpace(MemoryError):
     """A device is full: says how large a batch would have had room."""
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether a device, or the machine, has no memory left."""
-    words = ("out of memory", "can't allocate memory")  # torch's, on GPU and CPU
-    return isinstance(error, MemoryError) or any(text in str(error) for text in words)
-
-
 def evaluation_batch(model: nn.Module, in_shape: tuple[int, int, int], device: torch.device) -> int:
     """Images per batch of an evaluation: on a GPU many, on a CPU what stays in its cache.
 

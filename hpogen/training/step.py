@@ -32,9 +32,8 @@ class Steps:
         self._recipe, self._state = recipe, state
         self._last = LastLinear(state.model) if recipe.plan.online else None
         self._tape, self._graphs = tape, None
-        self._lr: float | Tensor = 0.0
+        self._lr = None if tape is None else torch.zeros((), device=tape.device)
         if tape is not None:
-            self._lr = torch.zeros((), device=tape.device)
             wanted = recipe.settings.cuda_graphs and not recipe.plan.iterated
             wanted &= isinstance(recipe.data.subset.images, Tensor)  # and not fetched by the host
             self._graphs = Graphs(self._step, tape) if wanted and tape.on_cuda else None
@@ -61,8 +60,7 @@ class Steps:
         while state.step < self._recipe.steps:
             self._measure()
             start = state.step * size
-            self._lr = rates[state.step]
-            self._step(draws.of(slice(start, start + size)), self._lr)
+            self._step(draws.of(slice(start, start + size)), rates[state.step])
             state.step += 1
             yield
 
@@ -103,11 +101,11 @@ class Steps:
         self._state.optimizer.step()
 
     def _set_rate(self, lr: float | Tensor) -> None:
-        """Give the optimizer the step's learning rate: a number, or a place on the device."""
-        if isinstance(self._lr, Tensor):
-            self._lr.copy_(lr)  # type: ignore[arg-type]
+        """Give the optimizer the step's learning rate: a number, or at one place on the device."""
+        if self._lr is not None and isinstance(lr, Tensor):
+            lr = self._lr.copy_(lr)
         for group in self._state.optimizer.param_groups:
-            group["lr"] = self._lr
+            group["lr"] = lr
 
     def _batch(self, draws: Draws) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W), augmented and normalised, and their labels (B,)."""

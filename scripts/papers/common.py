@@ -14,8 +14,9 @@ import csv
 import json
 import os
 import platform
+import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,8 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.figure import Figure
+
+from hpogen.errors import UserError
 
 Scale = Literal["tiny", "small", "paper"]
 PACKAGES = ("torch", "numpy", "cma", "optuna", "pyswarms", "hpbandster")
@@ -100,6 +103,14 @@ def lines(figures: Iterable[Beside]) -> Iterable[str]:
             "–" if value is None else f"{value:.4g}" for value in (figure.ours, figure.theirs)
         )
         yield f"  {figure.what:<56}{ours:>10}{theirs:>10}  {figure.note}".rstrip()
+
+
+def call(main: Callable[[], None]) -> None:
+    """Run a script; what its user can mend is one line."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 def begin(name: str, description: str | None, arguments: Sequence[str] | None = None) -> Run:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from gradient_norm_runs import kendall, pearson, shown, train, with_workers
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -280,4 +280,4 @@ def _draw(
 
 
 if __name__ == "__main__":
-    main()
+    call(main)

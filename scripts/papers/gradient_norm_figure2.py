@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from matplotlib import pyplot
 
 from hpogen import plugins
@@ -241,4 +241,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(main)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from gradient_norm_runs import shown, train, with_workers
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -200,4 +200,4 @@ def _images(mapping: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    call(main)

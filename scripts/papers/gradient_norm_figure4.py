@@ -11,13 +11,12 @@ network for ResNet-20, 20 epochs for 160, a quarter of the batch sizes; 32 trial
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from gradient_norm_paper import shown
 from gradient_norm_searches import (
     NET,
@@ -194,7 +193,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    call(main)

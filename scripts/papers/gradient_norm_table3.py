@@ -12,14 +12,13 @@ smaller batches, 16 epochs, NiNs with BatchNorm.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from gradient_norm_searches import STUDIES, options, small_dataset, where, workers_of
 from matplotlib import pyplot
 
@@ -237,7 +236,4 @@ def _by_task(scores: Mapping[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    call(main)

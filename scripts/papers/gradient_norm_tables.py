@@ -13,11 +13,10 @@ batch sizes.
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from gradient_norm_paper import DEFAULT, Accuracy, Table, paper, shown
 from gradient_norm_searches import (
     NET,
@@ -242,7 +241,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    call(main)

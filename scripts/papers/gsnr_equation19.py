@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from gsnr_sides import Setting, Sides, Work
 from gsnr_sides import points as points_of_images
 from gsnr_toy_nets import points as points_of_toy
@@ -216,4 +216,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(main)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
@@ -204,4 +204,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(main)

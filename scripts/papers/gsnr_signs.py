@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from gsnr_sides import Setting, Work, batches, new_net, pool
 from matplotlib import pyplot
 from numpy.typing import NDArray
@@ -288,4 +288,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(main)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from gsnr_toy_nets import ToyNets, draw
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -214,4 +214,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(main)

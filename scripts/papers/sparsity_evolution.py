@@ -11,14 +11,13 @@ again.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from matplotlib import colormaps, pyplot
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -207,7 +206,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    call(main)

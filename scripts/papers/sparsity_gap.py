@@ -14,13 +14,12 @@ The study stays in the folder: an interrupted run goes on, a finished one is dra
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,7 +30,7 @@ from sparsity_parts import noise, trained
 from hpogen import history
 from hpogen.analysis.gap_model import SPLITS, GapModelTest, assess, fit
 from hpogen.analysis.trials import FinishedTrials, finished_trials
-from hpogen.errors import Refusal, UserError
+from hpogen.errors import Refusal
 from hpogen.measures.network_margins import FEATURES, LAYERS
 
 Array = NDArray[np.float64]
@@ -302,7 +301,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    call(main)

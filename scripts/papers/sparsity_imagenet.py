@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import pickle
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Beside, Run, begin
+from common import Beside, Run, begin, call
 from matplotlib import colormaps, pyplot
 from matplotlib.figure import Figure
 from sparsity_parts import Curves, draw_curves
@@ -269,7 +268,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    call(main)
