@@ -20,11 +20,14 @@ def width() -> int:
 
 
 def program() -> str:
-    """How this program was called, for the commands that are printed."""
-    name = sys.argv[0]
-    if Path(name).name == "__main__.py":
-        return f"{_typed(sys.executable)} -m hpogen"
-    return _typed(name)
+    """How hpogen is called here, for the commands that are printed; a script may have called us."""
+    called = Path(sys.argv[0])
+    beside = Path(sys.executable).with_name("hpogen")
+    if called.stem == "hpogen":
+        return _typed(str(called))
+    if called.name != "__main__.py" and beside.exists():
+        return _typed(str(beside))
+    return f"{_typed(sys.executable)} -m hpogen"
 
 
 def _typed(path: str) -> str:
