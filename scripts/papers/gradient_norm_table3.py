@@ -6,7 +6,7 @@ Trains the grids `studies/papers/table3-vgg.yaml` (96 VGG-like nets) and `table3
 networks in network), tasks 1 and 2 of the competition PGDL, and scores each measure by the
 competition's conditional mutual information, beside what random numbers score. Small:
 Fashion-MNIST for CIFAR-10 and MNIST for SVHN at 14×14, 600 images, a sixteenth of the channels,
-smaller batches, 16 epochs, NiNs with BatchNorm.
+smaller batches, 48 epochs, NiNs with BatchNorm.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def overrides(run: Run, task: str) -> list[str]:
         dataset = small_dataset(run, {"vgg": "fashion-mnist", "nin": "mnist"}[task])
         dataset |= {"subset": SUBSET}
         del dataset["label"]
-    epochs, samples = (4, 50) if tiny else (16, 200)
+    epochs, samples = (4, 50) if tiny else (48, 200)
     dear = ("jacobian_norm", "sharpness_pacbayes", "sharpness")
     measures = [
         {

@@ -71,7 +71,7 @@ CIFAR = (2000, 4000, 6000, 8000, 10_000)
 
 def parts(run: Run) -> list[Part]:
     """What is run at a scale. The paper's grids are those of §2.4, A.2 and A.3."""
-    few, half = (100, 200), (0.0, 0.5)
+    few, half = (100, 200, 500), (0.0, 0.5)
     by_scale = {
         "paper": [
             Part("mnist", "3", "mnist", MNIST, NOISE, WIDTHS, LATE, 10, 10_000),
@@ -81,9 +81,10 @@ def parts(run: Run) -> list[Part]:
             Part("fast", "–", "mnist", MNIST, (0.0, 0.5), (6,), LATE, 10, 10_000, 0.1),
         ],
         "small": [
-            Part("mnist", "3", "mnist", few, half, (6, 8), (20, 100), 10, 2000),
+            Part("mnist", "3", "mnist", few, half, (6, 10), (20, 100), 10, 2000),
             Part("cifar", "7", "fashion-mnist", few, (0.0, 0.4), (6,), (20,), 10, 2000),
-            Part("toy", "8", "toy", TOY[:3], (0.2, 8.0), (6, 20), LATE, 100, 20_000),
+            Part("toy", "8", "toy", (50, 100, 300, 1000), (0.2, 2.0, 8.0), (6, 20), LATE, 100,
+                 20_000),
             Part("fast", "–", "mnist", few, half, (6,), (20, 100), 10, 2000, 0.1),
         ],
         "tiny": [

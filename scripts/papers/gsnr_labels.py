@@ -3,7 +3,7 @@
     scripts/papers/gsnr_labels.py [--scale small|paper] [--out FOLDER] [--data FOLDER]
 
 Runs studies/papers/gsnr-labels-simple.yaml (4a, and the same-sign share of 4c) and
-gsnr-labels-resnet18.yaml (4b); small: on 1,200 and 300 images of Fashion-MNIST, with narrower
+gsnr-labels-resnet18.yaml (4b); small: on 3,000 and 600 images of Fashion-MNIST, with narrower
 nets. GSNR is the mean of eq. 25 over all parameters. The values before the first step, which
 no study has, are computed from the same weights and images. A stopped run goes on.
 """
@@ -50,10 +50,10 @@ def overrides(run: Run, arm: str) -> list[str]:
         model = "mlp" if simple else "{name: resnet18, width: 2}"
         epochs, options = 3, ", samples: 60"
     else:
-        subset = 0.02 if simple else 0.005
+        subset = 0.05 if simple else 0.01
         data = {"name": "fashion-mnist", "subset": subset, "validation": 0, "audit": 0}
         model = "{name: gsnr-mnist, channels: 10}" if simple else "{name: resnet18, width: 8}"
-        epochs, options = 40 if simple else 20, ""
+        epochs, options = 100 if simple else 50, ""
     measures = ["gsnr", "same_sign"] if simple else ["gsnr"]
     listed = ", ".join(f"{{name: {name}{options}}}" for name in measures)
     changes = {f"task.dataset.{key}": value for key, value in data.items()}
@@ -158,7 +158,7 @@ def tell(run: Run, table: Sequence[Row]) -> None:
 
 def draw(run: Run, table: Sequence[Row], counts: dict[str, int]) -> None:
     """The three panels of Figure 4."""
-    figure, panels = pyplot.subplots(1, 3, figsize=(14, 4))
+    figure, panels = pyplot.subplots(1, 3, figsize=(14, 4.2))
     data, n = run.sizes["data"], counts
     for axes, net, name, chance in (
         (panels[0], "simple", "gsnr", 1 / n["simple"]),
@@ -167,7 +167,7 @@ def draw(run: Run, table: Sequence[Row], counts: dict[str, int]) -> None:
     ):
         _panel(axes, table, net, name)
         axes.axhline(chance, color="grey", lw=0.8, ls=":", label="no signal")
-        axes.set_title(f"{run.sizes[net]}, {n[net]} samples of {data}", fontsize=10)
+        axes.set_title(f"{run.sizes[net]}\n{n[net]:,} samples of {data}", fontsize=10)
         axes.set_ylabel("mean GSNR" if name == "gsnr" else "share of samples of one sign")
         axes.legend(fontsize=8)
     figure.suptitle("Figure 4 of the GSNR paper: real and random labels")
@@ -194,7 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             counts[arm] = min(size, task.measures[0].samples or size)
             run.sizes |= {
                 "data": task.dataset.name,
-                arm: f"{task.model.name} {task.model.options()}",
+                arm: ", ".join(
+                    [task.model.name, *(f"{k} {v}" for k, v in task.model.options().items())]
+                ),
             }
             run.sizes |= {f"{arm} images": size, f"{arm} epochs": task.epochs}
     table = rows(studies, run.device)

@@ -269,9 +269,9 @@ def _title(what: str, work: Work) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     run = begin("gsnr_signs", __doc__, arguments)
     data = run.pick(tiny="digits", small="mnist", paper="mnist")
-    n, channels = run.pick(tiny=(60, 2), small=(500, 6), paper=(10_000, 20))
+    n, channels = run.pick(tiny=(60, 2), small=(1000, 6), paper=(10_000, 20))
     epochs = run.pick(tiny=(0, 2, 5), small=(0, 20, 100, 200), paper=(0, 20, 100, 200))
-    sets = run.pick(tiny=3, small=4, paper=10)
+    sets = run.pick(tiny=3, small=10, paper=10)
     work = Work(Setting(data, n, 0.0, channels), sets, epochs, 1, run.device, rate=0.1)
     run.sizes = {
         "data": data, "images": n, "p": channels, "epochs": max(epochs), "sets": sets,

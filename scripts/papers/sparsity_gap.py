@@ -95,7 +95,6 @@ def overrides(run: Run, model: str) -> list[str]:
         "search_space.augment={choice: [none], default: none}",
         "search_space.rotate=0.0",
         *(["search_space.batch_norm={choice: [true], default: true}"] if model == "vgg16" else []),
-        "stop.trials=32",
     ]
 
 
