@@ -1,6 +1,7 @@
 """What the scripts of the papers share: their options, their tables and pictures, their figures.
 
     scripts/papers/NAME.py [--scale small|paper] [--out FOLDER] [--data FOLDER] [--device auto]
+                           [--workers N]
 
 Each writes `FOLDER/NAME….csv` and `….png`, and `FOLDER/NAME.json` with its figures beside the
 paper's, the sizes, the seconds and the versions. `tiny` is for the tests: it shows that a script
@@ -29,6 +30,8 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from hpogen.errors import UserError
+from hpogen.executors.choice import Where
+from hpogen.executors.inline import resolve_device
 
 Scale = Literal["tiny", "small", "paper"]
 PACKAGES = ("torch", "numpy", "cma", "optuna", "pyswarms", "hpbandster")
@@ -52,6 +55,7 @@ class Run:
     scale: Scale
     out: Path
     device: str
+    workers: int | None = None  # trainings at a time, where that was asked for
     began: float = field(default_factory=time.monotonic)
     sizes: dict[str, Any] = field(default_factory=dict)  # data set, images, epochs, seeds, …
     figures: list[Beside] = field(default_factory=list)
@@ -59,6 +63,13 @@ class Run:
     def pick(self, **by_scale: Any) -> Any:
         """The value for the scale: `run.pick(tiny=2, small=20, paper=160)`."""
         return by_scale[self.scale]
+
+    def where(self) -> Where:
+        """One training at a time on the device, or by workers of a local Ray: two for `small`."""
+        workers = self.workers or self.pick(tiny=1, small=2, paper=1)
+        if workers == 1:
+            return Where(self.device)
+        return Where("cpu" if self.device == "cpu" else "auto", workers)  # Ray deals out GPUs
 
     def table(self, rows: Sequence[Mapping[str, Any]], suffix: str = "") -> None:
         """Write rows with the same keys as a CSV file."""
@@ -113,8 +124,8 @@ def call(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error}")
 
 
-def begin(name: str, description: str | None, arguments: Sequence[str] | None = None) -> Run:
-    """The run that the command line asks for; its folder is there."""
+def options(description: str | None, *, workers: bool = False) -> argparse.ArgumentParser:
+    """The options that all scripts have, or all that train by workers; a script adds its own."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -122,10 +133,15 @@ def begin(name: str, description: str | None, arguments: Sequence[str] | None = 
     parser.add_argument("--out", type=Path, default=Path("runs/papers"))
     parser.add_argument("--data", metavar="FOLDER", help="where the data sets are, or will be")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto")
-    given = parser.parse_args(arguments)
+    if workers:
+        parser.add_argument("--workers", type=int, metavar="N", help="trainings at a time")
+    return parser
+
+
+def begin(name: str, given: argparse.Namespace) -> Run:
+    """The run that the command line asks for; its folder is there."""
     if given.data:
         os.environ["HPOGEN_DATA"] = given.data
-    from hpogen.executors.inline import resolve_device
-
     given.out.mkdir(parents=True, exist_ok=True)
-    return Run(name, given.scale, given.out, resolve_device(given.device))
+    device, workers = resolve_device(given.device), getattr(given, "workers", None)
+    return Run(name, given.scale, given.out, device, workers)

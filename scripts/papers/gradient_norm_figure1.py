@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin, call
-from gradient_norm_runs import kendall, pearson, shown, train, with_workers
+from common import Beside, Run, begin, call, options
+from gradient_norm_runs import kendall, pearson, shown, train
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
@@ -241,9 +241,8 @@ def draw_terms(run: Run, found: Sequence[Term], title: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    workers, rest = with_workers(arguments)
-    run = begin("gradient_norm_figure1", __doc__, rest)
-    specs = train(run, overrides(run), workers)
+    run = begin("gradient_norm_figure1", options(__doc__, workers=True).parse_args(arguments))
+    specs = train(run, overrides(run))
     points: list[Net] = []
     steps: list[Term] = []
     for path, spec in specs.items():

@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin, call
+from common import Beside, Run, begin, call, options
 from matplotlib import pyplot
 
 from hpogen import plugins
@@ -231,7 +231,7 @@ def draw(run: Run, found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run = begin("gradient_norm_figure2", __doc__, arguments)
+    run = begin("gradient_norm_figure2", options(__doc__).parse_args(arguments))
     found = rows(run)
     run.sizes["timed_images"] = {one["net"]: one["timed_images"] for one in found}
     run.table(found)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin, call
-from gradient_norm_runs import shown, train, with_workers
+from common import Beside, Run, begin, call, options
+from gradient_norm_runs import shown, train
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -180,9 +180,8 @@ def _panel(axis: Axes, one: Study, target: str, part: Part) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    workers, rest = with_workers(arguments)
-    run = begin("gradient_norm_figure3", __doc__, rest)
-    specs = train(run, {"figure3": overrides(run)}, workers)
+    run = begin("gradient_norm_figure3", options(__doc__, workers=True).parse_args(arguments))
+    specs = train(run, {"figure3": overrides(run)})
     found = [study(spec.name, path) for path, spec in specs.items()]
     task = next(iter(specs.values())).task.record()
     left_out = {one.net: dict(one.trials.left_out) for one in found}

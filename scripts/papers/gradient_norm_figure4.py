@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin, call
+from common import Beside, Run, begin, call, options
 from gradient_norm_paper import shown
 from gradient_norm_searches import (
     NET,
@@ -24,11 +24,9 @@ from gradient_norm_searches import (
     STUDIES,
     TINY,
     Found,
-    options,
     searched,
     small_dataset,
     with_matrix,
-    workers_of,
 )
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -177,10 +175,9 @@ def rows(panels: Mapping[str, Curves]) -> list[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given, rest = options(arguments)
-    run = begin("gradient_norm_figure4", __doc__, rest)
+    run = begin("gradient_norm_figure4", options(__doc__, workers=True).parse_args(arguments))
     seeds = run.pick(tiny=1, small=3, paper=3)
-    found = searched(run, FILE, overrides(run), seeds, workers_of(run, given.workers))
+    found = searched(run, FILE, overrides(run), seeds)
     retrained = by_panel(found)
     panels = {label: curves(one) for label, one in retrained.items()}
     data = run.pick(tiny="digits", small="Fashion-MNIST 14×14, 2,000 images", paper="Fashion-MNIST")

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from scipy import stats
 
 from hpogen.driving import pool
 from hpogen.errors import UserError
-from hpogen.executors.choice import Where
 from hpogen.spec import StudySpec, load_studies
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies" / "papers"
@@ -26,18 +24,9 @@ Files = Mapping[str, Sequence[str]]
 """The studies' files by their names without `.yaml`, and what is set in each."""
 
 
-def with_workers(arguments: Sequence[str] | None) -> tuple[int | None, list[str]]:
-    """`--workers N`, and the arguments that are left for `common.begin`."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--workers", type=int)
-    given, rest = parser.parse_known_args(arguments)
-    return given.workers, rest
-
-
-def train(run: Run, files: Files, workers: int | None) -> dict[Path, StudySpec]:
+def train(run: Run, files: Files) -> dict[Path, StudySpec]:
     """Run the studies in folders of `out`, or go on with them: FILE, or FILE__LABEL of a matrix.
 
-    By default two trials at a time at the small scale, which is meant for two cores, else one.
     Raises UserError when it was interrupted: the same command goes on.
     """
     home = run.out / f"{run.name}-{run.scale}"
@@ -46,9 +35,7 @@ def train(run: Run, files: Files, workers: int | None) -> dict[Path, StudySpec]:
         found = load_studies(STUDIES / f"{file}.yaml", overrides)
         for spec in found.specs:
             specs[home / (f"{file}__{spec.name}" if found.is_matrix else file)] = spec
-    chosen = workers or run.pick(tiny=1, small=2, paper=1)
-    device = "auto" if chosen > 1 and run.device != "cpu" else run.device  # Ray deals out GPUs
-    with pool(home.name, specs, home, Where(device, chosen), "") as (_, results):
+    with pool(home.name, specs, home, run.where(), "") as (_, results):
         unfinished = [result for result in results if result.end != "finished"]
     if unfinished:
         why = unfinished[0].text or unfinished[0].end

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 
 from hpogen.driving import drive_all
 from hpogen.errors import UserError
-from hpogen.executors.choice import Where
 from hpogen.retrained import Retrained, results
 from hpogen.retraining import retrain
 from hpogen.spec import load_studies
@@ -46,28 +44,6 @@ class Found:
     label: str  # its folder's name
     answer: Retrained
     default: Retrained
-
-
-def where(run: Run, workers: int) -> Where:
-    """One after the other on the run's device, or by workers of a local Ray."""
-    if workers == 1:
-        return Where(run.device)
-    return Where("cpu" if run.device == "cpu" else "auto", workers)
-
-
-def options(arguments: Sequence[str] | None, **more: Any) -> tuple[argparse.Namespace, list[str]]:
-    """`--workers N` and more options of a script, and the arguments that are left for `begin`."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--workers", type=int, help="trainings at a time")
-    for name, how in more.items():
-        parser.add_argument(f"--{name}", **how)
-    return parser.parse_known_args(arguments)
-
-
-def workers_of(run: Run, given: int | None) -> int:
-    """Two at the small scale, which is meant for two cores."""
-    chosen: int = given if given is not None else run.pick(tiny=1, small=2, paper=1)
-    return chosen
 
 
 def small_dataset(run: Run, name: str) -> dict[str, Any]:
@@ -108,16 +84,14 @@ def with_matrix(file: Path, changes: Mapping[str, Any]) -> str:
     return f"matrix={json.dumps({**matrix, **changes})}"
 
 
-def searched(
-    run: Run, file: Path, overrides: Sequence[str], seeds: int, workers: int
-) -> list[Found]:
+def searched(run: Run, file: Path, overrides: Sequence[str], seeds: int) -> list[Found]:
     """Run the matrix in a folder of its name in `out`, or go on with it, and retrain what it chose.
 
     Raises UserError when it was interrupted: the same command goes on.
     """
     found = load_studies(file, overrides)
     home = run.out / found.name
-    place = where(run, workers)
+    place = run.where()
     ends = drive_all({home / spec.name: spec for spec in found.specs}, home, place, "")
     ends += retrain(home, place, seeds)
     if unfinished := [end for end in ends if end != "finished"]:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin, call
-from gradient_norm_searches import STUDIES, options, small_dataset, where, workers_of
+from common import Beside, Run, begin, call, options
+from gradient_norm_searches import STUDIES, small_dataset
 from matplotlib import pyplot
 
 from hpogen.analysis.grids import Grid, grid_of
@@ -126,11 +126,11 @@ def overrides(run: Run, task: str) -> list[str]:
     ]
 
 
-def trained(run: Run, workers: int) -> dict[str, Models]:
+def trained(run: Run) -> dict[str, Models]:
     """Both grids, in one pool. Raises UserError when they were interrupted."""
     home = run.out / "table3"
     specs = {home / task: load_study(file, overrides(run, task)) for task, file in FILES.items()}
-    ends = drive_all(specs, home, where(run, workers), "")
+    ends = drive_all(specs, home, run.where(), "")
     if unfinished := [end for end in ends if end != "finished"]:
         raise UserError(f"{home}: {unfinished[0]}: the same command goes on with it")
     return {task: models(home / task) for task in FILES}
@@ -199,9 +199,8 @@ def cells(grid: Grid) -> list[tuple[object, ...]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given, rest = options(arguments)
-    run = begin("gradient_norm_table3", __doc__, rest)
-    tasks = trained(run, workers_of(run, given.workers))
+    run = begin("gradient_norm_table3", options(__doc__, workers=True).parse_args(arguments))
+    tasks = trained(run)
     scores = {
         name: {task: found.score(found.measures[name]) for task, found in tasks.items()}
         for name in PAPER

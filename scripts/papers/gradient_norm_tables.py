@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from common import Beside, Run, begin, call
+from common import Beside, Run, begin, call, options
 from gradient_norm_paper import DEFAULT, Accuracy, Table, paper, shown
 from gradient_norm_searches import (
     NET,
@@ -24,11 +24,9 @@ from gradient_norm_searches import (
     STUDIES,
     TINY,
     Found,
-    options,
     searched,
     small_dataset,
     with_matrix,
-    workers_of,
 )
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -219,13 +217,14 @@ def _panel(axis: Axes, table: Table, column: str, whose: str, *, labelled: bool)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given, rest = options(arguments, table={"type": int, "choices": [1, 2, 4], "default": 4})
+    parser = options(__doc__, workers=True)
+    parser.add_argument("--table", type=int, choices=[1, 2, 4], default=4)
+    given = parser.parse_args(arguments)
     number: int = given.table
-    run = begin(f"gradient_norm_table{number}", __doc__, rest)
-    workers = workers_of(run, given.workers)
+    run = begin(f"gradient_norm_table{number}", given)
     seeds = run.pick(tiny=1, small=3, paper=3)
     file = STUDIES / f"table{number}.yaml"
-    found = searched(run, file, overrides(run, number), seeds, workers)
+    found = searched(run, file, overrides(run, number), seeds)
     theirs = paper(number)
     unordered, configs = table_of(found)
     ours = in_order(unordered, theirs)

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from common import Beside, Run, begin, call
+from common import Beside, Run, begin, call, options
 from gsnr_sides import Setting, Sides, Work
 from gsnr_sides import points as points_of_images
 from gsnr_toy_nets import points as points_of_toy
@@ -204,7 +204,7 @@ def _scatter(axes: Axes, found: Sequence[tuple[Work, Sides]]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run = begin("gsnr_equation19", __doc__, arguments)
+    run = begin("gsnr_equation19", options(__doc__).parse_args(arguments))
     chosen = parts(run)
     run.sizes = {
         part.name: {k: v for k, v in asdict(part).items() if k != "name"} for part in chosen

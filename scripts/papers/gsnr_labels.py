@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Beside, Run, begin, call
+from common import Beside, Run, begin, call, options
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
@@ -183,7 +183,7 @@ def _panel(axes: Axes, table: Sequence[Row], net: str, name: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run = begin("gsnr_labels", __doc__, arguments)
+    run = begin("gsnr_labels", options(__doc__).parse_args(arguments))
     torch.set_num_threads(1)
     studies = trained(run)
     counts = {}

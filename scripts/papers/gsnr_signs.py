@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from common import Beside, Run, begin, call
+from common import Beside, Run, begin, call, options
 from gsnr_sides import Setting, Work, batches, new_net, pool
 from matplotlib import pyplot
 from numpy.typing import NDArray
@@ -267,7 +267,7 @@ def _title(what: str, work: Work) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run = begin("gsnr_signs", __doc__, arguments)
+    run = begin("gsnr_signs", options(__doc__).parse_args(arguments))
     data = run.pick(tiny="digits", small="mnist", paper="mnist")
     n, channels = run.pick(tiny=(60, 2), small=(1000, 6), paper=(10_000, 20))
     epochs = run.pick(tiny=(0, 2, 5), small=(0, 20, 100, 200), paper=(0, 20, 100, 200))

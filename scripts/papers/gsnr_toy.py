@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from common import Beside, Run, begin, call
+from common import Beside, Run, begin, call, options
 from gsnr_toy_nets import ToyNets, draw
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -196,7 +196,7 @@ def _single(axes: Axes, curves: Curves, x: Values) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run = begin("gsnr_toy", __doc__, arguments)
+    run = begin("gsnr_toy", options(__doc__).parse_args(arguments))
     torch.set_num_threads(1)  # many small products: a second thread costs more than it gives
     seeds, last = (
         run.pick(tiny=2, small=20, paper=20),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin, call
+from common import Beside, Run, begin, call, options
 from matplotlib import colormaps, pyplot
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -185,7 +185,7 @@ def draw(found: Sequence[Network], title: str) -> Figure:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run = begin("sparsity_evolution", __doc__, arguments)
+    run = begin("sparsity_evolution", options(__doc__).parse_args(arguments))
     found = networks(trained(run, "sparsity-evolution", overrides(run)))
     units, images = found[0].record["units"], sum(found[0].record["samples"])
     data = run.pick(tiny="noise", small="Fashion-MNIST", paper="CIFAR-100")

@@ -13,13 +13,12 @@ The study stays in the folder: an interrupted run goes on, a finished one is dra
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin, call
+from common import Beside, Run, begin, call, options
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -264,11 +263,11 @@ def draw_residuals(axes: Axes, networks: Family) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = options(__doc__)
     parser.add_argument("--model", choices=sorted(WIDTHS), default="vgg16")
-    chosen, rest = parser.parse_known_args(arguments)
-    model: str = chosen.model
-    run = begin(f"sparsity_gap_{model}", __doc__, rest)
+    given = parser.parse_args(arguments)
+    model: str = given.model
+    run = begin(f"sparsity_gap_{model}", given)
     least = run.pick(tiny=0.0, small=0.97, paper=0.97)
     directory = trained(run, f"sparsity-{model}", overrides(run, model))
     trials = finished_trials(directory)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Beside, Run, begin, call
+from common import Beside, begin, call, options
 from matplotlib import colormaps, pyplot
 from matplotlib.figure import Figure
 from sparsity_parts import Curves, draw_curves
@@ -55,16 +55,16 @@ class Network:
         return self.train_accuracy - self.test_accuracy
 
 
-def options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Ours, and those for `begin`. Raises UserError without images or weights."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--images", type=Path)
-    parser.add_argument("--weights", type=Path, nargs="+")
-    parser.add_argument("--model", default="vgg16")
-    parser.add_argument("--layer")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--share", type=float, default=1.0)
-    return parser.parse_known_args(arguments)
+def given_by(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The networks that its user has, and how to take their images."""
+    parser = options(__doc__)
+    parser.add_argument("--images", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--weights", type=Path, nargs="+", required=True, metavar="FILE")
+    parser.add_argument("--model", default="vgg16", help="of torchvision")
+    parser.add_argument("--layer", metavar="NAME", help="the module whose units are removed")
+    parser.add_argument("--size", type=int, default=224, help="pixels of a side")
+    parser.add_argument("--share", type=float, default=1.0, help="part of the training images")
+    return parser.parse_args(arguments)
 
 
 def splits(given: argparse.Namespace, device: torch.device) -> Prepared:
@@ -239,13 +239,8 @@ def draw(networks: Sequence[Network], table: Sequence[dict[str, Any]], title: st
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given, rest = options(arguments)
-    run: Run = begin("sparsity_imagenet", __doc__, rest)
-    if given.images is None or not given.weights:
-        raise UserError(
-            "this script measures networks that you have: give --images FOLDER, with train/ and "
-            "val/, and --weights A.pt B.pt …, state dicts of torchvision's models"
-        )
+    given = given_by(arguments)
+    run = begin("sparsity_imagenet", given)
     device = torch.device(run.device)
     data = splits(given, device)
     networks = [measured(given, path, data, device) for path in given.weights]

@@ -147,9 +147,12 @@ def test_a_vgg_as_a_chain_is_the_same_network_with_the_same_curves() -> None:
     assert there.units == 6 and len({*there.falling.flatten().tolist()}) > 2
 
 
-def test_what_is_missing_is_named(files: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="give --images FOLDER"):
+def test_what_is_missing_is_named(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
         sparsity_imagenet.main(["--scale", "tiny", "--out", str(tmp_path)])
+    assert "required: --images, --weights" in capsys.readouterr().err
     given = arguments(files, tmp_path, weights=1)
     at = given.index("--layer")
     with pytest.raises(UserError, match="say which module of shufflenet_v2_x0_5"):
