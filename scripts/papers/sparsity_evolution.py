@@ -4,7 +4,7 @@
 
 Trains VGG-16 by one recipe on labels of which 0, 0.2, … 1 are random
 (studies/papers/sparsity-evolution.yaml) and draws E(n) and E_r(n) of the first class, and
-(ζ_j, κ_j) of all classes. Small: a VGG-16 of a quarter of the width on a hundredth of
+(ζ_j, κ_j) of all classes. Small: a VGG-16 of a quarter of the width on a twenty-fifth of
 Fashion-MNIST. The study stays in the folder: an interrupted run goes on, a finished one is drawn
 again.
 """
@@ -61,9 +61,9 @@ def overrides(run: Run) -> list[str]:
             "search_space.batch_size=10",
         ]
     return [
-        "task.dataset={name: fashion-mnist, subset: 0.01, validation: 0, audit: 5000}",
+        "task.dataset={name: fashion-mnist, subset: 0.04, validation: 0, audit: 5000}",
         "task.model.width=16",
-        "task.epochs=60",
+        "task.epochs=80",
         "search_space.batch_size=32",
     ]
 
