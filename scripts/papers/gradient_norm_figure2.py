@@ -182,7 +182,7 @@ def row(case: Case, share: float, timed_images: int, rounds: Sequence[Seconds]) 
 
 def rows(run: Run) -> list[dict[str, Any]]:
     """A row for each case and share."""
-    count = run.pick(tiny=1, small=3, paper=5)
+    count = run.pick(tiny=1, small=9, paper=5)
     run.sizes = {"rounds": count, "batch": BATCH}
     found = []
     for case in CASES:
