@@ -11,7 +11,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from hpogen.errors import Refusal
 from hpogen.measures.passes import Batch, at_least_float32, undisturbed
 from hpogen.measures.weighted import forward, hidden
 
@@ -26,7 +25,7 @@ def margin_input(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]
     the square root of the total variation Σ_k Var_i x_ik; negative where the sample is classified
     wrongly. Features: quartiles, and the fences max(min, q25 − 1.5·IQR), min(max, q75 + 1.5·IQR).
     Samples without a gradient are left out. Evaluation mode. Raises ValueError when there is no
-    sample, Refusal when no sample has a gradient or all are the same.
+    sample, FloatingPointError when no sample has a gradient or all are the same.
     """
     return _named("margin_input", _collected(model, batches, at_input=True)[0])
 
@@ -35,7 +34,7 @@ def margin_layers(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float
     """The same at three hidden layers: `margin_layers_1_q25` to `margin_layers_3_upper`.
 
     h_l is the input of a linear layer or convolution but the first; of K distinct ones, those with
-    the numbers ⌈K/3⌉, ⌈2K/3⌉ and K. Raises Refusal, naming the model, when there is none.
+    the numbers ⌈K/3⌉, ⌈2K/3⌉ and K. Raises Refusal, too, naming the model, when there is none.
     """
     features: dict[str, float] = {}
     for number, margins in enumerate(_collected(model, batches, at_input=False), 1):
@@ -62,13 +61,13 @@ class _Margins:
             norms = torch.linalg.vector_norm(at_least_float32(gradients).flatten(1), dim=1).double()
             self._margins.append(gaps[norms > 0] / norms[norms > 0])
 
-    def normalised(self, model: nn.Module) -> Tensor:
+    def normalised(self) -> Tensor:
         """The margins over the square root of the total variation, float64."""
         mean = torch.as_tensor(self._first) / self._count
         variation = float((torch.as_tensor(self._second) / self._count - mean.square()).sum())
         margins = torch.cat(self._margins) if self._margins else torch.empty(0)
         if not len(margins) or not variation > 0:
-            raise Refusal(f"{type(model).__name__} tells no two samples apart: it has no margins")
+            raise FloatingPointError("the network tells no two samples apart: it has no margins")
         return margins / math.sqrt(variation)
 
 
@@ -82,7 +81,7 @@ def _collected(model: nn.Module, batches: Iterable[Batch], at_input: bool) -> li
                 _add_batch(model, x, y, places, at_input)
     if not seen:
         raise ValueError("got no samples: the batches are empty")
-    return [place.normalised(model) for place in places]
+    return [place.normalised() for place in places]
 
 
 def _add_batch(

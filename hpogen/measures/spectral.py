@@ -12,7 +12,6 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hpogen.errors import Refusal
 from hpogen.measures.passes import Batch, at_least_float32, undisturbed
 from hpogen.measures.weighted import Weighted, forward
 
@@ -27,16 +26,16 @@ def spectral(model: nn.Module, batches: Iterable[Batch]) -> float:
     operator on inputs of the size that it meets, zero padding and stride included (not as a
     reshaped kernel). Bias, normalisations and activations are left out. The largest eigenvalue of
     WᵀW comes from Lanczos iteration (ARPACK) with a fixed start, that of a matrix from its singular
-    values. Raises Refusal, naming the model, where there is no such layer or one is all zero;
-    ValueError when there is no sample. Source: Jiang et al. 2020, "Fantastic Generalization
-    Measures", product of spectral norms.
+    values. Raises Refusal, naming the model, where there is no such layer, FloatingPointError where
+    one is all zero, ValueError when there is no sample. Source: Jiang et al. 2020, "Fantastic
+    Generalization Measures", product of spectral norms.
     """
     x = first_sample(batches)
     with undisturbed(model):
         _, _, layers = forward(model, x)
         squares = [_squared_norm(layer) for layer in layers]
     if min(squares) <= 0:
-        raise Refusal(f"{type(model).__name__} has a layer whose weights are all zero")
+        raise FloatingPointError("a layer's weights are all zero")
     return sum(map(math.log, squares))
 
 

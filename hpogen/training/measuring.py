@@ -56,7 +56,8 @@ def diverged(recipe: Recipe, state: State) -> Diverged:
 def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> dict[str, float | Tensor]:
     """What a measure of the whole network gives now; its files go into the state.
 
-    Raises Diverged when a parameter is not finite: measures are not asked to digest that.
+    Raises Diverged when a parameter is not finite: measures are not asked to digest that; and
+    where the weights give the measure no value, which it says by a FloatingPointError.
     """
     measure = planned.measure
     finite = [torch.isfinite(value).all() for value in state.model.state_dict().values()]
@@ -66,7 +67,10 @@ def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> dict[st
     if measure.initial:
         given.append(recipe.untrained())
     with undisturbed(state.model):
-        result = measure.resolve()(*given)
+        try:
+            result = measure.resolve()(*given)
+        except FloatingPointError as error:
+            raise Diverged(f"{measure.name} in epoch {state.epoch + 1}: {error}") from error
     if isinstance(result, Measured):
         state.files |= result.files
         result = result.metrics

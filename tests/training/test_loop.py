@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -278,6 +279,20 @@ def test_a_value_that_makes_no_sense_is_one_line(
     with pytest.raises(ValueError, match=text) as error:
         epochs(task(), trial(tmp_path, config))
     assert "\n" not in str(error.value)
+
+
+def test_a_net_that_gives_a_measure_no_value_diverges(tmp_path: Path) -> None:
+    @plugins.model("dead")
+    def dead(in_shape: Any, classes: int) -> nn.Module:
+        layers = [nn.Flatten(), nn.Linear(math.prod(in_shape), 4), nn.ReLU(), nn.Linear(4, classes)]
+        for layer in layers[1::2]:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        return nn.Sequential(*layers)
+
+    settings = task(model="dead", measures=["margin_layers"])
+    with pytest.raises(Diverged, match="margin_layers in epoch 1: the network tells no two"):
+        epochs(settings, trial(tmp_path, {**CONFIG, "lr": 1e-30}))
 
 
 @pytest.fixture
