@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -144,8 +145,10 @@ def test_tiny(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", ["small", "paper"])
-def test_the_grids_are_the_papers_or_named_parts_of_them(scale: str, tmp_path: Path) -> None:
-    run = gsnr_equation19.begin("x", None, ["--scale", scale, "--out", str(tmp_path)])
+def test_the_grids_are_the_papers_or_named_parts_of_them(
+    scale: Literal["small", "paper"], tmp_path: Path
+) -> None:
+    run = gsnr_equation19.Run("x", scale, tmp_path, "cpu")
     parts = {part.name: part for part in gsnr_equation19.parts(run)}
     points = {name: len(part.works("cpu")) for name, part in parts.items()}
     if scale == "paper":

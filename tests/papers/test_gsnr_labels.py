@@ -32,9 +32,7 @@ def test_the_row_before_training_is_of_the_weights_that_training_begins_with(
     tmp_path: Path,
 ) -> None:
     """At a vanishing learning rate the first epoch leaves them."""
-    changes = gsnr_labels.overrides(
-        gsnr_labels.begin("x", None, ["--scale", "tiny", "--out", str(tmp_path)]), "simple"
-    )
+    changes = gsnr_labels.overrides(gsnr_labels.Run("x", "tiny", tmp_path, "cpu"), "simple")
     changes += ["task.epochs=2", "search_space.lr={choice: [1.0e-12], default: 1.0e-12}"]
     path = gsnr_labels.STUDIES / "gsnr-labels-simple.yaml"
     with open_study(path, tmp_path / "study", changes) as study:
