@@ -44,7 +44,8 @@ THEIR_SSR = {"vgg16": 0.023, "mobilenet": 0.074, "resnet34": 0.122}
 THEIR_HELD_OUT = 8  # networks, of 80: with VGG-16; taken to be so with the others
 SPARSITY = ("zeta", "kappa")
 LABELS = {"zeta": "ζ", "kappa": "κ", "gap": "training − test accuracy"}
-INPUT_MARGINS = tuple(f"margin_input_{name}" for name in FEATURES)
+# without the upper fence, which follows from the quartiles wherever a margin lies above it
+INPUT_MARGINS = tuple(f"margin_input_{name}" for name in FEATURES if name != "upper")
 LAYER_MARGINS = tuple(
     f"margin_layers_{layer}_{name}" for layer in range(1, LAYERS + 1) for name in FEATURES
 )
@@ -65,7 +66,7 @@ class Family:
         return {name: self.metrics[name] for name in names}
 
     def assessed(self, names: Sequence[str]) -> GapModelTest | None:
-        """None where there are too few networks for so many metrics."""
+        """None where the networks do not determine so many coefficients."""
         try:
             return assess(self.of(names), self.gaps)
         except Refusal:
@@ -166,7 +167,7 @@ def of_margins(model: str, networks: Family, what: str) -> list[Beside]:
         here = f"{what}: margins, {name}"
         theirs = (0.75, 0.5) if model == "vgg16" else (None, None)
         if test is None:
-            note = f"{len(networks)} networks are too few for {len(features)} features"
+            note = f"{len(networks)} networks do not determine {len(features)} coefficients"
             figures.append(Beside(here, None, theirs[0], note))
             continue
         ssr, held = float(np.median(test.residuals)), test.held_out
@@ -232,7 +233,7 @@ def draw_estimates(axes: Axes, networks: Family, features: Sequence[str], name: 
     axes.set(xlabel=f"true gap ({LABELS['gap']})", ylabel="estimated gap", title=name)
     test = networks.assessed(features)
     if test is None:
-        axes.text(0.5, 0.5, "too few networks", ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "not determined", ha="center", transform=axes.transAxes)
         return
     gaps = networks.gaps
     held, kept = next(splits(len(gaps), test.held_out))
