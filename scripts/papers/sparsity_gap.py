@@ -251,7 +251,7 @@ def draw_residuals(axes: Axes, networks: Family) -> None:
     labels, values = [], []
     for name, features in NAMES.items():
         if (test := networks.assessed(features)) is not None:
-            labels.append(name)
+            labels.append(name.replace(", ", ",\n"))
             values.append(test.residuals)
             held = test.held_out
     if not values:
