@@ -177,7 +177,7 @@ def draw(run: Run, part: Part, rows: Sequence[Row]) -> None:
     panels[0].set_ylabel("right side, from ρ² and g²")
     panels[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(
-        f"Eq. 19 on {part.data}: M = {part.sets} sets, rate {part.rate:g}, "
+        f"Eq. 19 on {part.data}: M = {part.sets} sets, rate {part.rate:g}\n"
         f"n = {part.n[0]} … {part.n[-1]}, "
         f"noise {part.noise[0]:g} … {part.noise[-1]:g} (not told apart)"
     )
