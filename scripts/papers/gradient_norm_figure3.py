@@ -22,7 +22,7 @@ from common import Beside, Run, begin, call, options
 from gradient_norm_runs import shown, train
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import NullLocator
 
 from hpogen.analysis.correlation import PARTS, Correlation, Judgement, Part, halves, judge
 from hpogen.analysis.statistics import Array
@@ -171,9 +171,9 @@ def _panel(axis: Axes, one: Study, target: str, part: Part) -> None:
         if half.any():
             axis.scatter(agn[chosen[half]], truth[chosen[half]], 18, color=color, label=label)
     axis.set(xscale="log", xlabel="AGN (squared norm)")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=5))
-    axis.xaxis.set_major_formatter("{x:.3g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    ticks = [float(f"{x:.2g}") for x in np.geomspace(*axis.get_xlim(), 5)[1:-1]]
+    axis.set_xticks(ticks, [f"{x:,.0f}" for x in ticks])
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.set_title(f"{one.net}, {TITLES[part]}: r {shown(one.r(target, part))}", fontsize=9)
     if part == "all" and target == GAP:
         axis.legend(fontsize=8)
