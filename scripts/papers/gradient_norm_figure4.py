@@ -30,7 +30,7 @@ from gradient_norm_searches import (
 )
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from hpogen.errors import UserError
@@ -137,7 +137,8 @@ def _panel(axis: Axes, found: Curves) -> None:
         axis.fill_between(epochs, losses.min(0), losses.max(0), color=colour, alpha=0.2)
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:.1g}")
+    axis.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+    axis.yaxis.set_minor_formatter("{x:g}")
     axis.tick_params(which="both", labelsize=8)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
