@@ -32,7 +32,7 @@ class Epoch:
 
 
 class Diverged(Exception):
-    """Raised by a task whose loss became NaN or infinite: the trial ends at once."""
+    """Raised where a loss, a weight or a metric has no finite value: the trial ends at once."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,7 +1,6 @@
 """What the scripts of the papers share: their options, their tables and pictures, their figures.
 
     scripts/papers/NAME.py [--scale small|paper] [--out FOLDER] [--data FOLDER] [--device auto]
-                           [--workers N]
 
 Each writes `FOLDER/NAME….csv` and `….png`, and `FOLDER/NAME.json` with its figures beside the
 paper's, the sizes, the seconds and the versions. `tiny` is for the tests: it shows that a script
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
+import numpy as np
+from numpy.typing import ArrayLike
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -32,6 +33,9 @@ from matplotlib.figure import Figure
 from hpogen.errors import UserError
 from hpogen.executors.choice import Where
 from hpogen.executors.inline import resolve_device
+
+STUDIES = Path(__file__).resolve().parents[2] / "studies" / "papers"
+FEWEST = 3  # points, for a correlation
 
 Scale = Literal["tiny", "small", "paper"]
 PACKAGES = ("torch", "numpy", "cma", "optuna", "pyswarms", "hpbandster")
@@ -114,6 +118,13 @@ def lines(figures: Iterable[Beside]) -> Iterable[str]:
             "–" if value is None else f"{value:.4g}" for value in (figure.ours, figure.theirs)
         )
         yield f"  {figure.what:<56}{ours:>10}{theirs:>10}  {figure.note}".rstrip()
+
+
+def pearson(x: ArrayLike, y: ArrayLike) -> float | None:
+    """Pearson's r; None where it is not defined: fewer than three points, or a constant."""
+    if np.size(x) < FEWEST or not (np.ptp(x) > 0 and np.ptp(y) > 0):
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
 
 
 def call(main: Callable[[], None]) -> None:

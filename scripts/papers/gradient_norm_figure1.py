@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin, call, options
-from gradient_norm_runs import kendall, pearson, shown, train
+from common import Beside, Run, begin, call, options, pearson
+from gradient_norm_runs import kendall, shown, train
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter

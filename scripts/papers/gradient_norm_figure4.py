@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin, call, options
+from common import STUDIES, Beside, Run, begin, call, options
 from gradient_norm_paper import shown
 from gradient_norm_searches import (
     NET,
     SMALL,
-    STUDIES,
     TINY,
     Found,
     searched,

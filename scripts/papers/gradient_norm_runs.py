@@ -9,16 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from common import Run
+from common import STUDIES, Run, pearson
 from scipy import stats
 
 from hpogen.driving import pool
 from hpogen.errors import UserError
 from hpogen.spec import StudySpec, load_studies
-
-STUDIES = Path(__file__).resolve().parents[2] / "studies" / "papers"
-FEWEST = 3  # points, for a correlation
 
 Files = Mapping[str, Sequence[str]]
 """The studies' files by their names without `.yaml`, and what is set in each."""
@@ -41,13 +37,6 @@ def train(run: Run, files: Files) -> dict[Path, StudySpec]:
         why = unfinished[0].text or unfinished[0].end
         raise UserError(f"{home}: {why}: the same command goes on with it")
     return specs
-
-
-def pearson(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Pearson's r; None where it is not defined: fewer than three points, or a constant."""
-    if len(x) < FEWEST or not (np.ptp(x) > 0 and np.ptp(y) > 0):
-        return None
-    return float(stats.pearsonr(x, y).statistic)
 
 
 def kendall(x: Sequence[float], y: Sequence[float]) -> float | None:

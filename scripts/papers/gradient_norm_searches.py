@@ -23,7 +23,6 @@ from hpogen.retraining import retrain
 from hpogen.spec import load_studies
 from hpogen.spec.positions import read
 
-STUDIES = Path(__file__).resolve().parents[2] / "studies" / "papers"
 TRAIN, TEST = 2_000, 2_000  # images of the small scale
 SIDE = 14  # pixels there
 

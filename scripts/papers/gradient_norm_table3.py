@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin, call, options
-from gradient_norm_searches import STUDIES, small_dataset
+from common import STUDIES, Beside, Run, begin, call, options
+from gradient_norm_searches import small_dataset
 from matplotlib import pyplot
 
 from hpogen.analysis.grids import Grid, grid_of

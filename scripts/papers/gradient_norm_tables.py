@@ -17,12 +17,11 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from common import Beside, Run, begin, call, options
+from common import STUDIES, Beside, Run, begin, call, options
 from gradient_norm_paper import DEFAULT, Accuracy, Table, paper, shown
 from gradient_norm_searches import (
     NET,
     SMALL,
-    STUDIES,
     TINY,
     Found,
     searched,

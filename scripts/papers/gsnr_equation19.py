@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from common import Beside, Run, begin, call, options
+from common import Beside, Run, begin, call, options, pearson
 from gsnr_sides import Setting, Sides, Work
 from gsnr_sides import points as points_of_images
 from gsnr_toy_nets import points as points_of_toy
@@ -142,7 +142,7 @@ def tell(run: Run, rows: Sequence[Row]) -> None:
             note = f"{len(lhs)} points, mean training loss {np.mean(losses):.3g}"
             said = f"{note}; {CLAIMS[part.figure]}"
             run.figures += [
-                Beside(f"{label}: correlation", correlation(lhs, rhs), None, said),
+                Beside(f"{label}: correlation", pearson(lhs, rhs), None, said),
                 Beside(f"{label}: mean |LHS - RHS|", float(np.mean(np.abs(lhs - rhs))), None),
             ]
 
@@ -156,13 +156,6 @@ def at_epoch(rows: Sequence[Row], part: Part, epoch: int) -> tuple[Points, Point
     return np.array([p.lhs for p in chosen]), np.array([p.rhs for p in chosen])
 
 
-def correlation(lhs: Points, rhs: Points) -> float | None:
-    """Pearson's; None where it is not defined."""
-    if len(lhs) < 3 or not (lhs.std() > 0 and rhs.std() > 0):
-        return None
-    return float(np.corrcoef(lhs, rhs)[0, 1])
-
-
 def draw(run: Run, part: Part, rows: Sequence[Row]) -> None:
     """A part's picture: a panel per epoch, as in Figure 3."""
     figure, row = pyplot.subplots(
@@ -171,7 +164,7 @@ def draw(run: Run, part: Part, rows: Sequence[Row]) -> None:
     panels: list[Axes] = list(row[0])
     for axes, epoch in zip(panels, part.epochs, strict=True):
         _scatter(axes, [(w, p) for of, w, p in rows if of == part and p.epoch == epoch])
-        c = correlation(*at_epoch(rows, part, epoch))
+        c = pearson(*at_epoch(rows, part, epoch))
         axes.set_title(f"epoch {epoch}, c = {'–' if c is None else f'{c:.3f}'}")
         axes.set_xlabel("left side: one-step ratio (OSGR)")
     panels[0].set_ylabel("right side, from ρ² and g²")

@@ -14,11 +14,10 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
-from common import Beside, Run, begin, call, options
+from common import STUDIES, Beside, Run, begin, call, options
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
@@ -34,7 +33,6 @@ from hpogen.training.recipe import begin as begin_trial
 from hpogen.training.settings import ImageClassification
 from hpogen.trial import RunningTrial, Trial
 
-STUDIES = Path(__file__).parents[2] / "studies/papers"
 ARMS = ("simple", "resnet18")  # Figure 4a and c; 4b
 THEIR_SIGNS = (0.50, 0.56)  # the same-sign share at the start and at the end, "about", Figure 4c
 Row = dict[str, Any]

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin, call, options
+from common import Beside, Run, begin, call, options, pearson
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import stats
 from sparsity_parts import noise, trained
 
 from hpogen import history
@@ -178,12 +177,6 @@ def of_margins(model: str, networks: Family, what: str) -> list[Beside]:
             Beside(f"{here}, error per network", per_network(test.residuals, held), their_error),
         ]
     return figures
-
-
-def pearson(x: Array, y: Array) -> float | None:
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    return float(stats.pearsonr(x, y).statistic)
 
 
 def rows(trials: FinishedTrials, least: float) -> list[dict[str, Any]]:

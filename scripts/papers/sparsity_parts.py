@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Run
+from common import STUDIES, Run
 from matplotlib.axes import Axes
 
 import hpogen
@@ -22,7 +22,6 @@ from hpogen.executors.base import Executor
 from hpogen.folder import trial_stem
 from hpogen.spec import load_study
 
-STUDIES = Path(__file__).parents[2] / "studies" / "papers"
 CLASSES, SIDE = 4, 17  # of the noise; 17 is the smallest image that VGG-16 takes
 
 

@@ -125,9 +125,9 @@ def test_the_sets_begin_with_the_same_weights_and_the_first_epoch_is_before_any_
 
 def test_correlation_is_not_claimed_where_it_is_not_defined() -> None:
     two, same, x = np.array([1.0, 2.0]), np.ones(3), np.array([1.0, 2.0, 4.0])
-    assert gsnr_equation19.correlation(two, two) is None
-    assert gsnr_equation19.correlation(same, x) is None
-    assert gsnr_equation19.correlation(x, -x) == pytest.approx(-1)
+    assert gsnr_equation19.pearson(two, two) is None
+    assert gsnr_equation19.pearson(same, x) is None
+    assert gsnr_equation19.pearson(x, -x) == pytest.approx(-1)
 
 
 def test_tiny(tmp_path: Path) -> None:
