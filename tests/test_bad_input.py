@@ -284,6 +284,23 @@ def test_several_mistakes_are_counted_and_the_first_is_told(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            {"searcher": "searchers: random"},
+            "4:1: searchers: 'searchers' is unknown; did you mean 'searcher'",
+        ),
+        ({"stop": "stop: {trial: 4}"}, "5:8: stop.trial: 'trial' is unknown; did you mean"),
+        ({"searcher": ""}, "searcher: is required"),
+    ],
+)
+def test_a_misspelt_key_is_told_before_the_key_that_it_leaves_missing(
+    tmp_path: Path, line: dict[str, str], said: str
+) -> None:
+    assert said in message(write(tmp_path, **line))
+
+
+@pytest.mark.parametrize(
     ("content", "words"),
     [
         (b"", "is empty"),

@@ -49,6 +49,7 @@ EXPECTED = {  # by pydantic's type of error; what is not here has the words of p
     "string_too_short": "at least {min_length} characters",
     "string_too_long": "at most {max_length} characters",
 }
+REQUIRED = "is required"
 OWN_WORDS = ("value_error", "assertion_error")
 
 
@@ -82,10 +83,15 @@ class Mistakes:
             self.add(path, str(error))
 
     def raise_first(self) -> None:
-        """Raise UserError with the first mistake in the order of the files, if there is one."""
+        """Raise UserError with the first mistake in the order of the files, if there is one.
+
+        Missing keys come last: what is misspelt is unknown and missing, and the former helps more.
+        """
         if not self._texts:
             return
-        told = sorted(map(self._told, self._texts), key=lambda pair: pair[0])
+        told = sorted(
+            map(self._told, self._texts), key=lambda pair: (pair[1].endswith(REQUIRED), pair[0])
+        )
         others = len(told) - 1
         more = f" (and {others} more mistake{'s' * (others > 1)})" if others else ""
         raise UserError(told[0][1] + more)
@@ -168,7 +174,7 @@ def _got(detail: ErrorDetails, expected: list[str]) -> str:
 def _own_words(detail: ErrorDetails, path: KeyPath, model: type[BaseModel] | None) -> str:
     key = detail["loc"][-1] if detail["loc"] else ""
     if detail["type"] == "missing":
-        return "is required" if path[-1:] == (key,) else f"{key} is required"
+        return REQUIRED if path[-1:] == (key,) else f"{key} {REQUIRED}"
     if detail["type"] == "extra_forbidden":
         names = known_keys(model, path[:-1]) if model is not None else set()
         return unknown("", key, names) if names else f"{key!r} is unknown"
