@@ -185,7 +185,7 @@ class Dataset(BaseModel):
             path = Path(str(self.options()["path"])).expanduser()
             return None if path.exists() else f"data set {self.name!r}: {path} does not exist"
         stored = STORED.get(self.name)
-        if stored is None or (self.folder() / stored).exists():
+        if stored is None or _holds_something(self.folder() / stored):
             return None
         return f"data set {self.name!r} is not in {self.folder()}"
 
@@ -197,6 +197,11 @@ class Dataset(BaseModel):
 
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether it is a file, or a folder with something in it: a failed download leaves it empty."""
+    return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
 def key(dataset: Dataset, without: frozenset[str]) -> str:

@@ -23,6 +23,15 @@ def dataset(**keys: object) -> Dataset:
     return Dataset.model_validate({"name": "digits", **keys})
 
 
+def test_a_folder_that_a_failed_download_left_empty_holds_no_data_set(tmp_path: Path) -> None:
+    plan = dataset(name="fashion-mnist", root=str(tmp_path))
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    assert plan.missing() == f"data set 'fashion-mnist' is not in {tmp_path}"
+    (raw / "train-images-idx3-ubyte").touch()
+    assert plan.missing() is None
+
+
 labels = st.lists(st.integers(0, 3), min_size=8, max_size=120).map(np.array)
 
 
