@@ -207,6 +207,7 @@ def test_it_trains_on_images_of_its_shape(name: str, shape: Shape) -> None:
         ("nin", {"blocks": 0}, "model 'nin' needs blocks of at least 1"),
         ("nin", {"dropout": 1.5}, "below 1, got 1.5"),
         ("gsnr-mnist", {"channels": 0}, "model 'gsnr-mnist' needs channels of at least 1"),
+        ("gsnr-mnist", {"initial_sd": -0.1}, "needs initial_sd of at least 0, got -0.1"),
         ("gsnr-cifar", {"channels": 0}, "model 'gsnr-cifar' needs channels of at least 1"),
         ("mobilenet", {"width": 0.0}, "model 'mobilenet' needs width above 0, got 0.0"),
     ],
@@ -236,6 +237,14 @@ def test_options_out_of_range(name: str, options: dict[str, Any], text: str) -> 
 def test_options_change_the_model(name: str, options: dict[str, Any], inputs: int) -> None:
     last = [m for m in weightless(name, **options).modules() if isinstance(m, nn.Linear)][-1]
     assert last.in_features == inputs
+
+
+def test_initial_weights_of_a_given_size() -> None:
+    torch.manual_seed(0)
+    net = build("gsnr-mnist", {"channels": 6, "initial_sd": 0.01}, (1, 28, 28), 10)
+    weights = torch.cat([p.detach().flatten() for p in net.parameters() if p.ndim > 1])
+    assert float(weights.std()) == pytest.approx(0.01, rel=0.03)
+    assert not any(p.any() for p in net.parameters() if p.ndim == 1)
 
 
 def test_the_gsnr_nets_have_the_tables_layers() -> None:

@@ -117,10 +117,11 @@ MODELS: Mapping[str, BuiltinModel] = {
     ),
     "gsnr-mnist": BuiltinModel(
         "gsnr:gsnr_mnist",
-        "two 5×5 convolutions of p = channels and int(2.5 p) outputs, a hidden layer",
+        "two 5×5 convolutions of p = channels and int(2.5 p) outputs, a hidden layer; weights "
+        "N(0, initial_sd²) where that is not 0",
         "Liu et al. 2020 (GSNR), Table 2",
         {MNIST: 40_081},
-        {"channels": 6},
+        {"channels": 6, "initial_sd": 0.0},
         smallest=16,
     ),
     "gsnr-cifar": BuiltinModel(

@@ -16,22 +16,25 @@ class GsnrNet(nn.Sequential):
         return self[-2]
 
 
-def gsnr_mnist(in_shape: tuple[int, int, int], classes: int, *, channels: int = 6) -> nn.Module:
+def gsnr_mnist(
+    in_shape: tuple[int, int, int], classes: int, *, channels: int = 6, initial_sd: float = 0.0
+) -> nn.Module:
     """40,081 parameters for 28×28×1 images and 10 classes.
 
     Table 2: two unpadded 5×5 convolutions with p = `channels` (6, 8, …, 20) and q = int(2.5 p)
     outputs, so that 16 q values are left of 28×28 pixels, and 10 q hidden units. The table has a
     ReLU after the last layer, too; it is left out: a logit could not be negative, all gradients of
     a sample vanish once its logits are, Table 3 has none, and head measures would be undefined.
-    torch's own initialisation: the paper names none. Raises ValueError for images of less than
-    16×16 pixels.
+    The paper names no initialisation: torch's own, or weights N(0, `initial_sd`²) and biases 0
+    where that is not 0. Raises ValueError for images of less than 16×16 pixels.
     """
     check_size("gsnr-mnist", in_shape, MODELS["gsnr-mnist"].smallest)
     check_least("gsnr-mnist", channels=channels)
+    check_least("gsnr-mnist", 0, initial_sd=initial_sd)
     depth, height, width = in_shape
     p, q = channels, int(2.5 * channels)
     rows, columns = (((side - 4) // 2 - 4) // 2 for side in (height, width))
-    return GsnrNet(
+    net = GsnrNet(
         nn.Conv2d(depth, p, 5),
         HalvingMaximum(),  # before the ReLU: the same function at a quarter of its cost
         nn.ReLU(inplace=True),
@@ -43,6 +46,10 @@ def gsnr_mnist(in_shape: tuple[int, int, int], classes: int, *, channels: int = 
         nn.ReLU(inplace=True),
         nn.Linear(10 * q, classes),
     )
+    if initial_sd:
+        for parameter in net.parameters():
+            nn.init.normal_(parameter, std=initial_sd if parameter.ndim > 1 else 0.0)
+    return net
 
 
 def gsnr_cifar(in_shape: tuple[int, int, int], classes: int, *, channels: int = 6) -> nn.Module:

@@ -27,7 +27,7 @@ def check_size(model: str, in_shape: tuple[int, int, int], least: int) -> None:
         )
 
 
-def check_least(model: str, least: int = 1, **values: int) -> None:
+def check_least(model: str, least: int = 1, **values: float) -> None:
     """Raise ValueError, naming the model, for an option of less than `least`."""
     for name, value in values.items():
         if value < least:
