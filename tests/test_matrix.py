@@ -297,8 +297,9 @@ def test_the_command_line(
     assert command("status", str(home)) == 0
     assert "4 of 4 studies finished" in capsys.readouterr().out
     assert command("resume", str(home)) == 0
-    assert command("best", str(home)) == 2
-    assert "here are the 4 studies of a matrix" in capsys.readouterr().err
+    for words in (("best", str(home)), ("show", str(home), "1")):
+        assert command(*words) == 2
+        assert "here are the 4 studies of a matrix" in capsys.readouterr().err
     assert command("run", str(path), "--dir", str(home / "val__seed-0")) == 2
     assert "here is a study, not a matrix" in capsys.readouterr().err
 

@@ -43,10 +43,11 @@ def show(
 ) -> None:
     """One trial: configuration, metrics, curve, time, log and traceback."""
     from hpogen.folder import log_path
-    from hpogen.history import read
+    from hpogen.opening import read_study
     from hpogen.report import facts, pages
 
-    found = facts.trial(read(directory), directory, trial)
+    _, past = read_study(directory)
+    found = facts.trial(past, directory, trial)
     if as_json:
         return print_json(found)
     print_lines(pages.show_page(found, str(log_path(directory, trial)), width()))
