@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 
 from hpogen.measures.passes import Batch, at_least_float32, undisturbed
 from hpogen.measures.weighted import forward, hidden
@@ -16,8 +17,8 @@ def jacobian_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
 
     h_l is the input of the l-th linear layer or convolution but the first; evaluation mode. Raises
     Refusal, naming the model, when there is no hidden layer; ValueError when there is no sample.
-    Source: the baseline of the PGDL competition (gradient-norm paper, Table 3), which leaves the
-    choice of layers open.
+    After the gradient-norm paper's Table 3. The baseline of the competition PGDL, whose name that
+    row bears, is another: the mean square of the entries, over all layers, the image among them.
     """
     total, count = 0.0, 0
     with undisturbed(model):
@@ -34,7 +35,12 @@ def _jacobian_norms(model: nn.Module, x: Tensor) -> Tensor:
     """The mean over the hidden layers, for each sample: (N,) float64."""
     logits, _, layers = forward(model, x)
     edges = [layer.edge for layer in hidden(model, layers)]
-    squares = torch.zeros(len(edges), len(x), dtype=torch.float64, device=logits.device)
+    return squared_norms(logits, edges).sqrt().mean(0)
+
+
+def squared_norms(logits: Tensor, edges: Sequence[GradientEdge]) -> Tensor:
+    """‖∂z_i/∂h_il‖_F² of the logits (N, C) by the value h_l at each edge: (L, N) float64."""
+    squares = torch.zeros(len(edges), len(logits), dtype=torch.float64, device=logits.device)
     for row in range(logits.shape[1]):
         gradients = torch.autograd.grad(
             logits[:, row].sum(), edges, retain_graph=True, allow_unused=True
@@ -42,4 +48,4 @@ def _jacobian_norms(model: nn.Module, x: Tensor) -> Tensor:
         for square, gradient in zip(squares, gradients, strict=True):
             if gradient is not None:  # a layer that the logits do not depend on
                 square += at_least_float32(gradient).square().flatten(1).sum(1)
-    return squares.sqrt().mean(0)
+    return squares

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -35,6 +36,7 @@ from hpogen.executors.choice import Where
 from hpogen.executors.inline import resolve_device
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies" / "papers"
+INTERRUPTED = 130  # the exit status, as a shell has it for SIGINT
 FEWEST = 3  # points, for a correlation
 
 Scale = Literal["tiny", "small", "paper"]
@@ -127,32 +129,64 @@ def pearson(x: ArrayLike, y: ArrayLike) -> float | None:
     return float(np.corrcoef(x, y)[0, 1])
 
 
+def kendall(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Kendall's τ-b, which a single large value cannot rule; None where it is not defined."""
+    return None if pearson(x, y) is None else float(stats.kendalltau(x, y).statistic)
+
+
+def shown(r: float | None) -> str:
+    return "not defined" if r is None else f"{r:+.3f}"
+
+
 def call(main: Callable[[], None]) -> None:
-    """Run a script; what its user can mend is one line."""
+    """Run a script; what its user can mend, or has stopped, is one line."""
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """The description as it is written, and each option's default."""
+
+
+def _workers(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected 1 or more")
+    return number
 
 
 def options(description: str | None, *, workers: bool = False) -> argparse.ArgumentParser:
     """The options that all scripts have, or all that train by workers; a script adds its own."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--scale", default="small", choices=["tiny", "small", "paper"])
-    parser.add_argument("--out", type=Path, default=Path("runs/papers"))
-    parser.add_argument("--data", metavar="FOLDER", help="where the data sets are, or will be")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto")
+    parser = argparse.ArgumentParser(description=description, formatter_class=_Help)
+    add = parser.add_argument
+    scales = "minutes on two cores, or the paper's own for a GPU; tiny is for the tests"
+    add("--scale", default="small", choices=["tiny", "small", "paper"], help=scales)
+    folder = "where its files, and the studies that it runs, are kept"
+    add("--out", type=Path, default=Path("runs/papers"), metavar="FOLDER", help=folder)
+    cache = "HPOGEN_DATA, else the cache folder"
+    add("--data", metavar="FOLDER", help=f"where the data sets are, or will be (default: {cache})",
+        default=argparse.SUPPRESS)  # fmt: skip
+    add("--device", default="auto", help="cpu, cuda, cuda:1, or auto")
     if workers:
-        parser.add_argument("--workers", type=int, metavar="N", help="trainings at a time")
+        at_a_time = "trainings at a time (default: 2 for small, else 1)"
+        add("--workers", type=_workers, metavar="N", help=at_a_time, default=argparse.SUPPRESS)
     return parser
 
 
 def begin(name: str, given: argparse.Namespace) -> Run:
-    """The run that the command line asks for; its folder is there."""
-    if given.data:
+    """The run that the command line asks for; its folder is there.
+
+    Raises UserError for a folder that cannot be made, or a device that is not there.
+    """
+    if "data" in given:
         os.environ["HPOGEN_DATA"] = given.data
-    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {given.out}: {error.strerror}") from error
     device, workers = resolve_device(given.device), getattr(given, "workers", None)
     return Run(name, given.scale, given.out, device, workers)

@@ -6,11 +6,12 @@ a to d: 9 MLPs and 12 LeNets with random hyper-parameters on MNIST; GN (eq. 4: t
 every iteration) against AGN (eq. 5: the last layer, at each epoch's end), and both against the
 generalization gap (eq. 2: validation loss − training loss). e and f: through the training of a
 ResNet-20 and a ResNet-56, each epoch's term of GN against its term of AGN, a plot for each
-learning rate of the schedule.
+learning rate of the schedule. GN is taken before each step, as in eq. 3.
 
 The studies are studies/papers/figure1-*.yaml. `small` takes 2 % of MNIST, a quarter of the paper's
 batches and half of its epochs, GN over 100 of 1,200 images; ResNets of a quarter of the width on
-1 % of Fashion-MNIST, in place of CIFAR-100 too, GN over 60 of the 600 images.
+1 % of Fashion-MNIST, in place of CIFAR-100 too, GN over 60 of the 600 images, each trained three
+times, where the paper has one training.
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
-from common import Beside, Run, begin, call, options, pearson
-from gradient_norm_runs import kendall, shown, train
+from common import Beside, Run, begin, call, kendall, options, pearson, shown
+from gradient_norm_data import sizes
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
+from running import train
 
 from hpogen import folder, history
 from hpogen.spec import StudySpec
 
 PAPER = {"mlp": 0.962, "lenet5": 0.987}  # Pearson's r of GN and AGN
 NAMES = {"mlp": "MLP", "lenet5": "LeNet-5", "resnet20": "ResNet-20", "resnet56": "ResNet-56"}
+RESNETS = ("resnet20", "resnet56")
 RANGES = ("lr-from-1e-7", "lr-from-1e-3")
 FITTED = 0.88  # training accuracy: the paper's Section 3 calls such nets well-fitted
 
@@ -56,9 +60,10 @@ class Net:
 
 @dataclass(frozen=True)
 class Term:
-    """What an epoch of a ResNet adds to GN and AGN; `phase` counts the learning rates from 0."""
+    """What an epoch of a ResNet adds to GN and AGN; trainings and rates (`phase`) count from 0."""
 
     net: str
+    training: int
     phase: int
     epoch: int
     gn: float
@@ -86,7 +91,7 @@ def overrides(run: Run) -> dict[str, list[str]]:
         tiny = "task.model={name: nin, width: 4, blocks: 1}"  # digits are too small for LeNet-5
         files = {"figure1-mlp": [*both, "stop.trials=3"]}
         files["figure1-lenet5"] = [*files["figure1-mlp"], tiny]
-    return files | {f"figure1-{net}": _resnet(run, net) for net in ("resnet20", "resnet56")}
+    return files | {f"figure1-{net}": _resnet(run, net) for net in RESNETS}
 
 
 def _resnet(run: Run, net: str) -> list[str]:
@@ -103,13 +108,13 @@ def _resnet(run: Run, net: str) -> list[str]:
         f"task.schedule.milestones={run.pick(tiny=[6, 9], small=[20, 30])}",
         f"task.measures=[agn, {{name: gn, every: iteration, samples: {samples}}}]",
         f"enqueue=[{{batch_size: 32, lr: 0.1, {config}}}]",
+        f"stop.trials={run.pick(tiny=2, small=3)}",  # the one configuration, with other seeds
     ]
 
 
 def nets(net: str, label: str, path: Path, spec: StudySpec) -> tuple[list[Net], int]:
     """The networks of a study that trained to the end, and how many did not."""
-    task = spec.task.record()
-    images, epochs = images_of(spec), task["epochs"]
+    images, epochs = sizes(spec)["images"], sizes(spec)["epochs"]
     records = history.read(path).told()
     found = []
     for record in records:
@@ -133,15 +138,6 @@ def nets(net: str, label: str, path: Path, spec: StudySpec) -> tuple[list[Net], 
     return found, len(records) - len(found)
 
 
-def images_of(spec: StudySpec) -> int:
-    """How many images a study trains on."""
-    from hpogen.training.dataset import Dataset
-
-    images = Dataset.model_validate(spec.task.record()["dataset"]).subset_size()
-    assert images is not None  # known for the data sets that the studies name
-    return images
-
-
 def iterations(images: int, batch_size: int) -> int:
     """Per epoch; a last batch of one image is left out, as BatchNorm needs it."""
     whole, rest = divmod(images, min(batch_size, images))
@@ -149,14 +145,20 @@ def iterations(images: int, batch_size: int) -> int:
 
 
 def terms(net: str, path: Path, spec: StudySpec) -> list[Term]:
-    """Each epoch's terms of the sums GN and AGN, from a trial's curve."""
-    rows = folder.read_curve(path, 0)
-    gn, agn = (np.diff([row["metrics"][name] for row in rows], prepend=0) for name in ("gn", "agn"))
+    """Each epoch's terms of the sums GN and AGN, from the curves of trials that did not fail."""
     milestones = spec.task.record()["schedule"]["milestones"]
-    epochs = [int(row["epoch"]) for row in rows]  # from 1
-    phases = [sum(epoch > milestone for milestone in milestones) for epoch in epochs]
-    parts = zip(phases, epochs, gn.tolist(), agn.tolist(), strict=True)
-    return [Term(net, *part) for part in parts]
+    found: list[Term] = []
+    for record in history.read(path).told():
+        if record.failure:
+            continue
+        rows = folder.read_curve(path, record.trial.id)
+        sums = [[row["metrics"][name] for row in rows] for name in ("gn", "agn")]
+        gn, agn = (np.diff(values, prepend=0).tolist() for values in sums)
+        epochs = [int(row["epoch"]) for row in rows]  # from 1
+        phases = [sum(epoch > milestone for milestone in milestones) for epoch in epochs]
+        parts = zip(phases, epochs, gn, agn, strict=True)
+        found += [Term(net, record.trial.id, *part) for part in parts]
+    return found
 
 
 def compare_nets(run: Run, net: str, label: str, found: Sequence[Net]) -> None:
@@ -180,16 +182,20 @@ def compare_nets(run: Run, net: str, label: str, found: Sequence[Net]) -> None:
 
 
 def compare_terms(run: Run, net: str, found: Sequence[Term]) -> None:
+    """The median and the range over the trainings of what each has at a learning rate."""
+    trainings = sorted({term.training for term in found})
     for phase in sorted({term.phase for term in found}):
-        gn, agn = in_phase(found, phase)
-        note = f"{len(gn)} epochs; the paper: strong, no number"
+        pairs = [in_phase(found, training, phase) for training in trainings]
         for name, how in (("r", pearson), ("τ", kendall)):
+            values = [value for gn, agn in pairs if (value := how(gn, agn)) is not None]
             what = f"{NAMES[net]}, learning rate {phase + 1}: {name}(GN, AGN)"
-            run.figures.append(Beside(what, how(gn, agn), None, note))
+            texts = ", ".join(f"{value:.2f}" for value in values)
+            note = f"median of trainings with {texts}; the paper: strong, no number"
+            run.figures.append(Beside(what, median(values) if values else None, None, note))
 
 
-def in_phase(found: Sequence[Term], phase: int) -> tuple[list[float], list[float]]:
-    chosen = [term for term in found if term.phase == phase]
+def in_phase(found: Sequence[Term], training: int, phase: int) -> tuple[list[float], list[float]]:
+    chosen = [term for term in found if (term.training, term.phase) == (training, phase)]
     return [term.gn for term in chosen], [term.agn for term in chosen]
 
 
@@ -225,57 +231,52 @@ def _scatter(axis: Axes, found: Sequence[Net], x: str, y: str) -> None:
 
 
 def draw_terms(run: Run, found: Sequence[Term], title: str) -> None:
-    """A row for each ResNet, a plot for each learning rate; points are epochs."""
-    figure, axes = pyplot.subplots(2, 3, figsize=(9.5, 6))
-    for row, net in zip(axes, ("resnet20", "resnet56"), strict=True):
+    """A row for each ResNet's first training, a plot for each learning rate; points are epochs."""
+    figure, axes = pyplot.subplots(2, 3, figsize=(9.5, 6.4))
+    for row, net in zip(axes, RESNETS, strict=True):
         own = [term for term in found if term.net == net]
         for phase, axis in enumerate(row):
-            gn, agn = in_phase(own, phase)
+            gn, agn = in_phase(own, own[0].training, phase)
             axis.scatter(gn, agn, 22, c=range(len(gn)), cmap="viridis")
             axis.set(xlabel="GN of the epoch (squared norm)", ylabel="AGN of the epoch")
             axis.set_title(f"{NAMES[net]}, rate {phase + 1}: r {shown(pearson(gn, agn))}")
             if max(gn) > 10 * min(gn):
                 axis.set(xscale="log", yscale="log")
-    figure.suptitle(title)
+    figure.suptitle(title, size=10)
     run.picture(figure, "_ef")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     run = begin("gradient_norm_figure1", options(__doc__, workers=True).parse_args(arguments))
     specs = train(run, overrides(run))
+    run.sizes = {path.name: sizes(spec) for path, spec in specs.items()}
     points: list[Net] = []
     steps: list[Term] = []
     for path, spec in specs.items():
         net, _, label = path.name.removeprefix("figure1-").partition("__")
-        if not label:
-            steps += terms(net, path, spec)
-            compare_terms(run, net, [term for term in steps if term.net == net])
-            continue
-        found, failed = nets(net, label, path, spec)
-        points += found
-        run.sizes[path.name] = _sizes(spec) | {"diverged": failed}
-        compare_nets(run, net, label, found)
-    for path, spec in specs.items():
-        run.sizes.setdefault(path.name, _sizes(spec))
+        if label:
+            found, failed = nets(net, label, path, spec)
+            points += found
+            run.sizes[path.name]["diverged"] = failed
+            compare_nets(run, net, label, found)
+        else:
+            own = terms(net, path, spec)
+            steps += own
+            compare_terms(run, net, own)
     run.table([asdict(one) for one in points], "_abcd")
     run.table([asdict(term) for term in steps], "_ef")
-    _draw(run, points, steps, [*specs.values()])
+    _draw(run, points, steps)
     run.finish()
 
 
-def _sizes(spec: StudySpec) -> dict[str, Any]:
-    task = spec.task.record()
-    return {"data": task["dataset"]["name"], "images": images_of(spec), "epochs": task["epochs"]}
-
-
-def _draw(
-    run: Run, points: Sequence[Net], steps: Sequence[Term], specs: Sequence[StudySpec]
-) -> None:
-    first, last = _sizes(specs[0]), _sizes(specs[-1])
+def _draw(run: Run, points: Sequence[Net], steps: Sequence[Term]) -> None:
     text = "{data}, {images:,} images, {epochs} epochs"
-    draw_nets(run, points, f"GN and AGN: {text.format(**first)}, scale {run.scale}")
-    how = "a point per epoch, dark to bright"
-    draw_terms(run, steps, f"{text.format(**last)}, scale {run.scale}: {how}")
+    said = {name: text.format(**values) for name, values in run.sizes.items()}
+    mlp = said[f"figure1-mlp__{RANGES[0]}"]  # the LeNets have the same
+    draw_nets(run, points, f"GN and AGN: {mlp}, scale {run.scale}")
+    rows = [f"{NAMES[net]}: {said[f'figure1-{net}']}" for net in RESNETS]
+    how = f"scale {run.scale}, the first training: a point per epoch, dark to bright"
+    draw_terms(run, steps, "\n".join([*rows, how]))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from common import STUDIES, Beside, Run, begin, call, options
-from gradient_norm_paper import shown
+from gradient_norm_paper import in_print
 from gradient_norm_searches import (
     NET,
     SMALL,
@@ -62,6 +62,11 @@ class Curves:
     def peak(self) -> float:
         """The largest test loss of any training after any epoch."""
         return float(self.test.max())
+
+    @property
+    def peak_epoch(self) -> int:
+        """The epoch, from 1, after which that is."""
+        return int(self.test.max(0).argmax()) + 1
 
     @property
     def step(self) -> float:
@@ -109,7 +114,7 @@ def by_panel(found: Iterable[Found]) -> dict[str, Retrained]:
 
 
 def title_of(label: str) -> str:
-    return f"{PANELS[label]} {shown(label.replace('__', ' '))}"
+    return f"{PANELS[label]} {in_print(label.replace('__', ' '))}"
 
 
 def draw(run: Run, panels: Mapping[str, Curves], title: str) -> None:
@@ -153,13 +158,13 @@ def figures(panels: Mapping[str, Curves]) -> list[Beside]:
         Beside("CMA-ES (AGN+Train): final gap (nats)", agn.gap, PAPER_GAP_AGN),
         Beside("… smaller than the default's by (%)", saved, 20.3),
         *(
-            Beside(f"{shown(label.replace('__', ' '))}: {what}", value, theirs)
+            Beside(f"{in_print(label.replace('__', ' '))}: {what}", value, theirs, note)
             for label, found in panels.items()
-            for what, value, theirs in (
-                ("final training loss", float(found.train[:, -1].mean()), None),
-                ("final test loss", float(found.test[:, -1].mean()), None),
-                ("largest test loss", found.peak, peaks.get(label)),
-                ("mean change of the test loss per epoch", found.step, None),
+            for what, value, theirs, note in (
+                ("final training loss", float(found.train[:, -1].mean()), None, ""),
+                ("final test loss", float(found.test[:, -1].mean()), None, ""),
+                ("largest test loss", found.peak, peaks.get(label), f"epoch {found.peak_epoch}"),
+                ("mean change of the test loss per epoch", found.step, None, ""),
             )
         ),
     ]

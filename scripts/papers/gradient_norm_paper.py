@@ -103,7 +103,7 @@ def paper(table: int) -> Table:
     return Table(cells)
 
 
-def shown(method: str) -> str:
+def in_print(method: str) -> str:
     """As the paper writes it: `CMA-ES (AGN+Train, α=0.05)`."""
     searcher, _, objective = method.partition(" ")
     loss, _, alpha = objective.partition("-")

@@ -91,11 +91,14 @@ def searched(run: Run, file: Path, overrides: Sequence[str], seeds: int) -> list
     found = load_studies(file, overrides)
     home = run.out / found.name
     place = run.where()
-    ends = drive_all({home / spec.name: spec for spec in found.specs}, home, place, "")
-    ends += retrain(home, place, seeds)
+    _check(drive_all({home / spec.name: spec for spec in found.specs}, home, place, ""), home)
+    _check(retrain(home, place, seeds), home)
+    return [_found(home / spec.name) for spec in found.specs]
+
+
+def _check(ends: Sequence[str], home: Path) -> None:
     if unfinished := [end for end in ends if end != "finished"]:
         raise UserError(f"{home}: {unfinished[0]}: the same command goes on with it")
-    return [_found(home / spec.name) for spec in found.specs]
 
 
 def _found(study: Path) -> Found:

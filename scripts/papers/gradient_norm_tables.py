@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from common import STUDIES, Beside, Run, begin, call, options
-from gradient_norm_paper import DEFAULT, Accuracy, Table, paper, shown
+from gradient_norm_paper import DEFAULT, Accuracy, Table, in_print, paper
 from gradient_norm_searches import (
     NET,
     SMALL,
@@ -162,7 +162,7 @@ def lines(table: Table) -> Iterator[str]:
     for method in table.methods:
         cells = [table.cells[column][method] for column in table.columns]
         texts = [f"{x.mean:.2f}" + ("" if x.sd is None else f"±{x.sd:.2f}") for x in cells]
-        yield " | ".join([f"| {shown(method)}", *texts]) + " |"
+        yield " | ".join([f"| {in_print(method)}", *texts]) + " |"
 
 
 def rows(
@@ -209,7 +209,7 @@ def _panel(axis: Axes, table: Table, column: str, whose: str, *, labelled: bool)
         axis.errorbar(x.mean, y, xerr=x.sd, fmt="o", color=colours[loss], capsize=2, markersize=4)
     axis.axvline(cells[DEFAULT].mean, color="tab:gray", linewidth=0.7, linestyle=":")
     axis.set_xlim(left, furthest + 0.05 * (furthest - left) + 0.1)
-    axis.set_yticks(range(len(cells)), [shown(x) if labelled else "" for x in upwards])
+    axis.set_yticks(range(len(cells)), [in_print(x) if labelled else "" for x in upwards])
     axis.tick_params(labelsize=8)
     axis.set_title(f"{whose}: {data}\n{net}", size=9)
     axis.set_xlabel("test accuracy (%)", size=8)

@@ -42,5 +42,5 @@ def test_gap_peak_and_step_by_hand() -> None:
     train = np.array([[2.0, 1.0, 0.5], [2.0, 1.5, 0.5]])
     test = np.array([[2.5, 1.5, 2.0], [2.0, 3.0, 1.0]])
     found = figure4.Curves(train, test)
-    assert (found.gap, found.peak) == (1.0, 3.0)
+    assert (found.gap, found.peak, found.peak_epoch) == (1.0, 3.0, 2)
     assert found.step == pytest.approx((1.0 + 0.5 + 1.0 + 2.0) / 4)

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "scripts" / "papers"))
 
 import gradient_norm_searches as searches  # noqa: E402
 import gradient_norm_tables as tables  # noqa: E402
-from gradient_norm_paper import Accuracy, Table, paper, shown  # noqa: E402
+from gradient_norm_paper import Accuracy, Table, in_print, paper  # noqa: E402
 
 STUDIES = ROOT / "studies" / "papers"
 
@@ -41,7 +41,7 @@ def test_the_papers_cells_stand_where_they_stood() -> None:
     assert paper(2).cells["fashion-mnist resnet20"]["bohb agn+val-0.5"] == Accuracy(82.53, 9.58)
     assert paper(1).cells["cifar100 resnet20"]["pso val"] == Accuracy(67.85, 0.25)
     assert [len(paper(n).methods) for n in (1, 2, 4)] == [15, 8, 15]
-    names = [shown(x) for x in ("default", "cmaes val", "pso agn+train-0.005", "random val")]
+    names = [in_print(x) for x in ("default", "cmaes val", "pso agn+train-0.005", "random val")]
     assert names == ["Default", "CMA-ES (Val)", "PSO (AGN+Train, α=0.005)", "RS (Val)"]
 
 
@@ -107,4 +107,4 @@ def test_a_tiny_table(number: int, tmp_path: Path, capsys: pytest.CaptureFixture
     assert told["searches by AGN"] == len(searchers) == len(ours) // 2
     printed = capsys.readouterr().out
     for method, row in ours.items():
-        assert f"| {shown(method)} | {float(row['accuracy']):.2f} |" in printed
+        assert f"| {in_print(method)} | {float(row['accuracy']):.2f} |" in printed
