@@ -6,11 +6,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
+from common import Run
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,6 +28,8 @@ from hpogen.measures.passes import Batch, PredictionCollector, forward_pass
 from hpogen.training.build import build
 from hpogen.training.dataset import Dataset
 from hpogen.training.loaded import load, moments
+
+Job, Found = TypeVar("Job"), TypeVar("Found")
 
 BATCH = 1000  # images per forward of an evaluation
 LEAST = 16  # pixels: the nets of the paper's Tables 2 and 3 take no smaller side
@@ -51,10 +60,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one of the M nets gives at one epoch: losses before and after a step, and sums over j.
-
-    Tensors in place of numbers are the readings of many nets at once.
-    """
+    """What one of the M nets gives at one epoch: losses around a step, and sums over j."""
 
     train: tuple[float, float]  # L_t, L_{t+1}
     test: tuple[float, float]
@@ -156,13 +162,21 @@ def batches(data: Batch) -> Iterator[Batch]:
         yield x[start : start + BATCH], y[start : start + BATCH]
 
 
-def step(net: nn.Module, data: Batch, rate: float) -> None:
-    """One step of full-batch gradient descent, by hand: θ ← θ − λ ∇L[D]."""
+def gradients_of(net: nn.Module, data: Batch) -> tuple[float, list[Tensor]]:
+    """The mean loss over the whole set and its gradients, in the order of the parameters."""
     net.train()
     loss = functional.cross_entropy(net(data[0]), data[1])
-    parameters = list(net.parameters())
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+    return float(loss.detach()), list(torch.autograd.grad(loss, list(net.parameters())))
+
+
+def descend(net: nn.Module, gradients: Sequence[Tensor], rate: float) -> None:
+    """One step of gradient descent, by hand: θ ← θ − λ ∇L[D]."""
+    for parameter, gradient in zip(net.parameters(), gradients, strict=True):
         parameter.data.sub_(gradient, alpha=rate)
+
+
+def step(net: nn.Module, data: Batch, rate: float) -> None:
+    descend(net, gradients_of(net, data)[1], rate)
 
 
 def statistics(net: nn.Module, data: Batch) -> None:
@@ -201,3 +215,24 @@ def points(work: Work) -> list[Sides]:
             else:
                 step(net, data, work.rate)
     return [sides(epoch, found, setting.n) for epoch, found in readings.items()]
+
+
+def on_all_cores(run: Run, function: Callable[[Job], Found], jobs: Sequence[Job]) -> list[Found]:
+    """The function of each job, in their order; on a CPU a process per core takes them."""
+    torch.set_num_threads(1)
+    cores = os.cpu_count() or 1
+    if run.device != "cpu" or run.scale == "tiny" or cores < 2:
+        return list(_counted(map(function, jobs), len(jobs)))
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cores, spawn, torch.set_num_threads, (1,)) as processes:
+        return list(_counted(processes.map(function, jobs), len(jobs)))
+
+
+def _counted(found: Iterable[Found], total: int) -> Iterator[Found]:
+    """The same, saying how many there are, but not more often than every ten seconds."""
+    said = time.monotonic()
+    for number, one in enumerate(found, 1):
+        yield one
+        if time.monotonic() - said > 10:
+            said = time.monotonic()
+            print(f"{number} of {total}", file=sys.stderr, flush=True)

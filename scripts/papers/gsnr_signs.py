@@ -5,27 +5,23 @@
 M nets of Table 2 are trained from the same weights, each on its own set, by full-batch gradient
 descent. At every step, and in every layer: the correlation of the weights with the change of their
 gradient in that step (6a), and the share of weights whose sign is opposite to their gradient's
-(6b), of all weights and of the tenth that is largest. At some epochs: how W_j = E g_j²/Σ E g² is
-spread over the parameters, and eq. 22 from it.
+among those that have a gradient (6b), of all weights and of the tenth that is largest. At some
+epochs: how W_j = E g_j²/Σ E g² is spread over the parameters, and eq. 22 from it.
 """
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from common import Beside, Run, begin, call, options
-from gsnr_sides import Setting, Work, batches, new_net, pool
+from gsnr_sides import Setting, Work, batches, descend, gradients_of, new_net, on_all_cores, pool
 from matplotlib import pyplot
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from hpogen.measures.network_moments import network_moments
 
@@ -41,7 +37,7 @@ class Followed:
     """What one training gives: T epochs, L layers with weights, all and the largest tenth."""
 
     correlation: Values  # (T, L, 2), of W with Δg
-    opposite: Values  # (T, L, 2)
+    opposite: Values  # (T, L, 2), of the weights whose gradient is not 0
     zero: Values  # (T, L), the share of weights whose gradient is 0: of units that are dead
     losses: Values  # (T,)
     means: Values  # (E, P), the mean gradients at the chosen epochs
@@ -56,7 +52,7 @@ def follow(job: tuple[Work, int]) -> Followed:
     data = images.training_set(setting.n, work.seed, number)
     net = new_net(setting.data, setting.channels, data[0], work.seed)
     parameters = list(net.parameters())
-    weights = [at for at, p in enumerate(parameters) if p.ndim > 1]
+    weights = [at for at, parameter in enumerate(parameters) if parameter.ndim > 1]
     last, correlations, opposites, zeros = max(work.epochs), [], [], []
     losses, moments = [], []
     loss, gradients = gradients_of(net, data)
@@ -69,8 +65,7 @@ def follow(job: tuple[Work, int]) -> Followed:
         opposites.append([opposite(w, g) for w, g in signs])
         zeros.append([float((gradients[at] == 0).double().mean()) for at in weights])
         losses.append(loss)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.data.sub_(gradient, alpha=work.rate)
+        descend(net, gradients, work.rate)
         loss, after = gradients_of(net, data)
         changes = [after[at] - gradients[at] for at in weights]
         correlations.append([correlation(w, c) for w, c in zip(before, changes, strict=True)])
@@ -86,12 +81,6 @@ def follow(job: tuple[Work, int]) -> Followed:
     )
 
 
-def gradients_of(net: nn.Module, data: tuple[Tensor, Tensor]) -> tuple[float, list[Tensor]]:
-    """The mean loss over the whole set and its gradients, in the order of the parameters."""
-    loss = functional.cross_entropy(net(data[0]), data[1])
-    return float(loss.detach()), list(torch.autograd.grad(loss, list(net.parameters())))
-
-
 def largest(weight: Tensor, part: float) -> Tensor:
     """The places of that part of the weights that is largest, at least one, in the flat tensor."""
     kept = math.ceil(part * weight.numel())
@@ -99,9 +88,13 @@ def largest(weight: Tensor, part: float) -> Tensor:
 
 
 def opposite(weight: Tensor, gradient: Tensor) -> tuple[float, ...]:
-    """The share with W·g < 0, of all weights and of the largest tenth."""
+    """The share with W·g < 0 of the weights where it is not 0: of all, of the largest tenth.
+
+    The paper compares them with "the opposite": a unit that no image activates is on neither side.
+    """
     product = (weight * gradient).flatten()
-    return tuple(float((product[largest(weight, p)] < 0).double().mean()) for p in LARGEST)
+    chosen = [product[largest(weight, part)] for part in LARGEST]
+    return tuple(float((its[its != 0] < 0).double().mean()) for its in chosen)
 
 
 def correlation(weight: Tensor, change: Tensor) -> tuple[float, ...]:
@@ -152,18 +145,6 @@ def weights_of(epoch: int, means: Values, variances: Values, n: int) -> Weights:
 def top_share(w: Values, part: float) -> float:
     """What the largest part of the parameters has of ΣW = 1."""
     return float(w[: math.ceil(part * len(w))].sum())
-
-
-def trained(run: Run, work: Work) -> list[Followed]:
-    """One net per training set; on a CPU a process per core."""
-    jobs = [(work, number) for number in range(work.sets)]
-    torch.set_num_threads(1)
-    cores = os.cpu_count() or 1
-    if run.device != "cpu" or run.scale == "tiny" or cores < 2:
-        return [follow(job) for job in jobs]
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(cores, spawn, torch.set_num_threads, (1,)) as processes:
-        return list(processes.map(follow, jobs))
 
 
 def layers(count: int) -> list[str]:
@@ -219,7 +200,7 @@ def tell_weights(run: Run, spread: Sequence[Weights]) -> None:
             Beside(f"{at}: share of the top 10 %", row["top_10_percent"], None),
             Beside(f"{at}: mean GSNR", row["mean_gsnr"], None),
             Beside(f"{at}: GSNR weighted by W_j", row["weighted_gsnr"], None),
-            Beside(f"{at}: eq. 19 = eq. 22", row["eq22"], None),
+            Beside(f"{at}: eq. 22, which equals eq. 19", row["eq22"], None),
             Beside(f"{at}: eq. 22 with the r of eq. 25", row["eq22_with_eq25"], None),
         ]  # fmt: skip
 
@@ -237,7 +218,7 @@ def draw_signs(run: Run, work: Work, found: Sequence[Followed]) -> None:
     left.set_ylabel("correlation of Δg with W")
     right.axhline(0.5, color="grey", lw=0.8)
     right.axhline(THEIR_OPPOSITE, color="grey", lw=0.8, ls=":")
-    right.set_ylabel("share of weights with W·g < 0\n(dotted: the paper's 80 %)")
+    right.set_ylabel("share with W·g < 0 of weights with a gradient\n(dotted: the paper's 80 %)")
     right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(_title("Figure 6", work))
     run.picture(figure)
@@ -277,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "data": data, "images": n, "p": channels, "epochs": max(epochs), "sets": sets,
         "rate": work.rate,
     }  # fmt: skip
-    found = trained(run, work)
+    found = on_all_cores(run, follow, [(work, number) for number in range(sets)])
     means, variances = (np.stack([getattr(f, k) for f in found]) for k in ("means", "variances"))
     spread = [weights_of(e, means[:, i], variances[:, i], n) for i, e in enumerate(epochs)]
     tell_signs(run, found)

@@ -4,13 +4,14 @@
 
 A net of 2 inputs, 20 hidden units and 1 output learns y = x₀x₁ + ε (ε up to ±0.01) from 200 samples
 by full-batch gradient descent, with its first layer free or frozen. It is so small that both scales
-run it at the paper's size, from 20 seeds where the paper shows one run. GSNR is that of eq. 25, of
-the 20 weights of the second layer.
+run it at the paper's size, from 20 seeds where the paper shows one run, and from three sizes of
+initial weights, as the paper names none. GSNR is that of eq. 25, of the 20 weights of the second
+layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,9 @@ Values = NDArray[np.float64]
 
 UNITS, SAMPLES, NOISE = 20, 200, 0.01  # the paper's
 RATE = 0.05  # ours: the paper names none
+RISE = 1.5  # a seed's curve is said to rise when it reaches so many times its start
 SHOWN = 5  # features in the paper's Table 1
+STARTS = {"torch's own": None, "N(0, 0.1²)": 0.1, "N(0, 0.01²)": 0.01}  # of the initial weights
 THEIR_START, THEIR_PEAK = (
     (0.11 + 0.11 + 0.07 + 0.21 + 0.33) / 5,
     (0.47 + 0.44 + 0.40 + 0.27 + 0.53) / 5,
@@ -42,6 +45,11 @@ class Curves:
     features: Values  # (2, S, T, N), the correlation of each feature with y; NaN likewise
     train: Values  # (2, S, T)
     test: Values  # (2, S, T)
+
+    @property
+    def means(self) -> Values:
+        """The mean GSNR of the second layer, (2, S, T)."""
+        return np.asarray(np.nanmean(self.gsnr, 3))
 
 
 def correlations(features: Tensor, y: Tensor) -> Tensor:
@@ -61,9 +69,9 @@ def steps_shown(last: int) -> NDArray[np.int64]:
     return np.unique(np.append(0, np.geomspace(1, last, 150).round().astype(int)))
 
 
-def train(seeds: int, last: int, tested: int, device: str) -> Curves:
+def train(seeds: int, last: int, tested: int, device: str, spread: float | None) -> Curves:
     """Two nets per seed with the same weights and data, all of them at once."""
-    started = [ToyNets.alike(1, UNITS, seed, device) for seed in range(seeds)]
+    started = [ToyNets.alike(1, UNITS, seed, device, spread) for seed in range(seeds)]
     nets = ToyNets.joined(started * 2)
     first = torch.tensor([1.0] * seeds + [0.0] * seeds, device=device, dtype=torch.float64)
     x, y = (torch.cat([part, part]) for part in draw(seeds, SAMPLES, NOISE, 1, device))
@@ -110,42 +118,60 @@ def peaks(curves: Curves, seed: int) -> list[Peak]:
     return sorted(found, key=lambda peak: peak.gsnr_start - peak.gsnr_peak)
 
 
-def tell(run: Run, curves: Curves) -> None:
+def tell(run: Run, by_start: Mapping[str, Curves]) -> None:
     """Our figures beside the paper's, and the tables of curves and of features."""
-    every = [peaks(curves, seed) for seed in range(curves.gsnr.shape[1])]
-    run.table([vars(peak) for found in every for peak in found], "_features")
-    means = np.nanmean(curves.gsnr, 3)  # (2, S, T), over the weights
-    run.table(rows(curves, means))
-    for name, its in zip(("free", "frozen"), means, strict=True):
-        start, top, end = its[:, 0].mean(), its.max(1).mean(), its[:, -1].mean()
-        theirs = "rises" if name == "free" else "falls at first, stays low"
-        risen = (its.max(1) > 2 * its[:, 0]).mean()
-        run.figures += [
-            Beside(f"{name}: mean GSNR at the start", float(start), None, f"paper: {theirs}"),
-            Beside(f"{name}: its highest, mean over seeds", float(top), None),
-            Beside(f"{name}: at the end", float(end), None),
-            Beside(f"{name}: share of seeds that more than double", float(risen), None),
-        ]
-    for what, chosen, theirs_too in (
-        ("5 largest rises of seed 0", every[0][:SHOWN], True),
-        ("5 largest rises of each seed", [p for its in every for p in its[:SHOWN]], True),
-        ("all features, all seeds", [p for its in every for p in its], False),
+    every = {
+        name: [peaks(curves, seed) for seed in range(curves.gsnr.shape[1])]
+        for name, curves in by_start.items()
+    }
+    run.table(
+        [
+            {"start": name, **vars(peak)}
+            for name, found in every.items()
+            for its in found
+            for peak in its
+        ],
+        "_features",
+    )
+    run.table([row for name, curves in by_start.items() for row in rows(name, curves)])
+    for name, curves in by_start.items():
+        run.figures += [*of_means(name, curves), *of_features(name, every[name])]
+
+
+def of_means(start: str, curves: Curves) -> Iterator[Beside]:
+    """Figure 5a: the mean over the weights and the seeds, and how many seeds' curves rise."""
+    for kind, its in zip(("free", "frozen"), curves.means, strict=True):
+        theirs = "rises" if kind == "free" else "falls at first, stays low"
+        mean, label = its.mean(0), f"{start}, {kind}"
+        at = int(mean.argmax())
+        risen = (its.max(1) >= RISE * its[:, 0]).mean()
+        yield Beside(f"{label}: mean GSNR at the start", float(mean[0]), None, f"paper: {theirs}")
+        yield Beside(f"{label}: its highest", float(mean[at]), None, f"step {curves.steps[at]:,}")
+        yield Beside(f"{label}: at the end", float(mean[-1]), None)
+        yield Beside(f"{label}: share of seeds that rise by half", float(risen), None)
+
+
+def of_features(start: str, found: Sequence[Sequence[Peak]]) -> Iterator[Beside]:
+    """Table 1: |c| at the start and where the GSNR of a feature is highest, of free nets."""
+    both = (THEIR_START, THEIR_PEAK)
+    for what, chosen, theirs in (
+        ("5 largest rises of seed 0", found[0][:SHOWN], both),
+        ("5 largest rises of each seed", [p for its in found for p in its[:SHOWN]], both),
+        ("all features, all seeds", [p for its in found for p in its], (None, None)),
     ):
-        start = np.mean([abs(peak.c_start) for peak in chosen])
-        top = np.mean([abs(peak.c_peak) for peak in chosen])
-        theirs_start, theirs_top = (THEIR_START, THEIR_PEAK) if theirs_too else (None, None)
-        note = "paper: mean over the five of Table 1" if theirs_too else ""
-        run.figures += [
-            Beside(f"{what}: mean |c| at t0", float(start), theirs_start, note),
-            Beside(f"{what}: mean |c| at t_max", float(top), theirs_top, note),
-        ]
+        note = "" if theirs == (None, None) else "paper: mean over the five of Table 1"
+        at_start = float(np.mean([abs(peak.c_start) for peak in chosen]))
+        at_peak = float(np.mean([abs(peak.c_peak) for peak in chosen]))
+        yield Beside(f"{start}, {what}: mean |c| at t0", at_start, theirs[0], note)
+        yield Beside(f"{start}, {what}: mean |c| at t_max", at_peak, theirs[1], note)
 
 
-def rows(curves: Curves, means: Values) -> list[dict[str, float]]:
+def rows(start: str, curves: Curves) -> list[dict[str, str | float]]:
     """One per step, with means over seeds."""
-    parts = {"gsnr": means, "train_loss": curves.train, "test_loss": curves.test}  # (2, S, T)
+    parts = {"gsnr": curves.means, "train_loss": curves.train, "test_loss": curves.test}
     return [
         {
+            "start": start,
             "step": int(step),
             **{
                 f"{name}_{kind}": float(values[column, :, at].mean())
@@ -157,27 +183,31 @@ def rows(curves: Curves, means: Values) -> list[dict[str, float]]:
     ]
 
 
-def draw_curves(run: Run, curves: Curves) -> None:
-    """The three panels of Figure 5; steps are logarithmic, 0 stands at 1/2."""
-    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(14, 4.2))
-    x = np.maximum(curves.steps, 0.5)
-    for kind, name, colour in ((0, "free", "tab:red"), (1, "frozen", "tab:blue")):
-        its = np.nanmean(curves.gsnr[kind], 2)  # (S, T)
-        low, middle_line, high = np.quantile(its, [0.1, 0.5, 0.9], axis=0)
-        left.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
-        left.plot(x, middle_line, color=colour, label=f"first layer {name}")
-        middle.plot(x, np.median(curves.train[kind], 0), color=colour, label=f"{name}, training")
-        middle.plot(x, np.median(curves.test[kind], 0), "--", color=colour, label=f"{name}, test")
-    left.set_title(f"mean GSNR of the second layer\nmedian and 10–90 % of {len(its)} seeds")
-    middle.set_title("loss (ŷ − y)², median over seeds")
-    _single(right, curves, x)
-    for axes, label in ((left, "GSNR"), (middle, "loss"), (right, "GSNR")):
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel(f"steps of gradient descent, rate {RATE:g}")
-        axes.set_ylabel(label)
-        axes.legend(fontsize=8)
-    left.axhline(1 / SAMPLES, color="grey", lw=0.8, ls=":")
+def draw_curves(run: Run, by_start: Mapping[str, Curves]) -> None:
+    """The three panels of Figure 5, a row per kind of initial weights; step 0 stands at 1/2."""
+    figure, panels = pyplot.subplots(len(by_start), 3, figsize=(14, 4.2 * len(by_start)))
+    for (start, curves), (left, middle, right) in zip(by_start.items(), panels, strict=True):
+        x = np.maximum(curves.steps, 0.5)
+        for kind, name, colour in ((0, "free", "tab:red"), (1, "frozen", "tab:blue")):
+            low, median, high = np.quantile(curves.means[kind], [0.1, 0.5, 0.9], axis=0)
+            left.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+            left.plot(x, median, color=colour, label=f"first layer {name}")
+            middle.plot(
+                x, np.median(curves.train[kind], 0), color=colour, label=f"{name}, training"
+            )
+            test = np.median(curves.test[kind], 0)
+            middle.plot(x, test, "--", color=colour, label=f"{name}, test")
+        left.axhline(1 / SAMPLES, color="grey", lw=0.8, ls=":", label="no signal: 1/n")
+        seeds = curves.gsnr.shape[1]
+        left.set_title(f"initial weights {start}\nmedian and 10–90 % of {seeds} seeds")
+        left.set_ylabel("mean GSNR of the second layer")
+        middle.set_title("loss (ŷ − y)², median over seeds")
+        middle.set_ylabel("loss")
+        _single(right, curves, x)
+        for axes in (left, middle, right):
+            axes.set(xscale="log", yscale="log")
+            axes.set_xlabel(f"steps of gradient descent, rate {RATE:g}")
+            axes.legend(fontsize=8, loc="lower left")
     figure.suptitle(f"Toy regression y = x₀x₁ + ε, {SAMPLES} samples, {UNITS} hidden units")
     run.picture(figure)
 
@@ -191,7 +221,8 @@ def _single(axes: Axes, curves: Curves, x: Values) -> None:
             axes.plot(x, curve, lw=1.6, zorder=2, label=f"feature {feature}")
         else:
             axes.plot(x, curve, lw=1, zorder=1, color="lightgrey")
-    axes.set_title("GSNR of single weights, free, seed 0\n(grey: not among the five largest rises)")
+    axes.set_title("single weights, free, seed 0\n(grey: not among the five largest rises)")
+    axes.set_ylabel("GSNR")
     axes.set_ylim(bottom=1e-5)
 
 
@@ -205,11 +236,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tested = run.pick(tiny=500, small=10_000, paper=10_000)
     run.sizes = {
         "data": "y = x0 x1 + e", "samples": SAMPLES, "tested": tested, "hidden": UNITS,
-        "noise": NOISE, "seeds": seeds, "steps": last, "rate": RATE,
+        "noise": NOISE, "seeds": seeds, "steps": last, "rate": RATE, "starts": [*STARTS],
     }  # fmt: skip
-    curves = train(seeds, last, tested, run.device)
-    tell(run, curves)
-    draw_curves(run, curves)
+    by_start = {
+        name: train(seeds, last, tested, run.device, spread) for name, spread in STARTS.items()
+    }
+    tell(run, by_start)
+    draw_curves(run, by_start)
     run.finish()
 
 

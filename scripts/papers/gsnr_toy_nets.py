@@ -35,10 +35,16 @@ class ToyNets:
     b2: Tensor  # (M, 1)
 
     @classmethod
-    def alike(cls, nets: int, units: int, seed: int, device: str) -> ToyNets:
-        """M copies of a net with torch's own initialisation."""
+    def alike(
+        cls, nets: int, units: int, seed: int, device: str, spread: float | None = None
+    ) -> ToyNets:
+        """M copies of a net: torch's own initialisation, or weights N(0, spread²) and biases 0."""
         torch.manual_seed(seed)
         first, second = nn.Linear(2, units), nn.Linear(units, 1)
+        if spread is not None:
+            for layer in (first, second):
+                nn.init.normal_(layer.weight, std=spread)
+                nn.init.zeros_(layer.bias)
         parts = (first.weight, first.bias, second.weight[0], second.bias)
         return cls(*(p.detach().double().expand(nets, *p.shape).clone().to(device) for p in parts))
 

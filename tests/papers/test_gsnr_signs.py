@@ -47,6 +47,8 @@ def test_signs_and_correlations_of_all_and_of_the_largest_tenth() -> None:
         expected = np.corrcoef(flat_w[kept], flat_g[kept])[0, 1]
         assert gsnr_signs.correlation(w, g)[column] == pytest.approx(expected, abs=1e-6)
     assert gsnr_signs.opposite(w, -w) == (1.0, 1.0)
+    some = -w * (w.abs() > w.abs().median())  # the small weights have no gradient
+    assert gsnr_signs.opposite(w, some) == (1.0, 1.0)
 
 
 def test_a_training_is_followed_from_its_first_step() -> None:
@@ -66,7 +68,8 @@ def test_a_training_is_followed_from_its_first_step() -> None:
     (w, g), (_, after) = seen
     expected = np.corrcoef(w.flatten(), (after - g).flatten())[0, 1]
     assert found.correlation[0, -1, 0] == pytest.approx(expected, abs=1e-4)
-    assert found.opposite[0, -1, 0] == pytest.approx(float((w * g < 0).double().mean()))
+    with_gradient = (w * g)[w * g != 0]
+    assert found.opposite[0, -1, 0] == pytest.approx(float((with_gradient < 0).double().mean()))
     assert found.zero[0, -1] == pytest.approx(float((g == 0).double().mean()))
     assert found.losses[1] < found.losses[0]
     total = sum(float(p.grad.square().sum()) for p in net.parameters())
@@ -79,8 +82,8 @@ def test_tiny(tmp_path: Path) -> None:
     with open(tmp_path / "gsnr_signs.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 * 4  # epochs 0 to 5, layers
-    assert all(0 <= float(r[k]) <= 1 for r in rows for k in ("opposite_all", "opposite_top10"))
-    assert all(-1 <= float(r[k]) <= 1 for r in rows for k in ("correlation_all",))
+    shares = [float(row[k]) for row in rows for k in ("opposite_all", "opposite_top10")]
+    assert 0.3 < np.mean(shares) < 1 and len(set(shares)) > 20
     with open(tmp_path / "gsnr_signs_weights.csv") as file:
         spread = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in spread] == [0, 2, 5]

@@ -63,6 +63,14 @@ def test_a_frozen_first_layer_stays_and_the_rest_descends() -> None:
     assert (nets.loss(x, y) < loss).all()
 
 
+def test_initial_weights_of_a_given_size_have_it_and_no_biases() -> None:
+    nets = ToyNets.alike(2, 10_000, 0, "cpu", 0.1)
+    for weight in (nets.w1, nets.w2):
+        assert torch.equal(weight[0], weight[1])
+        assert float(weight[0].std()) == pytest.approx(0.1, rel=0.03)
+    assert not nets.b1.any() and not nets.b2.any()
+
+
 def test_the_data_are_as_the_paper_says() -> None:
     x, y = draw(2, 5000, 0.3, 0, "cpu")
     rest = y - x[..., 0] * x[..., 1]
@@ -120,16 +128,18 @@ def test_features_are_ordered_by_their_rise_and_dead_ones_left_out() -> None:
 def test_tiny(tmp_path: Path) -> None:
     gsnr_toy.main(["--scale", "tiny", "--out", str(tmp_path), "--device", "cpu"])
     with open(tmp_path / "gsnr_toy.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == gsnr_toy.steps_shown(30).tolist()
-    first, last = rows[0], rows[-1]
-    assert first["gsnr_free"] == first["gsnr_frozen"]  # the same weights and data
-    assert last["gsnr_free"] != last["gsnr_frozen"]
-    assert float(last["train_loss_free"]) < float(first["train_loss_free"])
+        table = list(csv.DictReader(file))
+    for start in gsnr_toy.STARTS:
+        rows = [row for row in table if row["start"] == start]
+        assert [int(row["step"]) for row in rows] == gsnr_toy.steps_shown(30).tolist()
+        first, last = rows[0], rows[-1]
+        assert first["gsnr_free"] == first["gsnr_frozen"]  # the same weights and data
+        assert last["gsnr_free"] != last["gsnr_frozen"]
+        assert float(last["train_loss_free"]) < float(first["train_loss_free"])
     figures = {
         f["what"]: f for f in json.loads((tmp_path / "gsnr_toy.json").read_text())["figures"]
     }
-    table1 = figures["5 largest rises of seed 0: mean |c| at t_max"]
-    assert table1["theirs"] == pytest.approx(0.422) and 0 <= table1["ours"] <= 1
+    table1 = figures["N(0, 0.1²), 5 largest rises of seed 0: mean |c| at t_max"]
+    assert table1["theirs"] == pytest.approx(0.422)
     assert (tmp_path / "gsnr_toy.png").stat().st_size > 1000
     assert (tmp_path / "gsnr_toy_features.csv").exists()
