@@ -6,17 +6,19 @@ no coefficients.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from hpogen.analysis.statistics import Array, standardized
 from hpogen.analysis.trials import finished_trials
 from hpogen.errors import Refusal, UserError
+
+Indices = NDArray[np.int64]
 
 SPLITS = 100
 HELD_OUT = 0.1
@@ -73,6 +75,16 @@ def fit(metrics: Mapping[str, ArrayLike], gaps: ArrayLike) -> GapModel:
     return GapModel(dict(zip(metrics, slopes.tolist(), strict=True)), float(intercept))
 
 
+def random_splits(
+    trials: int, held_out: int, splits: int = SPLITS, seed: int = 0
+) -> Iterator[tuple[Indices, Indices]]:
+    """The numbers of the trials held out, and of the others: those that `assess` takes."""
+    generator = np.random.default_rng(seed)
+    for _ in range(splits):
+        test, train = np.split(generator.permutation(trials), [held_out])
+        yield test, train
+
+
 def assess(
     metrics: Mapping[str, ArrayLike],
     gaps: ArrayLike,
@@ -88,10 +100,8 @@ def assess(
     gap = np.asarray(gaps, dtype=np.float64)
     rows = {name: np.asarray(values, dtype=np.float64) for name, values in metrics.items()}
     count = max(round(held_out * len(gap)), 1)
-    generator = np.random.default_rng(seed)
     truth, estimates, residuals = [], [], []
-    for _ in range(splits):
-        test, train = np.split(generator.permutation(len(gap)), [count])
+    for test, train in random_splits(len(gap), count, splits, seed):
         model = fit({name: x[train] for name, x in rows.items()}, gap[train])
         truth.append(gap[test])
         estimates.append(model.predict({name: x[test] for name, x in rows.items()}))

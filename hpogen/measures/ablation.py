@@ -48,17 +48,27 @@ class Ablation:
         return self.grid[-1]
 
     @property
-    def zetas(self) -> Tensor:
-        """ζ_j (K,) = (n0 + M − n0r) / 2M (eq. 4), with n0 of eq. 2 and n0r of eq. 3.
+    def reaches_chance(self) -> Tensor:
+        """Whether E(n) falls to chance (K,): whether eq. 2 defines n0."""
+        return (self.falling <= self.chance).any(1)
+
+    @property
+    def turning_points(self) -> Tensor:
+        """n0 of eq. 2 and n0r of eq. 3 (K, 2).
 
         A class that never falls to chance has n0 at the first least E; among equal E_r the largest
         n is n0r.
         """
-        grid = torch.tensor(self.grid)
         gone = self.falling <= self.chance  # (K, G)
-        first = torch.where(gone.any(1), gone.int().argmax(1), self.falling.argmin(1))
+        first = torch.where(self.reaches_chance, gone.int().argmax(1), self.falling.argmin(1))
         last = len(self.grid) - 1 - self.rising.flip(1).argmax(1)
-        return (grid[first] + self.units - grid[last]).double() / (2 * self.units)
+        return torch.tensor(self.grid)[torch.stack((first, last), 1)]
+
+    @property
+    def zetas(self) -> Tensor:
+        """ζ_j (K,) = (n0 + M − n0r) / 2M (eq. 4)."""
+        points = self.turning_points
+        return (points[:, 0] + self.units - points[:, 1]).double() / (2 * self.units)
 
     @property
     def kappas(self) -> Tensor:

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Beside, begin, call, options
+from common import Beside, begin, call, options, pearson
 from matplotlib import colormaps, pyplot
 from matplotlib.figure import Figure
-from sparsity_parts import Curves, draw_curves
+from sparsity_parts import draw_curves
 from torch import nn
 from torchvision.models import VGG
 
@@ -181,14 +181,8 @@ def gap_model(networks: Sequence[Network]) -> GapModel | None:
         return None
 
 
-def pearson(x: Sequence[float], y: Sequence[float]) -> float | None:
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    return float(np.corrcoef(x, y)[0, 1])
-
-
 def compared(table: Sequence[dict[str, Any]], fitted: bool) -> list[Beside]:
-    """Beside Figure 4C; the paper gives the size of κ's correlation, not its sign."""
+    """Beside Figure 4C; of κ, which falls as the gap grows, the paper gives the size of r."""
     gaps = [row["gap"] for row in table]
     zeta, kappa = (pearson([row[name] for row in table], gaps) for name in ("zeta", "kappa"))
     squares = [(row["estimated_gap"] - row["gap"]) ** 2 for row in table] if fitted else None
@@ -196,7 +190,7 @@ def compared(table: Sequence[dict[str, Any]], fitted: bool) -> list[Beside]:
     too_few = "" if fitted else f"{len(table)} networks do not determine a, b and c"
     return [
         Beside("Pearson of ζ and the gap", zeta, 0.998),
-        Beside("Pearson of κ and the gap, its size", None if kappa is None else abs(kappa), 0.967),
+        Beside("Pearson of κ and the gap", kappa, 0.967, "the paper: its size"),
         Beside("SSR of the networks fitted to", ssr, 0.004, too_few),
         Beside("smallest gap", min(gaps), 0.075),
         Beside("largest gap", max(gaps), 0.604),
@@ -210,11 +204,7 @@ def draw(networks: Sequence[Network], table: Sequence[dict[str, Any]], title: st
     for axes in (*grid[0, len(shown) :], *grid[1, 4:]):
         axes.remove()
     for i, (axes, one) in enumerate(zip(grid[0], shown, strict=False)):
-        found = one.ablation
-        curves = Curves(
-            found.grid, found.falling[0].tolist(), found.rising[0].tolist(), found.chance
-        )
-        draw_curves(axes, curves, f"{one.name}, gap {one.gap:.2f}")
+        draw_curves(axes, one.ablation, 0, f"{one.name}, gap {one.gap:.2f}")
         axes.set(xlabel="units removed, n", ylabel="accuracy on the first class" if not i else "")
         if not i:
             axes.legend(fontsize="x-small", loc="lower left")

@@ -9,7 +9,7 @@ import pytest
 from analysis.studies import made, study
 from scipy import stats
 
-from hpogen.analysis.gap_model import assess, assess_study, fit
+from hpogen.analysis.gap_model import assess, assess_study, fit, random_splits
 from hpogen.errors import Refusal, UserError
 
 N = 40
@@ -56,6 +56,16 @@ def test_what_is_held_out_is_not_fitted() -> None:
     result = assess(METRICS, gaps, held_out=0.01, splits=200)
     assert result.held_out == 1
     assert max(result.residuals) == pytest.approx(100**2)
+
+
+def test_the_splits_are_those_that_a_model_is_assessed_on() -> None:
+    residuals = []
+    for test, train in random_splits(N, 4):
+        assert sorted([*test, *train]) == [*range(N)] and len(test) == 4
+        model = fit({name: x[train] for name, x in METRICS.items()}, GAPS[train])
+        estimates = model.predict({name: x[test] for name, x in METRICS.items()})
+        residuals.append(np.square(estimates - GAPS[test]).sum())
+    assert residuals == pytest.approx(assess(METRICS, GAPS).residuals)
 
 
 def test_three_metrics_and_one() -> None:

@@ -221,7 +221,8 @@ def by_hand(falling: list[float], rising: list[float], chance: float = 0.25) -> 
 
 def test_turning_points_and_areas_by_hand() -> None:
     result = by_hand([1.0, 0.5, 0.25, 0.0, 0.0], [1.0, 1.0, 1.0, 0.5, 0.0])
-    # n0 = 2 is the first at chance, n0r = 2 the last of the largest, M = 4
+    assert result.turning_points.tolist() == [[2, 2]]  # first at chance, last of the largest; M = 4
+    assert result.reaches_chance.tolist() == [True]
     assert result.metrics == {
         "zeta": (2 + 4 - 2) / 8,
         "kappa": (0.5 + 0.75 + 0.5) / 4,
@@ -232,6 +233,7 @@ def test_turning_points_and_areas_by_hand() -> None:
 def test_a_class_that_never_falls_to_chance_turns_at_its_first_least_accuracy() -> None:
     result = by_hand([1.0, 0.5, 0.75, 0.5, 1.0], [0.75, 1.0, 1.0, 1.0, 1.0])
     assert result.zetas.tolist() == [(1 + 4 - 4) / 8]
+    assert result.turning_points.tolist() == [[1, 4]] and not result.reaches_chance
 
 
 def test_kappa_fit_is_of_the_mean_accuracy() -> None:

@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpogen.analysis.gap_model import assess, fit
+from hpogen import history
+from hpogen.analysis.gap_model import assess
 from hpogen.spec import load_study
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "papers"))
 
 import sparsity_gap
+from common import STUDIES, Run
+from scipy import stats
 from sparsity_gap import Family
-from sparsity_parts import STUDIES
+from sparsity_parts import ablation
 
 RECIPES = {  # the paper's appendix D
     "momentum": {0.0, 0.5, 0.9},
@@ -42,22 +45,26 @@ def test_the_studies_draw_80_networks_of_the_papers_recipes(model: str) -> None:
     assert {*configs[0]} - {"rotate"} == {"lr", *recipes}
 
 
+@pytest.mark.parametrize("model", sorted(sparsity_gap.WIDTHS))
+def test_small_draws_recipes_that_fit_soon(model: str, tmp_path: Path) -> None:
+    run = Run("sparsity_gap", "small", tmp_path, "cpu")
+    spec = load_study(STUDIES / f"sparsity-{model}.yaml", sparsity_gap.overrides(run, model))
+    searcher = spec.make_searcher()
+    configs = [searcher.ask().config for _ in range(spec.stop.trials)]
+    assert len(configs) == {"vgg16": 80, "mobilenet": 80, "resnet34": 56}[model]
+    assert {config["augment"] for config in configs} == {"none"}
+    assert {config["batch_size"] for config in configs} == {16, 32, 64}
+    for name in ("momentum", "weight_decay", "corruption"):
+        assert {config[name] for config in configs} == RECIPES[name]
+    assert {config.get("batch_norm", True) for config in configs} == {True}
+    assert spec.task.dataset.subset_size() == 300
+
+
 def some_family(count: int = 30) -> Family:
     generator = np.random.default_rng(1)
     zeta, kappa = generator.random((2, count))
     gaps = 0.4 * zeta - 0.3 * kappa + 0.5 + generator.normal(0, 0.02, count)
     return Family(gaps, {"zeta": zeta, "kappa": kappa})
-
-
-def test_the_splits_are_those_that_the_gap_model_is_assessed_on() -> None:
-    family = some_family()
-    test = assess(family.metrics, family.gaps)
-    residuals = []
-    for held, kept in sparsity_gap.splits(len(family), test.held_out):
-        model = fit({name: x[kept] for name, x in family.metrics.items()}, family.gaps[kept])
-        estimates = model.predict({name: x[held] for name, x in family.metrics.items()})
-        residuals.append(np.square(estimates - family.gaps[held]).sum())
-    assert residuals == pytest.approx(test.residuals)
 
 
 def test_guessing_the_mean_gap_and_the_error_per_network() -> None:
@@ -75,22 +82,48 @@ def test_figures_are_those_of_the_gap_model() -> None:
     figures = {x.what: x for x in sparsity_gap.of_sparsity("resnet34", family, "30")}
     test = assess(family.metrics, family.gaps)
     assert figures["30: Pearson of estimate and gap"].ours == pytest.approx(test.pearson)
-    assert figures["30: Pearson of ζ and the gap"].ours == pytest.approx(
-        np.corrcoef(family.metrics["zeta"], family.gaps)[0, 1]
-    )
-    ssr = figures["30: SSR, median of 100 splits"]
-    assert (ssr.ours, ssr.theirs) == (pytest.approx(np.median(test.residuals)), 0.122)
+    expected = stats.pearsonr(family.metrics["zeta"], family.gaps)
+    zeta = figures["30: Pearson of ζ and the gap"]
+    assert (zeta.ours, zeta.note) == (pytest.approx(expected[0]), f"p {expected[1]:.2g}")
+    columns = np.column_stack([*family.metrics.values(), np.ones(30)])
+    _, ssr, _, _ = np.linalg.lstsq(columns, family.gaps, rcond=None)
+    assert figures["30: SSR of all, fitted to them"].ours == pytest.approx(ssr[0])
+    mean = figures["30: the same, guessing the mean gap"]
+    assert mean.ours == pytest.approx(30 * family.gaps.var())
+    median = figures["30: SSR, median of 100 splits"]
+    assert median.ours == pytest.approx(np.median(test.residuals))
     error = figures["30: error per network held out"]
     assert error.ours == pytest.approx(np.sqrt(np.sum(test.residuals) / 300))  # 100 splits of 3
-    assert error.theirs == pytest.approx(np.sqrt(0.122 / 8))
-    guess = figures["30: the same, guessing the mean gap"].ours
+    guess = figures["30: the same held out, guessing the mean gap"].ours
     assert guess is not None and guess > 3 * (error.ours or 0)
+
+
+def test_the_papers_figures() -> None:
+    """0.979, 0.023 (one split) and 0.035 (100 splits) of Figure 3; in-sample in Figures 5 and 6."""
+    theirs = {
+        model: [
+            figure.theirs
+            for figure in sparsity_gap.of_sparsity(model, some_family(), "30")
+            if figure.theirs is not None
+        ]
+        for model in sparsity_gap.WIDTHS
+    }
+    assert theirs == {
+        "vgg16": [0.979, 0.023, 0.035, pytest.approx((0.023 / 8) ** 0.5)],
+        "mobilenet": [0.074],
+        "resnet34": [0.122],
+    }
+    for model, expected in (("mobilenet", 0.074), ("resnet34", 0.122)):
+        figures = sparsity_gap.of_sparsity(model, some_family(), "30")
+        (fitted,) = (figure for figure in figures if figure.theirs is not None)
+        assert (fitted.what, fitted.theirs) == ("30: SSR of all, fitted to them", expected)
 
 
 def test_tiny(tmp_path: Path) -> None:
     arguments = ["--scale", "tiny", "--device", "cpu", "--out", str(tmp_path)]
     sparsity_gap.main(["--model", "vgg16", *arguments])
     name = "sparsity_gap_vgg16"
+    study = f"{name}-tiny/sparsity-vgg16"
     assert (tmp_path / f"{name}.png").stat().st_size > 5_000
     told = json.loads((tmp_path / f"{name}.json").read_text())
     with open(tmp_path / f"{name}.csv") as file:
@@ -100,10 +133,16 @@ def test_tiny(tmp_path: Path) -> None:
     ours = {figure["what"]: figure["ours"] for figure in told["figures"]}
     gaps = [float(row["gap"]) for row in rows]
     assert (ours["smallest gap"], ours["largest gap"]) == pytest.approx((min(gaps), max(gaps)))
+    records = {record.trial.id: record for record in history.read(tmp_path / study).told()}
     for row in rows:
-        assert 0 <= float(row["zeta"]) <= 1 and 0 <= float(row["kappa"]) <= 1
-        assert -1 <= float(row["gap"]) <= float(row["train_accuracy"])
+        outcome = records[int(row["trial"])].outcome
+        accuracy = outcome.metrics["train_accuracy"]
+        assert float(row["train_accuracy"]) == pytest.approx(accuracy)
+        assert float(row["gap"]) == pytest.approx(accuracy - outcome.audit["accuracy"])
         assert (row["rotate"] == "") == (row["augment"] == "none")
+        found = ablation(tmp_path / study, int(row["trial"]))
+        assert float(row["zeta"]) == pytest.approx(float(found.zetas.mean()))
+        assert float(row["kappa"]) == pytest.approx(float(found.kappas.mean()), abs=1e-5)
     columns = np.array([[float(row["zeta"]), float(row["kappa"]), 1.0] for row in rows])
     estimates = columns @ np.linalg.lstsq(columns, np.array(gaps), rcond=None)[0]
     what = f"{len(rows)} that fit: Pearson of estimate and gap"

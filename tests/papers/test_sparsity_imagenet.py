@@ -100,6 +100,20 @@ def test_tiny(files: Path, tmp_path: Path) -> None:
     assert ours["SSR of the networks fitted to"] == pytest.approx(ssr[0], abs=1e-9)
     zeta = np.corrcoef(columns[:, 0], gaps)[0, 1]
     assert ours["Pearson of ζ and the gap"] == pytest.approx(zeta)
+    kappa = np.corrcoef(columns[:, 1], gaps)[0, 1]
+    assert ours["Pearson of κ and the gap"] == pytest.approx(kappa)
+    theirs = [figure["theirs"] for figure in told["figures"]]
+    assert theirs == [0.998, 0.967, 0.004, 0.075, 0.604]
+
+
+def test_a_wrong_sign_of_kappa_shows() -> None:
+    gaps = [0.1, 0.2, 0.4]
+    table = [{"gap": gap, "zeta": gap, "kappa": gap, "estimated_gap": gap} for gap in gaps]
+    figures = {one.what: one.ours for one in sparsity_imagenet.compared(table, fitted=True)}
+    assert figures["Pearson of κ and the gap"] == pytest.approx(1)
+    falling = [{**row, "kappa": 1 - row["gap"]} for row in table]
+    figures = {one.what: one.ours for one in sparsity_imagenet.compared(falling, fitted=True)}
+    assert figures["Pearson of κ and the gap"] == pytest.approx(-1)
 
 
 def test_two_networks_are_too_few_for_the_gap_model(files: Path, tmp_path: Path) -> None:
