@@ -27,7 +27,7 @@ from common import Beside, Run, begin, call, kendall, options, pearson, shown
 from gradient_norm_data import sizes
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from running import train
 
 from hpogen import folder, history
@@ -37,6 +37,7 @@ PAPER = {"mlp": 0.962, "lenet5": 0.987}  # Pearson's r of GN and AGN
 NAMES = {"mlp": "MLP", "lenet5": "LeNet-5", "resnet20": "ResNet-20", "resnet56": "ResNet-56"}
 RESNETS = ("resnet20", "resnet56")
 RANGES = ("lr-from-1e-7", "lr-from-1e-3")
+SHORT = 30  # an axis of a lower ratio would have, with powers of ten alone, a label or two
 FITTED = 0.88  # training accuracy: the paper's Section 3 calls such nets well-fitted
 
 
@@ -215,11 +216,11 @@ def draw_nets(run: Run, found: Sequence[Net], title: str) -> None:
 
 def _scatter(axis: Axes, found: Sequence[Net], x: str, y: str) -> None:
     rs = []
-    for label, marker in zip(RANGES, "o^", strict=True):
+    for label, marker, sign in zip(RANGES, "o^", "●▲", strict=True):
         own = [one for one in found if one.range == label]
         xs, ys = ([float(getattr(one, name)) for one in own] for name in (x, y))
         axis.scatter(xs, ys, 22, marker=marker, label=label)
-        rs.append(shown(pearson(xs, ys)))
+        rs.append(f"{sign} {shown(pearson(xs, ys))}")
     axis.set_title(f"r {rs[0]}, {rs[1]}")
     axis.set(xlabel=f"{x.upper()} (squared norm)", xscale="log")
     if y == "gap":
@@ -228,6 +229,10 @@ def _scatter(axis: Axes, found: Sequence[Net], x: str, y: str) -> None:
         axis.set(ylabel="AGN (squared norm)", yscale="log")
     for side in (axis.xaxis, axis.yaxis):
         side.set_minor_formatter(NullFormatter())
+        least, most = side.get_view_interval()
+        if side.get_scale() == "log" and most < SHORT * least:
+            side.set_major_locator(LogLocator(subs=(1, 3)))
+            side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
 def draw_terms(run: Run, found: Sequence[Term], title: str) -> None:
