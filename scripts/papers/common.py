@@ -1,6 +1,6 @@
 """What the scripts of the papers share: their options, their tables and pictures, their figures.
 
-    scripts/papers/NAME.py [--scale small|paper] [--out FOLDER] [--data FOLDER] [--device auto]
+    python scripts/papers/NAME.py [--scale small|paper] [--out FOLDER] [--data FOLDER] [--device …]
 
 Each writes `FOLDER/NAME….csv` and `….png`, and `FOLDER/NAME.json` with its figures beside the
 paper's, the sizes, the seconds and the versions. `tiny` is for the tests: it shows that a script
@@ -159,8 +159,10 @@ def _workers(text: str) -> int:
     return number
 
 
-def options(description: str | None, *, workers: bool = False) -> argparse.ArgumentParser:
-    """The options that all scripts have, or all that train by workers; a script adds its own."""
+def options(
+    description: str | None, *, data: bool = True, workers: bool = False
+) -> argparse.ArgumentParser:
+    """The options of all scripts, of those with data sets, of those that train by workers."""
     parser = argparse.ArgumentParser(description=description, formatter_class=_Help)
     add = parser.add_argument
     scales = "minutes on two cores, or the paper's own for a GPU; tiny is for the tests"
@@ -168,8 +170,9 @@ def options(description: str | None, *, workers: bool = False) -> argparse.Argum
     folder = "where its files, and the studies that it runs, are kept"
     add("--out", type=Path, default=Path("runs/papers"), metavar="FOLDER", help=folder)
     cache = "HPOGEN_DATA, else the cache folder"
-    add("--data", metavar="FOLDER", help=f"where the data sets are, or will be (default: {cache})",
-        default=argparse.SUPPRESS)  # fmt: skip
+    if data:
+        add("--data", metavar="FOLDER", default=argparse.SUPPRESS,
+            help=f"where the data sets are, or will be (default: {cache})")  # fmt: skip
     add("--device", default="auto", help="cpu, cuda, cuda:1, or auto")
     if workers:
         at_a_time = "trainings at a time (default: 2 for small, else 1)"

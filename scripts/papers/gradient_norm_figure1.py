@@ -1,6 +1,6 @@
 """The gradient-norm paper's Figure 1: does AGN stand for GN?
 
-    scripts/papers/gradient_norm_figure1.py [--scale small|paper] [--workers N]
+    python scripts/papers/gradient_norm_figure1.py [--scale small|paper] [--workers N]
 
 a to d: 9 MLPs and 12 LeNets with random hyper-parameters on MNIST; GN (eq. 4: the whole network, at
 every iteration) against AGN (eq. 5: the last layer, at each epoch's end), and both against the

@@ -1,6 +1,6 @@
 """The gradient-norm paper's Figure 2: what an epoch costs with validation, with AGN, with GN.
 
-    scripts/papers/gradient_norm_figure2.py [--scale small|paper]
+    python scripts/papers/gradient_norm_figure2.py [--scale small|paper]
 
 LeNet-5, ResNet-20 and ResNet-56 on images of the shapes and classes of MNIST, SVHN and CIFAR-100,
 all of them and 20 %. An epoch is training, and one of: the accuracy on the validation images, AGN,
@@ -231,7 +231,7 @@ def draw(run: Run, found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run = begin("gradient_norm_figure2", options(__doc__).parse_args(arguments))
+    run = begin("gradient_norm_figure2", options(__doc__, data=False).parse_args(arguments))
     found = rows(run)
     run.sizes["timed_images"] = {one["net"]: one["timed_images"] for one in found}
     run.table(found)

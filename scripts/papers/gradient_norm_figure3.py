@@ -1,6 +1,6 @@
 """The gradient-norm paper's Figure 3: AGN against the generalization gap of 32 random nets each.
 
-    scripts/papers/gradient_norm_figure3.py [--scale small|paper] [--workers N]
+    python scripts/papers/gradient_norm_figure3.py [--scale small|paper] [--workers N]
 
 Four architectures; all nets, and the halves of higher and of lower training accuracy, where the
 paper sees a positive and a negative correlation (Observation 1). The gap is eq. 2 with the test

@@ -1,6 +1,6 @@
 """The gradient-norm paper's Figure 4: how the nets train that searches by Val and by AGN choose.
 
-    scripts/papers/gradient_norm_figure4.py [--workers N] [--scale small|paper]
+    python scripts/papers/gradient_norm_figure4.py [--workers N] [--scale small|paper]
 
 Runs the matrix `studies/papers/figure4.yaml` (random search and CMA-ES by validation loss, CMA-ES
 by AGN with the training loss), trains each choice and the default on the full training set and

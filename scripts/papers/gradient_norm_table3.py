@@ -1,6 +1,6 @@
 """The gradient-norm paper's Table 3: which measures tell how nets of many architectures generalize.
 
-    scripts/papers/gradient_norm_table3.py [--workers N] [--scale small|paper]
+    python scripts/papers/gradient_norm_table3.py [--workers N] [--scale small|paper]
 
 Trains the grids `studies/papers/table3-vgg.yaml` (96 VGG-like nets) and `table3-nin.yaml` (54
 networks in network), tasks 1 and 2 of the competition PGDL, and scores each measure by the

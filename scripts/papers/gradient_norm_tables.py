@@ -1,7 +1,7 @@
 """The gradient-norm paper's Tables 1, 2 and 4: what searches by AGN find, trained and tested.
 
-    scripts/papers/gradient_norm_tables.py --table 1|2|4 [--seed N] [--workers N]
-                                           [--scale small|paper] [--out FOLDER]
+    python scripts/papers/gradient_norm_tables.py --table 1|2|4 [--seed N] [--workers N]
+        [--scale small|paper] [--out FOLDER]
 
 Runs the matrix `studies/papers/tableN.yaml` (CMA-ES, PSO or BOHB, by validation loss and by AGN
 with a loss), trains each choice and the default on the full training set and prints the test
@@ -218,7 +218,7 @@ def _panel(axis: Axes, table: Table, column: str, whose: str, *, labelled: bool)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = options(__doc__, workers=True)
-    parser.add_argument("--table", type=int, choices=[1, 2, 4], default=4)
+    parser.add_argument("--table", type=int, choices=[1, 2, 4], default=4, help="of the paper")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of searches and splits")
     given = parser.parse_args(arguments)
     number: int = given.table
@@ -233,7 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.sizes["seed"] = given.seed
     run.table([*rows(ours, theirs, configs)])
     size = run.pick(tiny="tiny", small="ours on 2,000 images of 14×14", paper="all images")
-    draw(run, number, ours, theirs, f"{size}: retrained on the full training set, n = {seeds}")
+    title = f"{size}: retrained on all of them; bars: ± one SD, n = {seeds}"
+    draw(run, number, ours, theirs, title)
     print(f"\nTest accuracy (%), n = {seeds} trainings of a choice\n")
     print("\n".join(lines(ours)), end="\n\n")
     expected = tallies(theirs)

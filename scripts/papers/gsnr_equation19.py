@@ -1,6 +1,6 @@
 """The GSNR paper's Figures 3, 7 and 8: both sides of its eq. 19, measured.
 
-    scripts/papers/gsnr_equation19.py [--scale small|paper] [--out FOLDER] [--data FOLDER]
+    python scripts/papers/gsnr_equation19.py [--scale small|paper] [--out FOLDER] [--data FOLDER]
 
 For each setting, M training sets are trained on from the same weights by full-batch gradient
 descent. The left side is the mean decrease of the test loss over that of the training loss in one

@@ -1,6 +1,6 @@
 """The GSNR paper's Figure 4: GSNR while a net learns real labels, and random ones.
 
-    scripts/papers/gsnr_labels.py [--scale small|paper] [--workers N]
+    python scripts/papers/gsnr_labels.py [--scale small|paper] [--workers N]
                                   [--out FOLDER] [--data FOLDER]
 
 Runs studies/papers/gsnr-labels-simple.yaml (4a, and the same-sign share of 4c; from torch's initial

@@ -1,6 +1,6 @@
 """The GSNR paper's Figure 6 and the weights W_j of its eq. 22, on MNIST.
 
-    scripts/papers/gsnr_signs.py [--scale small|paper] [--out FOLDER] [--data FOLDER]
+    python scripts/papers/gsnr_signs.py [--scale small|paper] [--out FOLDER] [--data FOLDER]
 
 M nets of Table 2 are trained from the same weights, each on its own set, by full-batch gradient
 descent. At every step, and in every layer: the correlation of the weights with the change of their

@@ -1,6 +1,6 @@
 """The GSNR paper's Figure 5 and Table 1: GSNR rises where features are learnt, not where frozen.
 
-    scripts/papers/gsnr_toy.py [--scale small|paper] [--out FOLDER]
+    python scripts/papers/gsnr_toy.py [--scale small|paper] [--out FOLDER]
 
 A net of 2 inputs, 20 hidden units and 1 output learns y = x₀x₁ + ε (ε up to ±0.01) from 200 samples
 by full-batch gradient descent, with its first layer free or frozen. It is so small that both scales
@@ -227,7 +227,7 @@ def _single(axes: Axes, curves: Curves, x: Values) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run = begin("gsnr_toy", options(__doc__).parse_args(arguments))
+    run = begin("gsnr_toy", options(__doc__, data=False).parse_args(arguments))
     torch.set_num_threads(1)  # many small products: a second thread costs more than it gives
     seeds, last = (
         run.pick(tiny=2, small=20, paper=20),

@@ -1,6 +1,6 @@
 """The sparsity paper's Figure 2: how removing units hurts, by the share of random labels.
 
-    scripts/papers/sparsity_evolution.py [--scale small|paper] [--out FOLDER] [--data FOLDER]
+    python scripts/papers/sparsity_evolution.py [--scale small|paper] [--out FOLDER] [--data FOLDER]
                                          [--workers N]
 
 Trains networks by one recipe on labels of which 0, 0.2, … 1 are random

@@ -1,7 +1,7 @@
 """The sparsity paper's Figures 3, 5 and 6: the generalization gap from ζ and κ, and from margins.
 
-    scripts/papers/sparsity_gap.py [--model vgg16|mobilenet|resnet34] [--scale small|paper]
-                                   [--out FOLDER] [--data FOLDER] [--workers N]
+    python scripts/papers/sparsity_gap.py [--model vgg16|mobilenet|resnet34] [--scale small|paper]
+        [--out FOLDER] [--data FOLDER] [--workers N]
 
 Trains networks drawn from the paper's recipes (studies/papers/sparsity-MODEL.yaml), keeps those
 that fit their training set, as the paper's do, and fits ĝ = aζ + bκ + c to their gaps: once to all,
@@ -276,7 +276,7 @@ def draw_residuals(axes: Axes, networks: Family) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = options(__doc__, workers=True)
-    parser.add_argument("--model", choices=sorted(WIDTHS), default="vgg16")
+    parser.add_argument("--model", choices=sorted(WIDTHS), default="vgg16", help="whose networks")
     given = parser.parse_args(arguments)
     model: str = given.model
     run = begin(f"sparsity_gap_{model}", given)

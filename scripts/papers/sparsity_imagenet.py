@@ -1,6 +1,6 @@
 """The sparsity paper's Figure 4: five ImageNet networks, measured from weights that you have.
 
-    scripts/papers/sparsity_imagenet.py --images FOLDER --weights A.pt B.pt … [--model vgg16]
+    python scripts/papers/sparsity_imagenet.py --images FOLDER --weights A.pt B.pt … [--model vgg16]
         [--layer NAME] [--size 224] [--share 1.0] [--scale paper] [--out FOLDER]
 
 Trains nothing. FOLDER holds `train/CLASS/*` and `val/CLASS/*` (or `test/`); each file of weights is
@@ -57,7 +57,7 @@ class Network:
 
 def given_by(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The networks that its user has, and how to take their images."""
-    parser = options(__doc__)
+    parser = options(__doc__, data=False)
     parser.add_argument("--images", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--weights", type=Path, nargs="+", required=True, metavar="FILE")
     parser.add_argument("--model", default="vgg16", help="of torchvision")
