@@ -127,10 +127,14 @@ def test_only_a_warned_job_with_an_unfinished_study_is_requeued(
 def free_job_number() -> int:
     """A job whose port, 20000 + number % 20000, nobody listens on."""
     for number in range(1000, 19000, 77):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", 20000 + number)) != 0:
-                return number
+        if not listens(20000 + number):
+            return number
     raise AssertionError("every port is taken")
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_several_nodes_are_one_ray_cluster_behind_a_token(job: Job) -> None:
@@ -154,8 +158,10 @@ def test_several_nodes_are_one_ray_cluster_behind_a_token(job: Job) -> None:
     srun = next(call for call in calls if call.startswith("srun"))
     assert srun.startswith("srun --nodes=3 --ntasks=3 --cpus-per-task=16 --exclude=127.0.0.1 ray")
     assert srun.endswith(f"start --block --address={address} --num-cpus=16")
-    with socket.socket() as probe:  # the head is gone with the job
-        assert probe.connect_ex(("127.0.0.1", 20000 + number)) != 0
+    deadline = time.monotonic() + 20  # the head, which was told to end, goes long before its 60 s
+    while listens(20000 + number):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_ray_that_does_not_start_ends_the_job(job: Job) -> None:
