@@ -159,10 +159,8 @@ def _workers(text: str) -> int:
     return number
 
 
-def options(
-    description: str | None, *, data: bool = True, workers: bool = False
-) -> argparse.ArgumentParser:
-    """The options of all scripts, of those with data sets, of those that train by workers."""
+def options(description: str | None, *, workers: bool = False) -> argparse.ArgumentParser:
+    """The options that all scripts have, or all that train by workers; a script adds its own."""
     parser = argparse.ArgumentParser(description=description, formatter_class=_Help)
     add = parser.add_argument
     scales = "minutes on two cores, or the paper's own for a GPU; tiny is for the tests"
@@ -170,9 +168,8 @@ def options(
     folder = "where its files, and the studies that it runs, are kept"
     add("--out", type=Path, default=Path("runs/papers"), metavar="FOLDER", help=folder)
     cache = "HPOGEN_DATA, else the cache folder"
-    if data:
-        add("--data", metavar="FOLDER", default=argparse.SUPPRESS,
-            help=f"where the data sets are, or will be (default: {cache})")  # fmt: skip
+    data = f"where the data sets are, or will be, if any (default: {cache})"
+    add("--data", metavar="FOLDER", help=data, default=argparse.SUPPRESS)
     add("--device", default="auto", help="cpu, cuda, cuda:1, or auto")
     if workers:
         at_a_time = "trainings at a time (default: 2 for small, else 1)"

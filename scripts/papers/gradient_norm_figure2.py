@@ -231,7 +231,7 @@ def draw(run: Run, found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run = begin("gradient_norm_figure2", options(__doc__, data=False).parse_args(arguments))
+    run = begin("gradient_norm_figure2", options(__doc__).parse_args(arguments))
     found = rows(run)
     run.sizes["timed_images"] = {one["net"]: one["timed_images"] for one in found}
     run.table(found)

@@ -227,7 +227,7 @@ def _single(axes: Axes, curves: Curves, x: Values) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run = begin("gsnr_toy", options(__doc__, data=False).parse_args(arguments))
+    run = begin("gsnr_toy", options(__doc__).parse_args(arguments))
     torch.set_num_threads(1)  # many small products: a second thread costs more than it gives
     seeds, last = (
         run.pick(tiny=2, small=20, paper=20),

@@ -57,7 +57,7 @@ class Network:
 
 def given_by(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The networks that its user has, and how to take their images."""
-    parser = options(__doc__, data=False)
+    parser = options(__doc__)
     parser.add_argument("--images", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--weights", type=Path, nargs="+", required=True, metavar="FILE")
     parser.add_argument("--model", default="vgg16", help="of torchvision")
