@@ -73,7 +73,12 @@ while kill -0 "$driver" 2>/dev/null; do
   wait "$driver"
   code=$?
 done
-for process in ${cluster[@]+"${cluster[@]}"}; do kill -TERM "$process" 2>/dev/null; done
+# Ray goes before the job: up to 30 s, which a requeued one can spare.
+if ((${#cluster[@]})); then kill -TERM "${cluster[@]}" 2>/dev/null; fi
+for ((i = 0; i < 300; i++)); do
+  kill -0 ${cluster[@]+"${cluster[@]}"} 2>/dev/null || break
+  sleep 0.1
+done
 
 # 0: finished; 1: it stopped itself; 2: wrong input. Only what was interrupted is to go on.
 if ((warned && code > 2)); then
