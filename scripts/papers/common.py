@@ -172,7 +172,7 @@ def options(description: str | None, *, workers: bool = False) -> argparse.Argum
     add("--data", metavar="FOLDER", help=data, default=argparse.SUPPRESS)
     add("--device", default="auto", help="cpu, cuda, cuda:1, or auto")
     if workers:
-        at_a_time = "trainings at a time (default: 2 for small, else 1)"
+        at_a_time = "trainings at a time (default: 2 for small, else 1, if nothing else is said)"
         add("--workers", type=_workers, metavar="N", help=at_a_time, default=argparse.SUPPRESS)
     return parser
 

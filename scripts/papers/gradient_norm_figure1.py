@@ -27,7 +27,7 @@ from common import Beside, Run, begin, call, kendall, options, pearson, shown
 from gradient_norm_data import sizes
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from running import train
 
 from hpogen import folder, history
@@ -232,7 +232,7 @@ def _scatter(axis: Axes, found: Sequence[Net], x: str, y: str) -> None:
         least, most = side.get_view_interval()
         if side.get_scale() == "log" and most < SHORT * least:
             side.set_major_locator(LogLocator(subs=(1, 3)))
-            side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            side.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def draw_terms(run: Run, found: Sequence[Term], title: str) -> None:

@@ -1,7 +1,7 @@
 """The GSNR paper's Figure 4: GSNR while a net learns real labels, and random ones.
 
     python scripts/papers/gsnr_labels.py [--scale small|paper] [--workers N]
-                                  [--out FOLDER] [--data FOLDER]
+        [--out FOLDER] [--data FOLDER]
 
 Runs studies/papers/gsnr-labels-simple.yaml (4a, and the same-sign share of 4c; from torch's initial
 weights and from small ones) and gsnr-labels-resnet18.yaml (4b); small: on 3,000 and 600 images of

@@ -1,7 +1,7 @@
 """The sparsity paper's Figure 2: how removing units hurts, by the share of random labels.
 
     python scripts/papers/sparsity_evolution.py [--scale small|paper] [--out FOLDER] [--data FOLDER]
-                                         [--workers N]
+        [--workers N]
 
 Trains networks by one recipe on labels of which 0, 0.2, … 1 are random
 (studies/papers/sparsity-evolution.yaml) and draws E(n) and E_r(n) of the first class, and

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from hpogen import history
+from hpogen.errors import UserError
 from hpogen.report.plan import plan
 from hpogen.retrained import results
 from hpogen.spec import load_studies, load_study
@@ -21,6 +22,7 @@ sys.path.insert(0, str(ROOT / "scripts" / "papers"))
 
 import gradient_norm_searches as searches  # noqa: E402
 import gradient_norm_tables as tables  # noqa: E402
+from common import Run  # noqa: E402
 from gradient_norm_paper import Accuracy, Table, in_print, paper  # noqa: E402
 
 STUDIES = ROOT / "studies" / "papers"
@@ -81,6 +83,21 @@ def test_pixels_are_averaged_and_images_spread_evenly() -> None:
     chosen = torch.from_numpy(images[[0, 2, 5, 7]]).double()
     expected = torch.nn.functional.avg_pool2d(chosen, 2).round().numpy()
     assert np.array_equal(searches._halved(images, 4), expected)
+
+
+@pytest.mark.parametrize(("number", "at_a_time"), [(1, 2), (2, 1), (4, 2)])
+def test_bohbs_trials_end_in_one_order(
+    number: int, at_a_time: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it tries next depends on that order; the other searchers wait for a whole round."""
+
+    def searched(run: Run, *_: object) -> None:
+        raise UserError(str(run.where().workers or 1))
+
+    monkeypatch.setattr(tables, "searched", searched)
+    monkeypatch.setattr(tables, "overrides", lambda *_: [])
+    with pytest.raises(UserError, match=f"^{at_a_time}$"):
+        tables.main(["--table", str(number), "--out", str(tmp_path)])
 
 
 @pytest.mark.parametrize("number", [1, 2])
