@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import tokenize
 import zipfile
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from hpogen.errors import UserError
 from hpogen.training.image_data import ImageData, without_test
 
+log = logging.getLogger(__name__)
+
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 CHANNELS = 4  # at most, to tell the axis from height and width
 BROKEN = (
@@ -30,8 +33,8 @@ BROKEN = (
 def numpy_file(root: Path, *, path: str) -> ImageData:
     """`x_train`, `y_train` and, if there, `x_test`, `y_test` of the file.
 
-    Images are uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with at most 4 channels; labels are
-    integers from 0 on, (N,) or (N, 1). Raises UserError.
+    Images are uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with at most 4 channels; where both may
+    be meant, (N, C, H, W). Labels are integers from 0 on, (N,) or (N, 1). Raises UserError.
     """
     file = Path(path).expanduser()
     found = _read(file)
@@ -44,10 +47,12 @@ def numpy_file(root: Path, *, path: str) -> ImageData:
         )
     train = _images(found["x_train"], f"{file}: x_train")
     labels = _labels(found["y_train"], len(train), f"{file}: y_train")
-    classes = int(labels.max()) + 1
-    if absent := sorted(set(range(classes)) - {*labels.tolist()}):
+    present = np.unique(labels)
+    classes = int(present[-1]) + 1
+    if len(present) < classes:
+        absent = int(np.argmax(present != np.arange(len(present))))
         raise UserError(
-            f"{file}: y_train: there is no image of class {absent[0]} of 0 to {classes - 1}"
+            f"{file}: y_train: there is no image of class {absent} of 0 to {classes - 1}"
         )
     if "x_test" not in found:
         return ImageData(train, labels, *without_test(train), classes, "numpy")
@@ -86,6 +91,8 @@ def _images(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[1] > CHANNELS >= array.shape[3]:
         array = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+    elif array.ndim == 4 and max(array.shape[1], array.shape[3]) <= CHANNELS:
+        log.warning("%s: the shape %s is read as (N, C, H, W)", where, array.shape)
     if array.ndim != 4 or array.shape[1] > CHANNELS or 0 in array.shape:
         raise UserError(
             f"{where}: got the shape {array.shape}, expected (N, H, W), (N, H, W, C) or "
@@ -103,4 +110,8 @@ def _labels(array: NDArray[Any], count: int, where: str) -> NDArray[np.int64]:
         raise UserError(f"{where}: got {array.dtype}, expected the classes' numbers from 0 on")
     if array.min() < 0:
         raise UserError(f"{where}: got the class {array.min()}, expected numbers from 0 on")
+    if array.max() > np.iinfo(np.int64).max:
+        raise UserError(
+            f"{where}: got the class {array.max()}, expected one of the classes' numbers"
+        )
     return array.astype(np.int64)

@@ -63,6 +63,32 @@ def test_orders_of_the_axes(tmp_path: Path, given: np.ndarray, expected: np.ndar
     assert np.array_equal(prepared.audit.images[0:9], expected[:9])
 
 
+@pytest.mark.parametrize(
+    ("shape", "said"), [((4, 4, 3), True), ((3, 4, 4), True), ((3, 5, 4), True), ((5, 5, 3), False)]
+)
+def test_an_order_that_could_be_another_is_said(
+    tmp_path: Path, shape: tuple[int, ...], said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = RANDOM.integers(0, 256, (60, *shape), dtype=np.uint8)
+    data = loaded(tmp_path / "a.npz", x_train=images, x_test=None, y_test=None)
+    assert data.in_shape == (shape if said else (3, 5, 5))
+    messages = [record.message for record in caplog.records]
+    expected = f"x_train: the shape (60, {str(shape)[1:]} is read as (N, C, H, W)"
+    assert len(messages) == said and all(expected in message for message in messages)
+
+
+@pytest.mark.parametrize("top", [10**7, 2**40, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_label_that_is_no_class_takes_no_memory(tmp_path: Path, top: int) -> None:
+    labels = LABELS.astype(np.uint64)
+    labels[7] = top
+    with pytest.raises(
+        UserError, match=r"y_train: (there is no image of class 4 of|got the class)"
+    ):
+        loaded(tmp_path / "a.npz", y_train=labels)
+    with pytest.raises(UserError, match=r"y_test: (class|got the class) [0-9]+"):
+        loaded(tmp_path / "b.npz", y_test=labels[:9])
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
 def test_labels_of_any_integers(tmp_path: Path, dtype: Any) -> None:
     data = loaded(tmp_path / "a.npz", y_train=LABELS.astype(dtype)[:, None])  # as Keras' CIFAR
