@@ -32,6 +32,7 @@ BROKEN = (
 
 GRAY = ("1", "L", "LA", "La")
 DEEP = ("I", "F")  # first letters of the modes with more than 8 bits per channel
+BITS_PER_SAMPLE = 258  # a tag of TIFF
 
 
 class Items(Protocol):
@@ -105,10 +106,10 @@ def look(items: Items, name: str) -> Seen:
     or whose target is not a class's number.
     """
     rows = list(threaded(lambda i: opened(items, i, name, _header), len(items)))
-    for i, (_, mode, target) in enumerate(rows):
-        if mode.startswith(DEEP):
+    for i, (_, _, deep, target) in enumerate(rows):
+        if deep:
             raise UserError(
-                f"data set {name!r}: {place(items, i)} has the mode {mode!r}, expected 8 bits per "
+                f"data set {name!r}: {place(items, i)} has the mode {deep!r}, expected 8 bits per "
                 "channel: convert it"
             )
         if target is None:
@@ -117,18 +118,35 @@ def look(items: Items, name: str) -> Seen:
                 "it is not a data set for classification, or not with these options"
             )
     return Seen(
-        np.array([size for size, _, _ in rows], np.int64).reshape(-1, 2),
-        all(mode in GRAY for _, mode, _ in rows),
-        np.array([target for _, _, target in rows], np.int64),
+        np.array([size for size, *_ in rows], np.int64).reshape(-1, 2),
+        all(mode in GRAY for _, mode, _, _ in rows),
+        np.array([target for *_, target in rows], np.int64),
     )
 
 
-def _header(picture: Any, target: Any) -> tuple[tuple[int, int], str, int | None]:
+def _header(picture: Any, target: Any) -> tuple[tuple[int, int], str, str, int | None]:
     try:
         label = operator.index(target)
     except TypeError:
-        return picture.size, picture.mode, None
-    return picture.size, picture.mode, label
+        label = None
+    return picture.size, picture.mode, _deep(picture), label
+
+
+def _deep(picture: Any) -> str:
+    """The mode of a file with more than 8 bits per channel, else "".
+
+    Pillow opens a file of 16-bit colours as RGB, and cuts them: what the file holds stands in how
+    it is to be decoded (PNG: `RGB;16B`), beside the largest value (PPM) or in a tag (TIFF).
+    """
+    if picture.mode.startswith(DEEP):
+        return str(picture.mode)
+    ways = [tile[3] for tile in getattr(picture, "tile", ())]
+    names = [str(way[0] if isinstance(way, tuple) and way else way) for way in ways]
+    largest = [way[1] for way in ways if picture.format == "PPM" and isinstance(way, tuple)]
+    bits = getattr(picture, "tag_v2", {}).get(BITS_PER_SAMPLE, ())
+    if max(bits, default=8) > 8 or max(largest, default=255) > 255:
+        return f"{picture.mode};16"
+    return next((name for name in names if ";16" in name), "")
 
 
 def common_size(parts: list[tuple[Items, Seen]], name: str) -> tuple[int, int]:
