@@ -1,26 +1,23 @@
-"""The data set `folder`: images in one folder per class, as torchvision's ImageFolder lists them.
+"""The data set `folder`: images in one folder per class, in the order of torchvision's ImageFolder.
 
 `training/data.py` calls the loader.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 
 from hpogen.errors import UserError
+from hpogen.training.copies import copies
 from hpogen.training.image_data import ImageData, without_test
+from hpogen.training.listing import Listing, listed
 from hpogen.training.pictures import Items, Pictures, common_size, look
-
-log = logging.getLogger(__name__)
 
 NAME = "folder"
 TEST = ("test", "val")  # the first that is there
@@ -43,38 +40,14 @@ def folder(
     if not base.is_dir():
         raise UserError(f"data set {NAME!r}: path: {str(base)!r} is not a folder")
     split = (base / "train").is_dir()
-    train = listed(base / "train" if split else base)
+    train = listed(base / "train" if split else base, NAME)
     inner = next((base / name for name in TEST if split and (base / name).is_dir()), None)
-    test = listed(inner) if inner is not None else None
+    test = listed(inner, NAME) if inner is not None else None
     data = picture_data(NAME, train, test, size)
     if test is not None:
         data.test_labels[:] = _numbered(test, train)[data.test_labels]
-    return _with_moments(data, mean, sd)
-
-
-def listed(base: Path) -> Any:
-    """torchvision's listing of the folder. Raises UserError for a class without images."""
-    from torchvision.datasets import ImageFolder
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
-    expected = f"expected {base}/CLASS/IMAGE with {', '.join(IMG_EXTENSIONS)}"
-    try:
-        found = ImageFolder(str(base), loader=Image.open, allow_empty=True)
-    except FileNotFoundError:
-        raise UserError(f"data set {NAME!r}: no folders of classes: {expected}") from None
-    images = np.bincount(found.targets, minlength=len(found.classes))
-    if not images.all():
-        name = found.classes[int(np.argmin(images > 0))]
-        raise UserError(f"data set {NAME!r}: class {name!r} has no images: {expected}")
-    files = [p for p in base.rglob("*") if p.is_file() and len(p.relative_to(base).parts) > 1]
-    kinds = Counter(p.suffix.lower() or p.name for p in files)
-    other = {kind: n for kind, n in sorted(kinds.items()) if kind not in IMG_EXTENSIONS}
-    if other:
-        text = ", ".join(f"{n} {kind}" for kind, n in other.items())
-        log.warning(
-            "data set %r: files in %s that are no images are left out: %s", NAME, base, text
-        )
-    return found
+    files = [file for part in (train, test) if part is not None for file, _ in part.samples]
+    return _with_moments(replace(data, copies=copies(files)), mean, sd)
 
 
 def picture_data(name: str, train: Items, test: Items | None, size: int | None) -> ImageData:
@@ -94,14 +67,14 @@ def picture_data(name: str, train: Items, test: Items | None, size: int | None) 
     return ImageData(*found[0], *found[1], int(found[0][1].max()) + 1, name)
 
 
-def _numbered(test: Any, train: Any) -> Any:
+def _numbered(test: Listing, train: Listing) -> NDArray[np.int64]:
     """The training set's number of each class of the test set."""
     for name in test.classes:
-        if name not in train.class_to_idx:
+        if name not in train.classes:
             raise UserError(
                 f"data set {NAME!r}: class {name!r} of {test.root} is not in {train.root}"
             )
-    return np.array([train.class_to_idx[name] for name in test.classes], np.int64)
+    return np.array([train.classes.index(name) for name in test.classes], np.int64)
 
 
 def _with_moments(

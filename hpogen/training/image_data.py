@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpogen.errors import UserError
+from hpogen.training.copies import Copies
 from hpogen.training.pictures import Pictures
 
 Moments = tuple[list[float], list[float]]
@@ -23,7 +24,8 @@ class ImageData:
 
     Images are uint8 (N, C, H, W), or `Pictures`, which decode them when asked; labels are int64
     (N,) in [0, classes). A data set without a test set has none of either (N = 0). `moments` are
-    what images are normalised by; None: computed from all training images.
+    what images are normalised by; None: computed from all training images. `copies` are files with
+    the same content, where images are files: rows of the training set, then of the test set.
     """
 
     train_images: NDArray[np.uint8] | Pictures
@@ -33,6 +35,7 @@ class ImageData:
     classes: int
     name: str
     moments: Moments | None = None
+    copies: Copies = ()
 
     @property
     def in_shape(self) -> tuple[int, int, int]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from hpogen import plugins
 from hpogen.errors import UserError
-from hpogen.training.dataset import BY_SPLIT, TOTALS, Dataset, key
+from hpogen.training.copies import separated
+from hpogen.training.dataset import BY_SPLIT, BY_TRIAL, TOTALS, Dataset, key
 from hpogen.training.image_data import ImageData, Moments, check
 from hpogen.training.pictures import Pictures
 from hpogen.training.room import free_memory
@@ -46,7 +47,28 @@ def load(dataset: Dataset) -> ImageData:
             splits(dataset, data.train_labels)
     except ValueError as error:
         raise UserError(str(error)) from None
+    if data.copies and text not in _given:
+        _warn_of_copies(key(dataset, BY_TRIAL))
     return data
+
+
+@functools.lru_cache(maxsize=16)  # once for each split
+def _warn_of_copies(text: str) -> None:
+    dataset = Dataset.model_validate_json(text)
+    data = _load(key(dataset, BY_SPLIT))
+    found, total = splits(dataset, data.train_labels), len(data.train_labels)
+    sides = {
+        "subset": found.subset,
+        "validation": found.outside if dataset.redraws else found.validation,
+        "audit": found.audit,
+        "test": np.arange(total, total + len(data.test_labels)),
+    }
+    if pairs := separated(data.copies, sides):
+        log.warning(
+            "data set %r: %d images stand on more than one side of a split, in identical files, "
+            "such as %s and %s: figures of held-out images come out too good",
+            dataset.name, len(pairs), *pairs[0],
+        )  # fmt: skip
 
 
 def give(dataset: Dataset, data: ImageData) -> None:
