@@ -14,6 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from hpogen.measures.convolutions import mend_convolutions
+
 Batch = tuple[Tensor, Tensor]  # images (B, …) and labels (B,)
 
 
@@ -108,7 +110,11 @@ def forward_pass(
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; modes, `.grad` and torch's random state are afterwards as before."""
+    """Evaluation mode inside; modes, `.grad` and torch's random state are afterwards as before.
+
+    What is differentiated inside has the right gradients (`mend_convolutions`).
+    """
+    mend_convolutions()
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     devices = {p.device.index for p, _ in gradients if p.device.type == "cuda"}

@@ -9,6 +9,7 @@ import os
 
 import torch
 
+from hpogen.measures.convolutions import mend_convolutions
 from hpogen.training.settings import ImageClassification
 
 
@@ -18,8 +19,10 @@ def set_arithmetic(settings: ImageClassification, device: torch.device) -> None:
     `fp32` is IEEE float32 (torch's own default lets convolutions on a GPU use TF32), `tf32` has 10
     bits of mantissa in matrix products and convolutions on a GPU; `bf16` is up to `autocast`.
     `deterministic` allows only kernels that repeat bit for bit; without it cuDNN times its kernels
-    and takes the fastest, which need not be the same one the next time.
+    and takes the fastest, which need not be the same one the next time. Convolutions on
+    a CPU get gradients that are right (`mend_convolutions`).
     """
+    mend_convolutions()
     deterministic = settings.deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
