@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
-from hpogen.measures.ablation_layer import AblationLayer, check_finite
+from hpogen.measures.ablation_layer import AblationLayer
 from hpogen.measures.head import HeadStatistics, head_statistics
 from hpogen.measures.last_linear import LastLinear
-from hpogen.measures.passes import Batch, undisturbed
+from hpogen.measures.passes import Batch, check_finite, pairs, undisturbed
 from hpogen.plugins import Measured
 
 GRID = 33  # values of n, where every one is a forward pass
@@ -193,7 +193,8 @@ def _from_partial_sums(head: HeadStatistics, layer: str) -> Ablation:
 
     Both sums begin at b, so that nothing is left of a unit that is removed.
     """
-    check_finite(head.logits)
+    check_finite(head.logits, "a logit")
+    check_finite(head.features, "an activation")
     count, classes = head.features.shape[1], head.logits.shape[1]
     bias = head.bias.double() if head.bias is not None else head.weight.new_zeros(classes).double()
     samples = head.labels.bincount(minlength=classes)
@@ -236,12 +237,14 @@ def _from_forwards(
     points = count + 1 if grid == "all" else min(grid, count + 1)
     numbers = [round(i * count / (points - 1)) for i in range(points)]
     correct = torch.zeros(2, classes, len(numbers), dtype=torch.int64, device=sums.device)
-    for x, y in batches:
+    for x, y in pairs(batches):
         labels = units.on_device(y)
         tail = units.tail(units.on_device(x))
         for i, n in enumerate(numbers):
             for side, kept in enumerate((place >= n, place < count - n)):
-                right = tail(kept[labels]).argmax(1) == labels  # (B,)
+                logits = tail(kept[labels])  # (B, C)
+                check_finite(logits, f"a logit without {n} units")
+                right = logits.argmax(1) == labels  # (B,)
                 correct[side, :, i] += labels[right].bincount(minlength=classes)
     present = samples.nonzero()[:, 0]  # (K,)
     falling, rising = (correct[:, present].double() / samples[present, None]).cpu()  # (K, G)
@@ -263,7 +266,7 @@ def _ranked(activation: Tensor) -> Tensor:
 
 
 def _first(batches: Iterable[Batch]) -> Batch:
-    for batch in batches:
+    for batch in pairs(batches):
         if len(batch[1]):
             return batch
     raise ValueError("got no samples: the batches are empty")

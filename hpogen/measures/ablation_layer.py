@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
-from hpogen.measures.passes import Batch
+from hpogen.measures.passes import Batch, check_finite, pairs, tensor_of
 
 
 class AblationLayer:
@@ -32,19 +32,24 @@ class AblationLayer:
         return values.to(self._device)
 
     def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits (B, C) of one forward pass, and the units' means over space (B, M)."""
+        """The logits (B, C) of one forward pass, and the units' means over space (B, M).
+
+        Raises FloatingPointError for one that is not finite: nothing can be ranked then.
+        """
         means: list[Tensor] = []
 
         def watch(_: nn.Module, inputs: object, output: object) -> None:
             means.append(self._units(output).flatten(2).mean(2))
 
         with _hooked(self._module, watch):
-            logits = self._model(x)
+            logits = tensor_of(self._model, self._model(x))
         if len(means) != 1:
             raise Refusal(
                 f"{self._text} runs {len(means)} times in a forward pass: its units cannot be "
                 "told apart"
             )
+        check_finite(logits, "a logit")
+        check_finite(means[0], "an activation")
         return logits, means[0]
 
     def tail(self, x: Tensor) -> Callable[[Tensor], Tensor]:
@@ -69,13 +74,11 @@ class AblationLayer:
     def class_sums(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
         """The sums of the units' means over each class's samples (C, M) float64, and counts (C,).
 
-        Raises ValueError when there is no sample, FloatingPointError for a logit that is not
-        finite.
+        Raises ValueError when there is no sample, FloatingPointError as `run`.
         """
         sums, counts = torch.zeros(0), torch.zeros(0)
-        for x, y in batches:
+        for x, y in pairs(batches):
             logits, means = self.run(self.on_device(x))
-            check_finite(logits)
             if not len(sums):
                 sums = means.new_zeros(logits.shape[1], means.shape[1]).double()
                 counts = torch.zeros_like(sums[:, 0], dtype=torch.int64)
@@ -104,12 +107,6 @@ def require_ablation_layer(model: nn.Module, images: Tensor) -> None:
     """Raise Refusal, naming the model, unless its `ablation_layer` can be found and run."""
     with torch.no_grad():
         AblationLayer(model).run(images)
-
-
-def check_finite(logits: Tensor) -> None:
-    """Raise FloatingPointError when one is not: no class can be ranked then."""
-    if not torch.isfinite(logits).all():
-        raise FloatingPointError("a logit is not finite")
 
 
 def _find(model: nn.Module, layer: str | None) -> tuple[str, nn.Module]:

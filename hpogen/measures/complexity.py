@@ -14,7 +14,8 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpogen.errors import Refusal
-from hpogen.measures.passes import Batch, undisturbed
+from hpogen.measures.as_found import require_initialized
+from hpogen.measures.passes import Batch, check_finite, tensor_of, undisturbed
 from hpogen.measures.spectral import first_sample
 from hpogen.measures.weighted import forward
 
@@ -26,7 +27,11 @@ NOT_HOMOGENEOUS = (
 
 
 def param_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
-    """‖θ‖₂ over all trainable parameters (Jiang et al. 2020 have its square)."""
+    """‖θ‖₂ over all trainable parameters (Jiang et al. 2020 have its square).
+
+    Raises FloatingPointError for a weight that is not finite, like the next.
+    """
+    require_initialized(model)
     return _norm(p.detach() for p in model.parameters() if p.requires_grad)
 
 
@@ -35,6 +40,7 @@ def distance_init(model: nn.Module, batches: Iterable[Batch], initial: nn.Module
 
     Source: Nagarajan and Kolter 2019 (gradient-norm paper, Table 3).
     """
+    require_initialized(model)
     before = dict(initial.named_parameters())
     return _norm(
         p.detach().double() - before[name].detach().to(p.device, torch.float64)
@@ -64,7 +70,8 @@ def path_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
     f_{w²} is the network with every weight and bias squared, run on an input of ones in float64;
     BatchNorm is in evaluation mode, as the scale and shift that it is. Maximum pooling takes one of
     the paths. Defined where activations are of ReLU kind: raises Refusal, naming the model, where
-    the squared network without biases is not homogeneous (tanh, LayerNorm, …). Source: Neyshabur et
+    the squared network without biases is not homogeneous (tanh, LayerNorm, …), FloatingPointError
+    where its outputs are not finite. Source: Neyshabur et
     al. 2015; Jiang et al. 2020.
     """
     ones = torch.ones_like(first_sample(batches), dtype=torch.float64)
@@ -72,11 +79,13 @@ def path_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
     with undisturbed(model), torch.no_grad():
         linear = _squared(model, biases=False)
         once, twice = (functional_call(model, linear, (scale * ones,)) for scale in (1, 2))
+        check_finite(tensor_of(model, once), "an output of the squared network")
         if not torch.allclose(twice, 2 * once, rtol=1e-6):
             raise Refusal(
                 f"{type(model).__name__} is not a network of ReLU kind: it has no path norm"
             )
         outputs = functional_call(model, _squared(model, biases=True), (ones,))
+        check_finite(outputs, "an output of the squared network")
         return math.sqrt(float(outputs.sum()))
 
 
@@ -125,4 +134,6 @@ def _squared_norm(module: _BatchNorm, prefix: str, biases: bool) -> dict[str, Te
 
 
 def _norm(parts: Iterable[Tensor]) -> float:
-    return math.sqrt(sum(float(part.double().square().sum()) for part in parts))
+    squares = [float(part.double().square().sum()) for part in parts]
+    check_finite(torch.tensor(squares), "a weight")
+    return math.sqrt(sum(squares))

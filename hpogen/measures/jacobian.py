@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from hpogen.measures.passes import Batch, at_least_float32, undisturbed
+from hpogen.measures.passes import (
+    Batch,
+    at_least_float32,
+    check_finite,
+    pairs,
+    undisturbed,
+)
 from hpogen.measures.weighted import forward, hidden
 
 
@@ -16,13 +22,14 @@ def jacobian_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
     """mean over samples i and hidden layers l of ‖∂z_i/∂h_il‖_F, exactly, by C backward passes.
 
     h_l is the input of the l-th linear layer or convolution but the first; evaluation mode. Raises
-    Refusal, naming the model, when there is no hidden layer; ValueError when there is no sample.
+    Refusal, naming the model, when there is no hidden layer; ValueError when there is no sample;
+    FloatingPointError for a logit or a derivative that is not finite.
     After the gradient-norm paper's Table 3. The baseline of the competition PGDL, whose name that
     row bears, is another: the mean square of the entries, over all layers, the image among them.
     """
     total, count = 0.0, 0
     with undisturbed(model):
-        for x, _ in batches:
+        for x, _ in pairs(batches):
             if len(x):
                 total += float(_jacobian_norms(model, x).sum())
                 count += len(x)
@@ -34,8 +41,11 @@ def jacobian_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
 def _jacobian_norms(model: nn.Module, x: Tensor) -> Tensor:
     """The mean over the hidden layers, for each sample: (N,) float64."""
     logits, _, layers = forward(model, x)
+    check_finite(logits, "a logit")  # the derivatives may hide that
     edges = [layer.edge for layer in hidden(model, layers)]
-    return squared_norms(logits, edges).sqrt().mean(0)
+    norms = squared_norms(logits, edges).sqrt()
+    check_finite(norms, "a derivative")
+    return norms.mean(0)
 
 
 def squared_norms(logits: Tensor, edges: Sequence[GradientEdge]) -> Tensor:

@@ -23,9 +23,18 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from hpogen.errors import Refusal
+from hpogen.measures.as_found import kept
+from hpogen.measures.distributed import gathered, group_of
 from hpogen.measures.graph import Graph
 from hpogen.measures.layers import RULES
-from hpogen.measures.passes import Batch, at_least_float32, undisturbed
+from hpogen.measures.passes import (
+    Batch,
+    at_least_float32,
+    check_finite,
+    pairs,
+    tensor_of,
+    undisturbed,
+)
 from hpogen.measures.uses import Direct, Gradients, Use, limit
 
 Loss = Callable[..., Tensor]
@@ -65,13 +74,17 @@ def gradient_norms(
 def gn(model: nn.Module, batches: Iterable[Batch]) -> float:
     """mean_i ‖∇L(θ; x_i)‖² of the cross-entropy: one term of GN (gradient-norm paper, eq. 4).
 
-    BatchNorm in evaluation mode. Raises ValueError when there is no sample, Refusal as
-    `gradient_norms`.
+    BatchNorm in evaluation mode. Of a `DistributedDataParallel` model, which all its processes must
+    call, the mean is over the samples of all. Raises ValueError when there is no sample,
+    FloatingPointError for a gradient that is not finite, Refusal as `gradient_norms`.
     """
-    norms = [gradient_norms(model, x, y) for x, y in batches if len(x)]
-    if not norms:
+    with undisturbed(model):
+        norms = [gradient_norms(model, x, y) for x, y in pairs(batches) if len(x)]
+    found = gathered(torch.cat([torch.zeros(0).double(), *norms]).cpu(), group_of(model))
+    if not len(found):
         raise ValueError("got no samples: the batches are empty")
-    return float(torch.cat(norms).mean())
+    check_finite(found, "a gradient")
+    return float(found.mean())
 
 
 def per_sample_gradients(model: nn.Module, x: Tensor, y: Tensor, loss: Loss, sink: Sink) -> None:
@@ -79,6 +92,7 @@ def per_sample_gradients(model: nn.Module, x: Tensor, y: Tensor, loss: Loss, sin
 
     What it has taken is freed at once; errors as for `gradient_norms`.
     """
+    ((x, y),) = pairs([(x, y)])
     if not len(x):
         raise ValueError("got no samples: the batch is empty")
     if isinstance(model, nn.parallel.DistributedDataParallel):
@@ -89,11 +103,11 @@ def per_sample_gradients(model: nn.Module, x: Tensor, y: Tensor, loss: Loss, sin
         return
     device = next(iter(names)).device
     x, y = x.to(device), y.to(device)
-    with undisturbed(model):
+    with undisturbed(model, loads=False):
         watch = _Watch(names, len(x))
         try:
             with torch.enable_grad(), _without_cast_cache(), watch:
-                total = _total(loss, model(x), y)
+                total = _total(model, loss, model(x), y)
             if watch.ambiguous:
                 watch.check(model, x)
             unknown = watch.differentiate(total, sink)
@@ -109,11 +123,14 @@ def require_per_sample(model: nn.Module, x: Tensor) -> None:
     per_sample_gradients(model, x, labels, functional.cross_entropy, lambda *_: None)
 
 
-def _total(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
+def _total(model: nn.Module, loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
     """The sum over the samples; in float64, or 1 − p_y would cancel where a sample is well fitted.
 
-    A loss of the caller's own is given the outputs as they are.
+    A loss of the caller's own is given the outputs as they are, torch's want a tensor.
     """
+    function = getattr(loss, "func", loss)  # of a partial
+    if getattr(function, "__module__", "") == functional.__name__:
+        outputs = tensor_of(model, outputs)
     if loss is functional.cross_entropy and outputs.ndim == 2:
         outputs, y = outputs.double(), y.double() if y.is_floating_point() else y
     return loss(outputs, y, reduction="sum")
@@ -232,14 +249,14 @@ def _by_vmap(
 
     def loss_of(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         outputs = functional_call(model, values, (image[None],))
-        return _total(loss, outputs, label[None])
+        return _total(model, loss, outputs, label[None])
 
     gradients_of = vmap(grad(loss_of), in_dims=(None, 0, 0))
     step = max(1, 4 * limit(x.device) // sum(p.numel() for p in unknown))
     for start in range(0, len(x), step):
         samples = slice(start, min(start + step, len(x)))
         try:
-            with torch.no_grad():
+            with torch.no_grad(), kept(model):
                 gradients = gradients_of(chosen, x[samples], y[samples])
         except RuntimeError as error:
             if x.is_meta or isinstance(error, torch.OutOfMemoryError):

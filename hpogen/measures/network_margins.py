@@ -11,7 +11,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from hpogen.measures.passes import Batch, at_least_float32, undisturbed
+from hpogen.measures.passes import (
+    Batch,
+    at_least_float32,
+    check_finite,
+    pairs,
+    undisturbed,
+)
 from hpogen.measures.weighted import forward, hidden
 
 FEATURES = ("lower", "q25", "q50", "q75", "upper")
@@ -25,7 +31,8 @@ def margin_input(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]
     the square root of the total variation Σ_k Var_i x_ik; negative where the sample is classified
     wrongly. Features: quartiles, and the fences max(min, q25 − 1.5·IQR), min(max, q75 + 1.5·IQR).
     Samples without a gradient are left out. Evaluation mode. Raises ValueError when there is no
-    sample, FloatingPointError when no sample has a gradient or all are the same.
+    sample; FloatingPointError when no sample has a gradient, when all are the same, and for a
+    logit, an activation or a gradient that is not finite.
     """
     return _named("margin_input", _collected(model, batches, at_input=True)[0])
 
@@ -54,11 +61,13 @@ class _Margins:
     def add(self, values: Tensor, gaps: Tensor, gradients: Tensor | None) -> None:
         """h (N, …), z_y − z_j (N,) and its derivative by h (N, …)."""
         exact = at_least_float32(values).flatten(1).double()
+        check_finite(exact, "an activation")
         self._first = self._first + exact.sum(0)
         self._second = self._second + exact.square().sum(0)
         self._count += len(values)
         if gradients is not None:
             norms = torch.linalg.vector_norm(at_least_float32(gradients).flatten(1), dim=1).double()
+            check_finite(norms, "a gradient")
             self._margins.append(gaps[norms > 0] / norms[norms > 0])
 
     def normalised(self) -> Tensor:
@@ -75,7 +84,7 @@ def _collected(model: nn.Module, batches: Iterable[Batch], at_input: bool) -> li
     places = [_Margins() for _ in range(1 if at_input else LAYERS)]
     seen = False
     with undisturbed(model):
-        for x, y in batches:
+        for x, y in pairs(batches):
             if len(x):
                 seen = True
                 _add_batch(model, x, y, places, at_input)
@@ -88,6 +97,7 @@ def _add_batch(
     model: nn.Module, x: Tensor, y: Tensor, places: list[_Margins], at_input: bool
 ) -> None:
     logits, edge, layers = forward(model, x)
+    check_finite(logits, "a logit")
     y = y.to(logits.device)[:, None]
     with torch.enable_grad():
         others = logits.scatter(1, y, -torch.inf).amax(1)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from hpogen.measures.moments import Moments
 from hpogen.measures.network import per_sample_gradients
-from hpogen.measures.passes import Batch
+from hpogen.measures.passes import Batch, pairs, undisturbed
 from hpogen.measures.uses import Gradients
 
 
@@ -40,10 +40,11 @@ def network_moments(model: nn.Module, batches: Iterable[Batch], signs: bool = Tr
         for chunk in gradients.chunks():
             _add_chunk(total, chunk, signs)
 
-    for x, y in batches:
-        if len(x):
-            per_sample_gradients(model, x, y, functional.cross_entropy, add)
-            count += len(x)
+    with undisturbed(model):
+        for x, y in pairs(batches):
+            if len(x):
+                per_sample_gradients(model, x, y, functional.cross_entropy, add)
+                count += len(x)
     if not count:
         raise ValueError("got no samples: the batches are empty")
     nothing = torch.zeros(4, 0, dtype=torch.float64)

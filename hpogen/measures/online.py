@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hpogen.measures.distributed import group_of, summed
 from hpogen.measures.last_linear import LastLinear, smoothed
+from hpogen.measures.passes import tensor_of
 
 
 class OnlineAgn:
@@ -30,6 +31,7 @@ class OnlineAgn:
 
     def __init__(self, model: nn.Module, label_smoothing: float = 0.0) -> None:
         self.total = 0.0
+        self._model = model
         self._label_smoothing = label_smoothing
         self._group = group_of(model)
         self._steps: list[Tensor] = []  # Σ_{i∈B} s_i and |B|, (2,) float64 each
@@ -41,6 +43,7 @@ class OnlineAgn:
         `logits` (B, C) is what the model's newest forward gave. Raises Refusal when that is not
         the output of its last `nn.Linear`.
         """
+        logits = tensor_of(self._model, logits)
         if not targets.is_floating_point():
             targets = smoothed(targets, logits.shape[1], self._label_smoothing)
         norms = self._last.squared_gradient_norms(logits, targets)

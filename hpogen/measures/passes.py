@@ -5,15 +5,20 @@ Called by the measures and by the training loop's evaluations: one code path for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hpogen.errors import Refusal
+from hpogen.measures.as_found import kept, may_change, modes_of, require_initialized, set_modes
 from hpogen.measures.convolutions import mend_convolutions
 
 Batch = tuple[Tensor, Tensor]  # images (B, …) and labels (B,)
@@ -96,29 +101,33 @@ def forward_pass(
     """Run the model on every batch in evaluation mode; yields after each, to be driven to its end.
 
     Images and labels are moved to the model's device. Each forward runs inside `within()`, an
-    autocast, say.
+    autocast, say. Raises Refusal for batches and outputs of another kind.
     """
     parameter = next(model.parameters(), None)
     device = None if parameter is None else parameter.device
     with undisturbed(model):
-        for x, y in batches:
+        for x, y in pairs(batches):
             with torch.no_grad(), within():
                 labels = y.to(device)
-                collector.add(model(x.to(device)), labels)
+                collector.add(tensor_of(model, model(x.to(device))), labels)
             yield
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; modes, `.grad` and torch's random state are afterwards as before.
+def undisturbed(model: nn.Module, *, loads: bool = True) -> Iterator[None]:
+    """Evaluation mode inside; afterwards the model is as before, whatever its forward does.
 
-    What is differentiated inside has the right gradients (`mend_convolutions`).
+    That is what `as_found.kept` says, and modes (by `train`), `.grad`, and the random state of
+    torch, NumPy and Python; `loads` says whether batches are loaded inside, which may draw. Raises
+    Refusal, naming the module, for a lazy one that never ran. What is differentiated inside has the
+    right gradients (`mend_convolutions`).
     """
     mend_convolutions()
-    modes = [(module, module.training) for module in model.modules()]
+    require_initialized(model)
+    modes = modes_of(model)
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-    devices = {p.device.index for p, _ in gradients if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(devices)):
+    draws = loads or may_change(model)
+    with kept(model), _same_randomness(model), _same_host_randomness() if draws else nullcontext():
         try:
             model.eval()
             for parameter, _ in gradients:
@@ -127,9 +136,62 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         finally:
             for parameter, gradient in gradients:
                 parameter.grad = gradient
-            for module, mode in modes:
-                module.training = mode
+            set_modes(modes)
+
+
+def _same_randomness(model: nn.Module) -> AbstractContextManager[None]:
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    devices = {tensor.device.index for tensor in tensors if tensor.device.type == "cuda"}
+    return torch.random.fork_rng(devices=sorted(devices))
+
+
+@contextmanager
+def _same_host_randomness() -> Iterator[None]:
+    python, array = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(array)
 
 
 def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def check_finite(values: Tensor, what: str) -> None:
+    """Raise FloatingPointError, of which hpogen makes a trial that diverged, unless all are."""
+    if not torch.isfinite(values).all():
+        raise FloatingPointError(f"{what} is not finite")
+
+
+def pairs(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches. Raises Refusal, saying what to pass, for one that is not two tensors."""
+    for batch in batches:
+        given = tuple(batch) if isinstance(batch, tuple | list) else ()
+        if len(given) != 2 or not all(isinstance(part, Tensor) for part in given):
+            raise Refusal(
+                f"a batch is {kind_of(batch)}, expected two tensors (x, y): pass an iterable of "
+                "such pairs, ((b['x'], b['y']) for b in loader), say"
+            )
+        yield given[0], given[1]
+
+
+def tensor_of(model: nn.Module, given: object) -> Tensor:
+    """What a model gave. Raises Refusal, naming the model, when it is not a tensor."""
+    if isinstance(given, Tensor):
+        return given
+    raise Refusal(
+        f"{type(model).__name__} gives {kind_of(given)}, expected a tensor of logits (N, C): pass "
+        "a module whose forward gives that, `return self.model(x).logits`, say"
+    )
+
+
+def kind_of(value: object) -> str:
+    """`a tuple of Tensor, Tensor` or `a dict of 'x', 'y'`, in at most about 200 characters."""
+    name = type(value).__name__
+    if isinstance(value, Mapping):
+        return f"a {name} of {', '.join(map(repr, value))}"[:200]
+    if isinstance(value, tuple | list):
+        return f"a {name} of {', '.join(type(part).__name__ for part in value)}"[:200]
+    return f"a {name}"

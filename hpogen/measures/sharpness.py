@@ -10,10 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from hpogen.measures.as_found import kept
 from hpogen.measures.passes import (
     Batch,
     PredictionCollector,
     Predictions,
+    check_finite,
+    pairs,
+    tensor_of,
     undisturbed,
 )
 
@@ -27,25 +31,30 @@ def sharpness(model: nn.Module, batches: Iterable[Batch], radius: float = RADIUS
     """L(θ + ρ ∇L/‖∇L‖) − L(θ): what one step of SAM adds to the mean cross-entropy.
 
     One forward and backward and one forward over the batches, evaluation mode, all trainable
-    parameters, ρ = `radius`; 0 where the gradient is 0. Raises ValueError when there is no sample.
-    Source: Foret et al. 2021, eq. 2.
+    parameters, ρ = `radius`; 0 where the gradient is 0. Raises ValueError when there is no sample,
+    FloatingPointError where the loss or its gradient is not finite. Source: Foret et al. 2021,
+    eq. 2.
     """
     parameters = _trainable(model)
     sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in parameters.items()}
     here = PredictionCollector()
     with undisturbed(model):
-        for x, y in batches:
+        for x, y in pairs(batches):
             for name, gradient in _gradients(model, parameters, x, y, here).items():
                 sums[name] += gradient
-        loss = here.result().loss
+        loss = here.result().mean_loss
+        check_finite(loss, "the loss")
         norm = math.sqrt(sum(float(total.square().sum()) for total in sums.values()))
         if norm == 0:
             return 0.0
+        check_finite(torch.tensor(norm), "the gradient")
         moved = {
             name: (p.detach() + radius / norm * sums[name]).to(p.dtype)
             for name, p in parameters.items()
         }
-        return _predictions(model, moved, batches).loss - loss
+        there = _predictions(model, moved, batches).mean_loss
+        check_finite(there, "the loss after the step")
+        return float(there) - float(loss)
 
 
 def sharpness_pacbayes(model: nn.Module, batches: Iterable[Batch], seed: int = 0) -> float:
@@ -53,28 +62,36 @@ def sharpness_pacbayes(model: nn.Module, batches: Iterable[Batch], seed: int = 0
 
     By 15 bisections of log σ in [1e-6, 100] (to 0.06 %), 151 passes, evaluation mode, all
     trainable parameters. The u_k come from `seed` alone, so every model of a shape is shaken in the
-    same directions. Small is sharp. Raises ValueError when there is no sample. Source: Jiang et al.
-    2020, "Fantastic Generalization Measures", PAC-Bayes sharpness, whose measure is 1/σ².
+    same directions. Small is sharp. Raises ValueError when there is no sample, FloatingPointError
+    for a logit at θ that is not finite. Source: Jiang et al. 2020, "Fantastic Generalization
+    Measures", PAC-Bayes sharpness, whose measure is 1/σ².
     """
     parameters = _trainable(model)
     with undisturbed(model):
-        least = _predictions(model, parameters, batches).accuracy - DROP
+        here = _predictions(model, parameters, batches)
+        check_finite(here.logits, "a logit")
 
-        def kept(sigma: float) -> bool:
+        def holds(sigma: float) -> bool:
             accuracies = [
-                _predictions(model, moved, batches).accuracy
+                _accuracy(_predictions(model, moved, batches))
                 for moved in _shaken(parameters, sigma, seed)
             ]
-            return sum(accuracies) / DRAWS >= least
+            return sum(accuracies) / DRAWS >= here.accuracy - DROP
 
-        return _bisected(kept)
+        return _bisected(holds)
 
 
-def _bisected(kept: Callable[[float], bool]) -> float:
+def _accuracy(seen: Predictions) -> float:
+    """A sample with a logit that is not finite is a mistake."""
+    finite = seen.logits.isfinite().all(1)
+    return float(((seen.logits.argmax(1) == seen.classes) & finite).double().mean())
+
+
+def _bisected(holds: Callable[[float], bool]) -> float:
     low, high = math.log(LEAST), math.log(MOST)
     for _ in range(STEPS):
         middle = (low + high) / 2
-        low, high = (middle, high) if kept(math.exp(middle)) else (low, middle)
+        low, high = (middle, high) if holds(math.exp(middle)) else (low, middle)
     return math.exp(low)
 
 
@@ -105,7 +122,7 @@ def _gradients(
     device = next((p.device for p in model.parameters()), x.device)
     y = y.to(device)
     with torch.enable_grad():
-        logits: Tensor = model(x.to(device))
+        logits = tensor_of(model, model(x.to(device)))
         collector.add(logits.detach(), y)
         if not logits.requires_grad:
             return {}
@@ -120,9 +137,9 @@ def _predictions(
 ) -> Predictions:
     """What the model predicts with these parameters; its own are not touched."""
     collector = PredictionCollector()
-    with torch.no_grad():
-        for x, y in batches:
+    with torch.no_grad(), kept(model):
+        for x, y in pairs(batches):
             device = next((p.device for p in model.parameters()), x.device)
             logits = functional_call(model, dict(parameters), (x.to(device),))
-            collector.add(logits, y.to(device))
+            collector.add(tensor_of(model, logits), y.to(device))
     return collector.result()

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hpogen.measures.passes import Batch, at_least_float32, undisturbed
+from hpogen.measures.passes import Batch, at_least_float32, check_finite, pairs, undisturbed
 from hpogen.measures.weighted import Weighted, forward
 
 DENSE = 256  # inputs up to which the operator is written out as a matrix
@@ -27,12 +27,14 @@ def spectral(model: nn.Module, batches: Iterable[Batch]) -> float:
     reshaped kernel). Bias, normalisations and activations are left out. The largest eigenvalue of
     WᵀW comes from Lanczos iteration (ARPACK) with a fixed start, that of a matrix from its singular
     values. Raises Refusal, naming the model, where there is no such layer, FloatingPointError where
-    one is all zero, ValueError when there is no sample. Source: Jiang et al. 2020, "Fantastic
-    Generalization Measures", product of spectral norms.
+    one is all zero or has a weight that is not finite, ValueError when there is no sample. Source:
+    Jiang et al. 2020, "Fantastic Generalization Measures", product of spectral norms.
     """
     x = first_sample(batches)
     with undisturbed(model):
         _, _, layers = forward(model, x)
+        for layer in layers:
+            check_finite(layer.weight, "a weight")
         squares = [_squared_norm(layer) for layer in layers]
     if min(squares) <= 0:
         raise FloatingPointError("a layer's weights are all zero")
@@ -41,7 +43,7 @@ def spectral(model: nn.Module, batches: Iterable[Batch]) -> float:
 
 def first_sample(batches: Iterable[Batch]) -> Tensor:
     """One sample (1, …). Raises ValueError when there is none."""
-    for x, _ in batches:
+    for x, _ in pairs(batches):
         if len(x):
             return x[:1]
     raise ValueError("got no samples: the batches are empty")

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from hpogen.errors import Refusal
-from hpogen.measures.passes import at_least_float32
+from hpogen.measures.passes import at_least_float32, tensor_of
 
 WEIGHTED: frozenset[Callable[..., Any]] = frozenset(
     {
@@ -82,7 +82,7 @@ def forward(model: nn.Module, x: Tensor) -> tuple[Tensor, GradientEdge, list[Wei
     parameter = next(model.parameters(), None)
     x = x.detach().to(None if parameter is None else parameter.device).requires_grad_()
     with torch.enable_grad(), WeightedLayers() as watch:
-        outputs: Tensor = model(x)
+        outputs = tensor_of(model, model(x))
     if not watch.layers:
         raise Refusal(f"{type(model).__name__} applies no linear layer or convolution")
     return outputs, get_gradient_edge(x), watch.layers
