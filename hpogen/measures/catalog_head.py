@@ -81,11 +81,11 @@ HEAD: tuple[Measure, ...] = (
     _head(
         "gsnr_head",
         "gsnr",
-        "mean_j m_j²/(ρ_j² + ε) over the last layer's parameters; its median; Σm²/Σρ²; debiased",
-        f"{GSNR}, eq. 2",
+        "mean_j m_j²/ρ_j² over the last layer's parameters; its median; Σm²/Σρ²; debiased",
+        f"{GSNR}, eqs. 2 and 25",
         *("gsnr_head", "gsnr_head_median", "gsnr_head_ratio", "gsnr_head_debiased"),
     ),
-    _head("osgr_head", "osgr", "1 − (mean_i ‖g_i‖² − ‖m‖²)/(N ‖m‖²)", f"{GSNR}, eq. 19"),
+    _head("osgr_head", "osgr", "1 − (mean_i ‖g_i‖² − ‖m‖²)/(N ‖m‖²)", f"{GSNR}, eqs. 19 to 22"),
     _head(
         "same_sign_head",
         "same_sign",
@@ -129,7 +129,7 @@ STEP: tuple[Measure, ...] = (
         "agn_lr",
         "agn_lr",
         "Σ over steps t of γ_t/(1 − μ) · mean_i s_i",
-        f"{NORM}, eq. 3",
+        f"a reading of the {NORM}'s eq. 3",
         LAST_LINEAR,
     ),
     _step("tse", "training_loss", "Σ over epochs of the mean training loss of its steps", TSE),

@@ -54,9 +54,9 @@ NETWORK: tuple[Measure, ...] = (
     _network(
         "gsnr",
         "network_moments:gsnr",
-        "over all parameters: mean_j m_j²/(ρ_j² + ε); the median; Σm²/Σρ²; with m² − ρ²/N",
+        "over all parameters: mean_j m_j²/ρ_j²; the median; Σm²/Σρ²; with m² − ρ²/N",
         ONE_BACKWARD,
-        f"{GSNR}, eq. 2",
+        f"{GSNR}, eqs. 2 and 25",
         *("gsnr", "gsnr_median", "gsnr_ratio", "gsnr_debiased"),
         needs=PER_SAMPLE,
     ),
@@ -65,7 +65,7 @@ NETWORK: tuple[Measure, ...] = (
         "network_moments:osgr",
         "1 − (A − B)/(N·B) over all parameters, A = mean_i ‖g_i‖², B = ‖mean_i g_i‖²",
         ONE_BACKWARD,
-        f"{GSNR}, eq. 19",
+        f"{GSNR}, eqs. 19 to 22",
         needs=PER_SAMPLE,
     ),
     _network(

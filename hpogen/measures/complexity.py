@@ -74,9 +74,9 @@ def path_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
     where its outputs are not finite. Source: Neyshabur et
     al. 2015; Jiang et al. 2020.
     """
-    ones = torch.ones_like(first_sample(batches), dtype=torch.float64)
-    ones = ones.to(next((p.device for p in model.parameters()), ones.device))
     with undisturbed(model), torch.no_grad():
+        ones = torch.ones_like(first_sample(batches), dtype=torch.float64)
+        ones = ones.to(next((p.device for p in model.parameters()), ones.device))
         linear = _squared(model, biases=False)
         once, twice = (functional_call(model, linear, (scale * ones,)) for scale in (1, 2))
         check_finite(tensor_of(model, once), "an output of the squared network")

@@ -25,6 +25,7 @@ from hpogen.measures.passes import (
     PredictionCollector,
     Predictions,
     at_least_float32,
+    check_finite,
     forward_pass,
 )
 
@@ -122,15 +123,17 @@ class HeadStatistics:
 
     @property
     def gsnr(self) -> float:
-        """The mean over parameters of m_j² / (ρ_j² + ε), mean² over variance of their gradients.
+        """The mean over parameters of m_j² / ρ_j², mean² over variance of their gradients.
 
-        The GSNR paper, eq. 2; ε = 1e-12 + 1e-6 · mean ρ²; parameters with ρ_j = 0 are left out.
+        The GSNR paper, eqs. 2 and 25. Parameters whose ρ_j² is rounding, at most 1e-12 of their
+        mean square, are left out. Raises FloatingPointError, as all that follow, for logits,
+        features or gradients that are not finite; what stands above is NaN or infinite then.
         """
         return self.moments.gsnr
 
     @property
     def osgr(self) -> float:
-        """The one-step generalization ratio, in [−1, 1]: 1 − (A − B)/(N·B), the GSNR paper, eq. 29.
+        """The one-step generalization ratio, in [−1, 1]: 1 − (A − B)/(N·B), the GSNR paper, eq. 19.
 
         A = mean_i ‖g_i‖², B = ‖mean_i g_i‖². 0 where no gradient is left.
         """
@@ -140,8 +143,9 @@ class HeadStatistics:
     def same_sign(self) -> float:
         """The mean over parameters of the larger share of samples whose gradients agree in sign.
 
-        In [0.5, 1]; zeros are left out, and parameters with fewer than 30 others. Chance level is
-        0.5 + 0.4/√n; 0.5 where no parameter is left.
+        In [0.5, 1]; zeros are left out, and parameters with fewer than 30 others; 0.5 where no
+        parameter is left. After a ReLU it tells how the classes are shared, and nothing of the net:
+        the sign of d_ic h_ik is then that of d_ic, so a balanced set of C classes gives 1 − 1/C.
         """
         return self.moments.same_sign
 
@@ -175,6 +179,8 @@ class HeadStatistics:
         classes = self.weight.shape[0]
         if classes < 2:
             raise Refusal("margin needs two classes, the last nn.Linear has one output")
+        for values, what in ((self.logits, "a logit"), (self.features, "an activation")):
+            check_finite(values, what)
         weight = self.weight.double()
         distance = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
         inverse = torch.where(distance > 0, 1 / distance, 0.0)  # (C, C)

@@ -12,6 +12,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from hpogen.measures.passes import check_finite
+
 FEWEST = 30  # non-zero gradients of a parameter whose signs are worth counting
 ROUNDING = 1e-12  # of the second moment: less variance than that is none
 
@@ -20,7 +22,8 @@ ROUNDING = 1e-12  # of the second moment: less variance than that is none
 class Moments:
     """Sums over N samples of the gradient of each parameter, its square, sign and sign's size.
 
-    Each (C, K) float64, with K = D, or D + 1 with the bias as the last column.
+    Each (C, K) float64, with K = D, or D + 1 with the bias as the last column. What is computed
+    from them raises FloatingPointError where a sum is not finite.
     """
 
     first: Tensor  # S1 = dᵀ h
@@ -58,33 +61,32 @@ class Moments:
     @cached_property
     def mean(self) -> Tensor:
         """m (C, K), the mean gradient."""
+        check_finite(self.first, "a gradient")
+        check_finite(self.second, "a gradient's square")
         return self.first / self.count
 
     @cached_property
     def _squares_and_variances(self) -> tuple[Tensor, Tensor]:
-        """m² and ρ² of the parameters whose gradient varies, (P,) each."""
-        second = self.second / self.count
-        square = self.mean.square()
+        """m² and ρ² of the parameters whose gradient varies by more than rounding, (P,) each."""
+        square, second = self.mean.square(), self.second / self.count
         variance = second - square
         varying = variance > ROUNDING * second
         return square[varying], variance[varying]
 
     @cached_property
-    def _noise(self) -> Tensor:
-        """ρ² + ε (P,), ε = 1e-12 + 1e-6 · mean ρ²: what m² is divided by."""
-        _, variance = self._squares_and_variances
-        return variance + (1e-12 + 1e-6 * variance.mean())
+    def _ratios(self) -> Tensor:
+        """r_j = m_j² / ρ_j² (P,): the GSNR paper's eq. 2, estimated as in its eq. 25."""
+        square, variance = self._squares_and_variances
+        return square / variance
 
     @property
     def gsnr(self) -> float:
-        """mean_j m_j² / (ρ_j² + ε); 0 where no gradient varies, like the three after it."""
-        square, _ = self._squares_and_variances
-        return _mean(square / self._noise)
+        """mean_j r_j; 0 where no gradient varies, like the three after it."""
+        return _mean(self._ratios)
 
     @property
     def gsnr_median(self) -> float:
-        square, _ = self._squares_and_variances
-        ratios = (square / self._noise).sort().values
+        ratios = self._ratios.sort().values
         middle = ratios[(len(ratios) - 1) // 2 : len(ratios) // 2 + 1]
         return _mean(middle)
 
@@ -96,24 +98,29 @@ class Moments:
 
     @property
     def gsnr_debiased(self) -> float:
-        """mean_j (m_j² − ρ_j²/N) / (ρ_j² + ε): without the bias of about 1/N."""
-        square, variance = self._squares_and_variances
-        return _mean((square - variance / self.count) / self._noise)
+        """mean_j (m_j² − ρ_j²/N) / ρ_j²: without the bias of about 1/N."""
+        return _mean(self._ratios - 1 / self.count)
 
     @property
     def osgr(self) -> float:
         """1 − (A − B)/(N·B), A = mean_i ‖g_i‖², B = ‖mean_i g_i‖², clipped to [−1, 1]; 0 at A = 0.
 
-        The GSNR paper, eq. 19 with W_j = m_j²/B and the debiased r_j = m_j²/ρ_j² − 1/N.
+        The GSNR paper, eq. 19, whose expectations are eq. 24's with M = 1: with A − B = Σ_j ρ_j².
+        It is eq. 22 with W_j = m_j²/B and the debiased r_j = m_j²/ρ_j² − 1/N.
         """
-        a, b = float(self.second.sum()) / self.count, float(self.mean.square().sum())
+        b, a = float(self.mean.square().sum()), float(self.second.sum()) / self.count
         if a == 0:
             return 0.0
         return max(-1.0, min(1.0, 1 - (a - b) / (self.count * b))) if b > 0 else -1.0
 
     @property
     def same_sign(self) -> float:
-        """mean_j max(n₊, n₋)/(n₊ + n₋), n± = (NZ ± S)/2, over parameters with NZ ≥ 30; else 0.5."""
+        """mean_j max(n₊, n₋)/(n₊ + n₋), n± = (NZ ± S)/2, over parameters with NZ ≥ 30; else 0.5.
+
+        The GSNR paper's p_same_sign (section 3.1). Chance is 0.5 + 0.4/√n where either sign is as
+        likely, and 1 − 1/C in a layer of C balanced classes whose inputs are not negative.
+        """
+        check_finite(self.mean, "a gradient")
         counted = self.nonzero >= FEWEST
         share = (1 + self.signs[counted].abs() / self.nonzero[counted]) / 2
         return _mean(share) if len(share) else 0.5

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
+from hpogen.measures.distributed import summed
 from hpogen.measures.moments import Moments
 from hpogen.measures.network import per_sample_gradients
 from hpogen.measures.passes import Batch, pairs, undisturbed
@@ -21,7 +23,8 @@ from hpogen.measures.uses import Gradients
 def network_moments(model: nn.Module, batches: Iterable[Batch], signs: bool = True) -> Moments:
     """Sums of the cross-entropy's per-sample gradients over all trainable parameters, (P,) each.
 
-    BatchNorm in evaluation mode; memory is 4 numbers per parameter, and the sums are in float64.
+    BatchNorm in evaluation mode; of a `DistributedDataParallel` model, which all its processes must
+    call, the sums are over the samples of all. Memory is 4 numbers per parameter, and the sums are in float64.
     Without `signs` those two are left 0. Raises as `gradient_norms`, and ValueError when there is
     no sample.
     """
@@ -45,11 +48,25 @@ def network_moments(model: nn.Module, batches: Iterable[Batch], signs: bool = Tr
             if len(x):
                 per_sample_gradients(model, x, y, functional.cross_entropy, add)
                 count += len(x)
+    count = _summed_over_processes(model, sums, count)
     if not count:
         raise ValueError("got no samples: the batches are empty")
     nothing = torch.zeros(4, 0, dtype=torch.float64)
     first, second, agreement, nonzero = torch.cat(list(sums.values()), 1) if sums else nothing
     return Moments(first, second, agreement, nonzero, count)
+
+
+def _summed_over_processes(model: nn.Module, sums: dict[str, Tensor], count: int) -> int:
+    """Sum in place over the processes that train copies of the model; the number of samples."""
+    if not isinstance(model, DistributedDataParallel):
+        return count
+    samples = torch.tensor(count)
+    for name, p in model.module.named_parameters():
+        if p.requires_grad:  # the same order everywhere, also where there was no sample
+            zeros = torch.zeros(4, p.numel(), dtype=torch.float64, device=p.device)
+            summed(sums.setdefault(name, zeros), model.process_group)
+            samples = samples.to(p.device)
+    return int(summed(samples, model.process_group))
 
 
 def _add_products(total: Tensor, outputs: Tensor, inputs: Tensor, signs: bool) -> None:
@@ -74,7 +91,7 @@ def _add_chunk(total: Tensor, chunk: Tensor, signs: bool) -> None:
 
 
 def gsnr(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-    """mean_j m_j² / (ρ_j² + ε) over all parameters (the GSNR paper, eq. 2), and its variants."""
+    """mean_j m_j² / ρ_j² over all parameters (the GSNR paper, eqs. 2 and 25), and its variants."""
     moments = network_moments(model, batches, signs=False)
     return {
         "gsnr": moments.gsnr,

@@ -61,8 +61,12 @@ class Predictions:
 
     @cached_property
     def hit_rate(self) -> Tensor:
-        """The share of samples whose largest logit is the label's, () float64 in [0, 1]."""
-        return (self.logits.argmax(1) == self.classes).sum().double() / self.count
+        """The share of samples whose largest logit is the label's, () float64 in [0, 1].
+
+        A sample with a NaN has none.
+        """
+        known = ~self.logits.isnan().any(1)
+        return ((self.logits.argmax(1) == self.classes) & known).sum().double() / self.count
 
     @cached_property
     def loss(self) -> float:

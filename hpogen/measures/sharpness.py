@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from hpogen.measures.as_found import kept
+from hpogen.measures.as_found import kept, require_initialized
 from hpogen.measures.passes import (
     Batch,
     PredictionCollector,
@@ -73,18 +73,12 @@ def sharpness_pacbayes(model: nn.Module, batches: Iterable[Batch], seed: int = 0
 
         def holds(sigma: float) -> bool:
             accuracies = [
-                _accuracy(_predictions(model, moved, batches))
+                _predictions(model, moved, batches).accuracy
                 for moved in _shaken(parameters, sigma, seed)
             ]
             return sum(accuracies) / DRAWS >= here.accuracy - DROP
 
         return _bisected(holds)
-
-
-def _accuracy(seen: Predictions) -> float:
-    """A sample with a logit that is not finite is a mistake."""
-    finite = seen.logits.isfinite().all(1)
-    return float(((seen.logits.argmax(1) == seen.classes) & finite).double().mean())
 
 
 def _bisected(holds: Callable[[float], bool]) -> float:
@@ -108,6 +102,7 @@ def _shaken(
 
 
 def _trainable(model: nn.Module) -> dict[str, Tensor]:
+    require_initialized(model)
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 

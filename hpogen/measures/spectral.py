@@ -30,9 +30,8 @@ def spectral(model: nn.Module, batches: Iterable[Batch]) -> float:
     one is all zero or has a weight that is not finite, ValueError when there is no sample. Source:
     Jiang et al. 2020, "Fantastic Generalization Measures", product of spectral norms.
     """
-    x = first_sample(batches)
     with undisturbed(model):
-        _, _, layers = forward(model, x)
+        _, _, layers = forward(model, first_sample(batches))
         for layer in layers:
             check_finite(layer.weight, "a weight")
         squares = [_squared_norm(layer) for layer in layers]

@@ -25,6 +25,7 @@ from hpogen.training.measuring import (
     of_network,
     of_steps,
     read,
+    valued,
 )
 from hpogen.training.recipe import Recipe, State
 
@@ -79,7 +80,7 @@ def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generat
         if not closed or recipe.device.type == "cpu":
             check_finite({"train_loss": float(head.mean_loss)}, epoch)  # none has to digest NaN
         for planned in measures:
-            found.metrics |= named(planned.measure, planned.measure.resolve()(head))
+            found.metrics |= named(planned.measure, valued(planned.measure, epoch, head))
     elif plan.train_pass(last):
         seen = yield from _predictions(recipe, state, recipe.data.subset)
         found.metrics |= {"train_loss": seen.mean_loss, "train_accuracy": seen.hit_rate}

@@ -60,21 +60,26 @@ def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> dict[st
     where the weights give the measure no value, which it says by a FloatingPointError.
     """
     measure = planned.measure
-    finite = [torch.isfinite(value).all() for value in state.model.state_dict().values()]
-    if not torch.stack(finite).all():
+    finite = [torch.isfinite(value).all() for value in state.model.parameters()]
+    if finite and not torch.stack(finite).all():  # a buffer may be: a mask of −∞
         raise Diverged(f"a weight is not finite after {state.epoch} epochs, {state.step} steps")
     given = [state.model, recipe.batches(recipe.data.subset).sample(planned.samples)]
     if measure.initial:
         given.append(recipe.untrained())
     with undisturbed(state.model):
-        try:
-            result = measure.resolve()(*given)
-        except FloatingPointError as error:
-            raise Diverged(f"{measure.name} in epoch {state.epoch + 1}: {error}") from error
+        result = valued(measure, state.epoch + 1, *given)
     if isinstance(result, Measured):
         state.files |= result.files
         result = result.metrics
     return named(measure, result)
+
+
+def valued(measure: Measure, epoch: int, *given: object) -> Any:
+    """What a measure gives. Raises Diverged where it says by a FloatingPointError that it cannot."""
+    try:
+        return measure.resolve()(*given)
+    except FloatingPointError as error:
+        raise Diverged(f"{measure.name} in epoch {epoch}: {error}") from error
 
 
 def of_steps(recipe: Recipe, sums: Mapping[str, float], epoch: int, last: bool) -> Metrics:

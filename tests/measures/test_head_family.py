@@ -56,7 +56,6 @@ class Twin:
         g, n = self.g, len(self.g)
         norm, m, variance = (g**2).sum(1).mean(), g.mean(0), g.var(0)
         m, variance = m[variance > 1e-20], variance[variance > 1e-20]
-        noise = variance + 1e-12 + 1e-6 * variance.mean()
         mean = (g.mean(0) ** 2).sum()
         weights, towards = self.w.flatten(), g.mean(0)[: self.w.size]
         opposite = np.sign(weights) == -np.sign(towards)
@@ -67,10 +66,10 @@ class Twin:
             "agn_last": norm,
             "agn_rel": norm / self.size.mean(),
             "agn_tic": norm / self.trace(),
-            "gsnr_head": (m**2 / noise).mean(),
-            "gsnr_head_median": float(np.median(m**2 / noise)),
+            "gsnr_head": (m**2 / variance).mean(),
+            "gsnr_head_median": float(np.median(m**2 / variance)),
             "gsnr_head_ratio": (m**2).sum() / variance.sum(),
-            "gsnr_head_debiased": ((m**2 - variance / n) / noise).mean(),
+            "gsnr_head_debiased": ((m**2 - variance / n) / variance).mean(),
             "osgr_head": float(np.clip(1 - (norm - mean) / (n * mean), -1, 1)),
             "same_sign_head": self.same_sign(),
             "opposite_sign_head": opposite.mean(),
