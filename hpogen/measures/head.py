@@ -198,7 +198,14 @@ class HeadStatistics:
 
     @cached_property
     def output_gradients(self) -> Tensor:
-        """d (N, C) float64, the gradient of each sample's loss by its logits."""
+        """d (N, C) float64, the gradient of each sample's loss by its logits.
+
+        NaN where one of them is not finite: −∞ would leave a finite one.
+        """
+        unknown = ~self.logits.isfinite().all(1, keepdim=True)
+        return self._output_gradients().masked_fill_(unknown, torch.nan)
+
+    def _output_gradients(self) -> Tensor:
         if self.loss_function is None:
             return output_gradient(self.logits, self.labels)
         with torch.enable_grad():

@@ -52,7 +52,8 @@ def gradient_norms(
     `x` (N, …) and `y` (N, …) are one batch. `loss(outputs, y, reduction="sum")` adds up samples, as
     torch's own losses do; `functools.partial(cross_entropy, label_smoothing=0.1)` is one. The model
     is run in evaluation mode, once forward and once backward, and is left as it was: parameters,
-    buffers, `.grad`, modes, random state. Per-sample gradients are formed layer by layer only.
+    buffers, `.grad`, modes, random state. A sample with a logit that is not finite has a norm that
+    is not. Per-sample gradients are formed layer by layer only.
 
     Linear, Conv1d to Conv3d, BatchNorm, GroupNorm, LayerNorm and Embedding are known, by module or
     by function, however often a parameter is used, with the sample in their first dimension (over
@@ -131,6 +132,7 @@ def _total(model: nn.Module, loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
     function = getattr(loss, "func", loss)  # of a partial
     if getattr(function, "__module__", "") == functional.__name__:
         outputs = tensor_of(model, outputs)
+        outputs = outputs + (outputs - outputs)  # NaN for −∞, which leaves a finite gradient
     if loss is functional.cross_entropy and outputs.ndim == 2:
         outputs, y = outputs.double(), y.double() if y.is_floating_point() else y
     return loss(outputs, y, reduction="sum")

@@ -24,9 +24,9 @@ def network_moments(model: nn.Module, batches: Iterable[Batch], signs: bool = Tr
     """Sums of the cross-entropy's per-sample gradients over all trainable parameters, (P,) each.
 
     BatchNorm in evaluation mode; of a `DistributedDataParallel` model, which all its processes must
-    call, the sums are over the samples of all. Memory is 4 numbers per parameter, and the sums are in float64.
-    Without `signs` those two are left 0. Raises as `gradient_norms`, and ValueError when there is
-    no sample.
+    call, the sums are over the samples of all. Memory is 4 numbers per parameter, and the sums are
+    in float64. Without `signs` those two are left 0. Raises as `gradient_norms`, and ValueError
+    when there is no sample.
     """
     sums: dict[str, Tensor] = {}  # (4, P_j): S1, S2, S, NZ of each parameter
     count = 0
