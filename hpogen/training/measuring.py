@@ -75,7 +75,7 @@ def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> dict[st
 
 
 def valued(measure: Measure, epoch: int, *given: object) -> Any:
-    """What a measure gives. Raises Diverged where a FloatingPointError says that it has no value."""
+    """What a measure gives. Raises Diverged where it has no value, by a FloatingPointError."""
     try:
         return measure.resolve()(*given)
     except FloatingPointError as error:

@@ -16,7 +16,7 @@ from hpogen.measures.head import HeadCollector
 from hpogen.measures.passes import forward_pass
 from hpogen.plugins import Measured
 from hpogen.training.checkpoint import Checkpoints
-from hpogen.training.measuring import check_finite, named, of_network, read
+from hpogen.training.measuring import check_finite, named, of_network, read, valued
 from hpogen.training.plan import PlannedMeasure
 from hpogen.training.precision import set_arithmetic
 from hpogen.training.recipe import Recipe, State, begin
@@ -67,7 +67,7 @@ def _measured(recipe: Recipe, state: State, measures: list[plugins.Measure]) -> 
         check_finite({"loss": head.loss}, state.epoch)
     for measure in measures:
         if measure.of == "head":
-            found |= named(measure, measure.resolve()(head))
+            found |= named(measure, valued(measure, state.epoch, head))
         else:
             found |= of_network(recipe, state, PlannedMeasure(measure))
     (metrics,) = read(found)

@@ -110,7 +110,7 @@ def concerned() -> Iterator[tuple[str, str]]:
             yield name, kind
 
 
-@pytest.mark.parametrize(("name", "kind"), concerned())
+@pytest.mark.parametrize(("name", "kind"), [*concerned()])
 def test_a_measure_of_the_network_says_so(name: str, kind: str) -> None:
     net, row = Net(kind, DTYPES.get(kind, torch.float32)), NETWORK[name]
     given = (net, samples(), Net()) if row.initial else (net, samples())

@@ -295,6 +295,31 @@ def test_a_net_that_gives_a_measure_no_value_diverges(tmp_path: Path) -> None:
         epochs(settings, trial(tmp_path, {**CONFIG, "lr": 1e-30}))
 
 
+def test_a_mask_of_infinities_is_no_divergence(tmp_path: Path) -> None:
+    class Masked(nn.Module):
+        def __init__(self, inputs: int, classes: int) -> None:
+            super().__init__()
+            self.last = nn.Linear(inputs, classes)
+            self.register_buffer("mask", torch.full((2, 2), -torch.inf))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(x.flatten(1))
+
+    plugins.model("masked")(lambda in_shape, classes: Masked(math.prod(in_shape), classes))
+    assert epochs(task(model="masked", measures=["gsnr"]), trial(tmp_path, budget=1))
+
+
+@pytest.mark.usefixtures("my_measures")
+@pytest.mark.parametrize("of", ["features", "loudness"])
+def test_a_measure_without_a_value_makes_a_trial_diverge(tmp_path: Path, of: str) -> None:
+    def give_up(*_: Any) -> float:
+        raise FloatingPointError("a gradient is not finite")
+
+    plugins.measures.add(of, dataclasses.replace(plugins.measures.get(of), function=give_up))
+    with pytest.raises(Diverged, match=f"{of} in epoch 1: a gradient is not finite"):
+        epochs(task(measures=[of]), trial(tmp_path))
+
+
 @pytest.fixture
 def my_measures() -> Iterator[list[int]]:
     """Plug-in measures of every kind; gives the numbers of samples that `loudness` saw."""
