@@ -165,7 +165,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
         )
         for rank in (0, 1)
     ]
-    printed = [process.communicate(timeout=120)[0] for process in processes]
+    printed = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     alone = everything(small(), slice(None))
     lines = "".join(printed).splitlines()
