@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK = 16
-"""Channels in a block of oneDNN's widest kernels, those of AVX-512; AVX2's have 8."""
+BLOCK = 8 if torch.cpu._is_avx2_supported() and not torch.cpu._is_avx512_supported() else 16
+"""Channels in a block of oneDNN's kernels in float32."""
 ELSEWHERE = torch._C.DispatchKeySet(torch._C.DispatchKey.QuantizedCPU)
 """A key without a kernel of its own: it leads to torch's own, which all backends share."""
 
@@ -57,7 +57,7 @@ def _backward(
 
     by_x, by_weight, by_bias = wanted
     strided = max(stride) > 1 and not any(padding) and groups == 1
-    if not (strided and (by_weight or by_bias) and _is_small(weight)):
+    if not (strided and (by_weight or by_bias) and _overruns(g, x, weight, stride, transposed)):
         return torchs(g, x, stride, output_padding, wanted)  # type: ignore[no-any-return]
     _say()
     pixels: Any = (..., *(slice(None, None, step) for step in stride))
@@ -69,10 +69,17 @@ def _backward(
     )
 
 
-def _is_small(weight: Tensor) -> bool:
-    """Whether it is a 1×1 kernel, in one or two dimensions, of less than a block of channels."""
-    inputs, *kernel = weight.shape[1:]
-    return inputs < BLOCK and len(kernel) < 3 and max(kernel) == 1
+def _overruns(g: Tensor, x: Tensor, weight: Tensor, stride: list[int], transposed: bool) -> bool:
+    """Whether oneDNN gathers pixels, without padding or groups, into too small a workspace."""
+    channels, *kernel = weight.shape[1:]
+    few = channels < BLOCK and len(kernel) < 3 and max(kernel) == 1
+    if not few or weight.dtype is torch.float64:
+        return False
+    many, fewer = (g, x) if transposed else (x, g)  # pixels
+    sides = zip(many.shape[2:], fewer.shape[2:], stride, strict=True)
+    # One channel lies first and last at once.
+    first = all(t.shape[1] > 1 and t.stride(-1) == 1 for t in (x, weight))
+    return not first and all(a == b * step for a, b, step in sides)
 
 
 @functools.cache
