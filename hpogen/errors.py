@@ -1,12 +1,17 @@
-"""The one exception that means "the user's input is wrong".
+"""The one exception that means "the user's input is wrong", and how messages are written.
 
 Raised wherever input is validated; the command line prints it as one line and exits with 2.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+SHOWN = 200  # characters of a value in a message
+KEPT = 2000  # characters of an exception in the ledger; a trial's log has all
 
 
 class UserError(Exception):
@@ -17,12 +22,58 @@ class Refusal(UserError):
     """A part (searcher, measure, task) says by name what it cannot do with what it was given."""
 
 
+class CannotGoOn(UserError):
+    """What befell a study under way and is nobody's mistake: a full disk, a folder that has gone.
+
+    The study stops itself, exit code 1; what is recorded stays.
+    """
+
+
+@contextlib.contextmanager
+def explained(path: Path, what: type[UserError] = CannotGoOn) -> Iterator[None]:
+    """Turn an operating system's error in writing `path` into one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = shortened(error.strerror or error)
+        raise what(f"{shortened(path)}: cannot be written: {reason}") from error
+
+
+def shortened(value: object, limit: int = SHOWN) -> str:
+    """The text of a value on one line, without control characters; its middle is cut if long."""
+    whole, half = str(value), limit // 2
+    if len(whole) > 40 * limit:
+        whole = whole[: 20 * limit] + whole[-20 * limit :]
+    words = " ".join(whole.split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    return text if len(text) <= limit else f"{text[:half]}…{text[half + 1 - limit :]}"
+
+
+def quoted(value: object) -> str:
+    """A value as Python writes it, cut where it is long."""
+    return shortened(repr(value))
+
+
+def why(error: BaseException) -> str:
+    """The text of an exception, whatever it does when it is asked for it."""
+    try:
+        return str(error)
+    except Exception as another:
+        return f"(its text cannot be had: {type(another).__name__})"
+
+
+def text_of(error: BaseException) -> str:
+    """`ValueError: why`, on one line."""
+    return shortened(f"{type(error).__name__}: {why(error)}", KEPT)
+
+
 def unknown(what: str, got: object, valid: Iterable[str]) -> str:
     """`'bohbb' is unknown; did you mean 'bohb'? (asha, bohb, cmaes)`, for any closed set of names.
 
     `what` goes in front when it is not empty: `metric 'agnn' is unknown; …`.
     """
     names = sorted(valid)
-    near = difflib.get_close_matches(str(got), names, n=1)
+    near = difflib.get_close_matches(str(got)[:SHOWN], names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{what + ' ' if what else ''}{got!r} is unknown{hint} ({', '.join(names) or 'none'})"
+    known = ", ".join(names) or "none"
+    return f"{what + ' ' if what else ''}{quoted(got)} is unknown{hint} ({known})"

@@ -1,8 +1,9 @@
-"""What stands where in a study's folder, and the trials' curves.
+"""What stands where in a study's folder, and the trials' curves and kept files.
 
     ledger.jsonl  lock  hpogen.log  plugins/  trials/00012.jsonl  trials/00012.log  trials/00012/
 
-The driver writes the curves, every reader takes the last row of each epoch.
+The driver writes the curves, every reader takes the last row of each epoch. All of it belongs to
+the study whose id stands in the ledger's header, and is read by no other (`belonging.py`).
 """
 
 from __future__ import annotations
@@ -10,17 +11,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hpogen.errors import explained
+from hpogen.ledger import study_id
+from hpogen.lines import row_of
+from hpogen.stores import checkpoint_prefix
 from hpogen.trial import Progress
 
-LOG = "hpogen.log"
+LOG, TRIALS = "hpogen.log", "trials"
+KEPT = "kept.json"  # beside a trial's kept files: whose they are, and their CRC-32s
 
 
 def trial_stem(directory: Path, trial: int) -> Path:
-    return directory / "trials" / f"{trial:05d}"
+    return directory / TRIALS / f"{trial:05d}"
 
 
 def curve_path(directory: Path, trial: int) -> Path:
@@ -31,9 +38,12 @@ def log_path(directory: Path, trial: int) -> Path:
     return trial_stem(directory, trial).with_suffix(".log")
 
 
-def append_curve(directory: Path, progress: Progress) -> None:
-    """Add one epoch's row; a torn row of a killed driver stays on a line of its own."""
-    row = {
+def append_curve(directory: Path, progress: Progress, study: str = "") -> None:
+    """Add one epoch's row; a torn row of a killed driver stays on a line of its own.
+
+    `study` is the study's id. Raises CannotGoOn where it cannot be written whole.
+    """
+    row: dict[str, Any] = {
         "epoch": progress.epoch,
         "metrics": dict(progress.metrics),
         "seconds": dict(progress.seconds),
@@ -43,30 +53,48 @@ def append_curve(directory: Path, progress: Progress) -> None:
         row["memory"] = dict(progress.memory)
     if progress.audit:
         row["audit"] = dict(progress.audit)
-    line = json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-    fd = os.open(curve_path(directory, progress.trial), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    line = _encoded(row, study)
+    path = curve_path(directory, progress.trial)
+    with explained(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            _append(fd, line)
+        finally:
+            os.close(fd)
+
+
+def _append(fd: int, line: bytes) -> None:
+    end = os.lseek(fd, 0, os.SEEK_END)
+    if end and os.pread(fd, 1, end - 1) != b"\n":
+        line = b"\n" + line
     try:
-        end = os.lseek(fd, 0, os.SEEK_END)
-        if end and os.pread(fd, 1, end - 1) != b"\n":
-            line = b"\n" + line
-        os.write(fd, line)
-    finally:
-        os.close(fd)
+        while line:
+            line = line[os.write(fd, line) :]
+    except OSError:
+        os.ftruncate(fd, end)
+        raise
+
+
+def _encoded(row: Mapping[str, Any], study: str) -> bytes:
+    owned = {**row, "study": study} if study else row
+    return json.dumps(owned, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def read_curve(directory: Path, trial: int) -> list[dict[str, Any]]:
-    """The rows of a trial by epoch, the last one of each: `epoch`, `metrics`, `seconds`."""
+    """The rows of a trial by epoch, the last one of each: `epoch`, `metrics`, `seconds`, `device`.
+
+    What is no such row, or another study's, is passed over.
+    """
     try:
         lines = curve_path(directory, trial).read_bytes().split(b"\n")
-    except FileNotFoundError:
+    except OSError:
         return []
-    rows: dict[int, dict[str, Any]] = {}
-    for line in lines:
-        try:
-            row = json.loads(line)
-            rows[row["epoch"]] = row
-        except (ValueError, KeyError, TypeError):
-            continue  # a torn row: the epoch is trained again
+    study = study_id(directory)
+    rows = {
+        row["epoch"]: row
+        for row in map(row_of, lines)
+        if row is not None and row.pop("study", "") == study
+    }
     return [rows[epoch] for epoch in sorted(rows)]
 
 
@@ -76,25 +104,82 @@ def received_curve(directory: Path, trial: int) -> list[dict[str, Any]]:
     return [row for number, row in enumerate(rows, 1) if row["epoch"] == number]
 
 
-def copy_trial(source: Path, twin: int, directory: Path, trial: int) -> None:
-    """Copy what stands beside a trial, but for its log, to a trial of another study."""
-    name, stem = trial_stem(source, twin).name, trial_stem(directory, trial)
-    for path in trial_stem(source, twin).parent.glob(f"{name}*"):
-        suffix = path.name.removeprefix(name)
-        if not suffix:
-            shutil.copytree(path, stem, dirs_exist_ok=True)
-        elif suffix.startswith(".") and not suffix.endswith((".log", ".tmp")):
-            replace_file(stem.with_name(stem.name + suffix), path.read_bytes())
+def keep_files(directory: Path, trial: int, files: Mapping[str, bytes], study: str = "") -> None:
+    """Write an outcome's small files beside the trial's curve, whole or not at all.
 
-
-def keep_files(directory: Path, trial: int, files: Mapping[str, bytes]) -> None:
-    """Write an outcome's small files beside the trial's curve, whole or not at all."""
+    `study` is the study's id. Raises CannotGoOn where they cannot be written.
+    """
+    stem = trial_stem(directory, trial)
+    if study and files:
+        known = {**_kept(stem, study), **{name: _crc(data) for name, data in files.items()}}
+        index = json.dumps({"study": study, "files": known}).encode()
+        files = {**files, KEPT: index}
     for suffix, data in files.items():
-        replace_file(trial_stem(directory, trial).with_suffix(f".{suffix}"), data)
+        path = stem.with_suffix(f".{suffix}")
+        with explained(path):
+            replace_file(path, data)
+
+
+def read_kept(directory: Path, trial: int, suffix: str) -> bytes:
+    """A file that the study kept of a trial.
+
+    Raises FileNotFoundError where there is none, or only another study's; OSError.
+    """
+    stem, study = trial_stem(directory, trial), study_id(directory)
+    data = stem.with_suffix(f".{suffix}").read_bytes()
+    if study and _kept(stem, study).get(suffix) != _crc(data):
+        raise FileNotFoundError("it is not the one that this study kept")
+    return data
+
+
+def _kept(stem: Path, study: str) -> dict[str, str]:
+    """The CRC-32 of each file that the study kept of the trial, by suffix."""
+    try:
+        index = json.loads(stem.with_suffix(f".{KEPT}").read_bytes())
+        return dict(index["files"]) if index["study"] == study else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def _crc(data: bytes) -> str:
+    return f"{zlib.crc32(data):08x}"
+
+
+def copy_trial(source: Path, twin: int, directory: Path, trial: int) -> None:
+    """Copy what stands beside a trial, but for its log, to a trial of another study.
+
+    The copies are that one's. Raises CannotGoOn where they cannot be written.
+    """
+    old, new = study_id(source), study_id(directory)
+    name, stem = trial_stem(source, twin).name, trial_stem(directory, trial)
+    files: dict[str, bytes] = {}
+    with explained(stem):
+        for path in trial_stem(source, twin).parent.glob(f"{name}*"):
+            suffix = path.name.removeprefix(name)
+            if not suffix:
+                shutil.copytree(path, stem, dirs_exist_ok=True)
+                _rename_checkpoints(stem, checkpoint_prefix(old), checkpoint_prefix(new))
+            elif suffix == ".jsonl":
+                rows = [_encoded(row, new) for row in read_curve(source, twin)]
+                replace_file(curve_path(directory, trial), b"".join(rows))
+            elif suffix.startswith(".") and not suffix.endswith((".log", ".tmp", KEPT)):
+                files[suffix[1:]] = path.read_bytes()
+    known = _kept(trial_stem(source, twin), old)
+    kept = {s: data for s, data in files.items() if not old or known.get(s) == _crc(data)}
+    keep_files(directory, trial, kept, new)
+
+
+def _rename_checkpoints(home: Path, old: str, new: str) -> None:
+    for path in home.glob(f"{old}e*"):
+        path.rename(path.with_name(new + path.name.removeprefix(old)))
 
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    temporary = path.with_name(f".{os.getpid()}.tmp")  # a name may be as long as names can be
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

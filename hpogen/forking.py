@@ -173,9 +173,7 @@ def _begun(directory: Path, target: Path, spec: StudySpec, old: Old) -> StudySpe
             if ledger.events[0].get("forked", {}).get("study") != origin:
                 raise UserError(f"{target}: here is a study already: use another --dir")
             return resuming.as_forked(spec, target)
-        (target / "trials").mkdir(exist_ok=True)
-        resuming.keep_plugins(extended, target)
-        header = resuming.header(extended)
+        header = resuming.begin(extended, target)
         ledger.append({**header, "forked": {"study": origin, "enqueue": own}})
     return extended
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from hpogen import ledger
-from hpogen.ledger import Event
+from hpogen import ledger, lines
+from hpogen.errors import KEPT, shortened
+from hpogen.ledger import LEDGER, Corrupt, Event
 from hpogen.objective import Location
 from hpogen.trial import Failure, Outcome, Proposal, Trial, canonical
 
@@ -57,14 +58,27 @@ class History:
     reused: int = 0
     _first: dict[Key, int] = field(default_factory=dict)
 
+    @property
+    def id(self) -> str:
+        """The study's, by which its files are known; empty where it is older than ids."""
+        return str(self.header.get("id", ""))
+
     def apply(self, event: Event) -> None:
-        """Bring the state forward by one event."""
+        """Bring the state forward by one event. Raises ValueError where it does not follow."""
         getattr(self, f"_{event['kind']}")(event)
 
     def told(self) -> list[Record]:
         return [record for record in self.records if record.state == "told"]
 
+    def _record(self, event: Event) -> Record:
+        """The trial that the event is about."""
+        if event["trial"] >= len(self.records):
+            raise ValueError(f"trial {event['trial']} has not been asked")
+        return self.records[event["trial"]]
+
     def _study(self, event: Event) -> None:
+        if self.header:
+            raise ValueError("the ledger has begun already")
         self.header = event
         self.stop = dict(event["spec"]["stop"])
 
@@ -73,6 +87,10 @@ class History:
 
     def _asked(self, event: Event) -> None:
         trial = trial_of(event)
+        if trial.id != len(self.records):
+            raise ValueError(f"trial {trial.id} is asked as number {len(self.records)}")
+        if trial.parent is not None and trial.parent >= trial.id:
+            raise ValueError(f"its parent, trial {trial.parent}, has not been asked")
         twin = self._first.setdefault(key_of(trial), trial.id)
         repeat = event.get("repeat", False)
         record = Record(trial, twin=None if twin == trial.id else twin, repeat=repeat)
@@ -81,35 +99,40 @@ class History:
         self.duplicates += record.twin is not None
 
     def _held(self, event: Event) -> None:
-        record = self.records[event["trial"]]
+        record = self._record(event)
+        if record.state != "running":
+            raise ValueError(f"trial {event['trial']} has ended already")
         record.state = "held"
         record.outcome = outcome_of(event)
 
     def _told(self, event: Event) -> None:
-        record = self.records[event["trial"]]
+        record = self._record(event)
+        if record.state == "told":
+            raise ValueError(f"trial {event['trial']} has been told already")
         record.state = "told"
         record.outcome = outcome_of(event)
         record.score = math.inf if event["score"] is None else event["score"]
         self.trained += record.outcome.epochs or 0
 
     def _reused(self, event: Event) -> None:
-        record = self.records[event["trial"]]
+        record = self._record(event)
         self.reused += not record.reused
         record.reused = f"{event['study']}/{event['of']}"
 
     def _measured(self, event: Event) -> None:
-        record = self.records[event["trial"]]
+        record = self._record(event)
         if record.outcome is not None:
             metrics = {**record.outcome.metrics, **event["metrics"]}
             record.outcome = replace(record.outcome, metrics=metrics)
 
     def _scale(self, event: Event) -> None:
         self.locations[event["budget"]] = {
-            metric: Location(**numbers) for metric, numbers in event["metrics"].items()
+            metric: Location(numbers["center"], numbers["spread"])
+            for metric, numbers in event["metrics"].items()
         }
 
     def _lost(self, event: Event) -> None:
-        self.records[event["trial"]].lost += 1
+        self._record(event).lost += 1
 
 
 def replay(events: Iterable[Event]) -> History:
@@ -121,8 +144,29 @@ def replay(events: Iterable[Event]) -> History:
 
 
 def read(directory: Path) -> History:
-    """The state of a study's folder, whether it runs or not. Raises UserError without one."""
-    return replay(ledger.read(directory))
+    """The state of a study's folder, whether it runs or not.
+
+    Raises UserError without one, and naming the line where one is not understood.
+    """
+    return checked(ledger.read(directory), directory / LEDGER)
+
+
+def checked(events: Iterable[Event], path: Path) -> History:
+    """The state after the events that were read from a file. Raises Corrupt naming the line."""
+    history = History()
+    for number, event in enumerate(events, 1):
+        try:
+            if number == 1 and event["kind"] != "study":
+                raise ValueError("no study has begun")
+            lines.check(event)
+            history.apply(event)
+        except ValueError as error:
+            raise Corrupt(
+                f"{shortened(path)}:{number}: this line is not understood ({error}): upgrade "
+                "hpogen if a newer one wrote it, else restore the file from a copy, or start a "
+                "new study with --dir"
+            ) from None
+    return history
 
 
 def asked(trial: Trial, repeat: bool = False) -> Event:
@@ -175,6 +219,10 @@ def told(outcome: Outcome, score: float) -> Event:
 
 def reused(trial: int, study: str, of: int) -> Event:
     return {"kind": "reused", "trial": trial, "study": study, "of": of}
+
+
+def lost(trial: int, text: str) -> Event:
+    return {"kind": "lost", "trial": trial, "text": shortened(text, KEPT)}
 
 
 def scale(budget: int, locations: Mapping[str, Location]) -> Event:

@@ -7,25 +7,28 @@ describes the lines.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import socket
+import re
+import secrets
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpogen.errors import UserError
+from hpogen.errors import CannotGoOn, UserError, explained, quoted, shortened
+from hpogen.lock import Lock
+from hpogen.lock import holder as holder
 
 FORMAT = 1
-LEDGER, LOCK, TORN = "ledger.jsonl", "lock", "ledger.torn"
+LEDGER, TORN = "ledger.jsonl", "ledger.torn"
 SYNC_SECONDS = 0.1  # what a power loss may cost at most
 
 Event = dict[str, Any]
+_ID = re.compile(rb'{"kind":"study","format":\d+,"id":"([0-9a-f]+)"')
 _CRC = len(',"crc":"00000000"}')
 
 
@@ -72,11 +75,11 @@ def parse(data: bytes, path: Path) -> Contents:
             if not line.endswith(b"\n"):
                 raise ValueError("it has no end")
             events.append(decode(line[:-1], number - 1))
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             if number < len(lines) or (number == 1 and line.endswith(b"\n")):
                 raise Corrupt(
-                    f"{path}:{number}: this line is damaged ({error}); restore the file from a "
-                    "copy, or start a new study with --dir"
+                    f"{path}:{number}: this line is damaged ({shortened(error)}); restore the "
+                    "file from a copy, or start a new study with --dir"
                 ) from None
             break
         length += len(line)
@@ -88,9 +91,10 @@ def parse(data: bytes, path: Path) -> Contents:
 def _check_header(header: Event, path: Path) -> None:
     if header.get("kind") != "study":
         raise Corrupt(f"{path}:1: this is not the first line of a study's ledger")
-    if header.get("format", 0) > FORMAT:
+    form = header.get("format", 0)
+    if type(form) is not int or form > FORMAT:
         raise UserError(
-            f"{path}:1: the ledger has format {header['format']}, this hpogen reads up to "
+            f"{path}:1: the ledger has format {quoted(form)}, this hpogen reads up to "
             f"{FORMAT}: upgrade hpogen"
         )
 
@@ -103,29 +107,29 @@ def read(directory: Path) -> list[Event]:
     path = directory / LEDGER
     try:
         data = path.read_bytes()
-    except OSError:
-        raise UserError(f"{directory}: there is no study here (no {LEDGER})") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{shortened(directory)}: there is no study here (no {LEDGER})") from None
+    except OSError as error:
+        raise UserError(f"{shortened(path)}: cannot be read: {error.strerror}") from None
     events = parse(data, path).events
     if not events:
         raise UserError(f"{directory}: the study here has not begun (its {LEDGER} is empty)")
     return events
 
 
-def holder(directory: Path) -> str | None:
-    """Who writes to the folder now (`process 4711 on node3`), or None."""
-    if (ours := _OURS.get(str(directory.resolve()))) is not None:
-        return ours  # and closing the file, as below, would give our own lock away
-    if not (directory / LOCK).exists():
-        return None
-    with open(directory / LOCK, "rb") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:  # somebody writes
-            return file.read().decode(errors="replace").strip() or "another process"
-    return None
+def new_id() -> str:
+    """What a study's header and all that it writes beside its ledger have in common."""
+    return secrets.token_hex(8)
 
 
-_OURS: dict[str, str] = {}  # lockf does not exclude a second opening by the same process
+def study_id(directory: Path) -> str:
+    """The id of the study in a folder; empty where there is none, or it is older than ids."""
+    try:
+        with open(directory / LEDGER, "rb") as file:
+            found = _ID.match(file.read(100))
+    except OSError:
+        return ""
+    return found[1].decode() if found else ""
 
 
 class Ledger:
@@ -134,15 +138,16 @@ class Ledger:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.path = directory / LEDGER
-        with _explained(directory):
+        with explained(directory, UserError):
             directory.mkdir(parents=True, exist_ok=True)
-        self._lock = _acquire(directory)
+        self._lock = Lock(directory)
         try:
-            with _explained(self.path):
+            with explained(self.path, UserError):
                 self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            contents = parse(self.path.read_bytes(), self.path)
+                data = self.path.read_bytes()
+            contents = parse(data, self.path)
         except BaseException:
-            _release(self._lock, directory)
+            self._lock.release()
             raise
         self.events = contents.events
         self._seq = len(contents.events)
@@ -157,12 +162,33 @@ class Ledger:
         """The damaged tail that the first append cuts off and keeps aside."""
         return self._torn
 
+    def check(self) -> None:
+        """Raise CannotGoOn unless the file at `path` is the one that is open, as it was left."""
+        try:
+            there: os.stat_result | None = os.stat(self.path)
+        except OSError:
+            there = None
+        if there is None or not os.path.samestat(there, os.fstat(self._fd)):
+            raise CannotGoOn(
+                f"{shortened(self.path)}: has been deleted, moved or replaced while the study ran; "
+                "where the folder was moved, hpogen resume goes on there"
+            )
+        if there.st_size != self._length + len(self._torn):
+            raise CannotGoOn(
+                f"{shortened(self.path)}: has been changed by something else while the study ran: "
+                f"it has {there.st_size} bytes, {self._length} were written; restore it from a copy"
+            )
+
     def append(self, event: Mapping[str, Any]) -> None:
-        """Write one line; it survives the death of this process when the call returns."""
+        """Write one line; it survives the death of this process when the call returns.
+
+        Raises CannotGoOn, and has written nothing then.
+        """
+        self.check()
         if self._torn:
             self._repair()
         line = encode(event, self._seq)
-        with _explained(self.path):
+        with explained(self.path):
             try:
                 written = os.write(self._fd, line)
                 while written < len(line):
@@ -183,10 +209,10 @@ class Ledger:
         with contextlib.suppress(OSError):
             os.fdatasync(self._fd)
         os.close(self._fd)
-        _release(self._lock, self.directory)
+        self._lock.release()
 
     def _repair(self) -> None:
-        with _explained(self.path):
+        with explained(self.path):
             with open(self.directory / TORN, "ab") as aside:
                 aside.write(self._torn + b"\n")
             os.ftruncate(self._fd, self._length)
@@ -198,46 +224,3 @@ class Ledger:
             with contextlib.suppress(OSError):  # closed meanwhile, which syncs itself
                 os.fdatasync(self._fd)
             time.sleep(SYNC_SECONDS * 0.8)
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn an operating system's error about `path` into one line for the user."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _acquire(directory: Path) -> int:
-    key = str(directory.resolve())
-    with _explained(directory):
-        fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + 0.5  # a reader's glance at the lock is no driver
-    while True:
-        try:
-            if key in _OURS:
-                raise BlockingIOError
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except OSError:
-            if key not in _OURS and time.monotonic() < deadline:
-                time.sleep(0.02)
-                continue
-            who = _OURS.get(key) or os.pread(fd, 200, 0).decode(errors="replace").strip()
-            if key not in _OURS:  # closing would drop the lock that this process holds
-                os.close(fd)
-            raise UserError(
-                f"{directory}: in use by {who or 'another process'}; wait for it, or stop it"
-            ) from None
-    _OURS[key] = f"process {os.getpid()} on {socket.gethostname()}"
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, _OURS[key].encode(), 0)
-    return fd
-
-
-def _release(lock: int, directory: Path) -> None:
-    with contextlib.suppress(OSError):
-        os.ftruncate(lock, 0)
-    os.close(lock)
-    _OURS.pop(str(directory.resolve()), None)

@@ -49,7 +49,7 @@ def add_measures(
                 lacking = True
                 yield record, "its final weights were not kept"
                 continue
-            folder.keep_files(directory, record.trial.id, found.files)
+            folder.keep_files(directory, record.trial.id, found.files, study.history.id)
             study.add_metrics(record.trial.id, found.metrics)
             yield record, found
     if lacking:
@@ -83,8 +83,11 @@ def _trial(study: Study, record: Record, device: str) -> RunningTrial:
         trial=record.trial,
         task=study.spec.task,
         wanted=study.wanted,
-        directory=places.home(study.spec, study.directory, record.trial.id),
-        checkpoints=places.checkpoints(study.spec, study.directory, record.trial.id),
+        directory=places.home(study.spec, study.directory, record.trial.id, study.history.id),
+        checkpoints=places.checkpoints(
+            study.spec, study.directory, record.trial.id, study.history.id
+        ),
+        study=study.history.id,
         log=folder.log_path(study.directory, record.trial.id),
         keep="final",
     )

@@ -15,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpogen.errors import UserError
-from hpogen.ledger import FORMAT, LEDGER, Event, parse
+from hpogen import belonging
+from hpogen.errors import UserError, explained
+from hpogen.folder import TRIALS
+from hpogen.ledger import FORMAT, LEDGER, Event, new_id, parse
 from hpogen.provenance import digests, machine
 from hpogen.spec import StudySpec, changes
 from hpogen.trial import Proposal, Trial
@@ -29,11 +31,27 @@ SAME = 1e-9  # how far a replayed number may be from the recorded one, relativel
 Stop = Mapping[str, int | None]
 
 
-def header(spec: StudySpec) -> Event:
-    """The first line of a new study's ledger."""
+def begin(spec: StudySpec, directory: Path) -> Event:
+    """Make a folder ready for a new study; the first line of its ledger. Raises UserError."""
+    study = new_id()
+    with explained(directory, UserError):
+        belonging.begin(directory, study)
+        _keep_plugins(spec, directory)
+    return header(spec, study)
+
+
+def own_trials(directory: Path, study: str) -> None:
+    """Make sure that what stands beside the trials is of the study that goes on."""
+    with explained(directory, UserError):
+        belonging.own(directory / TRIALS, study)
+
+
+def header(spec: StudySpec, study: str = "") -> Event:
+    """The first line of the ledger of the study of that id; older ones have none."""
     return {
         "kind": "study",
         "format": FORMAT,
+        **({"id": study} if study else {}),
         "spec": spec.record(),
         "plugins": digests(spec.plugins),
         "versions": _versions(),
@@ -54,7 +72,7 @@ def as_forked(spec: StudySpec, directory: Path) -> StudySpec:
     return replace(spec, enqueue=tuple(first[0]["spec"]["enqueue"]))
 
 
-def keep_plugins(spec: StudySpec, directory: Path) -> None:
+def _keep_plugins(spec: StudySpec, directory: Path) -> None:
     """Copy the plug-in files into the folder, so that it can be resumed without the originals."""
     for path in spec.plugins:
         (directory / "plugins").mkdir(exist_ok=True)

@@ -210,19 +210,21 @@ class _Drive:
         resumed = len(curve) if study.spec.task.resumable else 0
         continued = study.spec.rungs == "continue" and trial.parent is not None
         parent = study.history.records[trial.parent or 0].trial
+        where = (study.spec, study.directory)
         return Job(
             trial=trial,
             task=study.spec.task,
             wanted=study.wanted,
-            directory=places.home(study.spec, study.directory, trial.id),
+            directory=places.home(*where, trial.id, study.history.id),
             log=folder.log_path(study.directory.absolute(), trial.id),
             start_epoch=resumed,
             received=curve[-1]["metrics"] if resumed else {},
             attempt=attempt,
             keep=study.spec.checkpoints.keep,
-            checkpoints=places.checkpoints(study.spec, study.directory, trial.id),
-            parent=places.home(study.spec, study.directory, parent.id) if continued else None,
-            inherited=places.checkpoints(study.spec, study.directory, parent.id) * continued,
+            checkpoints=places.checkpoints(*where, trial.id, study.history.id),
+            parent=places.home(*where, parent.id, study.history.id) if continued else None,
+            inherited=places.checkpoints(*where, parent.id, study.history.id) * continued,
+            study=study.history.id,
             parent_epochs=parent.budget if continued else 0,
             plugins=study.spec.plugins,
             sources=self._sources,

@@ -9,11 +9,16 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
-from hpogen.errors import UserError
+from hpogen.errors import UserError, shortened, text_of
 
 PROBE = "hpogen-probe"
 WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "oss", "oci")
 """Where making a folder would make a bucket, which nobody asked for."""
+
+
+def checkpoint_prefix(study: str) -> str:
+    """How the names of a study's checkpoints begin; those of a study without id have none in it."""
+    return f"checkpoint-{study}-" if study else "checkpoint-"
 
 
 class Store(Protocol):
@@ -33,7 +38,10 @@ class Store(Protocol):
 
 
 class Folder:
-    """A folder of this machine's file system."""
+    """A folder of this machine's file system; made when needed in one that is there.
+
+    So nothing is written where a study's folder has been deleted.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -42,13 +50,17 @@ class Folder:
         return sorted(path.name for path in self._path.glob("*"))
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        self._path.mkdir(parents=True, exist_ok=True)
+        self._path.mkdir(exist_ok=True)
         temporary = self._path / f"{name}.{os.uname().nodename}-{os.getpid()}.tmp"
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path / name)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._path / name)
+        except BaseException:
+            temporary.unlink(missing_ok=True)  # it may be what fills the disk
+            raise
 
     def read(self, name: str) -> bytes:
         return (self._path / name).read_bytes()
@@ -103,12 +115,13 @@ def store_at(place: str) -> Store:
 def check_writable(place: str) -> None:
     """Raise UserError, one line, where no file can be written."""
     try:
+        if not is_url(place):
+            Path(place).mkdir(parents=True, exist_ok=True)
         store, probe = store_at(place), f"{PROBE}-{os.uname().nodename}-{os.getpid()}"
         store.write(probe, b"hpogen")  # other studies may look at the same place now
         found = store.read(probe)
         store.delete(probe)
     except Exception as error:  # each of fsspec's file systems raises its own
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"cannot be written: {text}") from error
+        raise UserError(f"cannot be written: {shortened(text_of(error))}") from error
     if found != b"hpogen":
         raise UserError("what is written there does not come back")

@@ -86,7 +86,7 @@ class Study:
         trial = self.history.records[outcome.trial].trial
         outcome = self._checked(outcome, trial)
         self._running.remove(outcome.trial)
-        folder.keep_files(self.directory, trial.id, outcome.files)
+        folder.keep_files(self.directory, trial.id, outcome.files, self.history.id)
         self._settle(outcome)
 
     def reuse(self, trial: int, outcome: Outcome, source: Path) -> None:
@@ -102,11 +102,11 @@ class Study:
     def progress(self, progress: Progress) -> None:
         """Add an epoch to a running trial's curve; of a single epoch the ledger says it all."""
         if self.history.records[progress.trial].trial.budget > 1:
-            folder.append_curve(self.directory, progress)
+            folder.append_curve(self.directory, progress, self.history.id)
 
     def lost(self, trial: int, text: str) -> int:
         """Note that a trial's worker died, to be dispatched again; how often it has by now."""
-        self._write({"kind": "lost", "trial": trial, "text": text})
+        self._write(history.lost(trial, text))
         return self.history.records[trial].lost
 
     def add_metrics(self, trial: int, metrics: Mapping[str, float]) -> None:
@@ -139,6 +139,10 @@ class Study:
         """The limits in force: `epochs`, `trials`."""
         return self.history.stop
 
+    def check(self) -> None:
+        """Raise CannotGoOn where the folder has been deleted, moved or replaced meanwhile."""
+        self._ledger.check()
+
     def close(self) -> None:
         """Sync the ledger and release the folder. The study cannot be used afterwards."""
         self._ledger.close()
@@ -154,14 +158,14 @@ class Study:
     def _begin(self) -> None:
         events, torn = self._ledger.events, len(self._ledger.torn)
         if not events:
-            (self.directory / "trials").mkdir(exist_ok=True)
-            resuming.keep_plugins(self.spec, self.directory)
-            self._write(resuming.header(self.spec))
+            self._write(resuming.begin(self.spec, self.directory))
             return
+        history.checked(events, self._ledger.path)
         extended = resuming.check_same_study(self.spec, events, self.directory)
         if torn:
             log.warning("ledger torn_bytes=%d action=cut_off", torn)
         self._replay(events)
+        resuming.own_trials(self.directory, self.history.id)
         if extended is not None:
             self._write({"kind": "extended", "stop": extended})
 
@@ -206,15 +210,8 @@ class Study:
         return epochs is None or charged <= epochs
 
     def _ask(self, proposal: Proposal, repeat: bool) -> Trial:
-        trial = Trial(
-            config=proposal.config,
-            budget=proposal.budget,
-            parent=proposal.parent,
-            cohort=proposal.cohort,
-            replicate=proposal.replicate,
-            id=len(self.history.records),
-            seed=trial_seed(self.spec.seed, proposal.config, proposal.replicate),
-        )
+        seed = trial_seed(self.spec.seed, proposal.config, proposal.replicate)
+        trial = Trial(**vars(proposal), id=len(self.history.records), seed=seed)
         self._write(history.asked(trial, repeat))
         if not repeat:
             self._searcher.asked(trial.id)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hpogen import plugins
+from hpogen.errors import why
 from hpogen.trial import RunningTrial
 
 
@@ -38,7 +39,7 @@ class Diverged(Exception):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or the machine, has no memory left."""
     words = ("out of memory", "can't allocate memory")  # torch's, on GPU and CPU
-    return isinstance(error, MemoryError) or any(text in str(error) for text in words)
+    return isinstance(error, MemoryError) or any(text in why(error) for text in words)
 
 
 class Task(Protocol):

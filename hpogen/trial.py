@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from hpogen.errors import KEPT, shortened
+
 Value = int | float | str | bool
 Config = Mapping[str, Value]
 """A configuration: plain Python values only, because it goes through JSON."""
@@ -54,11 +56,12 @@ class RunningTrial(Trial):
     keep: Keep = "none"  # which of its checkpoints outlive the trial
     checkpoints: str = ""  # the URL of the place for them; empty: `directory`
     inherited: str = ""  # the same of the trial that is continued, where that is a URL
+    study: str = ""  # its id, which the names of checkpoints have
 
     @property
     def directory(self) -> Path:
         """The trial's own folder; it survives retries, and is made when first asked for."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.mkdir(exist_ok=True)
         return self.home
 
 
@@ -68,6 +71,10 @@ class Failure:
 
     kind: FailureKind
     text: str
+
+    def __post_init__(self) -> None:
+        """However long and odd the text of an exception is, this is one line."""
+        object.__setattr__(self, "text", shortened(self.text, KEPT))
 
 
 @dataclass(frozen=True)

@@ -112,14 +112,14 @@ class StopsAfter:
     def tick(self, stopping: bool) -> None: ...
 
 
-TIMES = {"seconds", "seq", "crc"}
+OTHERWISE = {"seconds", "seq", "crc", "id"}  # what two runs of one study do not have in common
 RECOVERY = {"lost", "extended"}
 
 
 def essence(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What must be equal between an interrupted study and an undisturbed one."""
     return [
-        {key: value for key, value in event.items() if key not in TIMES}
+        {key: value for key, value in event.items() if key not in OTHERWISE}
         for event in events
         if event["kind"] not in RECOVERY
     ]

@@ -29,6 +29,7 @@ class Job:
     keep: Keep = "none"
     checkpoints: str = ""  # the URL of the place for them; empty: `directory`
     inherited: str = ""  # the same of the trial that is continued
+    study: str = ""  # the id of the study, which its checkpoints have
     parent: Path | None = None  # the folder of the trial that is continued
     parent_epochs: int = 0  # that trial's budget
     plugins: tuple[Path, ...] = ()  # the study's files, to be imported where the job runs

@@ -6,7 +6,10 @@ This is the one place where a trial's exception becomes an Outcome.
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import math
+import os
 import shutil
 import sys
 import time
@@ -15,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from hpogen.errors import text_of, why
 from hpogen.executors.base import Job
 from hpogen.provenance import code_of
 from hpogen.task import Diverged, Epoch, is_out_of_memory
@@ -33,7 +37,7 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
     steps: Any = None
     try:
         _set_threads(job.task.threads)
-        _continue_parent(job)
+        _make_home(job)
         steps = job.task.train(trial, job.wanted)
         while (step := _next(steps, log)) is not DONE:
             now = time.monotonic()
@@ -55,7 +59,7 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
     except (Exception, SystemExit) as error:  # a user's sys.exit() is a failed trial, too
         log.write(traceback.format_exc())
         epochs = max(last.epoch - job.parent_epochs, 0)
-        failure = failure_of(error)
+        failure = failure_of(error, job.directory.parent)
         yield Outcome(
             trial.id, {}, epochs=epochs, failure=failure, code=code_of(job.sources, device)
         )
@@ -83,14 +87,16 @@ def running_trial(job: Job, device: str = "cpu") -> RunningTrial:
         keep=job.keep,
         checkpoints=job.checkpoints,
         inherited=job.inherited,
+        study=job.study,
     )
 
 
-def _continue_parent(job: Job) -> None:
-    """The folder of a trial that continues another begins as a copy of that one's.
+def _make_home(job: Job) -> None:
+    """Make where the trial's folder goes; that of one that continues another is a copy at first.
 
     Checkpoints that are kept at a URL the task reads there.
     """
+    job.directory.parent.mkdir(parents=True, exist_ok=True)
     if job.parent is not None and not job.inherited and not job.directory.exists():
         temporary = job.directory.with_name(job.directory.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -116,16 +122,25 @@ class OverTime(Exception):
     """A trial, or an epoch of it, has taken longer than the study allows."""
 
 
-def failure_of(error: BaseException) -> Failure:
-    """The class of a trial's failure and one line of text."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+def failure_of(error: BaseException, home: Path) -> Failure:
+    """The class of a trial's failure and one line of text. `home` is where the trial writes."""
     if isinstance(error, Diverged):
-        return Failure("diverged", " ".join(str(error).split()))
+        return Failure("diverged", why(error))
     if isinstance(error, OverTime):
         return Failure("timeout", str(error))
     if is_out_of_memory(error):
-        return Failure("oom", text)
-    return Failure("error", text)
+        return Failure("oom", text_of(error))
+    return Failure("lost" if _is_full(error, home) else "error", text_of(error))
+
+
+def _is_full(error: BaseException, home: Path) -> bool:
+    """Whether the trial failed because its disk is full, which another time it is not."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    try:  # NumPy's and torch's errors do not say what it was
+        return os.statvfs(home).f_bavail == 0
+    except OSError:
+        return False
 
 
 DONE = object()
@@ -146,25 +161,43 @@ def _check(epoch: Epoch, job: Job) -> None:
 
 
 class LazyFile:
-    """A text file to append to, made when the first text comes: most trials print nothing."""
+    """A text file to append to, made when the first text comes: most trials print nothing.
+
+    Where it cannot be written, a warning says so once, and the trial goes on without it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: IO[str] | None = None
+        self._off = False
 
     def write(self, text: str) -> int:
-        if self._file is None:
-            self._file = open(self._path, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
-        return self._file.write(text)
+        with self._guarded():
+            if self._file is None:
+                self._file = open(self._path, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
+            self._file.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        if self._file is not None:
-            self._file.flush()
+        with self._guarded():
+            if self._file is not None:
+                self._file.flush()
 
     def isatty(self) -> bool:
         return False
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        with self._guarded():
+            file, self._file = self._file, None
+            if file is not None:
+                file.close()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._off:
+                warn = logging.getLogger("hpogen.executors").warning
+                warn("log=%s written=false: %s", self._path, error.strerror)
+            self._off = True

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from hpogen.history import History, Record
 from hpogen.selection.names import LATE, TOP
 from hpogen.trial import canonical
 
+LOSSES = "val_losses.npy"
 Losses = NDArray[np.floating]
 """(n, N): of each trial the loss on each validation sample, in the data set's order."""
 
@@ -60,11 +62,14 @@ def read_losses(directory: Path, trials: Sequence[int]) -> list[Losses]:
     """
     found: list[Losses] = []
     for trial in trials:
-        path = folder.trial_stem(directory, trial).with_suffix(".val_losses.npy")
+        path = folder.trial_stem(directory, trial).with_suffix(f".{LOSSES}")
         try:
-            losses = np.load(path, allow_pickle=False)
+            content = io.BytesIO(folder.read_kept(directory, trial, LOSSES))
+            losses = np.load(content, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            reason = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
+            reason = "cannot be read"
+            if isinstance(error, FileNotFoundError):
+                reason = "is missing" if error.errno else "is another study's"
             raise UserError(
                 f"{path}: {reason}: the losses of trial {trial} on each validation sample, which "
                 "one_se_margin, shrunk and rescore --validation read; use another selection"

@@ -1,6 +1,7 @@
 """A trial's checkpoints in its store: written whole or not at all, read without executing code.
 
-A file's name says how far it goes, which attempt wrote it and, last, the CRC-32 of its content.
+A file's name says whose it is, how far it goes, which attempt wrote it and, last, the CRC-32 of its
+content. Another study's are left alone: neither read nor deleted.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import Any
 
 import torch
 
-from hpogen.stores import Store, store_at
+from hpogen.stores import Store, checkpoint_prefix, store_at
 from hpogen.trial import RunningTrial, canonical
 
 FORMAT = 1
 INTERVAL = 10.0  # seconds between two checkpoints, at least
 SHARE = 0.01  # of the time, at most, goes into them
 NEWEST = 2  # kept while the trial runs
-NAME = re.compile(r"checkpoint-e(\d+)-s(\d+)-a(\d+)-([0-9a-f]{8})\.pt")
+NAME = re.compile(r"checkpoint-(?:[0-9a-f]+-)?e(\d+)-s(\d+)-a(\d+)-([0-9a-f]{8})\.pt")
 
 log = logging.getLogger(__name__)
 State = dict[str, Any]
@@ -42,8 +43,9 @@ class Checkpoints:
         self._last = time.monotonic()
         self._cost = 0.0
         self._store = store_of(trial)
+        self._prefix = checkpoint_prefix(trial.study)
         for name in self._store.names():
-            if name.startswith("checkpoint-") and name.endswith(".tmp"):
+            if name.startswith(f"{self._prefix}e") and name.endswith(".tmp"):
                 self._store.delete(name)
 
     def due(self) -> bool:
@@ -64,10 +66,12 @@ class Checkpoints:
         torch.save({"identity": identity, "state": state}, buffer)
         content = buffer.getbuffer()
         crc = zlib.crc32(content)
-        name = f"checkpoint-e{epoch:06d}-s{step:06d}-a{trial.attempt:02d}-{crc:08x}.pt"
+        name = f"{self._prefix}e{epoch:06d}-s{step:06d}-a{trial.attempt:02d}-{crc:08x}.pt"
         try:
             self._store.write(name, content)
-            for old in newest_first(self._store)[NEWEST:] if trial.keep != "all" else ():
+            for old in (
+                newest_first(self._store, trial.study)[NEWEST:] if trial.keep != "all" else ()
+            ):
                 self._store.delete(old)
             self._written = (epoch, step)
         except Exception as error:  # a full disk, a network that is away: the training is well
@@ -83,7 +87,7 @@ class Checkpoints:
         return state
 
     def _load(self, store: Store) -> State | None:
-        for name in newest_first(store):
+        for name in newest_first(store, self._trial.study):
             epoch, step = position(name)
             if (epoch, step) > (self._trial.budget, 0):
                 continue
@@ -123,13 +127,15 @@ def discard(trial: RunningTrial) -> None:
     """Delete the checkpoints that do not outlive the trial; with `final` the furthest stays."""
     if trial.keep != "all":
         store = store_of(trial)
-        for name in newest_first(store)[1 if trial.keep == "final" else 0 :]:
+        for name in newest_first(store, trial.study)[1 if trial.keep == "final" else 0 :]:
             store.delete(name)
 
 
-def newest_first(store: Store) -> list[str]:
-    """The checkpoints of a trial, the furthest first."""
-    return sorted(filter(NAME.fullmatch, store.names()), reverse=True)
+def newest_first(store: Store, study: str = "") -> list[str]:
+    """The study's checkpoints of a trial, the furthest first."""
+    own = f"{checkpoint_prefix(study)}e"
+    names = (name for name in store.names() if name.startswith(own))
+    return sorted(filter(NAME.fullmatch, names), reverse=True)
 
 
 def position(name: str) -> tuple[int, int]:
