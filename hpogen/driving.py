@@ -14,7 +14,7 @@ from hpogen.opening import open_studies, open_study
 from hpogen.report.live import watch, watch_all
 from hpogen.report.matrix import endings
 from hpogen.report.terminal import print_lines, program, width
-from hpogen.report.text import seconds_of
+from hpogen.report.text import count, seconds_of
 from hpogen.report.verdict import ending, next_commands, verdict
 from hpogen.runner import End, Observer, Result
 from hpogen.spec import StudySpec
@@ -38,7 +38,8 @@ def drive(
             print(idle, file=sys.stderr)
         with watch(opened) as watcher, _recorded([opened], [watcher], event_files) as observers:
             result = runner.run(opened, executor, seconds=seconds, observer=observers[0])
-        _print_verdict(opened, result)
+        if not _told_broken([opened], [result]):
+            _print_verdict(opened, result)
     return result.end
 
 
@@ -84,6 +85,7 @@ def pool(
             _recorded(studies, watchers, event_files) as observers,
         ):
             results = runner.run_all(studies, executor, seconds=seconds, observers=observers)
+        _told_broken(studies, results)
         yield studies, results
 
 
@@ -102,6 +104,16 @@ def _recorded(
         yield [Together(a, b) for a, b in zip(watchers, files, strict=True)]
 
 
+def _told_broken(studies: Sequence[Study], results: Sequence[Result]) -> bool:
+    """Say in one line what a study, or several, could not go on for; whether there was any."""
+    pairs = zip(studies, results, strict=True)
+    texts = [ending(s.spec, r.end, r.trials, r.text) for s, r in pairs if r.end == "broken"]
+    if texts:
+        others = f" (and {count(len(texts) - 1, 'study')} more)" if len(texts) > 1 else ""
+        print(texts[0] + others, file=sys.stderr)
+    return bool(texts)
+
+
 def _print_verdict(study: Study, result: Result) -> None:
     ended = ending(study.spec, result.end, result.trials, result.text)
     commands = next_commands(study.history, str(study.directory), result.end, program())
@@ -110,9 +122,11 @@ def _print_verdict(study: Study, result: Result) -> None:
 
 
 def _print_overview(home: Path, studies: Sequence[Study], results: Sequence[Result]) -> None:
-    pairs = zip(studies, results, strict=True)
+    pairs = [p for p in zip(studies, results, strict=True) if p[1].end != "broken"]
+    if not pairs:
+        return
     texts = [ending(s.spec, r.end, r.trials, r.text) for s, r in pairs if r.text]
     finished = all(result.end == "finished" for result in results)
-    rows = [(study.directory, study.spec, study.history) for study in studies]
+    rows = [(study.directory, study.spec, study.history) for study, _ in pairs]
     with contextlib.suppress(OSError):
         print_lines(endings(home, rows, texts, finished, width(), program()))

@@ -9,9 +9,36 @@ from collections.abc import Callable, Iterator
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
+from hpogen.errors import shortened
 from hpogen.folder import LOG
 
 FORMAT = "time=%(asctime)s level=%(levelname)s %(message)s"
+
+
+class LogFile(logging.FileHandler):
+    """Appends to a file. Where it cannot be written, that is said once, and the study goes on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
+        self.setFormatter(logging.Formatter(FORMAT))
+        self._off = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # of opening it
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not self._off and isinstance(error, OSError):
+            path = shortened(self.baseFilename)
+            print(f"{path}: cannot be written: {error.strerror}: no log is kept", file=sys.stderr)
+        self._off = True
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 @contextlib.contextmanager
@@ -22,8 +49,7 @@ def logged(directory: Path) -> Iterator[Callable[[], None]]:
     error, too.
     """
     logger = logging.getLogger("hpogen")
-    file = logging.FileHandler(directory / LOG, encoding="utf-8", delay=True)
-    file.setFormatter(logging.Formatter(FORMAT))
+    file = LogFile(directory / LOG)
     waiting = MemoryHandler(1_000_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
     before = logger.level
     logger.setLevel(logging.INFO)

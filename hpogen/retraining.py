@@ -40,7 +40,8 @@ def retrain(directory: Path, where: Where, seeds: int = SEEDS, duration: str = "
     home = directory if inner else directory / RETRAIN
     name = f"{directory.absolute().name}: {RETRAIN}"
     with pool(name, specs, home, where, duration) as (opened, ended):
-        _print(directory, studies, opened, ended)
+        if not any(result.end == "broken" for result in ended):
+            _print(directory, studies, opened, ended)
     return [result.end for result in ended]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from hpogen import folder, places
+from hpogen.errors import CannotGoOn, shortened
 from hpogen.executors.base import Executor, Job
 from hpogen.executors.worker import running_trial
 from hpogen.history import Record
@@ -26,9 +27,10 @@ from hpogen.trial import Outcome, Progress, Trial
 log = logging.getLogger("hpogen.runner")
 
 WAIT_SECONDS = 0.1
+LOOK_SECONDS = 0.5  # between two looks at whether a study's folder is still there
 MAX_LOST = 3
 
-End = Literal["finished", "interrupted", "time", "errors", "lost"]
+End = Literal["finished", "interrupted", "time", "errors", "lost", "broken"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def run_all(
         executor = InlineExecutor()
     with StopRequest() as stop, contextlib.closing(_Pool(studies, executor, observers)) as pool:
         pool.loop(stop, None if seconds is None else time.monotonic() + seconds)
+        for drive in pool.drives:
+            drive.check()
         return [drive.result for drive in pool.drives]
 
 
@@ -100,8 +104,7 @@ class _Pool:
         self._executor = executor
         lookers: Sequence[Observer | None] = observers or [None] * len(studies)
         self.drives = [_Drive(s, o) for s, o in zip(studies, lookers, strict=True)]
-        shared = Sharing(studies, executor.device_type) if len(studies) > 1 else None
-        self._sharing = shared
+        self._sharing = Sharing(studies, executor.device_type) if len(studies) > 1 else None
         self._jobs: dict[Job, _Drive] = {}
 
     def close(self) -> None:
@@ -139,9 +142,10 @@ class _Pool:
 
     def _next(self, drive: _Drive) -> Job | None:
         """The next trial of a study that must be trained. None: it waits, or has ended."""
-        while (trial := drive.next()) is not None:
-            if self._sharing is None or not self._sharing.serves(drive.study, trial):
-                return drive.job(trial)
+        with drive.guarded():
+            while (trial := drive.next()) is not None:
+                if self._sharing is None or not self._sharing.serves(drive.study, trial):
+                    return drive.job(trial)
         return None
 
     def _submit(self, drive: _Drive, job: Job) -> None:
@@ -151,11 +155,12 @@ class _Pool:
     def _ended(self, job: Job, outcome: Outcome) -> None:
         """Record an outcome, or try the trial again."""
         drive = self._jobs.pop(job)
-        again = drive.retried(job, outcome)
-        if again is not None:
-            self._submit(drive, again)
-            return
-        drive.ended(job, outcome)
+        with drive.guarded():
+            again = drive.retried(job, outcome)
+            if again is not None:
+                self._submit(drive, again)
+                return
+            drive.ended(job, outcome)
         if self._sharing is not None:
             for claim in self._sharing.ended(drive.study, job.trial):
                 owner = next(d for d in self.drives if d.study is claim.study)
@@ -175,12 +180,26 @@ class _Drive:
         self._sources = digest(digests(study.spec.plugins))
         self._out_of_memory: set[int] = set()
         self._errors = 0  # in a row
-        self._finished = 0
-        self._text = ""
+        self._finished, self._text = 0, ""
+        self._looked = 0.0  # when it was last seen that the folder is there
 
     @property
     def result(self) -> Result:
         return Result(self.end or "finished", self._finished, self._text)
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Within the block, a study that cannot go on ends, and no other does."""
+        try:
+            yield
+        except CannotGoOn as error:
+            self.end, self._text = "broken", str(error)
+
+    def check(self) -> None:
+        """End the study if its folder has gone."""
+        with self.guarded():
+            self._looked = time.monotonic()
+            self.study.check()
 
     def share(self) -> float:
         """How much of `stop` has been charged."""
@@ -192,6 +211,7 @@ class _Drive:
         """The next trial to run; None: it waits, or has ended."""
         if self.waits:
             return None
+        self.study.check()
         trial = self.study.next()
         self._show_finished()  # duplicates are told while asking
         if trial is not None:
@@ -233,18 +253,23 @@ class _Drive:
         )
 
     def progressed(self, progress: Progress) -> None:
-        self.study.progress(progress)
-        if self._observer:
-            self._observer.progressed(progress)
+        if self.end == "broken":
+            return  # a row was not written: those after it do not count
+        with self.guarded():
+            self.study.progress(progress)
+            if self._observer:
+                self._observer.progressed(progress)
 
     def tick(self, stopping: bool) -> None:
+        if time.monotonic() > self._looked + LOOK_SECONDS:
+            self.check()
         if self._observer:
             self._observer.tick(stopping)
 
     def retried(self, job: Job, outcome: Outcome) -> Job | None:
         """The trial's next attempt, where its failure is not its own."""
         failure, trial = outcome.failure, job.trial
-        if failure is None:
+        if failure is None or self.end == "broken":
             return None
         if failure.kind == "lost" and self.study.lost(trial.id, failure.text) <= MAX_LOST:
             return self.job(trial, job.attempt + 1, job.alone)
@@ -257,6 +282,8 @@ class _Drive:
     def ended(self, job: Job, outcome: Outcome) -> None:
         """Record an outcome; the study may stop itself, and leaves a lost trial untold."""
         self.waits = False
+        if self.end == "broken":
+            return
         kind = outcome.failure.kind if outcome.failure else None
         if kind == "lost":
             self._stop_itself("lost", outcome)
@@ -269,7 +296,7 @@ class _Drive:
             self._stop_itself("errors", outcome)
 
     def _stop_itself(self, end: End, outcome: Outcome) -> None:
-        text = outcome.failure.text if outcome.failure else ""
+        text = shortened(outcome.failure.text) if outcome.failure else ""
         self.end, self._text = end, f"trial {outcome.trial}: {text}"
 
     def _show_finished(self) -> None:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hpogen.errors import CannotGoOn
 from hpogen.provenance import code_of, digest, digests
 from hpogen.study import Study
 from hpogen.trial import Outcome, Trial, canonical
@@ -85,6 +86,10 @@ class Sharing:
 
     def _suffices(self, known: Claim, claim: Claim) -> bool:
         outcome = _outcome(known)
+        try:
+            known.study.check()
+        except CannotGoOn:
+            return False
         return outcome.failure is not None or claim.study.wanted <= outcome.metrics.keys()
 
     def _reuse(self, claim: Claim, known: Claim) -> None:

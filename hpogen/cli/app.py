@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from hpogen.errors import UserError
+from hpogen.errors import CannotGoOn, UserError
 
 if TYPE_CHECKING:
     from hpogen.runner import End
@@ -27,6 +27,7 @@ CODES: dict[End, int] = {
     "time": FINISHED,
     "errors": STOPPED_ITSELF,
     "lost": STOPPED_ITSELF,
+    "broken": STOPPED_ITSELF,
     "interrupted": INTERRUPTED,
 }
 
@@ -67,7 +68,8 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             function(*args, **kwargs)
         except UserError as error:
             print(" ".join(str(error).split()), file=sys.stderr)
-            raise typer.Exit(WRONG_INPUT) from None
+            broken = isinstance(error, CannotGoOn)
+            raise typer.Exit(STOPPED_ITSELF if broken else WRONG_INPUT) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
 
