@@ -30,13 +30,18 @@ class CannotGoOn(UserError):
 
 
 @contextlib.contextmanager
-def explained(path: Path, what: type[UserError] = CannotGoOn) -> Iterator[None]:
-    """Turn an operating system's error in writing `path` into one line."""
+def explained(
+    path: Path, what: type[UserError] = CannotGoOn, done: str = "written"
+) -> Iterator[None]:
+    """Turn an operating system's error in writing `path`, or reading it, into one line."""
     try:
         yield
     except OSError as error:
         reason = shortened(error.strerror or error)
-        raise what(f"{shortened(path)}: cannot be written: {reason}") from error
+        goes_on = (
+            "; what is recorded stays, and hpogen resume goes on" if what is CannotGoOn else ""
+        )
+        raise what(f"{shortened(path)}: cannot be {done}: {reason}{goes_on}") from error
 
 
 def shortened(value: object, limit: int = SHOWN) -> str:

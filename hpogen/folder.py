@@ -175,7 +175,10 @@ def _rename_checkpoints(home: Path, old: str, new: str) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; a device or a pipe gets the bytes."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(data)
+        return
     temporary = path.with_name(f".{os.getpid()}.tmp")  # a name may be as long as names can be
     try:
         temporary.write_bytes(data)

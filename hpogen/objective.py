@@ -72,7 +72,8 @@ class Objective:
         """The score after `budget` epochs. Raises ValueError where a term is not defined."""
         total = 0.0
         for term in self.terms:
-            value = metrics[term.metric]
+            if (value := metrics.get(term.metric)) is None:
+                raise ValueError(f"there is no metric {term.metric!r}")
             if term.scale == "standard":
                 location = (locations or {})[term.metric]
                 scaled = (value - location.center) / location.spread

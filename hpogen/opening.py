@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hpogen import history
-from hpogen.errors import UserError
+from hpogen.errors import UserError, explained
 from hpogen.history import History
 from hpogen.ledger import LEDGER, Event
 from hpogen.resuming import as_forked
@@ -48,7 +48,9 @@ def open_study(
 
 def run_folder(path: Path) -> Path:
     """Where `hpogen run` puts the study of a YAML file by default; a folder is itself."""
-    return RUNS / load_studies(path).name if path.is_file() else path
+    with explained(path, UserError, "read"):
+        is_file = path.is_file()
+    return RUNS / load_studies(path).name if is_file else path
 
 
 def open_studies(specs: Mapping[Path, StudySpec]) -> list[Study]:
@@ -57,7 +59,9 @@ def open_studies(specs: Mapping[Path, StudySpec]) -> list[Study]:
     Raises UserError, and has left none open then. What was written are headers at most.
     """
     for path in specs:
-        if (path.parent / LEDGER).exists():
+        with explained(path.parent, UserError, "read"):
+            is_study = (path.parent / LEDGER).exists()
+        if is_study:
             raise UserError(f"{path.parent}: here is a study, not a matrix: use another --dir")
     _allow_files(len(specs))
     for spec in specs.values():
@@ -84,9 +88,10 @@ def _allow_files(studies: int) -> None:
 
 def studies_in(directory: Path) -> list[Path]:
     """The folders of a matrix's studies; none for any other folder."""
-    if (directory / LEDGER).exists():
-        return []
-    return sorted(path.parent for path in directory.glob(f"*/{LEDGER}"))
+    with explained(directory, UserError, "read"):
+        if (directory / LEDGER).exists():
+            return []
+        return sorted(path.parent for path in directory.glob(f"*/{LEDGER}"))
 
 
 def warnings(spec: StudySpec) -> Iterator[str]:

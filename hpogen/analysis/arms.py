@@ -74,7 +74,8 @@ def read_all(directories: Sequence[Path]) -> list[Searched]:
 
 
 def _read(directory: Path) -> Searched:
-    told = [event["trial"] for event in ledger.read(directory) if event["kind"] == "told"]
+    events = ledger.read(directory)
+    told = [e["trial"] for e in events if e.get("kind") == "told" and "trial" in e]
     spec, history = read_study(directory)  # read later, so that it has told all of them
     return Searched(directory, spec, history, tuple(told))
 

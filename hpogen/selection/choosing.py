@@ -100,7 +100,7 @@ def scores(
 def _ranks(metrics: Sequence[Mapping[str, float]], objective: Objective) -> list[dict[str, float]]:
     """Of each trial, the ranks of the metrics that a `rank` term ranks."""
     named = [term.metric for term in objective.terms if term.scale == "rank"]
-    ranks = {name: rank([own[name] for own in metrics]) for name in named}
+    ranks = {name: rank([own.get(name, math.inf) for own in metrics]) for name in named}
     return [{name: ranks[name][i] for name in named} for i in range(len(metrics))]
 
 
