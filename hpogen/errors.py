@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 SHOWN = 200  # characters of a value in a message
+LONG = re.compile(rf"\S{{{SHOWN + 1},}}")  # a name or a path
 KEPT = 2000  # characters of an exception in the ledger; a trial's log has all
 
 
 class UserError(Exception):
     """A mistake in what the user gave: one line saying what was got, expected, and how to mend."""
+
+    def __str__(self) -> str:
+        return LONG.sub(lambda word: shortened(word[0]), super().__str__())
 
 
 class Refusal(UserError):

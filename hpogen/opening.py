@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hpogen import history
-from hpogen.errors import UserError, explained
+from hpogen.errors import UserError, explained, quoted
 from hpogen.history import History
 from hpogen.ledger import LEDGER, Event
 from hpogen.resuming import as_forked
@@ -123,7 +123,7 @@ def prepare(spec: StudySpec) -> None:
             check_writable(place)
         except UserError as error:
             where = spec.where("checkpoints.path")
-            raise UserError(f"{where}: checkpoints.path: {place!r} {error}") from error
+            raise UserError(f"{where}: checkpoints.path: {quoted(place)} {error}") from error
 
 
 def read_study(directory: Path) -> tuple[StudySpec, History]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpogen import plugins
-from hpogen.errors import UserError, unknown
+from hpogen.errors import UserError, quoted, unknown
 from hpogen.history import History, Record
 from hpogen.objective import PRESETS, SCALES
 from hpogen.selection import NEEDS, candidates
@@ -39,7 +39,7 @@ def objective_form(
     try:
         data = parse(text).data
     except Unreadable as error:
-        raise UserError(f"--objective: got {text!r}: {error}") from None
+        raise UserError(f"--objective: got {quoted(text)}: {error}") from None
     if isinstance(data, list):
         data = {"terms": data}
     if not isinstance(data, dict):

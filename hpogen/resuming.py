@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hpogen import belonging
-from hpogen.errors import UserError, explained
+from hpogen.errors import UserError, explained, quoted
 from hpogen.folder import TRIALS
 from hpogen.ledger import FORMAT, LEDGER, Event, new_id, parse
 from hpogen.provenance import digests, machine
@@ -112,8 +112,8 @@ def _completed(record: dict[str, Any], spec: StudySpec) -> dict[str, Any]:
 
 def _differs(spec: StudySpec, directory: Path, key: str, was: object, now: object) -> UserError:
     return UserError(
-        f"{spec.where(key)}: {key}: {now!r}, but the study in {directory} was begun with {was!r}; "
-        "take that back, or start a new study with --dir"
+        f"{spec.where(key)}: {key}: {quoted(now)}, but the study in {directory} was begun with "
+        f"{quoted(was)}; take that back, or start a new study with --dir"
     )
 
 
@@ -137,9 +137,9 @@ def check_same_proposal(proposal: Proposal | None, trial: Trial, where: str) -> 
             log.warning("replay trial=%d %s=%r now=%r action=recorded", trial.id, what, was, now)
             continue
         raise UserError(
-            f"{where}: on replay the searcher proposes {what} = {now!r} for trial {trial.id}, the "
-            f"ledger has {was!r}: other versions of its packages? Install those of the ledger's "
-            "first line, or start a new study with --dir"
+            f"{where}: on replay the searcher proposes {what} = {quoted(now)} for trial "
+            f"{trial.id}, the ledger has {quoted(was)}: other versions of its packages? Install those "
+            "of the ledger's first line, or start a new study with --dir"
         )
 
 

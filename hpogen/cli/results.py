@@ -23,7 +23,7 @@ from hpogen.cli.app import (
     exit_code,
     print_json,
 )
-from hpogen.errors import UserError
+from hpogen.errors import UserError, quoted
 from hpogen.report.terminal import print_lines, program, width
 
 T = TypeVar("T")
@@ -116,7 +116,9 @@ def _numbers(option: str, text: str, kind: Callable[[str], T]) -> list[T]:
     try:
         return [kind(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise UserError(f"{option}: got {text!r}, expected numbers with commas between") from None
+        raise UserError(
+            f"{option}: got {quoted(text)}, expected numbers with commas between"
+        ) from None
 
 
 @command

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpogen.errors import UserError
+from hpogen.errors import UserError, quoted
 from hpogen.executors.base import Executor
 from hpogen.executors.inline import InlineExecutor
 from hpogen.task import Task
@@ -39,7 +39,7 @@ def executor_for(tasks: Sequence[Task], where: Where) -> Executor:
         return InlineExecutor(where.device)
     gpus = 0.0 if where.device == "cpu" else where.gpus_per_trial
     if where.device not in ("auto", "cpu"):
-        raise UserError(f"--device: got {where.device!r}, but Ray gives each worker its GPU")
+        raise UserError(f"--device: got {quoted(where.device)}, but Ray gives each worker its GPU")
     from hpogen.executors.ray import RayExecutor
     from hpogen.executors.ray_failures import refuse_many_gpus
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpogen.errors import UserError
+from hpogen.errors import UserError, quoted
 from hpogen.executors.base import Event, Job
 from hpogen.executors.worker import run_job
 from hpogen.trial import Outcome, Progress
@@ -70,7 +70,7 @@ def resolve_device(device: str) -> str:
         return "cuda:0" if count else "cpu"
     kind, _, index = device.partition(":")
     if kind != "cuda" or not (index or "0").isdigit():
-        raise UserError(f"--device: got {device!r}, expected auto, cpu or cuda:K")
+        raise UserError(f"--device: got {quoted(device)}, expected auto, cpu or cuda:K")
     if int(index or 0) >= count:
         raise UserError(f"--device: {device} is not there: torch finds {count} CUDA devices")
     return f"cuda:{int(index or 0)}"

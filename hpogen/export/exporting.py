@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpogen.errors import UserError
+from hpogen.errors import UserError, quoted
 from hpogen.export.rows import read_all, table
 from hpogen.folder import replace_file
 from hpogen.stores import is_url
@@ -29,7 +29,7 @@ def export(directory: Path, to: str) -> int:
     suffix = Path(to).suffix.lower()
     if not is_url(to) and suffix not in TABLES:
         raise UserError(
-            f"--to: got {to!r}, expected a file that ends in .csv or .parquet, the URL of a "
+            f"--to: got {quoted(to)}, expected a file that ends in .csv or .parquet, the URL of a "
             "database such as sqlite:///study.db, or mlflow:http://HOST:PORT"
         )
     studies = read_all(directory)

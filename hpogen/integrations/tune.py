@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ray.tune.search import Searcher
 
 from hpogen import spec
-from hpogen.errors import UserError, unknown
+from hpogen.errors import UserError, quoted, unknown
 from hpogen.integrations.search import define
 from hpogen.space import Space
 from hpogen.trial import Config
@@ -130,7 +130,9 @@ class TuneSearch(Searcher):
         if not known:
             raise UserError(f"{checkpoint_path}: has another format than this version's, {FORMAT}")
         for key, was, now in spec.changes(old, self._search.record()):
-            raise UserError(f"{checkpoint_path}: {key}: saved with {was!r}, but it is now {now!r}")
+            raise UserError(
+                f"{checkpoint_path}: {key}: saved with {quoted(was)}, but it is now {quoted(now)}"
+            )
         self._take(metric, mode, checkpoint_path)
         self._replay(calls, checkpoint_path)
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from hpogen.errors import shortened
 from hpogen.history import Record
 from hpogen.report.facts import under_way
 from hpogen.report.matrix import Row, overview
@@ -252,7 +253,7 @@ def line(record: Record) -> str:
     """A finished trial in one line."""
     failure = record.failure
     parts = [f"trial {record.trial.id}"]
-    parts.append(f"{failure.kind}: {failure.text}" if failure else results(record))
+    parts.append(f"{failure.kind}: {shortened(failure.text)}" if failure else results(record))
     parts.append(configuration(record.trial.config))
     if record.repeat:
         parts.append(f"trained again, replicate {record.trial.replicate}")

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hpogen.errors import shortened
 from hpogen.history import History, Record
 from hpogen.report.standing import Standing, rule, standing
 from hpogen.report.table import mishaps, results
@@ -40,7 +41,7 @@ def verdict(
         lines += labelled("best", f"trial {now.best.trial.id}: {results(now.best)}", width)
         lines += labelled("", configuration(now.best.trial.config), width)
     elif (last := last_failure(history)) is not None:
-        text = f"{last.failure.kind}: {last.failure.text}" if last.failure else ""
+        text = f"{last.failure.kind}: {shortened(last.failure.text)}" if last.failure else ""
         lines += labelled("last", f"trial {last.trial.id}: {text}", width)
     lines += labelled("folder", str(directory))
     for label, text in zip(["next", ""], next_commands, strict=False):

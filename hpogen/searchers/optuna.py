@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import optuna
 
-from hpogen.errors import Refusal, unknown
+from hpogen.errors import Refusal, quoted, unknown
 from hpogen.space import Space
 from hpogen.space.parameters import Choice, Constant, Number
 from hpogen.trial import Config, Proposal
@@ -179,4 +179,4 @@ def _check_options(searcher: str, cls: type, options: Mapping[str, Any]) -> None
             isinstance(value, bool) and "bool" not in kinds
         ):
             expected = known[name].replace("None", "null")
-            raise Refusal(f"{searcher}: {name}: got {value!r}, expected {expected}")
+            raise Refusal(f"{searcher}: {name}: got {quoted(value)}, expected {expected}")

@@ -14,7 +14,7 @@ from annotated_types import Len
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from hpogen.errors import unknown
+from hpogen.errors import quoted, unknown
 from hpogen.space.parameters import Choice, Constant, Number, Parameter, When
 from hpogen.trial import Value
 
@@ -71,7 +71,9 @@ def parse(mapping: Mapping[str, Any]) -> dict[str, Parameter]:
     Raises ValidationError; `loc` is the path within the mapping, `("lr", "float")` say.
     """
     if not isinstance(mapping, Mapping) or not mapping:
-        raise _invalid([_Mistake((), mapping, f"got {mapping!r}, expected parameters: {KINDS}")])
+        raise _invalid(
+            [_Mistake((), mapping, f"got {quoted(mapping)}, expected parameters: {KINDS}")]
+        )
     parameters: dict[str, Parameter] = {}
     mistakes: list[_Mistake] = []
     for name, value in mapping.items():
@@ -111,7 +113,7 @@ def _reworded(name: str, error: ValidationError) -> Iterator[_Mistake]:
             fields = FORMS[error.title].model_fields.items()
             text = unknown("", location[-1], [info.alias or key for key, info in fields])
         else:
-            text = f"got {got!r}, expected {EXPECTED[str(location[0])]}"
+            text = f"got {quoted(got)}, expected {EXPECTED[str(location[0])]}"
         yield _Mistake((name, *location), got, text)
 
 
@@ -159,7 +161,8 @@ def _choice(name: str, form: _Choice) -> Choice:
     values = [_plain((name, "choice", i), value) for i, value in enumerate(form.values)]
     for i, value in enumerate(values):
         if value in values[:i]:
-            text = f"got {value!r}, which equals {values[values.index(value)]!r}: each value once"
+            equal = quoted(values[values.index(value)])
+            text = f"got {quoted(value)}, which equals {equal}: each value once"
             raise _Mistake((name, "choice", i), value, text)
     return Choice(tuple(values), values[0])
 
@@ -184,7 +187,9 @@ def _plain(location: Location, value: object) -> Value:
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
         return float(value)
-    raise _Mistake(location, value, f"got {value!r}, expected a finite number, string or boolean")
+    raise _Mistake(
+        location, value, f"got {quoted(value)}, expected a finite number, string or boolean"
+    )
 
 
 def _impossible(parameters: Mapping[str, Parameter]) -> Iterator[_Mistake]:

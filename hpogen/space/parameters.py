@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
+from hpogen.errors import quoted
 from hpogen.trial import Value
 
 When = Mapping[str, tuple[Value, ...]]
@@ -64,9 +65,11 @@ class Number:
         kind = "an integer" if self.integer else "a number"
         accepted = int if self.integer else (int, float)
         if isinstance(value, bool) or not isinstance(value, accepted):
-            raise ValueError(f"got {value!r}, expected {kind}")
+            raise ValueError(f"got {quoted(value)}, expected {kind}")
         if not self.low <= value <= self.high:
-            raise ValueError(f"got {value!r}, expected {kind} in [{self.low!r}, {self.high!r}]")
+            raise ValueError(
+                f"got {quoted(value)}, expected {kind} in [{self.low!r}, {self.high!r}]"
+            )
         return int(value) if self.integer else float(value)
 
     def record(self) -> dict[str, Any]:
@@ -103,7 +106,7 @@ class Choice:
         for other in self.values:
             if same(value, other):
                 return other
-        raise ValueError(f"got {value!r}, expected one of {list(self.values)}")
+        raise ValueError(f"got {quoted(value)}, expected one of {quoted(list(self.values))}")
 
     def record(self) -> dict[str, Any]:
         return {"choice": list(self.values), "default": self.default} | _condition(self.when)
@@ -126,7 +129,7 @@ class Constant:
     def check(self, value: object) -> Value:
         """The value. Raises ValueError when it is another."""
         if not same(value, self.default):
-            raise ValueError(f"got {value!r}, expected the constant {self.default!r}")
+            raise ValueError(f"got {quoted(value)}, expected the constant {self.default!r}")
         return self.default
 
     def record(self) -> Value:

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from hpogen.errors import UserError
+from hpogen.errors import UserError, quoted
 from hpogen.spec.form import STRICT, Matrix, is_folder_name
 from hpogen.spec.mistakes import Mistakes, reworded, shown
 from hpogen.spec.positions import KeyPath
@@ -70,7 +70,9 @@ def _choices(source: Source) -> dict[str, list[Choice]]:
     for key, values in _validated(source, mistakes).items():
         path = (MATRIX, key)
         if key in OWN or "" in key.split("."):
-            mistakes.add(path, f"cannot vary {key!r}: expected a key of the study, as for --set")
+            mistakes.add(
+                path, f"cannot vary {quoted(key)}: expected a key of the study, as for --set"
+            )
         found[key] = []
         for i, value in enumerate(values):
             choice = _choice(key, value, (*path, i))
@@ -129,6 +131,6 @@ def _collision(
     where, other = source.place(two.written), source.place(one.written)
     dotted = ".".join(map(str, where.path))
     return UserError(
-        f"{where.label}: {dotted}: two studies would be called {label!r}, this value's and that "
-        f"at {other.label}: give one of them another label: NAME"
+        f"{where.label}: {dotted}: two studies would be called {quoted(label)}, this value's and "
+        f"that at {other.label}: give one of them another label: NAME"
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hpogen.errors import UserError
+from hpogen.errors import UserError, quoted
 from hpogen.spec.positions import Document, KeyPath, Position, Unreadable, parse, read
 
 SPACE = "search_space"
@@ -155,7 +155,7 @@ def _referenced(folder: Path, data: dict[str, Any], where: str) -> tuple[Documen
         document = read(folder / given)
     except Unreadable as error:
         if error.position is None:
-            raise UserError(f"{where}: {label!r} {error}") from None
+            raise UserError(f"{where}: {quoted(label)} {error}") from None
         raise UserError(_text(label, error)) from None
     data[SPACE] = document.data
     return document, label
@@ -178,7 +178,7 @@ def _override(data: dict[str, Any], override: str, label: str) -> dict[KeyPath, 
     dotted = dotted.strip()
     where = f"{label}: --set {dotted}"
     if not equals or "" in dotted.split("."):
-        raise UserError(f"{label}: --set {override!r}: expected key.path=value")
+        raise UserError(f"{label}: --set {quoted(override)}: expected key.path=value")
     try:
         value = parse(text).data
     except Unreadable as error:
@@ -204,7 +204,7 @@ def _put(
             known[path[:i]] = origin
         if not isinstance(child, dict):
             raise UserError(
-                one_line(f"{where}: {'.'.join(enclosing[:i])} is {child!r}, not a mapping")
+                one_line(f"{where}: {'.'.join(enclosing[:i])} is {quoted(child)}, not a mapping")
             )
         node = child
     node[last] = value

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from hpogen import plugins
+from hpogen.errors import quoted
 from hpogen.training.hyperparameters import Augment, Degrees, Hyperparameters, Share
 from hpogen.training.options import OPEN, STRICT, check_options, registered
 
@@ -176,7 +177,7 @@ class Dataset(BaseModel):
         fixed = self.hyperparameters().get(name)
         if fixed is not None and fixed != Hyperparameters.model_fields[name].default:
             raise ValueError(
-                f"{name} is searched, and task.dataset.{name} sets it to {fixed!r}: drop one"
+                f"{name} is searched, and task.dataset.{name} sets it to {quoted(fixed)}: drop one"
             )
 
     def missing(self) -> str | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hpogen.errors import quoted
 from hpogen.trial import Config, Value
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
@@ -40,7 +41,7 @@ def check_value(name: str, value: Value) -> None:
         Hyperparameters.model_validate({"lr": 1.0, name: value})
     except ValidationError as error:
         said = error.errors(include_url=False)[0]["msg"].removeprefix("Input should be ")
-        raise ValueError(f"{name} may come to be {value!r}, expected {said}") from None
+        raise ValueError(f"{name} may come to be {quoted(value)}, expected {said}") from None
 
 
 def hyperparameters(config: Config, **defaults: str | float) -> Hyperparameters:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from hpogen import plugins
+from hpogen.errors import quoted
 from hpogen.training.hyperparameters import Hyperparameters
 from hpogen.training.models.catalog import MODELS
 from hpogen.training.options import OPEN, check_options, registered
@@ -69,7 +70,8 @@ class Model(BaseModel):
 
         if name in (fixed := self._fixed()):
             raise ValueError(
-                f"{name} is searched, but task.model sets it to {fixed[name]!r}: drop one of them"
+                f"{name} is searched, but task.model sets it to {quoted(fixed[name])}: drop one of "
+                "them"
             )
         annotation, _ = self._declared()[name]
         config = ConfigDict(strict=True, arbitrary_types_allowed=True)
@@ -77,9 +79,9 @@ class Model(BaseModel):
             TypeAdapter(annotation, config=config).validate_python(value)
         except ValidationError as error:
             said = error.errors(include_url=False)[0]["msg"].removeprefix("Input should be ")
-            raise ValueError(f"{name} may come to be {value!r}, expected {said}") from None
+            raise ValueError(f"{name} may come to be {quoted(value)}, expected {said}") from None
         if reason := unfit(self.name, {**self.options(), name: value}, *(images or LARGE)):
-            raise ValueError(f"{name} may come to be {value!r}: {reason}")
+            raise ValueError(f"{name} may come to be {quoted(value)}: {reason}")
 
     def check_images(self, shape: Shape, classes: int, data: str) -> None:
         """Raise ValueError when the model cannot take images (C, H, W) of the data set `data`.
