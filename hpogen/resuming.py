@@ -138,8 +138,8 @@ def check_same_proposal(proposal: Proposal | None, trial: Trial, where: str) -> 
             continue
         raise UserError(
             f"{where}: on replay the searcher proposes {what} = {quoted(now)} for trial "
-            f"{trial.id}, the ledger has {quoted(was)}: other versions of its packages? Install those "
-            "of the ledger's first line, or start a new study with --dir"
+            f"{trial.id}, the ledger has {quoted(was)}: other versions of its packages? Install "
+            "those of the ledger's first line, or start a new study with --dir"
         )
 
 
