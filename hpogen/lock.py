@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -53,7 +54,8 @@ def _is_held(lock: int) -> bool:
 
 
 def _owner(lock: int) -> str:
-    return shortened(os.pread(lock, 200, 0).decode(errors="replace")) or "another process"
+    found = re.match(r"process \d+ on \S+", os.pread(lock, 200, 0).decode(errors="replace"))
+    return shortened(found[0]) if found else "another process"
 
 
 class Lock:

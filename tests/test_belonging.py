@@ -82,6 +82,20 @@ def test_a_study_whose_ledger_is_lost_leaves_nothing_to_the_next(
     assert (tmp_path / "q" / "earlier-1" / "trials" / "00000.jsonl").exists()  # nothing is lost
 
 
+def test_everything_that_an_earlier_study_left_is_moved_aside(tmp_path: Path) -> None:
+    path = study_file(tmp_path, **TALLY)
+    ran(path, tmp_path / "q")
+    for name in ("retrain/trial-0/ledger.jsonl", "tensorboard/00000/events", "hpogen.log"):
+        (tmp_path / "q" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "q" / name).write_text("old")
+    (tmp_path / "q" / ledger.LEDGER).unlink()
+    ran(path, tmp_path / "q")
+    assert {p.name for p in (tmp_path / "q").iterdir()} == {
+        *("earlier-1", "ledger.jsonl", "lock", "plugins", "trials")
+    }
+    assert (tmp_path / "q/earlier-1/retrain/trial-0/ledger.jsonl").read_text() == "old"
+
+
 def test_the_same_study_begun_again_is_another_one(tmp_path: Path) -> None:
     """Its task may have changed where hpogen cannot see it."""
     path = study_file(tmp_path, **TALLY)
