@@ -11,9 +11,10 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import optuna
+from optuna.trial import TrialState
 
 from hpogen.errors import Refusal, quoted, unknown
 from hpogen.space import Space
@@ -40,6 +41,9 @@ PLAIN: Mapping[str, Any] = {
 }
 
 
+Failures = Literal["ignored", "worst"]
+
+
 class OptunaSearcher:
     """`sampler` is a class of `optuna.samplers`; the other options are the sampler's own.
 
@@ -59,11 +63,12 @@ class OptunaSearcher:
         *,
         enqueue: Sequence[Config] = (),
         sampler: str = "TPESampler",
+        failures: Failures = "ignored",
         **options: Any,
     ) -> None:
         self._budget = budgets[-1]
         self._enqueue = [*enqueue]
-        self._pool = Pool("optuna", space, seed, sampler, options)
+        self._pool = Pool("optuna", space, seed, sampler, options, failures)
 
     def ask(self) -> Proposal | None:
         return Proposal(
@@ -83,9 +88,16 @@ class Pool:
     """
 
     def __init__(
-        self, searcher: str, space: Space, seed: int, sampler: str, options: Mapping[str, Any]
+        self,
+        searcher: str,
+        space: Space,
+        seed: int,
+        sampler: str,
+        options: Mapping[str, Any],
+        failures: Failures,
     ) -> None:
         self._space = space
+        self._failures = failures
         self._distributions = {
             name: _distribution(parameter)
             for name, parameter in space.parameters.items()
@@ -109,7 +121,9 @@ class Pool:
 
     def tell(self, number: int, score: float) -> None:
         """The score of the configuration of that number; inf for a failure."""
-        if math.isinf(score):
+        if math.isinf(score) and self._failures == "ignored":
+            self._study.tell(number, state=TrialState.FAIL)
+        elif math.isinf(score):
             self._failed.append(number)
         else:
             low, high = self._range or (score, score)
