@@ -68,11 +68,12 @@ class Registry(Generic[T]):
         """The part of that name, imported now. Raises UserError with the nearest name."""
         if name in self._added:
             return self._added[name]
-        if prefix := self._family(name):
-            made: T = imported(self._families[prefix])(name.removeprefix(prefix))
-            return made
-        self.check(name)
-        part = self._rows.get(name) or self._builtin[name]
+        part = self._rows.get(name) or self._builtin.get(name)
+        if part is None:
+            if prefix := self._family(name):
+                made: T = imported(self._families[prefix])(name.removeprefix(prefix))
+                return made
+            raise UserError(unknown("", name, self.choices()))
         found: T = imported(part) if isinstance(part, str) else part
         return found
 

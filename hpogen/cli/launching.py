@@ -97,11 +97,11 @@ def check(study: StudyFile, overrides: Set = [], as_json: Json = False) -> None:
     """Find mistakes and plan trials and epochs; train nothing."""
     from hpogen.opening import warnings
     from hpogen.report.pages import check_matrix_page, check_page
-    from hpogen.report.plan import missing_data, plan
+    from hpogen.report.plan import missing_data, plans
     from hpogen.spec import load_studies
 
     found = load_studies(study, overrides)
-    planned = [plan(spec) for spec in found.specs]
+    planned = plans(found.specs)
     told = [*filter(None, map(missing_data, found.specs)), *chain(*map(warnings, found.specs))]
     for text in dict.fromkeys(told):
         print(f"warning: {text}", file=sys.stderr)

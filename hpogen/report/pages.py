@@ -13,6 +13,7 @@ from hpogen import ledger
 from hpogen.history import read
 from hpogen.report.facts import state, under_way
 from hpogen.report.packing import advice, memory
+from hpogen.report.plan import COSTS
 from hpogen.report.standing import rule, standing
 from hpogen.report.table import Column, picture, table
 from hpogen.report.text import count, duration, number
@@ -21,6 +22,7 @@ from hpogen.spec import StudySpec
 
 CURVE_ROWS = 20
 LOG_LINES = 20
+REHEARSED = "more depends on the scores; the searcher was rehearsed for half a second"
 UNFINISHED = {"running": "not finished", "held": "waiting for its score"}
 
 
@@ -92,14 +94,20 @@ def _curve(rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
 
 def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]:
     """The plan, then the effective search space."""
-    evaluations = count(plan["evaluations"], "trial")
-    epochs = f"{count(plan['epochs_charged'], 'epoch')} charged, {plan['epochs_trained']:,} trained"
+    known = plan["at_least"] or plan
+    evaluations = count(known["evaluations"], "trial")
+    epochs = (
+        f"{count(known['epochs_charged'], 'epoch')} charged, {known['epochs_trained']:,} trained"
+    )
+    least = "at least " if plan["at_least"] else ""
     return [
         f"{path}: no mistakes found",
         f"task:       {spec.task.name}, {count(spec.task.epochs, 'epoch')}",
         f"searcher:   {spec.searcher.name}",
         f"objective:  {rule(spec)}",
-        f"plan:       {count(plan['configurations'], 'configuration')}, {evaluations}, {epochs}",
+        f"plan:       {least}{count(known['configurations'], 'configuration')}, {evaluations}, "
+        + epochs,
+        *([f"            {REHEARSED}"] if least else []),
         *_brackets(plan["brackets"] or []),
         "search_space:",
         *(f"  {name}: {json.dumps(p)}" for name, p in plan["study"]["search_space"].items()),
@@ -108,16 +116,17 @@ def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]
 
 def check_matrix_page(plans: Sequence[Mapping[str, Any]], path: str) -> list[str]:
     """The plan of each study of a matrix, and of all together."""
-    keys = ("configurations", "evaluations", "epochs_charged", "epochs_trained")
-    rows = [(plan["name"], *(plan[key] for key in keys)) for plan in plans]
-    rows.append(("all", *(sum(plan[key] for plan in plans) for key in keys)))
-    widest = max(len(row[0]) for row in rows)
-    columns = [Column("study", widest), *(Column(key.replace("_", " "), 6) for key in keys)]
-    cells = [[name, *(f"{n:,}" for n in numbers)] for name, *numbers in rows]
+    known = [(plan["name"], plan["at_least"] or plan, bool(plan["at_least"])) for plan in plans]
+    rest = any(least for _, _, least in known)
+    known.append(("all", {key: sum(of[key] for _, of, _ in known) for key in COSTS}, rest))
+    widest = max(len(name) for name, _, _ in known)
+    columns = [Column("study", widest), *(Column(key.replace("_", " "), 6) for key in COSTS)]
+    cells = [[name, *(f"{'≥ ' * least}{of[k]:,}" for k in COSTS)] for name, of, least in known]
     lines = table(columns, cells, max(80, widest + 60))
     return [
         f"{path}: no mistakes found in {count(len(plans), 'study')}",
         *lines,
+        *([f"≥: {REHEARSED}"] if rest else []),
         "a trial that several of them have in common is trained once",
     ]
 

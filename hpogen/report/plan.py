@@ -1,82 +1,75 @@
 """What a study will do, before it does anything: how many configurations, trials and epochs.
 
-`hpogen check` prints it. The searcher is asked and told made-up scores; nothing is trained.
+`hpogen check` prints it. Nothing is trained.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import random
+import json
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from hpogen import plugins
-from hpogen.selection import reserve
-from hpogen.selection.names import REPEATS, TOP
+from hpogen.report.rehearsal import Cost, cost, declared
 from hpogen.spec import StudySpec
-from hpogen.trial import Proposal, canonical
+
+BOUND = 0.5  # seconds of processor time that the rehearsals of one plan take, all together
+COSTS = ("configurations", "evaluations", "epochs_charged", "epochs_trained")
 
 
 def plan(spec: StudySpec) -> dict[str, Any]:
     """The plan and the effective spec, as data that goes through JSON.
 
-    `configurations` are those proposed anew, `evaluations` all trials. `brackets` are the rungs of
-    each, null for a searcher without them. How long it takes is not known: null.
+    `configurations` are those proposed anew, `evaluations` all trials. They and the epochs are
+    null where that is known only once the searcher has been asked, and asking took too long;
+    `at_least` has then how far it came, and is null otherwise. `brackets` are the rungs of each,
+    null for a searcher without them. How long it takes is not known: null.
     """
-    proposals = _rehearse(spec)
-    charged = sum(proposal.budget for proposal in proposals)
-    return {
-        "name": spec.name,
-        "configurations": sum(p.parent is None and p.replicate == 0 for p in proposals),
-        "evaluations": len(proposals),
-        "epochs_charged": charged,
-        "epochs_trained": charged - _continued(spec, proposals),
-        "brackets": _brackets(spec),
-        "estimated_seconds": None,
-        "study": spec.record(),
-    }
+    return plans([spec])[0]
 
 
-def _rehearse(spec: StudySpec) -> list[Proposal]:
-    """The proposals of the whole study, one trial at a time, on random scores."""
-    searcher = spec.make_searcher()
-    score = random.Random(0).random
-    proposals: list[Proposal] = []
-    charged = 0
-    kept = reserve(spec.selection)
-    while spec.stop.trials is None or len(proposals) + kept < spec.stop.trials:
-        proposal = searcher.ask()
-        if proposal is None:
-            break
-        charged += proposal.budget
-        if spec.stop.epochs is not None and charged + kept * spec.budgets[-1] > spec.stop.epochs:
-            break
-        searcher.tell(len(proposals), score())
-        proposals.append(proposal)
-    return proposals + _repeats(spec, proposals)
+def plans(specs: Sequence[StudySpec]) -> list[dict[str, Any]]:
+    """The plans of many studies, in the time of one: those that must cost the same are one."""
+    known: dict[str, tuple[dict[str, Any], Any]] = {}
+    left, found = BOUND, []
+    for i, spec in enumerate(specs):
+        key = _decisive(spec)
+        if key not in known:
+            begin = time.process_time()
+            counted = cost(spec, left / (len(specs) - i))
+            left -= time.process_time() - begin
+            known[key] = _numbers(spec, counted), _brackets(spec)
+        numbers, brackets = known[key]
+        rest = {"brackets": brackets, "estimated_seconds": None, "study": spec.record()}
+        found.append({"name": spec.name, **numbers, **rest})
+    return found
 
 
-def _repeats(spec: StudySpec, proposals: list[Proposal]) -> list[Proposal]:
-    """What the study asks at its end on its own account: which configurations, it does not know."""
-    budget = spec.budgets[-1]
-    configs = {canonical(p.config): p.config for p in proposals if p.budget == budget}
-    some = list(configs.values())[:TOP] if reserve(spec.selection) else []
-    return [Proposal(config, budget, replicate=r + 1) for r in range(REPEATS) for config in some]
+def _decisive(spec: StudySpec) -> str:
+    """What decides how much a study asks for, as JSON; another's searcher may look at its seed."""
+    record = spec.record()
+    keys = ["search_space", "searcher", "enqueue", "budgets", "rungs", "selection", "stop"]
+    if not plugins.searchers.is_builtin(spec.searcher.name):
+        keys.append("seed")
+    return json.dumps([spec.budgets, *(record[key] for key in keys)])
 
 
-def _continued(spec: StudySpec, proposals: list[Proposal]) -> int:
-    """The epochs that need no training because a trial goes on from its parent's checkpoint."""
-    if spec.rungs != "continue":
-        return 0
-    return sum(proposals[p.parent].budget for p in proposals if p.parent is not None)
+def _numbers(spec: StudySpec, counted: Cost) -> dict[str, Any]:
+    continued = counted.continued if spec.rungs == "continue" else 0
+    trained = counted.charged - continued
+    values = (counted.configurations, counted.evaluations, counted.charged, trained)
+    numbers = dict(zip(COSTS, values, strict=True))
+    if counted.whole:
+        return {**numbers, "at_least": None}
+    return {**dict.fromkeys(COSTS), "at_least": numbers}
 
 
 def _brackets(spec: StudySpec) -> list[list[dict[str, int]]] | None:
-    """What a searcher that goes by brackets declares by its `plan(budgets, **options)`."""
-    declared = getattr(plugins.searchers.get(spec.searcher.name), "plan", None)
-    if declared is None:
+    plan = declared(spec)
+    if plan is None:
         return None
-    brackets = declared(spec.budgets, **spec.searcher.options).brackets
-    return [[dataclasses.asdict(rung) for rung in bracket] for bracket in brackets]
+    return [[dict(vars(rung)) for rung in bracket] for bracket in plan.brackets]
 
 
 def missing_data(spec: StudySpec) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hpogen.errors import Refusal
 from hpogen.searchers.brackets import reduction
-from hpogen.searchers.optuna import Failures, Pool
+from hpogen.searchers.optuna import Pool
 from hpogen.space import Space
 from hpogen.trial import Config, Proposal
 
@@ -55,6 +55,7 @@ class AshaSearcher:
     enqueues_default: ClassVar[bool] = True
     ranks_only: ClassVar[bool] = False
     multi_fidelity: ClassVar[bool] = True
+    size: ClassVar[float] = math.inf
 
     def __init__(
         self,
@@ -64,7 +65,6 @@ class AshaSearcher:
         *,
         enqueue: Sequence[Config] = (),
         sampler: str = "random",
-        failures: Failures = "ignored",
         **options: Any,
     ) -> None:
         self._eta = reduction("asha", budgets)
@@ -75,7 +75,7 @@ class AshaSearcher:
         self._source: Source = (
             Uniform(space, seed)
             if sampler == "random"
-            else Pool("asha", space, seed, sampler, options, failures)
+            else Pool("asha", space, seed, sampler, options)
         )
         self._rungs = [_Rung() for _ in budgets]
         self._asked: list[tuple[Config, int]] = []  # by trial: configuration and rung

@@ -28,6 +28,10 @@ class Searcher(Protocol):
     the searcher and the parameter, for a space that the engine cannot treat. `enqueue` replaces
     the engine's first draws: the engine draws, the draw is dropped, and the score is told to it
     (or the engine takes the configuration from a queue of its own).
+
+    A searcher may have `size`, how many proposals it makes when it is asked on, infinity where it
+    has no end, and `anew`, how many of these have `replicate` 0 where not all have: with one
+    budget, a study is then planned without asking.
     """
 
     enqueues_default: ClassVar[bool]  # whether `enqueue` is `[default]` when the study has none

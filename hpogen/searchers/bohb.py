@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 from scipy.special import ndtr, ndtri
 
 from hpogen.errors import Refusal
-from hpogen.searchers.brackets import Plan, plan, reduction
+from hpogen.searchers.brackets import Count, Plan, plan, reduction
 from hpogen.searchers.hyperband import Brackets
 from hpogen.searchers.isolation import PrivateRandom
 from hpogen.space import Space
@@ -47,11 +47,11 @@ class BohbSearcher:
         seed: int,
         *,
         enqueue: Sequence[Config] = (),
-        brackets: Annotated[int, Ge(1)],
+        brackets: Count,
         random_fraction: Annotated[float, Ge(0), Le(1)] = 1 / 3,
         top_n_percent: Annotated[int, Ge(1), Le(99)] = 15,
-        num_samples: Annotated[int, Ge(1)] = 64,
-        bandwidth_factor: Annotated[float, Gt(0)] = 3.0,
+        num_samples: Annotated[int, Ge(1), Le(10_000)] = 64,
+        bandwidth_factor: Annotated[float, Ge(1e-6), Le(1e6)] = 3.0,
         min_points_in_model: Annotated[int, Ge(2)] | None = None,
     ) -> None:
         eta = reduction("bohb", budgets)

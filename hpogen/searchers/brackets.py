@@ -8,8 +8,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Le
 
 from hpogen.errors import Refusal
+
+Count = Annotated[int, Ge(1), Le(10_000)]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -9,10 +10,10 @@ from typing import Annotated, Any, ClassVar
 
 import cma
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Le
 
 from hpogen.errors import Refusal
-from hpogen.searchers.generations import Generations
+from hpogen.searchers.generations import Generations, Population
 from hpogen.space import Point, Space
 from hpogen.space.parameters import Choice, Number
 from hpogen.trial import Config, Proposal
@@ -28,6 +29,7 @@ class CmaesSearcher:
     enqueues_default: ClassVar[bool] = True
     ranks_only: ClassVar[bool] = True
     multi_fidelity: ClassVar[bool] = False
+    size: ClassVar[float] = math.inf
 
     def __init__(
         self,
@@ -36,8 +38,8 @@ class CmaesSearcher:
         seed: int,
         *,
         enqueue: Sequence[Config] = (),
-        population: Annotated[int, Ge(2)] | None = None,
-        sigma: Annotated[float, Gt(0)] = 0.25,
+        population: Population | None = None,
+        sigma: Annotated[float, Ge(1e-9), Le(100)] = 0.25,
     ) -> None:
         if space.dimension < 2:
             name = next(name for name, p in space.parameters.items() if p.width)
@@ -60,9 +62,11 @@ class Ipop:
         self._population = population
         self._sigma = sigma
         self._minimal_deviation = _minimal_deviation(space)  # (dimension,)
-        self._strategy = self._start(space.encode(space.default))
+        self._mean = space.encode(space.default)  # (dimension,)
 
-    def _start(self, mean: Point) -> Any:
+    @functools.cached_property
+    def _strategy(self) -> Any:
+        """cma takes 10 ms to begin: it does when it is first asked."""
         options = {
             "bounds": [0, 1],
             "popsize": self._population,
@@ -75,7 +79,7 @@ class Ipop:
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # cma 4.5 warns of its own default for signals_filename
-            return cma.CMAEvolutionStrategy(mean, self._sigma, options)
+            return cma.CMAEvolutionStrategy(self._mean, self._sigma, options)
 
     def ask(self) -> Sequence[Point]:
         points: Sequence[Point] = self._strategy.ask()
@@ -85,7 +89,8 @@ class Ipop:
         self._strategy.tell(points, list(scores))
         if self._strategy.stop():
             self._population *= 2
-            self._strategy = self._start(self._generator.uniform(size=len(points[0])))
+            self._mean = self._generator.uniform(size=len(points[0]))
+            del self._strategy
 
 
 def _minimal_deviation(space: Space) -> Point:

@@ -5,10 +5,14 @@ and the searcher contract. CMA-ES and PSO use it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
+
+from annotated_types import Ge, Le
 
 from hpogen.space import Point, Space
 from hpogen.trial import Config, Proposal
+
+Population = Annotated[int, Ge(2), Le(10_000)]
 
 
 class Engine(Protocol):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from hpogen.errors import Refusal, unknown
 from hpogen.space import Space
-from hpogen.space.parameters import Choice, Constant, Number, Parameter
+from hpogen.space.parameters import Choice, Constant, Number, Parameter, same
 from hpogen.trial import Config, Proposal, Value
 
 POINTS = 5  # values per number where nothing is said
-Count = Annotated[int, Ge(1)]
+Count = Annotated[int, Ge(1), Le(10_000)]
 
 
 class GridSearcher:
@@ -51,6 +50,8 @@ class GridSearcher:
         }
         self._budget = budgets[-1]
         self._configs = _combinations(space, axes)
+        conditional = any(parameter.when for parameter in space.parameters.values())
+        self.size = None if conditional else math.prod(map(len, axes.values()))
 
     def ask(self) -> Proposal | None:
         config = next(self._configs, None)
@@ -77,13 +78,8 @@ def _axis(name: str, parameter: Parameter, points: int | list[Value]) -> list[Va
         return [*parameter.values]
     if points == 1:
         return [parameter.default]
-    values: list[Value] = []
-    for i in range(points):
-        x = _between(parameter, i / (points - 1))
-        value = math.floor(x + 0.5) if parameter.integer else x
-        if value not in values:
-            values.append(value)
-    return values
+    xs = (_between(parameter, i / (points - 1)) for i in range(points))
+    return [*dict.fromkeys(math.floor(x + 0.5) if parameter.integer else x for x in xs)]
 
 
 def _between(parameter: Number, share: float) -> float:
@@ -94,23 +90,67 @@ def _between(parameter: Number, share: float) -> float:
 
 
 def _listed(name: str, parameter: Parameter, points: list[Value]) -> list[Value]:
-    values: list[Value] = []
-    for point in points:
-        try:
-            value = parameter.check(point)
-        except ValueError as error:
-            raise Refusal(f"grid: points.{name}: {error}") from None
-        if value not in values:
-            values.append(value)
+    try:
+        values = dict.fromkeys(parameter.check(point) for point in points)
+    except ValueError as error:
+        raise Refusal(f"grid: points.{name}: {error}") from None
     if not values:
         raise Refusal(f"grid: points.{name}: got [], expected at least one value")
-    return values
+    return [*values]
 
 
 def _combinations(space: Space, axes: Mapping[str, list[Value]]) -> Iterator[Config]:
-    for values in itertools.product(*axes.values()):
-        combination = dict(zip(axes, values, strict=True))
-        config = space.complete(combination)
-        # of the combinations that give this configuration, the one with the first inactive values
-        if all(name in config or value == axes[name][0] for name, value in combination.items()):
-            yield config
+    """The configurations in the order of the product of the axes, each once.
+
+    Of the combinations that give one configuration, the one with the first values of what is
+    inactive. A prefix of values that leads to none of these is left as soon as that is known.
+    """
+    names = [*axes]
+    decided = _decided(space, names)
+    at = [0] * len(names)  # which value of each axis; those up to the k-th are chosen
+    values = {name: axes[name][0] for name in names}
+    k = 0
+    while k >= 0:
+        values[names[k]] = axes[names[k]][at[k]]
+        wanted = all(at[i] == 0 or _hold(conditions, values) for i, conditions in decided[k])
+        if wanted and k < len(names) - 1:
+            k += 1
+            at[k] = 0
+            continue
+        if wanted:
+            yield space.complete(values)
+        while k >= 0 and at[k] == len(axes[names[k]]) - 1:
+            k -= 1
+        if k >= 0:
+            at[k] += 1
+
+
+Conditions = list[tuple[str, tuple[Value, ...]]]
+
+
+def _decided(space: Space, names: list[str]) -> list[list[tuple[int, Conditions]]]:
+    """For each axis those parameters that are known to be active or not once its value is chosen.
+
+    Each with what its conditions, and those of its parents, ask for.
+    """
+    place = {name: i for i, name in enumerate(names)}
+    decided: list[list[tuple[int, Conditions]]] = [[] for _ in names]
+    for name in names:
+        conditions = [*_conditions(space, name)]
+        if conditions:
+            last = max(place[name], *(place[parent] for parent, _ in conditions))
+            decided[last].append((place[name], conditions))
+    return decided
+
+
+def _conditions(space: Space, name: str) -> Iterator[tuple[str, tuple[Value, ...]]]:
+    waiting, seen = [name], {name}
+    while waiting:
+        when = space.parameters[waiting.pop()].when
+        yield from when.items()
+        waiting += when.keys() - seen
+        seen |= when.keys()
+
+
+def _hold(conditions: Conditions, values: Mapping[str, Value]) -> bool:
+    return all(any(same(values[parent], v) for v in wanted) for parent, wanted in conditions)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from annotated_types import Ge
 
-from hpogen.searchers.brackets import Plan, bracket, plan, reduction
+from hpogen.searchers.brackets import Count, Plan, bracket, plan, reduction
 from hpogen.space import Space
 from hpogen.trial import Config, Proposal
 
@@ -44,7 +43,7 @@ class HyperbandSearcher:
         seed: int,
         *,
         enqueue: Sequence[Config] = (),
-        brackets: Annotated[int, Ge(1)],
+        brackets: Count,
     ) -> None:
         eta = reduction("hyperband", budgets)
         self._brackets = Brackets(budgets, eta, brackets, Uniform(space, seed), enqueue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -19,11 +20,13 @@ class ListedSearcher:
     enqueues_default: ClassVar[bool] = False
     ranks_only: ClassVar[bool] = False
     multi_fidelity: ClassVar[bool] = False
+    size: ClassVar[float] = math.inf
 
     def __init__(
         self, space: Space, budgets: Sequence[int], seed: int, *, enqueue: Sequence[Config] = ()
     ) -> None:
         self._configs = [*enqueue] or [space.default]
+        self.anew = len(self._configs)
         self._budget = budgets[-1]
         self._next = 0  # the trial that the next proposal will be
 

@@ -11,10 +11,9 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import optuna
-from optuna.trial import TrialState
 
 from hpogen.errors import Refusal, quoted, unknown
 from hpogen.space import Space
@@ -40,20 +39,27 @@ PLAIN: Mapping[str, Any] = {
     "None": type(None),
 }
 
-
-Failures = Literal["ignored", "worst"]
+# Optuna takes others, and fails or does not come back when it is asked.
+WITHIN: Mapping[str, tuple[float, float]] = {
+    "n_startup_trials": (0, math.inf),
+    "n_ei_candidates": (1, 10_000),
+    "popsize": (2, 10_000),
+    "prior_weight": (0, math.inf),
+}
 
 
 class OptunaSearcher:
     """`sampler` is a class of `optuna.samplers`; the other options are the sampler's own.
 
-    A failed trial is told as a score worse than every finite one so far, because Optuna's
-    samplers do not look at trials that failed.
+    A failed trial is told as a score worse than every finite one so far: Optuna's samplers do not
+    look at trials that failed, and then propose what fails again
+    (`scripts/bench/searchers_choices.py`).
     """
 
     enqueues_default: ClassVar[bool] = True
     ranks_only: ClassVar[bool] = False
     multi_fidelity: ClassVar[bool] = False
+    size: ClassVar[float] = math.inf
 
     def __init__(
         self,
@@ -63,12 +69,11 @@ class OptunaSearcher:
         *,
         enqueue: Sequence[Config] = (),
         sampler: str = "TPESampler",
-        failures: Failures = "ignored",
         **options: Any,
     ) -> None:
         self._budget = budgets[-1]
         self._enqueue = [*enqueue]
-        self._pool = Pool("optuna", space, seed, sampler, options, failures)
+        self._pool = Pool("optuna", space, seed, sampler, options)
 
     def ask(self) -> Proposal | None:
         return Proposal(
@@ -88,16 +93,9 @@ class Pool:
     """
 
     def __init__(
-        self,
-        searcher: str,
-        space: Space,
-        seed: int,
-        sampler: str,
-        options: Mapping[str, Any],
-        failures: Failures,
+        self, searcher: str, space: Space, seed: int, sampler: str, options: Mapping[str, Any]
     ) -> None:
         self._space = space
-        self._failures = failures
         self._distributions = {
             name: _distribution(parameter)
             for name, parameter in space.parameters.items()
@@ -121,9 +119,7 @@ class Pool:
 
     def tell(self, number: int, score: float) -> None:
         """The score of the configuration of that number; inf for a failure."""
-        if math.isinf(score) and self._failures == "ignored":
-            self._study.tell(number, state=TrialState.FAIL)
-        elif math.isinf(score):
+        if math.isinf(score):
             self._failed.append(number)
         else:
             low, high = self._range or (score, score)
@@ -193,4 +189,8 @@ def _check_options(searcher: str, cls: type, options: Mapping[str, Any]) -> None
             isinstance(value, bool) and "bool" not in kinds
         ):
             expected = known[name].replace("None", "null")
+            raise Refusal(f"{searcher}: {name}: got {quoted(value)}, expected {expected}")
+        low, high = WITHIN.get(name, (-math.inf, math.inf))
+        if name in WITHIN and value is not None and not low <= value <= high:
+            expected = f"at least {low}" if value < low else f"at most {high}"
             raise Refusal(f"{searcher}: {name}: got {quoted(value)}, expected {expected}")

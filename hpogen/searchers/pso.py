@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging.config
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from hpogen.errors import Refusal
-from hpogen.searchers.generations import Generations
+from hpogen.searchers.generations import Generations, Population
 from hpogen.searchers.isolation import PrivateRandom
 from hpogen.space import Point, Space
 from hpogen.space.parameters import Choice
@@ -31,22 +32,25 @@ def _logging_left_alone() -> Iterator[None]:
 
 with _logging_left_alone():
     from pyswarms.backend import compute_pbest, create_swarm
-    from pyswarms.backend.handlers import BoundaryHandler, VelocityHandler
+    from pyswarms.backend.handlers import VelocityHandler
     from pyswarms.backend.topology import Ring, Star
+
+Weight = Annotated[float, Ge(0), Le(100)]
 
 
 class PsoSearcher:
     """A particle swarm in the unit cube, whose walls reflect; it takes numbers only.
 
-    `inertia`, `cognitive` and `social` are pyswarms' w, c1 and c2, with the values of its
-    documentation. `velocity` limits a particle's step in each coordinate; the first velocities
-    are uniform within ±`velocity`. With `topology: ring` a particle follows the best of its
-    `neighbours` nearest ones instead of the best of all.
+    `inertia`, `cognitive` and `social` are pyswarms' w, c1 and c2, with the values of Clerc and
+    Kennedy (2002), whose swarm contracts. `velocity` limits a particle's step in each coordinate;
+    the first velocities are uniform within ±`velocity`. With `topology: ring` a particle follows
+    the best of its `neighbours` nearest ones instead of the best of all.
     """
 
     enqueues_default: ClassVar[bool] = True
     ranks_only: ClassVar[bool] = False  # a particle remembers its best over the generations
     multi_fidelity: ClassVar[bool] = False
+    size: ClassVar[float] = math.inf
 
     def __init__(
         self,
@@ -55,11 +59,11 @@ class PsoSearcher:
         seed: int,
         *,
         enqueue: Sequence[Config] = (),
-        population: Annotated[int, Ge(2)] = 10,
-        inertia: Annotated[float, Ge(0), Lt(1)] = 0.9,
-        cognitive: Annotated[float, Ge(0)] = 0.5,
-        social: Annotated[float, Ge(0)] = 0.3,
-        velocity: Annotated[float, Gt(0)] = 0.5,
+        population: Population = 10,
+        inertia: Annotated[float, Ge(0), Lt(1)] = 0.729,
+        cognitive: Weight = 1.494,
+        social: Weight = 1.494,
+        velocity: Annotated[float, Gt(0), Le(100)] = 0.5,
         topology: Literal["star", "ring"] = "star",
         neighbours: Annotated[int, Ge(1)] = 3,
     ) -> None:
@@ -105,7 +109,6 @@ class Swarm:
         self._neighbours = neighbours
         with _logging_left_alone(), self._random:
             self._topology = Star() if neighbours is None else Ring()
-            self._walls = BoundaryHandler("reflective")
             self._velocities = VelocityHandler("unmodified")
             swarm = create_swarm(*shape, options=weights, bounds=self._bounds, clamp=self._clamp)
         swarm.pbest_cost = np.full(shape[0], np.inf)
@@ -128,4 +131,14 @@ class Swarm:
             swarm.velocity = self._topology.compute_velocity(
                 swarm, self._clamp, self._velocities, self._bounds
             )
-            swarm.position = self._topology.compute_position(swarm, self._bounds, self._walls)
+            swarm.position = self._topology.compute_position(swarm, self._bounds, _reflected)
+
+
+def _reflected(points: Point, bounds: tuple[Point, Point]) -> Point:
+    """Points (particles, dimension) mirrored at the walls of the unit cube until they are inside.
+
+    To the bit what pyswarms' `reflective` gives, which mirrors once per round and so takes as many
+    rounds as a step is long, and never ends where a step is so long that 2 − x is −x.
+    """
+    inside = np.abs(np.fmod(points, 2))
+    return np.asarray(np.where(inside > 1, 2 - inside, inside))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ class RandomSearcher:
     enqueues_default: ClassVar[bool] = True
     ranks_only: ClassVar[bool] = False
     multi_fidelity: ClassVar[bool] = False
+    size: ClassVar[float] = math.inf
 
     def __init__(
         self, space: Space, budgets: Sequence[int], seed: int, *, enqueue: Sequence[Config] = ()

@@ -256,13 +256,11 @@ def searcher(
 ) -> None:
     """The searcher can treat the space, and takes what is enqueued."""
     try:
-        spec.make(space, budgets, seed, ())
+        spec.make(space, budgets, seed, enqueue)
     except UserError as error:
-        mistakes.add(("searcher",), str(error))
-        return
-    if enqueue:
-        with mistakes.under("enqueue"):
-            spec.make(space, budgets, seed, enqueue)
+        with mistakes.under("searcher"):
+            spec.make(space, budgets, seed, ())
+            mistakes.add(("enqueue",), str(error))
 
 
 def _config(

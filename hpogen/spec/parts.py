@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -79,7 +80,7 @@ def searcher_of(form: SearcherForm, mistakes: Mistakes) -> SearcherSpec | None:
     """The searcher of a `searcher:` mapping; None when something is wrong with it."""
     with mistakes.under("searcher", "name"):
         cls = plugins.searchers.get(form.name)
-        model = _options_model(cls.__init__, without=("enqueue",), also={"name": (str, ...)})
+        model = _searcher_model(cls)
         with mistakes.under("searcher", model=model):
             options = _options(model, {"name": form.name, **form.options})
             del options["name"]
@@ -88,6 +89,11 @@ def searcher_of(form: SearcherForm, mistakes: Mistakes) -> SearcherSpec | None:
                 return None
             return SearcherSpec(form.name, options)
     return None
+
+
+@functools.lru_cache(maxsize=64)  # a matrix asks for each of its studies
+def _searcher_model(cls: type) -> type[BaseModel]:
+    return _options_model(cls.__init__, without=("enqueue",), also={"name": (str, ...)})
 
 
 def _options_model(

@@ -10,8 +10,8 @@ Student's over the seeds. Negative: the first arm is better.
 
 `pso`: inertia 0.729 and both weights 1.494 (Clerc and Kennedy 2002, `clerc`) against the values of
 pyswarms' documentation (0.9, 0.5, 0.3, `example`), and against random search; 100 evaluations, a
-population of 10, six tasks in four numbers. Confirmed where both intervals are below zero. `example`
-against random search is shown beside it.
+population of 10, six tasks in four numbers. Confirmed where both intervals are below zero.
+`example` against random search is shown beside it.
 
 `failures`: a failed trial told to an Optuna sampler as FAIL (`ignored`) against a score worse than
 the worst (`worst`). Failures come in three kinds: `random`, each evaluation with probability 0.3;
@@ -38,6 +38,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import optuna
+from optuna.trial import TrialState
 from scipy import stats
 
 from hpogen.searchers.base import Searcher
@@ -177,11 +178,24 @@ def pso(seeds: Sequence[int]) -> None:
         print(f"{one:<8}− {other:<9}{'all':<20}{interval(difference.mean(axis=1))}", flush=True)
 
 
-def with_failures(sampler: str, policy: Any, task: str, kind: Kind, seed: int) -> float:
+class Ignoring(OptunaSearcher):
+    """Failed trials are FAIL to Optuna, whose samplers do not look at them."""
+
+    def tell(self, trial: int, score: float) -> None:
+        if math.isinf(score):
+            self._pool._study.tell(trial, state=TrialState.FAIL)
+        else:
+            super().tell(trial, score)
+
+
+ARMS = {"ignored": Ignoring, "worst": OptunaSearcher}
+
+
+def with_failures(sampler: str, arm: str, task: str, kind: Kind, seed: int) -> float:
     options, _, evaluations, _ = SAMPLERS[sampler]
 
     def make(space: Space, seed: int) -> Searcher:
-        return OptunaSearcher(space, (1,), seed, sampler=sampler, failures=policy, **options)
+        return ARMS[arm](space, (1,), seed, sampler=sampler, **options)
 
     return regret(make, task, seed, evaluations, kind)
 
@@ -192,8 +206,8 @@ def failures(sampler: str, seeds: Sequence[int]) -> None:
     total = np.zeros(len(seeds))
     for kind, weight in WEIGHTS.items():
         ignored, worst = (
-            np.array([[with_failures(sampler, policy, t, kind, s) for t in tasks] for s in seeds])
-            for policy in ("ignored", "worst")
+            np.array([[with_failures(sampler, arm, t, kind, s) for t in tasks] for s in seeds])
+            for arm in ARMS
         )  # (seeds, tasks)
         difference = ignored - worst
         for i, task in enumerate(tasks):
