@@ -92,7 +92,7 @@ def searcher_of(form: SearcherForm, mistakes: Mistakes) -> SearcherSpec | None:
 
 
 @functools.lru_cache(maxsize=64)  # a matrix asks for each of its studies
-def _searcher_model(cls: type) -> type[BaseModel]:
+def _searcher_model(cls: Any) -> type[BaseModel]:
     return _options_model(cls.__init__, without=("enqueue",), also={"name": (str, ...)})
 
 

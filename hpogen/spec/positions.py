@@ -29,9 +29,10 @@ from ruamel.yaml.reader import ReaderError
 KeyPath = tuple[str | int, ...]
 ContentEvent = ScalarEvent | SequenceStartEvent | MappingStartEvent
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 500_000  # these are read in a second
+MAX_LINES = 50_000
 MAX_DEPTH = 50
-MAX_VALUES = 100_000  # after aliases are followed
+MAX_VALUES = 20_000  # keys and values, after aliases are followed
 
 INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -93,6 +94,8 @@ def read(path: Path) -> Document:
 
 def parse(text: str) -> Document:
     """The document in a text; None without positions when there is none. Raises Unreadable."""
+    if text.count("\n") > MAX_LINES:
+        raise Unreadable(f"has more than {MAX_LINES} lines, which no study has")
     events = _events(text)
     next(events)  # the stream's start
     if isinstance(next(events), StreamEndEvent):
@@ -141,6 +144,7 @@ class _Composer:
     def __init__(self, events: Iterator[Event]) -> None:
         self._events = events
         self._anchored: dict[str, _Node] = {}
+        self._count = 0
 
     def node(self, event: Event, depth: int = 0) -> _Node:
         position = _position(event)
@@ -156,6 +160,9 @@ class _Composer:
             raise Unreadable(f"tag {tag} is refused: values are plain", position)
         if depth > MAX_DEPTH:
             raise Unreadable(f"nested more than {MAX_DEPTH} deep", position)
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise Unreadable(f"more than {MAX_VALUES} keys and values", position)
         node = self._content(event, position, depth + 1)
         if event.anchor is not None:
             self._anchored[event.anchor] = node
@@ -232,7 +239,7 @@ class _Construction:
     def _add(self, values: int, node: _Node) -> None:
         self._count += values
         if self._count > MAX_VALUES:
-            raise Unreadable(f"more than {MAX_VALUES} values, aliases followed", node.position)
+            raise Unreadable(f"more than {MAX_VALUES} keys and values, aliases followed", node.position)
 
 
 def _scalar(node: _Node) -> Any:
