@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -27,6 +28,8 @@ EXPECTED = {
     "when": "{parameter: value or [values]}",
 }
 LARGEST_INTEGER = 2**53  # beyond it a coordinate no longer tells neighbours apart
+DEEPEST = 50  # conditions on conditions
+MOST = 100  # mistakes in conditions that are looked for
 
 Location = tuple[str | int, ...]
 
@@ -84,7 +87,7 @@ def parse(mapping: Mapping[str, Any]) -> dict[str, Parameter]:
         except ValidationError as error:
             mistakes += _reworded(name, error)
     if not mistakes:
-        mistakes += _impossible(parameters)
+        mistakes += itertools.islice(_impossible(parameters), MOST)
     if not mistakes and all(isinstance(p, Constant) for p in parameters.values()):
         mistakes = [_Mistake((), mapping, "every parameter is a constant: nothing to search")]
     if mistakes:
@@ -159,11 +162,12 @@ def _number(name: str, form: _Float | _Integer) -> Number:
 
 def _choice(name: str, form: _Choice) -> Choice:
     values = [_plain((name, "choice", i), value) for i, value in enumerate(form.values)]
+    seen: dict[Value, Value] = {}
     for i, value in enumerate(values):
-        if value in values[:i]:
-            equal = quoted(values[values.index(value)])
-            text = f"got {quoted(value)}, which equals {equal}: each value once"
+        if value in seen:
+            text = f"got {quoted(value)}, which equals {quoted(seen[value])}: each value once"
             raise _Mistake((name, "choice", i), value, text)
+        seen[value] = value
     return Choice(tuple(values), values[0])
 
 
@@ -202,11 +206,11 @@ def _impossible(parameters: Mapping[str, Parameter]) -> Iterator[_Mistake]:
                 yield _Mistake((name, "when", parent), wanted, problem)
     if not sound:
         return
+    circle = _circle(parameters)
     for name, parameter in parameters.items():
-        demands: dict[str, set[tuple[type, Value]]] = {}
-        reachable = _demands(parameters, name, demands, ())
-        if reachable is not None:
-            yield _Mistake((name, "when"), dict(parameter.when), reachable)
+        problem = circle.get(name) if circle else _unmet(parameters, name)
+        if problem is not None:
+            yield _Mistake((name, "when"), dict(parameter.when), problem)
 
 
 def _problem(
@@ -225,20 +229,43 @@ def _problem(
     return None
 
 
-def _demands(
-    parameters: Mapping[str, Parameter],
-    name: str,
-    demands: dict[str, set[tuple[type, Value]]],
-    path: tuple[str, ...],
-) -> str | None:
-    """Collect what must hold for `name` to be active; the text says why it cannot be."""
-    if name in path:
-        return f"conditions go round in a circle: {' → '.join((*path, name))}"
-    for parent, wanted in parameters[name].when.items():
-        allowed = {(type(value), value) for value in wanted}
-        demands[parent] = demands.get(parent, allowed) & allowed
-        if not demands[parent]:
-            return f"never active: no value of {parent!r} meets every condition above it"
-        if problem := _demands(parameters, parent, demands, (*path, name)):
-            return problem
+def _circle(parameters: Mapping[str, Parameter]) -> dict[str, str]:
+    """What goes round in a circle or hangs on one, each with its way there; else what is too deep.
+
+    Level by level: what has conditions on earlier levels only is the next one.
+    """
+    left = {name: {*parameter.when} for name, parameter in parameters.items() if parameter.when}
+    for _ in range(DEEPEST):
+        done = [name for name, parents in left.items() if not parents & left.keys()]
+        if not done:
+            break
+        for name in done:
+            del left[name]
+    return {name: _way(parameters, name, left) for name in left}
+
+
+def _way(parameters: Mapping[str, Parameter], name: str, left: Mapping[str, set[str]]) -> str:
+    path = [name]
+    while len(path) <= DEEPEST:
+        above = next((parent for parent in parameters[path[-1]].when if parent in left), None)
+        if above is None:
+            break
+        path.append(above)
+        if above in path[:-1]:
+            return f"conditions go round in a circle: {' → '.join(path)}"
+    return f"conditions on conditions, more than {DEEPEST} deep"
+
+
+def _unmet(parameters: Mapping[str, Parameter], name: str) -> str | None:
+    """Why the parameter can never be active, or None: what its ancestors demand, taken together."""
+    demands: dict[str, set[tuple[type, Value]]] = {}
+    waiting = [name]
+    while waiting:
+        for parent, wanted in parameters[waiting.pop()].when.items():
+            allowed = {(type(value), value) for value in wanted}
+            if parent not in demands:
+                waiting.append(parent)
+            demands[parent] = demands.get(parent, allowed) & allowed
+            if not demands[parent]:
+                return f"never active: no value of {parent!r} meets every condition above it"
     return None

@@ -251,11 +251,14 @@ def _anchored(task: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _load_plugins(files: Sequence[Path], mistakes: Mistakes) -> None:
     """Import the plug-ins. Nothing else can be judged without them: a mistake is raised at once."""
     plugins.load_installed()
+    names: set[str] = set()
     for i, file in enumerate(files):
+        if file.name in names:
+            mistakes.add(("plugins", i), f"a second plug-in is called {file.name!r}")
+            continue
+        names.add(file.name)
         with mistakes.under("plugins", i):
             plugins.load_file(file)
-        if file.name in (other.name for other in files[:i]):
-            mistakes.add(("plugins", i), f"a second plug-in is called {file.name!r}")
     if "plugins" in mistakes.wrong:
         mistakes.raise_first()
 

@@ -162,7 +162,7 @@ class _Composer:
             raise Unreadable(f"nested more than {MAX_DEPTH} deep", position)
         self._count += 1
         if self._count > MAX_VALUES:
-            raise Unreadable(f"more than {MAX_VALUES} keys and values", position)
+            raise Unreadable(f"more than {MAX_VALUES} values", position)
         node = self._content(event, position, depth + 1)
         if event.anchor is not None:
             self._anchored[event.anchor] = node
@@ -239,7 +239,7 @@ class _Construction:
     def _add(self, values: int, node: _Node) -> None:
         self._count += values
         if self._count > MAX_VALUES:
-            raise Unreadable(f"more than {MAX_VALUES} keys and values, aliases followed", node.position)
+            raise Unreadable(f"more than {MAX_VALUES} values, aliases followed", node.position)
 
 
 def _scalar(node: _Node) -> Any:
