@@ -172,7 +172,7 @@ def _begun(directory: Path, target: Path, spec: StudySpec, old: Old) -> StudySpe
         if ledger.events:
             if ledger.events[0].get("forked", {}).get("study") != origin:
                 raise UserError(f"{target}: here is a study already: use another --dir")
-            return resuming.as_forked(spec, target)
+            return resuming.as_begun(spec, target)
         header = resuming.begin(extended, target)
         ledger.append({**header, "forked": {"study": origin, "enqueue": own}})
     return extended

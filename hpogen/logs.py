@@ -46,11 +46,16 @@ def logged(directory: Path) -> Iterator[Callable[[], None]]:
     """Log `hpogen` at INFO; nothing is written before the function given is called.
 
     So a study that cannot be opened leaves no trace. The warnings up to there go to standard
-    error, too.
+    error, too, and at once how far a replay is.
     """
     logger = logging.getLogger("hpogen")
     file = LogFile(directory / LOG)
     waiting = MemoryHandler(1_000_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setFormatter(
+        logging.Formatter("%(directory)s: %(message)s", defaults={"directory": directory})
+    )
+    logging.getLogger("hpogen.replay").addHandler(shown)
     before = logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(waiting)
@@ -69,5 +74,6 @@ def logged(directory: Path) -> Iterator[Callable[[], None]]:
     finally:
         logger.removeHandler(waiting)
         logger.removeHandler(file)
+        logging.getLogger("hpogen.replay").removeHandler(shown)
         logger.setLevel(before)
         file.close()

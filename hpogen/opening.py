@@ -16,7 +16,7 @@ from hpogen import history
 from hpogen.errors import UserError, explained, quoted
 from hpogen.history import History
 from hpogen.ledger import LEDGER, Event
-from hpogen.resuming import as_forked
+from hpogen.resuming import as_begun
 from hpogen.spec import StudySpec, load_studies, load_study
 from hpogen.spec.checks import extremes
 from hpogen.stores import check_writable
@@ -43,7 +43,7 @@ def open_study(
     if inner := studies_in(folder):
         raise _is_matrix(folder, inner)
     prepare(spec)
-    return Study(as_forked(spec, folder), folder)
+    return Study(as_begun(spec, folder), folder)
 
 
 def run_folder(path: Path) -> Path:
@@ -67,7 +67,9 @@ def open_studies(specs: Mapping[Path, StudySpec]) -> list[Study]:
     for spec in specs.values():
         prepare(spec)
     with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(Study(spec, path)) for path, spec in specs.items()]
+        opened = [
+            stack.enter_context(Study(as_begun(spec, path), path)) for path, spec in specs.items()
+        ]
         stack.pop_all()
     return opened
 

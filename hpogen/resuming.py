@@ -10,22 +10,25 @@ import logging
 import math
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpogen import belonging
+from hpogen import belonging, plugins
 from hpogen.errors import UserError, explained, quoted
 from hpogen.folder import TRIALS
 from hpogen.ledger import FORMAT, LEDGER, Event, new_id, parse
 from hpogen.provenance import digests, machine
-from hpogen.spec import StudySpec, changes
+from hpogen.spec import SearcherSpec, StudySpec, changes
 from hpogen.trial import Proposal, Trial
 
 log = logging.getLogger("hpogen.study")
+progress = logging.getLogger("hpogen.replay")
 
 PACKAGES = ("hpogen", "numpy", "torch", "torchvision", "cma", "pyswarms", "hpbandster", "optuna")
+SHOWN_AFTER = 2.0  # seconds that a replay may take without a word
 SAME = 1e-9  # how far a replayed number may be from the recorded one, relatively
 
 Stop = Mapping[str, int | None]
@@ -59,17 +62,50 @@ def header(spec: StudySpec, study: str = "") -> Event:
     }
 
 
-def as_forked(spec: StudySpec, directory: Path) -> StudySpec:
-    """The study with what `hpogen fork` enqueued when it began the folder's, if it did."""
+def as_begun(spec: StudySpec, directory: Path) -> StudySpec:
+    """The study with what the folder's was begun with although no YAML says it, if it was.
+
+    What `hpogen fork` enqueued, and the defaults that its searcher had then.
+    """
     try:
         with open(directory / LEDGER, "rb") as file:
             first = parse(file.readline(), directory / LEDGER).events
     except OSError:
         return spec
-    forked = first[0].get("forked") if first else None
+    if not first:
+        return spec
+    spec = _with_earlier_defaults(spec, first[0]["spec"]["searcher"])
+    forked = first[0].get("forked")
     if forked is None or [dict(config) for config in spec.enqueue] != forked["enqueue"]:
         return spec
     return replace(spec, enqueue=tuple(first[0]["spec"]["enqueue"]))
+
+
+def _with_earlier_defaults(spec: StudySpec, recorded: Mapping[str, Any]) -> StudySpec:
+    """With the recorded value of each option that is not written and had it as its default."""
+    name, options = spec.searcher.name, spec.searcher.options
+    earlier = getattr(plugins.searchers.get(name), "earlier", {})
+    left_out = earlier.keys() - spec.form.searcher.options
+    kept = {
+        option: earlier[option] for option in left_out if recorded.get(option) == earlier[option]
+    }
+    if recorded.get("name") != name or not kept:
+        return spec
+    return replace(spec, searcher=SearcherSpec(name, {**options, **kept}))
+
+
+def replayed(events: Sequence[Event]) -> Iterator[Event]:
+    """The events one by one; after two seconds, and then now and again, the log says how far."""
+    trials, done = sum(event["kind"] == "asked" for event in events), 0
+    begin = time.monotonic()
+    due = begin + SHOWN_AFTER
+    for event in events:
+        if event["kind"] == "asked":
+            if (now := time.monotonic()) >= due:
+                progress.info("replay trials=%d of=%d seconds=%.0f", done, trials, now - begin)
+                due = now + max(SHOWN_AFTER, (now - begin) / 4)
+            done += 1
+        yield event
 
 
 def _keep_plugins(spec: StudySpec, directory: Path) -> None:

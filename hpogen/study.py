@@ -170,7 +170,7 @@ class Study:
             self._write({"kind": "extended", "stop": extended})
 
     def _replay(self, events: list[Event]) -> None:
-        for line, event in enumerate(events, 1):
+        for line, event in enumerate(resuming.replayed(events), 1):
             if event["kind"] == "asked":
                 self._ask_again(event, f"{self._ledger.path}:{line}")
             self.history.apply(event)

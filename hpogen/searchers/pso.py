@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging.config
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, ClassVar, Literal
 
@@ -50,6 +50,7 @@ class PsoSearcher:
     enqueues_default: ClassVar[bool] = True
     ranks_only: ClassVar[bool] = False  # a particle remembers its best over the generations
     multi_fidelity: ClassVar[bool] = False
+    earlier: ClassVar[Mapping[str, float]] = {"inertia": 0.9, "cognitive": 0.5, "social": 0.3}
     size: ClassVar[float] = math.inf
 
     def __init__(
