@@ -5,8 +5,10 @@ A study is the base below with some of its lines replaced; positions are counted
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -448,3 +450,34 @@ def test_values_that_the_task_cannot_train_with(parameter: str, words: str, tmp_
     name = parameter.partition(":")[0]
     place = r"studies/a\.yaml:3:\d+: search_space\."
     assert re.match(f"{place}{name}: task 'image-classification': {words}", message(path))
+
+
+FLOODS = {
+    "keys": {"more": "\n".join(f"key{i}: 1" for i in range(60_000))},
+    "a list": {"more": f"enqueue: [{', '.join(['1'] * 60_000)}]"},
+    "anchors": {"more": "\n".join(f"k{i}: &a{i} 1" for i in range(30_000))},
+    "a choice": {"search_space": f"search_space: {{x: {{choice: {[*range(15_000)]}}}}}"},
+    "plug-ins": {"plugins": f"plugins: [{', '.join(f'f{i}.py' for i in range(9_000))}]"},
+    "lines": {"more": "%a\n" * 100_000},
+    "a long chain": {
+        "search_space": "search_space: {p0: {choice: [0, 1]}, "
+        + ", ".join(f"p{i}: {{choice: [0, 1], when: {{p{i - 1}: 0}}}}" for i in range(1, 1_000))
+        + "}"
+    },
+    "ways without number": {
+        "search_space": "search_space: {p0: {choice: [0, 1]}, p1: {choice: [0, 1]}, "
+        + ", ".join(
+            f"p{i}: {{choice: [0, 1], when: {{p{i - 1}: 0, p{i - 2}: 0}}}}" for i in range(2, 45)
+        )
+        + ", x: 1, z: {float: [0, 1]}}"
+    },
+}
+
+
+@pytest.mark.parametrize("lines", FLOODS.values(), ids=FLOODS)
+def test_a_flood_is_refused_in_two_seconds(tmp_path: Path, lines: dict[str, str]) -> None:
+    path = write(tmp_path, **lines)
+    begin = time.process_time()
+    with contextlib.suppress(UserError):  # a choice is only long
+        load_study(path)
+    assert time.process_time() - begin < 2

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import random
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import study_file
+from toys import SPACE, study_file
 
 from hpogen import runner
-from hpogen.report.plan import missing_data, plan
-from hpogen.spec import load_study
+from hpogen.report.pages import check_matrix_page, check_page
+from hpogen.report.plan import COSTS, missing_data, plan, plans
+from hpogen.searchers.optuna import OptunaSearcher
+from hpogen.spec import StudySpec, load_studies, load_study
 from hpogen.study import Study
 
 BUDGETS = {"min": 2, "max": 8, "eta": 2}
+RUNGS = {"budgets": BUDGETS, "task": {"name": "bowl", "epochs": 8}, "rungs": "continue"}
+ENDLESS = 2**63 - 1
 
 
 @pytest.mark.parametrize(
@@ -41,6 +48,129 @@ def test_the_plan_is_what_happens(tmp_path: Path, keys: dict[str, Any]) -> None:
     assert planned["evaluations"] == len(history.records)
     assert planned["epochs_charged"] == history.charged
     assert planned["configurations"] == sum(r.trial.parent is None for r in history.records)
+
+
+def asked(spec: StudySpec) -> dict[str, int]:
+    """The numbers of a plan, counted by asking the searcher itself for every trial."""
+    searcher, score, proposals = spec.make_searcher(), random.Random(0).random, []
+    trials, epochs = spec.stop.trials or 10**9, spec.stop.epochs or 10**9
+    while len(proposals) < trials and (proposal := searcher.ask()) is not None:
+        epochs -= proposal.budget
+        if epochs < 0:
+            break
+        searcher.tell(len(proposals), score())
+        proposals.append(proposal)
+    charged = sum(p.budget for p in proposals)
+    continued = sum(proposals[p.parent].budget for p in proposals if p.parent is not None)
+    return {
+        "configurations": sum(p.parent is None and p.replicate == 0 for p in proposals),
+        "evaluations": len(proposals),
+        "epochs_charged": charged,
+        "epochs_trained": charged - continued * (spec.rungs == "continue"),
+    }
+
+
+@pytest.mark.parametrize("stop", [{"trials": 17}, {"epochs": 77}, {"trials": 40, "epochs": 99}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"searcher": "random"},
+        {"searcher": "cmaes"},
+        {"searcher": {"name": "pso", "population": 4}},
+        {"searcher": "optuna"},
+        {"searcher": "listed", "enqueue": [{"x": 0.1}, {"x": 0.2}, {"x": 0.3}]},
+        {"searcher": {"name": "grid", "points": 3}},
+        {
+            "searcher": {"name": "grid", "points": 4},
+            "search_space": {
+                **SPACE,
+                "y": {"int": [1, 9], "when": {"z": [1]}},
+                "z": {"int": [1, 2]},
+            },
+            "task": {"name": "any", "epochs": 3},
+        },
+        {"searcher": {"name": "hyperband", "brackets": 4}, **RUNGS},
+        {"searcher": {"name": "bohb", "brackets": 90}, **RUNGS},
+        {"searcher": "asha", **RUNGS},
+        {"searcher": {"name": "asha", "sampler": "TPESampler"}, **RUNGS, "rungs": "retrain"},
+    ],
+    ids=lambda keys: str(keys.get("searcher", keys)),
+)
+def test_arithmetic_comes_to_what_asking_does(
+    tmp_path: Path, keys: dict[str, Any], stop: dict[str, int]
+) -> None:
+    path = study_file(tmp_path, **{**keys, "stop": stop})
+    source = (tmp_path / "bowl.py").read_text()
+    resumable = source.replace("sums=", "resumable=True, sums=")
+    free = '@task("any", metrics=METRICS)\ndef free(trial):\n    yield {}\n'
+    (tmp_path / "bowl.py").write_text(resumable + free)
+    spec = load_study(path)
+    planned = plan(spec)
+    assert {key: planned[key] for key in COSTS} == asked(spec)
+    assert planned["at_least"] is None
+
+
+def test_what_is_known_beforehand_asks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(OptunaSearcher, "ask")
+    searcher = {"name": "optuna", "sampler": "GPSampler"}
+    planned = plan(load_study(study_file(tmp_path, searcher=searcher, stop={"trials": ENDLESS})))
+    assert planned["evaluations"] == planned["configurations"] == ENDLESS
+    assert planned["epochs_charged"] == planned["epochs_trained"] == 2 * ENDLESS
+
+
+def test_what_is_not_known_is_at_least_what_was_rehearsed(tmp_path: Path) -> None:
+    path = study_file(tmp_path, searcher="asha", **RUNGS | {"rungs": "retrain"})
+    begin = time.process_time()
+    spec = load_study(path, [f"stop.trials={ENDLESS}"])
+    planned = plan(spec)
+    assert time.process_time() - begin < 2
+    assert [planned[key] for key in COSTS] == [None] * 4
+    assert planned["at_least"]["evaluations"] == ENDLESS  # ASHA has no end
+    assert 100 < planned["at_least"]["configurations"] < ENDLESS
+    page = "\n".join(check_page(spec, planned, "a.yaml"))
+    assert "plan:       at least " in page and "rehearsed for half a second" in page
+
+
+HANGS = """
+from hpogen.plugins import searcher
+from hpogen.searchers.random import RandomSearcher
+
+@searcher("hangs")
+class Hangs(RandomSearcher):
+    size = None
+    asked = 0
+
+    def ask(self):
+        self.asked += 1
+        while self.asked > 3:
+            pass
+        return super().ask()
+"""
+
+
+def test_an_engine_that_does_not_come_back_is_left(tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text(HANGS)
+    path = study_file(tmp_path, searcher="hangs", plugins=["bowl.py", "hangs.py"])
+    before = signal.getsignal(signal.SIGPROF)
+    planned = plan(load_study(path))
+    assert planned["evaluations"] is None
+    assert planned["at_least"]["evaluations"] == 3
+    assert signal.getsignal(signal.SIGPROF) == before
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+
+
+def test_a_matrix_is_planned_in_the_time_of_one(tmp_path: Path) -> None:
+    matrix = {"stop.trials": [ENDLESS - i for i in range(60)], "seed": [0, 1, 2, 3]}
+    path = study_file(tmp_path, searcher="asha", matrix=matrix, **RUNGS | {"rungs": "retrain"})
+    specs = load_studies(path).specs
+    begin = time.process_time()
+    planned = plans(specs)
+    assert time.process_time() - begin < 1.5
+    assert len(planned) == 240
+    page = "\n".join(check_matrix_page(planned, "a.yaml"))
+    assert "≥ " in page and "≥: more depends on the scores" in page
 
 
 def test_brackets_are_listed(tmp_path: Path) -> None:
