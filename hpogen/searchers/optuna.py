@@ -52,8 +52,7 @@ class OptunaSearcher:
     """`sampler` is a class of `optuna.samplers`; the other options are the sampler's own.
 
     A failed trial is told as a score worse than every finite one so far: Optuna's samplers do not
-    look at trials that failed, and then propose what fails again
-    (`scripts/bench/searchers_choices.py`).
+    look at trials that failed, and told so they end no better (docs/searchers.md).
     """
 
     enqueues_default: ClassVar[bool] = True

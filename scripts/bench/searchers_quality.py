@@ -111,7 +111,7 @@ def pyswarms_directly(function: Function, seed: int) -> list[tuple[Point, int]]:
         swarm = GlobalBestPSO(
             n_particles=10,
             dimensions=4,
-            options={"w": 0.9, "c1": 0.5, "c2": 0.3},
+            options={"w": 0.729, "c1": 1.494, "c2": 1.494},
             bounds=(np.zeros(4), np.ones(4)),
             bh_strategy="reflective",
             velocity_clamp=(-0.5, 0.5),

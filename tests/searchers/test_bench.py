@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
     [
         ("searchers_time.py", ["--rounds", "1"], "ms at 400"),
         ("searchers_quality.py", ["--seeds", "2"], "bohb / HpBandSter"),
+        ("searchers_choices.py", ["pso", "--seeds", "2"], "clerc   − random   all"),
+        ("searchers_choices.py", ["failures", "--seeds", "2", "--sampler", "NSGAIISampler"], "all"),
         ("searchers_hpbandster.py", ["--brackets", "4"], "ours: 0 asks"),
     ],
 )
