@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hpogen import declared
 from hpogen.errors import UserError
+from hpogen.guest import PREFIX, Raised, described, guarded, guest
 from hpogen.registry import Registry as Registry
 from hpogen.registry import imported as imported
 
@@ -127,8 +129,10 @@ measures: Registry[Measure] = Registry("measure", table="hpogen.measures.catalog
 
 def searcher(name: str) -> Callable[[type], type]:
     """Register a class that keeps the contract of `hpogen.searchers.base`."""
+    declared.name("searcher", name)
 
     def register(cls: type) -> type:
+        declared.searcher(cls)
         searchers.add(name, cls)
         return cls
 
@@ -146,9 +150,16 @@ def task(
     saved its state in `trial.directory` before each yield.
     """
 
+    declared.name("task", name)
+    given = declared.names("task", "metrics", metrics)
+    if not given:
+        raise UserError("@task: got no metrics, expected those that the task yields")
+    summed = declared.names("task", "sums", sums, within=given)
+    declared.flag("task", "resumable", resumable)
+
     def register(function: F) -> F:
-        declared = frozenset(metrics)
-        tasks.add(name, TaskFunction(name, function, declared, frozenset(sums), resumable))
+        declared.function("task", function, 1)
+        tasks.add(name, TaskFunction(name, function, given, summed, resumable))
         return function
 
     return register
@@ -159,9 +170,11 @@ def model(name: str) -> Callable[[F], F]:
 
     `in_shape` is (channels, height, width).
     """
+    declared.name("model", name)
 
     def register(builder: F) -> F:
-        models.add(name, builder)
+        declared.function("model", builder, 2)
+        models.add(name, guarded(builder))
         return builder
 
     return register
@@ -169,9 +182,11 @@ def model(name: str) -> Callable[[F], F]:
 
 def dataset(name: str) -> Callable[[F], F]:
     """Register a loader `(root: Path, **options) -> hpogen.training.data.ImageData`."""
+    declared.name("dataset", name)
 
     def register(loader: F) -> F:
-        datasets.add(name, loader)
+        declared.function("dataset", loader, 1)
+        datasets.add(name, guarded(loader))
         return loader
 
     return register
@@ -186,13 +201,17 @@ def measure(
     final: bool = False,
 ) -> Callable[[F], F]:
     """Register a measure (see `Measure`); without `metrics` it gives one, of its own name."""
+    declared.name("measure", name)
+    declared.one_of("measure", "of", of, ("head", "network"))
+    given = tuple(metrics) if declared.names("measure", "metrics", metrics) else (name,)
+    summed = declared.names("measure", "sums", sums, within=given)
+    declared.flag("measure", "final", final)
 
     def register(function: F) -> F:
-        given = tuple(metrics) or (name,)
+        declared.function("measure", function, 1 if of == "head" else 2)
         doc = (inspect.getdoc(function) or "").partition("\n")[0]
-        measures.add(
-            name, Measure(name, function, given, of, frozenset(sums), final=final, definition=doc)
-        )
+        made = Measure(name, guarded(function), given, of, summed, final=final, definition=doc)
+        measures.add(name, made)
         return function
 
     return register
@@ -205,7 +224,7 @@ def load_file(path: Path) -> None:
     """
     if not path.is_file():
         raise UserError(f"plug-in {str(path)!r} does not exist")
-    name = f"hpogen_plugin_{path.stem}"
+    name = f"{PREFIX}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"plug-in {str(path)!r} is not a Python file")
@@ -214,19 +233,18 @@ def load_file(path: Path) -> None:
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     try:
-        spec.loader.exec_module(module)
-    except UserError:
-        raise
+        with guest():
+            spec.loader.exec_module(module)
     except Exception as error:  # whatever the user's module raises is the user's to mend
         where = f" (line {line})" if (line := _line_in(error, path)) else ""
-        raise UserError(
-            f"plug-in {str(path)!r} cannot be imported{where}: {type(error).__name__}: {error}"
-        ) from error
+        text = str(error) if isinstance(error, UserError) else described(error)
+        raise UserError(f"plug-in {str(path)!r} cannot be imported{where}: {text}") from error
 
 
 def _line_in(error: BaseException, path: Path) -> int | None:
+    cause = error.__cause__ if isinstance(error, Raised) else None
     lines = []
-    traceback = error.__traceback__
+    traceback = (cause or error).__traceback__
     while traceback is not None:
         if traceback.tb_frame.f_code.co_filename == str(path):
             lines.append(traceback.tb_lineno)
@@ -242,12 +260,13 @@ def load_installed() -> None:
     """
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
-            point.load()
+            with guest():
+                point.load()
         except Exception as error:  # whatever the package raises is its user's to mend
             package = point.dist.name if point.dist else point.value
             raise UserError(
                 f"plug-in {point.name!r} of the package {package!r} cannot be imported: "
-                f"{type(error).__name__}: {error}"
+                f"{described(error)}"
             ) from error
 
 

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from hpogen.errors import text_of, why
+from hpogen.errors import why
 from hpogen.executors.base import Job
+from hpogen.guest import PLUGINS, Place, described, guest
 from hpogen.provenance import code_of
 from hpogen.task import Diverged, Epoch, is_out_of_memory
 from hpogen.trial import Failure, Outcome, Progress, RunningTrial
@@ -31,7 +32,7 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
     Closing the iterator stops the trial cleanly. What the task prints goes to the trial's log.
     """
     trial = running_trial(job, device)
-    last = Epoch(job.start_epoch, job.received)
+    last, place = Epoch(job.start_epoch, job.received), Place(PLUGINS.folder)
     begin = epoch_begin = time.monotonic()
     log = LazyFile(job.log)
     steps: Any = None
@@ -39,12 +40,13 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
         _set_threads(job.task.threads)
         _make_home(job)
         steps = job.task.train(trial, job.wanted)
-        while (step := _next(steps, log)) is not DONE:
+        while (step := _next(steps, log, place)) is not DONE:
             now = time.monotonic()
             _check_time(job, trial=now - begin, epoch=now - epoch_begin)
             if step is None:
                 yield None
                 continue
+            _check_budget(step, job)
             last = step
             _check(step, job)
             seconds = step.seconds or {"total": now - epoch_begin}
@@ -56,7 +58,7 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
         seconds = last.seconds or {"total": time.monotonic() - begin}
         code = code_of(job.sources, device)
         yield Outcome(trial.id, last.metrics, last.audit, seconds, epochs, None, last.files, code)
-    except (Exception, SystemExit) as error:  # a user's sys.exit() is a failed trial, too
+    except Exception as error:
         log.write(traceback.format_exc())
         epochs = max(last.epoch - job.parent_epochs, 0)
         failure = failure_of(error, job.directory.parent)
@@ -65,7 +67,7 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
         )
     finally:
         if steps is not None:
-            steps.close()
+            _close(steps, log, place)
         log.close()
 
 
@@ -124,13 +126,14 @@ class OverTime(Exception):
 
 def failure_of(error: BaseException, home: Path) -> Failure:
     """The class of a trial's failure and one line of text. `home` is where the trial writes."""
+    text = described(error)
     if isinstance(error, Diverged):
         return Failure("diverged", why(error))
     if isinstance(error, OverTime):
         return Failure("timeout", str(error))
     if is_out_of_memory(error):
-        return Failure("oom", text_of(error))
-    return Failure("lost" if _is_full(error, home) else "error", text_of(error))
+        return Failure("oom", text)
+    return Failure("lost" if _is_full(error, home) else "error", text)
 
 
 def _is_full(error: BaseException, home: Path) -> bool:
@@ -146,9 +149,26 @@ def _is_full(error: BaseException, home: Path) -> bool:
 DONE = object()
 
 
-def _next(steps: Any, log: LazyFile) -> Any:
-    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+def _next(steps: Any, log: LazyFile, place: Place) -> Any:
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), guest(place):
         return next(steps, DONE)
+
+
+def _close(steps: Any, log: LazyFile, place: Place) -> None:
+    """Stop a task. What it raises then, or a generator that goes on, is for the log alone."""
+    try:
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), guest(place):
+            steps.close()
+    except Exception:
+        log.write(traceback.format_exc())
+
+
+def _check_budget(epoch: Epoch, job: Job) -> None:
+    """A task that goes on is stopped there; nothing tells which of its epochs was meant."""
+    if epoch.epoch > job.trial.budget:
+        raise ValueError(
+            f"task {job.task.name!r} went on after the trial's budget of {job.trial.budget} epochs"
+        )
 
 
 def _check(epoch: Epoch, job: Job) -> None:
@@ -173,10 +193,20 @@ class LazyFile:
 
     def write(self, text: str) -> int:
         with self._guarded():
-            if self._file is None:
-                self._file = open(self._path, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
-            self._file.write(text)
+            self._opened().write(text)
         return len(text)
+
+    def fileno(self) -> int:
+        """For a program to write to, and for reading what it wrote."""
+        with self._guarded():
+            return self._opened().fileno()
+        self._path = Path(os.devnull)
+        return self._opened().fileno()
+
+    def _opened(self) -> IO[str]:
+        if self._file is None:  # line by line
+            self._file = open(self._path, "a+", 1, encoding="utf-8", errors="replace")  # noqa: SIM115
+        return self._file
 
     def flush(self) -> None:
         with self._guarded():

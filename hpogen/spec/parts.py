@@ -10,6 +10,7 @@ import inspect
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, create_model
@@ -17,6 +18,7 @@ from pydantic_core import PydanticSerializationError
 
 from hpogen import plugins
 from hpogen.errors import UserError
+from hpogen.guest import guarded, guest
 from hpogen.searchers.base import Searcher
 from hpogen.space import Space
 from hpogen.spec.form import STRICT, Count, SearcherForm
@@ -72,7 +74,11 @@ class SearcherSpec:
     ) -> Searcher:
         """A fresh searcher. Raises Refusal for what the engine cannot treat."""
         cls = plugins.searchers.get(self.name)
-        searcher: Searcher = cls(space, budgets, seed, enqueue=enqueue, **self.options)
+        with guest():
+            searcher: Searcher = cls(space, budgets, seed, enqueue=enqueue, **self.options)
+        if plugins.searchers.is_plugin(self.name):
+            ours: Any = SimpleNamespace(ask=guarded(searcher.ask), tell=guarded(searcher.tell))
+            return ours  # type: ignore[no-any-return]
         return searcher
 
 
