@@ -5,26 +5,30 @@ task: {name: command, command: "python train.py --lr {lr}", metrics: [val_loss],
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
 import shlex
-import signal
 import string
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from subprocess import PIPE, Popen
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hpogen.task import Epoch
+from hpogen.training import guard
 from hpogen.trial import RunningTrial
 
 PLACES = frozenset({"seed", "budget", "directory", "start_epoch"})
 TICK = 0.1  # seconds between two looks at a silent command
-GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+LINE = 1 << 20  # bytes of a line that are read; no epoch has more
+LAST_BYTES = 4096  # of the log, where its last line is looked for
+PIPE_BYTES = 1 << 20  # what a pipe can hold at most
 
 
 class Command(BaseModel):
@@ -90,18 +94,19 @@ class Command(BaseModel):
         words = [word.format_map(places) for word in shlex.split(self.command)]
         beside = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
         environment = {**os.environ, "PATH": beside, "OMP_NUM_THREADS": str(self.threads)}
-        epoch, last = trial.start_epoch, ""
-        with _process(words, environment) as process:
+        epoch, log = trial.start_epoch, sys.stderr.fileno()
+        begin = os.fstat(log).st_size
+        with _started(words, environment) as process:
             for line in _lines(process):
                 metrics = _metrics(line, self.metrics()) if line else None
                 if metrics is None:
-                    last = line or last
                     yield None
                     continue
                 epoch += 1
                 yield Epoch(epoch, metrics)
         if process.returncode:
-            raise RuntimeError(f"the command {_ended(process.returncode)}: {last.strip()}")
+            said = _last_words(log, begin)
+            raise RuntimeError(f"the command {_ended(process.returncode)}: {said}")
         if epoch != trial.budget:
             raise ValueError(f"the command gave {epoch} epochs, the budget is {trial.budget}")
 
@@ -112,66 +117,88 @@ class Command(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-class _process:
-    """A command in a process group of its own, which is ended when the block is left."""
-
-    def __init__(self, words: list[str], environment: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            words,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def __enter__(self) -> subprocess.Popen[bytes]:
-        return self._process
-
-    def __exit__(self, *_: object) -> None:
-        process = self._process
-        if process.stdout is not None:
-            process.stdout.close()
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+@contextlib.contextmanager
+def _started(words: list[str], environment: Mapping[str, str]) -> Iterator[Popen[bytes]]:
+    """A command under its guard, which leaves nothing of it when the block or this process ends."""
+    guarded = [sys.executable, "-I", "-S", guard.__file__, *words]
+    process = Popen(
+        guarded, env=environment, stdin=PIPE, stdout=PIPE, stderr=sys.stderr, start_new_session=True
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            _end(process)
 
 
-def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
-    """The lines of the command's output as they come; an empty one every TICK of silence."""
+def _end(process: Popen[bytes]) -> None:
+    """Ask the guard to end the command; it closes its pipe, which kills it, if that takes long."""
+    orders, output = process.stdin, process.stdout
+    if orders is None or output is None:
+        return
+    output.close()
+    with contextlib.suppress(BrokenPipeError), orders:
+        orders.write(b".")
+        orders.flush()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(guard.GRACE + 1)
+
+
+def _lines(process: Popen[bytes]) -> Iterator[str]:
+    """The lines of the command's output as they come; an empty one every TICK of silence.
+
+    They end with the command, whoever holds its output then. Of a long line LINE bytes are given.
+    """
+    rest = b""
+    for data in _chunks(process):
+        *lines, rest = (rest + data).split(b"\n")
+        rest = rest[:LINE]
+        yield from (line[:LINE].decode(errors="replace") for line in lines)
+        if not data:
+            yield ""
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+def _chunks(process: Popen[bytes]) -> Iterator[bytes]:
+    """The command's output by the piece until the command has ended; b"" for a TICK of silence."""
     if process.stdout is None:
         return
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        rest = b""
-        while True:
-            if not selector.select(TICK):
-                yield ""
-                continue
-            data = os.read(process.stdout.fileno(), 65536)
-            *lines, rest = (rest + data).split(b"\n")
-            yield from (line.decode(errors="replace") for line in lines)
-            if not data:
-                if rest:
-                    yield rest.decode(errors="replace")
+        ended = False
+        while not ended:
+            ended = process.poll() is not None
+            if not selector.select(0 if ended else TICK):
+                yield b""
+            elif data := os.read(process.stdout.fileno(), PIPE_BYTES):
+                yield data
+            else:
                 break
     while process.poll() is None:  # its output is closed, but it goes on
-        yield ""
+        yield b""
         time.sleep(TICK)
+
+
+def _last_words(log: int, begin: int) -> str:
+    """The last line of a log behind byte `begin`; empty where nothing was said."""
+    try:
+        size = os.fstat(log).st_size
+        begin = max(begin, size - LAST_BYTES)
+        text = os.pread(log, size - begin, begin).decode(errors="replace")
+    except OSError:  # no file
+        return ""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _metrics(line: str, declared: frozenset[str]) -> dict[str, float] | None:
     """The metrics of a JSON object; None for any other line, which goes to the log."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        print(line, file=sys.stdout)  # the trial's log, see executors.worker
+        print(line)  # to the trial's log, see executors.worker
         return None
     undeclared = sorted(set(found) - declared)
     if undeclared:
@@ -179,6 +206,9 @@ def _metrics(line: str, declared: frozenset[str]) -> dict[str, float] | None:
             f"the command gave the metric {undeclared[0]!r}, which task.metrics does not list "
             f"({', '.join(sorted(declared))})"
         )
+    for name, value in found.items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"the command gave {name} = {json.dumps(value)}, expected a number")
     return {name: float(value) for name, value in found.items()}
 
 
