@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import CannotGoOn, UserError, explained, quoted, shortened
+from hpogen.guest import Owner
 from hpogen.lock import Lock
 from hpogen.lock import holder as holder
 
@@ -138,6 +139,7 @@ class Ledger:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.path = directory / LEDGER
+        self.owner = Owner(self.path)
         with explained(directory, UserError):
             directory.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(directory)
@@ -184,6 +186,7 @@ class Ledger:
 
         Raises CannotGoOn, and has written nothing then.
         """
+        self.owner.check()
         self.check()
         if self._torn:
             self._repair()
@@ -201,8 +204,8 @@ class Ledger:
         self._dirty.set()
 
     def close(self) -> None:
-        """Sync, and give the folder back. A second call does nothing."""
-        if self._closed:
+        """Sync, and give the folder back. A second call does nothing, nor does a forked process."""
+        if self._closed or not self.owner.is_here:
             return
         self._closed = True
         self._dirty.set()

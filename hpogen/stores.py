@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hpogen.errors import UserError, shortened, text_of
+from hpogen.guest import Owner
 
 PROBE = "hpogen-probe"
 WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "oss", "oci")
@@ -45,11 +46,13 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._owner = Owner(path)
 
     def names(self) -> list[str]:
         return sorted(path.name for path in self._path.glob("*"))
 
     def write(self, name: str, data: bytes | memoryview) -> None:
+        self._owner.check()
         self._path.mkdir(exist_ok=True)
         temporary = self._path / f"{name}.{os.uname().nodename}-{os.getpid()}.tmp"
         try:
@@ -78,6 +81,7 @@ class Remote:
         self._files: Any
         self._files, path = url_to_fs(url, use_listings_cache=False)
         self._path: str = str(path).rstrip("/")
+        self._owner = Owner(url)
         self._has_folders = url.partition("://")[0] not in WITHOUT_FOLDERS
 
     def names(self) -> list[str]:
@@ -88,6 +92,7 @@ class Remote:
         return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
 
     def write(self, name: str, data: bytes | memoryview) -> None:
+        self._owner.check()
         if self._has_folders:
             self._files.makedirs(self._path, exist_ok=True)
         self._files.pipe_file(f"{self._path}/{name}", bytes(data))

@@ -81,6 +81,7 @@ class Study:
 
         Raises ValueError for a trial that is not running, or a metric missing or not finite.
         """
+        self._ledger.owner.check()
         if outcome.trial not in self._running:
             raise ValueError(f"trial {outcome.trial} is not running: it cannot be recorded")
         trial = self.history.records[outcome.trial].trial
@@ -101,6 +102,7 @@ class Study:
 
     def progress(self, progress: Progress) -> None:
         """Add an epoch to a running trial's curve; of a single epoch the ledger says it all."""
+        self._ledger.owner.check()
         if self.history.records[progress.trial].trial.budget > 1:
             folder.append_curve(self.directory, progress, self.history.id)
 
