@@ -107,3 +107,139 @@ def test_a_task_that_forks_trains_once(where: list[str], tmp_path: Path) -> None
     assert [event["metrics"] for event in told] == [{"val_loss": 2.0}] * 7
     assert "RuntimeError: child" in folder.log_path(tmp_path / "q", 1).read_text()
     assert "words" in folder.log_path(tmp_path / "q", 3).read_text()
+
+
+PARTS = """
+import numpy as np
+import torch
+from torch import nn
+from hpogen.plugins import dataset, measure, model, searcher
+from hpogen.searchers.random import RandomSearcher
+from hpogen.training.data import ImageData
+
+fork("pass")
+
+class Net(nn.Sequential):
+    def forward(self, images):
+        fork("pass") if self.training else None
+        return super().forward(images)
+
+@model("net")
+def net(in_shape, classes):
+    fork("raise SystemExit")
+    return Net(nn.Flatten(), nn.Linear(4, classes))
+
+@dataset("dots")
+def dots(root):
+    fork("pass")
+    images = np.random.default_rng(0).integers(0, 256, (60, 1, 2, 2), dtype=np.uint8)
+    labels = np.arange(60) % 3
+    return ImageData(images, labels, images, labels, classes=3, name="dots")
+
+@measure("size", of="network")
+def size(model, batches):
+    fork("raise SystemExit")
+    return 1.0
+
+@searcher("drawing")
+class Drawing(RandomSearcher):
+    def __init__(self, *arguments, **options):
+        fork("pass")
+        super().__init__(*arguments, **options)
+
+    def ask(self):
+        fork("raise ValueError('child')")
+        return super().ask()
+
+    def tell(self, trial, score):
+        fork("pass")
+        super().tell(trial, score)
+"""
+IMAGES = {
+    "task": {
+        "dataset": {"name": "dots", "subset": 0.5, "validation": 12, "audit": 0},
+        "model": "net",
+        "measures": ["size"],
+        "epochs": 2,
+    },
+    "search_space": {"lr": {"float": [0.01, 0.1]}, "batch_size": 10},
+    "searcher": "drawing",
+}
+
+
+def test_every_part_may_fork(tmp_path: Path) -> None:
+    plugin(tmp_path, FORK + PARTS, **IMAGES)
+    done = hpogen("run", "study.yaml", "--dir", "q", cwd=tmp_path)
+    assert done.err.count("ValueError: child") == 4  # three trials, and the end
+    forked = whole(tmp_path / "q", Done(done.code, done.out, ""), 3)
+    plugin(tmp_path, "def fork(then): ...\n" + PARTS, **IMAGES)
+    plain = whole(tmp_path / "r", hpogen("run", "study.yaml", "--dir", "r", cwd=tmp_path), 3)
+    assert [e["metrics"] for e in plain] == [e["metrics"] for e in forked]
+
+
+POOLS = """
+import multiprocessing, subprocess, threading, time
+from concurrent.futures import ProcessPoolExecutor
+FORKING = multiprocessing.get_context("fork")
+
+def square(x):
+    return x * x
+
+def used():
+    with FORKING.Pool(2) as pool:  # ends its workers by SIGTERM
+        assert sum(pool.map(square, range(4))) == 14
+    with ProcessPoolExecutor(2, FORKING) as pool:
+        assert sum(pool.map(square, range(4))) == 14
+    for _ in range(20):
+        process = FORKING.Process(target=time.sleep, args=(600,))
+        process.start()
+        process.terminate()
+        process.join()
+    thread = threading.Thread(target=fork, args=("pass",))
+    thread.start()
+    thread.join()
+    subprocess.run(["true"], check=True)
+"""
+
+
+def test_pools_of_processes_end_in_a_task(tmp_path: Path) -> None:
+    plugin(tmp_path, FORK + POOLS + TASK.replace("BODY", "used()"))
+    whole(tmp_path / "q", hpogen("run", "study.yaml", "--dir", "q", cwd=tmp_path), 3)
+
+
+LOOP = """
+import os, sys
+from hpogen import Outcome, open_study
+from hpogen.trial import Progress
+
+with open_study("study.yaml", "q") as study:
+    while (trial := study.next()) is not None:
+        process = os.fork()
+        if process:
+            os.waitpid(process, 0)
+            assert open("q/lock").read().startswith(f"process {os.getpid()} ")
+        elif trial.id == 0:
+            sys.exit(0)  # the block closes the study
+        elif trial.id == 1:
+            study.next()
+        elif trial.id == 2:
+            study.progress(Progress(trial.id, 1, {"val_loss": 9.0}, {}, "cpu"))
+        study.record(Outcome(trial.id, {"val_loss": 1.0}))
+"""
+
+
+def test_a_loop_of_ones_own_may_fork(tmp_path: Path) -> None:
+    plugin(tmp_path, TASK.replace("BODY", "pass"), stop={"trials": 4})
+    done = subprocess.run(
+        [sys.executable, "-c", LOOP],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("ledger.jsonl: is written by process") == 3  # of trials 1 to 3
+    events = ledger.read(tmp_path / "q")
+    assert len(events) == 9
+    assert [e["metrics"] for e in by_trial(events, "told").values()] == [{"val_loss": 1.0}] * 4
+    assert not folder.curve_path(tmp_path / "q", 2).exists()
