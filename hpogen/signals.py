@@ -31,8 +31,19 @@ def interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_interrupted = False
+
+
 def interrupt(number: int, frame: FrameType | None) -> None:
+    """The handler: a library that is being imported may make something else of the exception."""
+    global _interrupted
+    _interrupted = True
     raise Interrupt
+
+
+def interrupted() -> bool:
+    """Whether Ctrl-C was pressed and raised, whatever has become of that."""
+    return _interrupted
 
 
 class StopRequest:
@@ -44,7 +55,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = _interrupted
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -63,7 +74,7 @@ class StopRequest:
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise Interrupt
+            interrupt(number, frame)
         self.requested = True
 
     def leave(self) -> None:

@@ -1,19 +1,43 @@
-"""The command line; `main` is the program."""
+"""The command line; `main` is the program, and imports the commands when it listens to Ctrl-C."""
 
 from __future__ import annotations
 
-import io
 import sys
 
-from hpogen.cli import launching, looking, results
-from hpogen.cli.app import app
-
-__all__ = ["launching", "looking", "main", "results"]
+from hpogen import signals
+from hpogen.cli.streams import missed, outputs, say
 
 
 def main() -> None:
     """The program `hpogen`."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a bar that cannot be shown is no error
+    with outputs():
+        code = _run()
+        if text := missed():
+            say(text)
+            code = code or 1
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The exit code."""
+    try:
+        with signals.interrupts():
+            _commands()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    except BaseException:
+        if not signals.interrupted():  # a library may make anything of Ctrl-C
+            raise
+        code = 0
+    if not signals.interrupted():
+        return code
+    say("interrupted")
+    return 130
+
+
+def _commands() -> None:
+    from hpogen.cli import launching, looking, results
+    from hpogen.cli.app import app
+
+    assert launching and looking and results  # they register the commands
     app(prog_name="hpogen")

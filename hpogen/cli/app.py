@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
+from hpogen.cli.streams import missed, say
 from hpogen.errors import CannotGoOn, UserError
+from hpogen.guest import Raised, described, place_of
 
 if TYPE_CHECKING:
     from hpogen.runner import End
@@ -66,15 +67,35 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             function(*args, **kwargs)
-        except UserError as error:
-            print(" ".join(str(error).split()), file=sys.stderr)
-            broken = isinstance(error, CannotGoOn)
-            raise typer.Exit(STOPPED_ITSELF if broken else WRONG_INPUT) from None
+        except typer.Exit:  # what it has trained counts, whoever reads of it
+            _tell(missed())
+            raise
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            _tell(_mistake(error))
+            broken = isinstance(error, CannotGoOn)
+            raise typer.Exit(STOPPED_ITSELF if broken else WRONG_INPUT) from None
+        if _tell(missed()):
+            raise typer.Exit(STOPPED_ITSELF)
 
     app.command(name=function.__name__.rstrip("_"))(guarded)
     return guarded
+
+
+def _tell(text: str) -> bool:
+    if text:
+        say(text)
+    return bool(text)
+
+
+def _mistake(error: Exception) -> str:
+    """What the user, or a plug-in, did wrong. Raises what is hpogen's own fault."""
+    if isinstance(error, UserError):
+        return str(error)
+    if (place := place_of(error)) is not None or isinstance(error, Raised):
+        return f"{place or 'a plug-in'}: {described(error)}"
+    raise error
 
 
 def exit_code(ends: Iterable[End]) -> int:
