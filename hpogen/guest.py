@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import sys
 import traceback
@@ -17,6 +18,8 @@ from typing import Any, NoReturn
 
 from hpogen.errors import UserError, text_of
 from hpogen.signals import Interrupt, interrupts
+
+log = logging.getLogger(__name__)
 
 PREFIX = "hpogen_plugin_"  # of the modules that plug-in files become
 
@@ -55,10 +58,12 @@ def guest(place: Place = PLUGINS) -> Iterator[None]:
     except (Exception, Interrupt):
         if os.getpid() != process:
             _leave(1, traceback.format_exc())
+        _note(place)
         raise
     except BaseException as error:
         if os.getpid() != process:
             _leave(*_wish(error))
+        _note(place)
         raise Raised from error
     finally:
         if os.getpid() != process:
@@ -134,6 +139,12 @@ def _moved(place: Place) -> Iterator[None]:
             theirs = os.getcwd()
             place.folder = theirs if theirs != ours else None
         os.chdir(ours)
+
+
+def _note(place: Place) -> None:
+    """The traceback, for the study's log; a trial's goes to its own."""
+    if place is PLUGINS:
+        log.info("plug-in raised=true", exc_info=True)
 
 
 def _wish(error: BaseException) -> tuple[int, str]:

@@ -6,13 +6,17 @@ picklable and light: neither making nor checking one imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from annotated_types import Ge, Le
 
 from hpogen import plugins
 from hpogen.errors import why
 from hpogen.trial import RunningTrial
+
+Threads = Annotated[int, Ge(1), Le(1024)]
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ class FunctionTask:
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         entry = self._entry
         epoch = trial.start_epoch
-        for metrics in entry.function(trial, **self.options):
+        for metrics in _yielded(entry, entry.function(trial, **self.options)):
             epoch += 1
             yield Epoch(epoch, _declared(entry, metrics))
         if epoch != trial.budget:
@@ -153,6 +157,13 @@ class FunctionTask:
 
     def record(self) -> dict[str, Any]:
         return {"name": self.name, "epochs": self.epochs, "threads": self.threads, **self.options}
+
+
+def _yielded(entry: plugins.TaskFunction, returned: object) -> Iterator[object]:
+    """What it yields. Raises TypeError for a function without a yield."""
+    if not isinstance(returned, Iterable):
+        raise TypeError(f"task {entry.name!r} returned {returned!r}, expected it to yield metrics")
+    return iter(returned)
 
 
 def _declared(entry: plugins.TaskFunction, metrics: object) -> dict[str, float]:

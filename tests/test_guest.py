@@ -9,15 +9,15 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import by_trial, study_file
+from toys import StopsAfter, by_trial, study_file
 
-from hpogen import folder, ledger
+from hpogen import Study, folder, ledger, load_study, run
+from hpogen.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,9 +100,11 @@ def test_a_task_that_forks_trains_once(where: list[str], tmp_path: Path) -> None
     )
     plugin(tmp_path, source, stop={"trials": 7})
     done = hpogen("run", "study.yaml", "--dir", "q", *where, cwd=tmp_path)
-    told = whole(tmp_path / "q", done, 7) if not where else by_trial(
-        ledger.read(tmp_path / "q"), "told"
-    ).values()
+    told = (
+        whole(tmp_path / "q", done, 7)
+        if not where
+        else by_trial(ledger.read(tmp_path / "q"), "told").values()
+    )
     assert done.code == 0
     assert [event["metrics"] for event in told] == [{"val_loss": 2.0}] * 7
     assert "RuntimeError: child" in folder.log_path(tmp_path / "q", 1).read_text()
@@ -120,8 +122,12 @@ from hpogen.training.data import ImageData
 fork("pass")
 
 class Net(nn.Sequential):
+    steps = 0
+
     def forward(self, images):
-        fork("pass") if self.training else None
+        Net.steps += 1
+        if Net.steps == 2:
+            fork("pass")  # its child trains to the end of the epoch
         return super().forward(images)
 
 @model("net")
@@ -155,7 +161,8 @@ class Drawing(RandomSearcher):
         fork("pass")
         super().tell(trial, score)
 """
-IMAGES = {
+IMAGES: dict[str, Any] = {
+    "stop": {"trials": 2},
     "task": {
         "dataset": {"name": "dots", "subset": 0.5, "validation": 12, "audit": 0},
         "model": "net",
@@ -170,10 +177,10 @@ IMAGES = {
 def test_every_part_may_fork(tmp_path: Path) -> None:
     plugin(tmp_path, FORK + PARTS, **IMAGES)
     done = hpogen("run", "study.yaml", "--dir", "q", cwd=tmp_path)
-    assert done.err.count("ValueError: child") == 4  # three trials, and the end
-    forked = whole(tmp_path / "q", Done(done.code, done.out, ""), 3)
+    assert done.err.count("ValueError: child") == 3  # two trials, and the end
+    forked = whole(tmp_path / "q", Done(done.code, done.out, ""), 2)
     plugin(tmp_path, "def fork(then): ...\n" + PARTS, **IMAGES)
-    plain = whole(tmp_path / "r", hpogen("run", "study.yaml", "--dir", "r", cwd=tmp_path), 3)
+    plain = whole(tmp_path / "r", hpogen("run", "study.yaml", "--dir", "r", cwd=tmp_path), 2)
     assert [e["metrics"] for e in plain] == [e["metrics"] for e in forked]
 
 
@@ -243,3 +250,125 @@ def test_a_loop_of_ones_own_may_fork(tmp_path: Path) -> None:
     assert len(events) == 9
     assert [e["metrics"] for e in by_trial(events, "told").values()] == [{"val_loss": 1.0}] * 4
     assert not folder.curve_path(tmp_path / "q", 2).exists()
+
+
+RAISED = ["sys.exit()", "sys.exit('x')", "raise KeyboardInterrupt", "raise GeneratorExit"]
+RAISED += ["raise asyncio.CancelledError", "raise type('Own', (BaseException,), {})('x')"]
+
+
+@pytest.mark.parametrize("raised", RAISED)
+def test_whatever_a_plug_in_raises_is_a_mistake_with_its_line(raised: str, tmp_path: Path) -> None:
+    path = plugin(tmp_path, f"import asyncio, sys\n\n{raised}\n")
+    with pytest.raises(UserError) as caught:
+        load_study(path)
+    assert f"p.py' cannot be imported (line 3): {NAMES[RAISED.index(raised)]}" in str(caught.value)
+
+
+NAMES = ["SystemExit", "SystemExit: x", "KeyboardInterrupt", "GeneratorExit", "CancelledError"]
+NAMES += ["Own: x"]
+
+
+def test_every_command_says_so(tmp_path: Path) -> None:
+    plugin(tmp_path, TASK.replace("BODY", "pass"))
+    assert hpogen("run", "study.yaml", "--dir", "q", cwd=tmp_path).code == 0
+    (tmp_path / "p.py").write_text("import sys\nsys.exit()\n")
+    for arguments in (["check", "study.yaml"], ["run", "study.yaml"], ["fork", "q", "study.yaml"]):
+        done = hpogen(*arguments, cwd=tmp_path)
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+        assert "p.py' cannot be imported (line 2): SystemExit" in done.err
+
+
+def test_whatever_a_task_raises_is_a_failed_trial(tmp_path: Path) -> None:
+    body = f"import asyncio, sys\n    exec({RAISED!r}[trial.id])"
+    path = plugin(tmp_path, TASK.replace("BODY", body), stop={"trials": len(RAISED)})
+    with Study(load_study(path), tmp_path / "q") as study:
+        assert run(study).end == "finished"
+    told = by_trial(ledger.read(tmp_path / "q"), "told")
+    assert [told[trial]["failure"]["text"] for trial in range(len(RAISED))] == NAMES
+
+
+def test_an_engine_that_raises_is_one_line(tmp_path: Path) -> None:
+    part = "import sys\n" + PARTS.replace("fork(\"raise ValueError('child')\")", "sys.exit()")
+    plugin(tmp_path, "def fork(then): ...\n" + part, **IMAGES)
+    line = next(i for i, line in enumerate(part.splitlines(), 2) if line.strip() == "sys.exit()")
+    done = hpogen("run", "study.yaml", cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"p.py, line {line}: SystemExit\n"
+    log = (tmp_path / "runs" / "study" / "hpogen.log").read_text()
+    assert "Traceback" in log and "return super().ask()" not in log
+
+
+GOES_ON = """
+from hpogen.plugins import task
+@task("mine", metrics=("val_loss",))
+def train(trial):
+    while True:
+        try:
+            yield {"val_loss": 1.0}
+        except BaseException:
+            BODY
+"""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # that is the test
+@pytest.mark.parametrize("body", ["continue", "raise", "raise SystemExit", "raise OSError('x')"])
+def test_a_task_that_goes_on_is_stopped_at_its_budget(body: str, tmp_path: Path) -> None:
+    path = plugin(tmp_path, GOES_ON.replace("BODY", body), stop={"trials": 2})
+    with Study(load_study(path), tmp_path / "q") as study:
+        assert run(study).end == "finished"
+    for event in by_trial(ledger.read(tmp_path / "q"), "told").values():
+        text = "ValueError: task 'mine' went on after the trial's budget of 2 epochs"
+        assert (event["failure"]["text"], event["epochs"]) == (text, 2)
+        assert len(folder.read_curve(tmp_path / "q", event["trial"])) == 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_task_that_goes_on_can_be_interrupted(tmp_path: Path) -> None:
+    """Its generator takes no for an answer, and neither hinders the study's stop."""
+    path = plugin(tmp_path, GOES_ON.replace("BODY", "continue"))
+    with Study(load_study(path), tmp_path / "q") as study:
+        assert run(study, observer=StopsAfter(1)).end == "interrupted"
+        assert run(study).end == "finished"
+
+
+def test_a_task_without_a_yield_says_so(tmp_path: Path) -> None:
+    source = TASK.split("    BODY")[0] + "    return None\n"
+    path = plugin(tmp_path, source, stop={"trials": 1})
+    with Study(load_study(path), tmp_path / "q") as study:
+        run(study)
+    told = by_trial(ledger.read(tmp_path / "q"), "told")[0]
+    text = "TypeError: task 'mine' returned None, expected it to yield metrics"
+    assert told["failure"]["text"] == text
+
+
+MOVES = """
+import os
+from pathlib import Path
+from hpogen.plugins import task
+os.chdir(Path(__file__).parent / "data")
+
+@task("mine", metrics=("val_loss",))
+def train(trial):
+    loss = float(open("loss").read())  # beside the plug-in, wherever hpogen was started
+    os.makedirs("a", exist_ok=True)
+    os.chdir("a")  # in every trial
+    yield {"val_loss": loss}
+    assert os.getcwd().endswith("data/a")
+    os.rmdir(os.getcwd())
+    yield {"val_loss": loss}
+"""
+
+
+def test_a_plug_in_and_a_task_may_move_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "loss").write_text("0.5")
+    (tmp_path / "here").mkdir()
+    plugin(tmp_path, MOVES)
+    done = hpogen("run", "../study.yaml", "--dir", "q", cwd=tmp_path / "here")
+    told = whole(tmp_path / "here" / "q", done, 3)
+    assert [event["metrics"] for event in told] == [{"val_loss": 0.5}] * 3
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["q"]
+    assert " folder   q\n" in done.out
+    again = hpogen("resume", "q", cwd=tmp_path / "here")
+    assert (again.code, again.err) == (0, "")
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["q"]

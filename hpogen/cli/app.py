@@ -73,9 +73,9 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
-            _tell(_mistake(error))
-            broken = isinstance(error, CannotGoOn)
-            raise typer.Exit(STOPPED_ITSELF if broken else WRONG_INPUT) from None
+            text, code = _told(error)
+            _tell(text)
+            raise typer.Exit(code) from None
         if _tell(missed()):
             raise typer.Exit(STOPPED_ITSELF)
 
@@ -89,12 +89,18 @@ def _tell(text: str) -> bool:
     return bool(text)
 
 
-def _mistake(error: Exception) -> str:
-    """What the user, or a plug-in, did wrong. Raises what is hpogen's own fault."""
+def _told(error: Exception) -> tuple[str, int]:
+    """What is said of an error, and the exit code. Raises what is hpogen's own fault."""
     if isinstance(error, UserError):
-        return str(error)
+        return str(error), STOPPED_ITSELF if isinstance(error, CannotGoOn) else WRONG_INPUT
     if (place := place_of(error)) is not None or isinstance(error, Raised):
-        return f"{place or 'a plug-in'}: {described(error)}"
+        return f"{place or 'a plug-in'}: {described(error)}", WRONG_INPUT
+    from hpogen.task import is_out_of_memory
+
+    if is_out_of_memory(error):
+        return f"there is not enough memory: {described(error)}", STOPPED_ITSELF
+    if isinstance(error, OverflowError):
+        return f"a number is too large: {described(error)}", WRONG_INPUT
     raise error
 
 

@@ -23,7 +23,7 @@ from hpogen.searchers.base import Searcher
 from hpogen.space import Space
 from hpogen.spec.form import STRICT, Count, SearcherForm
 from hpogen.spec.mistakes import Mistakes, shown
-from hpogen.task import FunctionTask, Task
+from hpogen.task import FunctionTask, Task, Threads
 from hpogen.trial import Config
 
 OURS = {"space", "budgets", "seed", "enqueue"}  # what a searcher is given besides its options
@@ -49,7 +49,7 @@ def task_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Task | None:
 def _function_task(
     entry: plugins.TaskFunction, mapping: Mapping[str, Any], mistakes: Mistakes
 ) -> Task | None:
-    keys = {"name": (str, ...), "epochs": (Count, ...), "threads": (Count, 1)}
+    keys = {"name": (str, ...), "epochs": (Count, ...), "threads": (Threads, 1)}
     model = _options_model(entry.function, without=keys, also=keys)
     with mistakes.under("task", model=model):
         options = _options(model, {"name": entry.name, **mapping})

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hpogen.task import Epoch
+from hpogen.task import Epoch, Threads
 from hpogen.training import guard
 from hpogen.trial import RunningTrial
 
@@ -46,7 +46,7 @@ class Command(BaseModel):
     command: str
     metrics_: tuple[str, ...] = Field(alias="metrics", strict=False, min_length=1)
     epochs: Annotated[int, Field(ge=1)]
-    threads: Annotated[int, Field(ge=1)] = 1
+    threads: Threads = 1
     resumable: bool = False
 
     @field_validator("command")

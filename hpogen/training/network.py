@@ -26,6 +26,7 @@ from hpogen.training.options import OPEN, check_options, registered
 from hpogen.trial import Config, Value
 
 Shape = tuple[int, int, int]
+LARGEST, LARGE_SIZE = {"depth": 10_000}, 1_000_000  # of an option
 LARGE: tuple[Shape, int] = ((3, 256, 256), 10)  # for options where the images are not known yet
 
 
@@ -44,6 +45,8 @@ class Model(BaseModel):
     @model_validator(mode="after")
     def _checked(self) -> Model:
         check_options(self, self.name, plugins.models)
+        for name, value in self.options().items():
+            self._check_size(name, value)
         return self
 
     def options(self) -> dict[str, Any]:
@@ -80,6 +83,7 @@ class Model(BaseModel):
         except ValidationError as error:
             said = error.errors(include_url=False)[0]["msg"].removeprefix("Input should be ")
             raise ValueError(f"{name} may come to be {quoted(value)}, expected {said}") from None
+        self._check_size(name, value)
         if reason := unfit(self.name, {**self.options(), name: value}, *(images or LARGE)):
             raise ValueError(f"{name} may come to be {quoted(value)}: {reason}")
 
@@ -103,6 +107,16 @@ class Model(BaseModel):
 
         if reason := unfit(self.name, self.options(), shape, classes):
             raise ValueError(f"data set {data!r}: {reason}")
+
+    def _check_size(self, name: str, value: object) -> None:
+        """Raise ValueError for a size that not even the outline of a network could be made in."""
+        most = LARGEST.get(name, LARGE_SIZE)
+        if (
+            isinstance(value, int | float)
+            and value > most
+            and not plugins.models.is_plugin(self.name)
+        ):
+            raise ValueError(f"{name}: got {value}, expected at most {most}")
 
     def _declared(self) -> Mapping[str, tuple[Any, Any]]:
         """The options of the builder: name → (annotation, default or ...)."""

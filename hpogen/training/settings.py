@@ -19,7 +19,7 @@ from pydantic import (
 
 from hpogen import plugins
 from hpogen.errors import Refusal
-from hpogen.task import Epoch
+from hpogen.task import Epoch, Threads
 from hpogen.training.dataset import SIZES, Dataset, check_batch_sizes
 from hpogen.training.hyperparameters import Hyperparameters, OptimizerName, check_value
 from hpogen.training.listed import (
@@ -52,7 +52,7 @@ class ImageClassification(BaseModel):
     measures: Annotated[
         tuple[Annotated[ListedMeasure, BeforeValidator(named)], ...], Field(strict=False)
     ] = ()
-    threads: Annotated[int, Field(ge=1)] = 1  # torch's; part of the study: it changes last bits
+    threads: Threads = 1  # torch's; part of the study: it changes last bits
     deterministic: bool = False  # on a GPU: only kernels that repeat bit for bit
     precision: Precision = "fp32"
     cuda_graphs: bool = True  # on a GPU: a training step is one launch

@@ -1,0 +1,111 @@
+"""Odd arguments of the decorators: each is one line, with the plug-in's line where it is a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpogen import plugins
+from hpogen.errors import UserError
+from hpogen.plugins import dataset, load_file, measure, model, searcher, task
+
+
+def one(trial: Any) -> Any: ...
+
+
+def two(a: Any, b: Any) -> Any: ...
+
+
+async def waits(trial: Any) -> Any: ...
+
+
+class Deaf:
+    def ask(self) -> None: ...
+
+
+ODD: list[tuple[Callable[[], Any], str]] = [
+    (lambda: task(5, metrics=["x"]), "@task: got 5 as the name, expected a string: @task("),
+    (lambda: task("", metrics=["x"]), "@task: got '' as the name"),
+    (lambda: task(" a", metrics=["x"]), "@task: got ' a' as the name"),
+    (lambda: task("a\nb", metrics=["x"]), "as the name"),
+    (lambda: task(b"a", metrics=["x"]), "@task: got b'a' as the name"),
+    (lambda: task("a", metrics="val_loss"), 'several names: metrics=("val_loss",)'),
+    (lambda: task("a", metrics=None), "@task: got metrics=None, expected several names"),
+    (lambda: task("a", metrics=5), "@task: got metrics=5, expected several names"),
+    (lambda: task("a", metrics=[]), "@task: got no metrics"),
+    (lambda: task("a", metrics=["x", 5]), "@task: got metrics=5, expected names, as strings"),
+    (lambda: task("a", metrics=["x", ""]), "@task: got metrics='', expected names"),
+    (lambda: task("a", metrics=["x"], sums="x"), 'several names: sums=("x",)'),
+    (lambda: task("a", metrics=["agn"], sums=["agnn"]), "sums: metric 'agnn' is unknown; did you"),
+    (lambda: task("a", metrics=["x"], resumable="no"), "resumable='no', expected True or False"),
+    (lambda: task("a", metrics=["x"])(5), "@task: got 5, expected a function below it"),
+    (lambda: task("a", metrics=["x"])(waits), "got an async function, expected a plain one"),
+    (lambda: task("a", metrics=["x"])(two), "two takes 2 arguments, expected 1 (trial)"),
+    (lambda: task("a", metrics=["x"])(lambda: 0), "takes 0 arguments, expected 1"),
+    (lambda: model(two), "@model: got the function itself as the name, expected a string"),
+    (lambda: model("a")(one), "one takes 1 arguments, expected 2 (in_shape, classes)"),
+    (lambda: dataset(None), "@dataset: got None as the name"),
+    (lambda: dataset("a")(two), "two takes 2 arguments, expected 1 (root)"),
+    (lambda: searcher(5), "@searcher: got 5 as the name"),
+    (lambda: searcher("a")(one), "got one, expected a class with the methods ask and tell"),
+    (lambda: searcher("a")(Deaf), "got Deaf, expected a class with the methods ask and tell"),
+    (lambda: measure(5, of="head"), "@measure: got 5 as the name"),
+    (lambda: measure("a", of="heads"), "of: 'heads' is unknown; did you mean 'head'?"),
+    (lambda: measure("a", of=["head"]), "of: ['head'] is unknown"),
+    (lambda: measure("a", of="step"), "of: 'step' is unknown"),
+    (lambda: measure("a", of="head", metrics="a"), "@measure: got metrics='a'"),
+    (lambda: measure("a", of="head", sums=["b"]), "sums: metric 'b' is unknown"),
+    (lambda: measure("a", of="head", final=1), "final=1, expected True or False"),
+    (lambda: measure("a", of="head")(two), "two takes 2 arguments, expected 1"),
+    (lambda: measure("a", of="network")(one), "one takes 1 arguments, expected 2"),
+]
+
+
+@pytest.mark.parametrize(("use", "words"), ODD)
+def test_odd_arguments_are_one_line(use: Callable[[], Any], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        use()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("@task(5, metrics=['x'])", "(line 3): @task: got 5 as the name"),
+        ("@task(5)", "(line 3): TypeError: task() missing 1 required keyword-only argument"),
+        ("@task", "(line 3): TypeError: task() missing"),
+        ("@task('a', metrics='val_loss')", "(line 3): @task: got metrics='val_loss'"),
+        ("@task('a', metrics=['x'], sum=[])", "unexpected keyword argument 'sum'"),
+        ("@task('command', metrics=['x'])", "task 'command' is built in"),
+    ],
+)
+def test_the_line_of_the_plug_in_is_named(line: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.py"
+    path.write_text(f"from hpogen.plugins import task\n\n{line}\ndef train(trial): ...\n")
+    with pytest.raises(UserError) as caught:
+        load_file(path)
+    assert words in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_what_is_right_is_registered(tmp_path: Path) -> None:
+    path = tmp_path / "right.py"
+    path.write_text(
+        "import functools\n"
+        "from hpogen.plugins import dataset, measure, model, searcher, task\n"
+        "@task('right', metrics={'a': 1, 'b': 2}, sums=('b',))\n"
+        "def train(trial, *, lr: float = 0.1): ...\n"
+        "@model('right')\nclass Net:\n"
+        "    def __init__(self, shape, classes, *, wide: int = 3): ...\n"
+        "model('right2')(functools.partial(lambda scale, shape, classes: 0, 2))\n"
+        "@dataset('right')\ndef load(*arguments, **options): ...\n"
+        "@measure('right', of='network', metrics=['a'])\ndef size(model, batches): 'Big.'\n"
+    )
+    load_file(path)
+    found = plugins.tasks.get("right")
+    assert (found.metrics, found.sums) == (frozenset({"a", "b"}), frozenset({"b"}))
+    assert plugins.options_of(plugins.models.get("right"))["wide"][1] == 3
+    assert plugins.measures.get("right").definition == "Big."
