@@ -24,6 +24,8 @@ def interrupts() -> Iterator[None]:
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
+    global _interrupted
+    _interrupted = False
     signal.signal(signal.SIGINT, interrupt)
     try:
         yield
@@ -31,7 +33,7 @@ def interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_interrupted = False
+_interrupted = False  # in the last such block
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -42,7 +44,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def interrupted() -> bool:
-    """Whether Ctrl-C was pressed and raised, whatever has become of that."""
+    """Whether Ctrl-C was raised in the last block of `interrupts`, whatever has become of that."""
     return _interrupted
 
 
@@ -55,7 +57,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.requested = _interrupted
+        self.requested = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
