@@ -84,8 +84,7 @@ class Study:
         self._ledger.owner.check()
         if outcome.trial not in self._running:
             raise ValueError(f"trial {outcome.trial} is not running: it cannot be recorded")
-        trial = self.history.records[outcome.trial].trial
-        outcome = self._checked(outcome, trial)
+        outcome = self._checked(outcome, trial := self.history.records[outcome.trial].trial)
         self._running.remove(outcome.trial)
         folder.keep_files(self.directory, trial.id, outcome.files, self.history.id)
         self._settle(outcome)

@@ -6,7 +6,7 @@ picklable and light: neither making nor checking one imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 
@@ -144,7 +144,7 @@ class FunctionTask:
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         entry = self._entry
         epoch = trial.start_epoch
-        for metrics in _yielded(entry, entry.function(trial, **self.options)):
+        for metrics in entry.function(trial, **self.options):
             epoch += 1
             yield Epoch(epoch, _declared(entry, metrics))
         if epoch != trial.budget:
@@ -157,13 +157,6 @@ class FunctionTask:
 
     def record(self) -> dict[str, Any]:
         return {"name": self.name, "epochs": self.epochs, "threads": self.threads, **self.options}
-
-
-def _yielded(entry: plugins.TaskFunction, returned: object) -> Iterator[object]:
-    """What it yields. Raises TypeError for a function without a yield."""
-    if not isinstance(returned, Iterable):
-        raise TypeError(f"task {entry.name!r} returned {returned!r}, expected it to yield metrics")
-    return iter(returned)
 
 
 def _declared(entry: plugins.TaskFunction, metrics: object) -> dict[str, float]:

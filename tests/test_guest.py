@@ -331,16 +331,6 @@ def test_a_task_that_goes_on_can_be_interrupted(tmp_path: Path) -> None:
         assert run(study).end == "finished"
 
 
-def test_a_task_without_a_yield_says_so(tmp_path: Path) -> None:
-    source = TASK.split("    BODY")[0] + "    return None\n"
-    path = plugin(tmp_path, source, stop={"trials": 1})
-    with Study(load_study(path), tmp_path / "q") as study:
-        run(study)
-    told = by_trial(ledger.read(tmp_path / "q"), "told")[0]
-    text = "TypeError: task 'mine' returned None, expected it to yield metrics"
-    assert told["failure"]["text"] == text
-
-
 MOVES = """
 import os
 from pathlib import Path

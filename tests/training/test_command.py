@@ -136,8 +136,9 @@ def test_how_a_command_fails(body: str, text: str, tmp_path: Path) -> None:
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     task = {"name": "command", "command": "nobody {x}", "metrics": ["val_loss"], "epochs": 2}
-    path = study_file(tmp_path, task=task, plugins=[], search_space={"x": {"float": [0, 1]}})
-    failure = told(path, seconds=0.01)["failure"]
+    keys: dict[str, Any] = {"plugins": [], "search_space": {"x": {"float": [0, 1]}}}
+    path = study_file(tmp_path, task=task, stop={"trials": 1}, **keys)
+    failure = told(path)["failure"]
     assert failure["text"] == (
         "RuntimeError: the command ended with exit code 127: nobody: No such file or directory"
     )
