@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from hpogen import folder, history
+from hpogen.belonging import belongs
 from hpogen.errors import UserError
 from hpogen.history import History, Record
+from hpogen.ledger import study_id
 from hpogen.opening import read_study, studies_in
 from hpogen.provenance import digest
 from hpogen.report import facts
@@ -108,7 +110,8 @@ def results(directory: Path) -> list[Retrained]:
     UserError where nothing has been retrained.
     """
     home = directory / RETRAIN
-    begun = {path.name: path for path in studies_in(home)}
+    own = belongs(home, study_id(directory))
+    begun = {path.name: path for path in studies_in(home) if own}
     if not begun:
         history.read(directory)  # no study at all is said first
         raise UserError(f"{directory}: nothing has been retrained: hpogen retrain {directory}")

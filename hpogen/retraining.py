@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpogen import history
+from hpogen.belonging import belongs, own
 from hpogen.driving import pool
-from hpogen.errors import UserError
+from hpogen.errors import UserError, explained
 from hpogen.executors.choice import Where
-from hpogen.ledger import LEDGER
+from hpogen.ledger import LEDGER, study_id
 from hpogen.opening import read_study, studies_in
 from hpogen.report.retrain import last_lines, page
 from hpogen.report.terminal import print_lines, program, width
@@ -37,6 +38,9 @@ def retrain(directory: Path, where: Where, seeds: int = SEEDS, duration: str = "
     inner = studies_in(directory)
     studies = inner or [directory]
     specs = {path: spec for study in studies for path, spec in plan(study, seeds).items()}
+    for study in studies:
+        with explained(study, UserError):
+            own(study / RETRAIN, study_id(study))
     home = directory if inner else directory / RETRAIN
     name = f"{directory.absolute().name}: {RETRAIN}"
     with pool(name, specs, home, where, duration) as (opened, ended):
@@ -61,7 +65,9 @@ def plan(directory: Path, seeds: int) -> dict[Path, StudySpec]:
         )
     found = choices(spec, past, directory)
     home = directory / RETRAIN
-    return {home / c.label: _spec(spec, c, max(seeds, _begun(home / c.label))) for c in found}
+    known = belongs(home, past.id)  # else what is there was begun for another study
+    asked = {c.label: max(seeds, _begun(home / c.label) * known) for c in found}
+    return {home / c.label: _spec(spec, c, asked[c.label]) for c in found}
 
 
 def _begun(directory: Path) -> int:

@@ -267,3 +267,15 @@ def test_a_matrix_is_retrained_in_one_pool(tmp_path: Path) -> None:
     (a,), (b,) = (results(tmp_path / "m" / name) for name in ("a", "b"))
     assert a.n == 1 and a.runs == b.runs
     assert [history.read(one.directory).trained for one in (a, b)] in ([2, 0], [0, 2])
+
+
+def test_what_was_retrained_for_another_study_is_not_told(done: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(done, copy)
+    assert len(results(copy)) == 2
+    (copy / RETRAIN / "study").write_text("0123456789abcdef")
+    with pytest.raises(UserError, match="nothing has been retrained"):
+        results(copy)
+    assert retrain(copy, Where("cpu"), seeds=1) == ["finished", "finished"]
+    assert [found.n for found in results(copy)] == [1, 1]
+    assert (copy / "earlier-1" / RETRAIN / "study").exists()
