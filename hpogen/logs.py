@@ -12,6 +12,7 @@ from pathlib import Path
 from hpogen.errors import shortened
 from hpogen.folder import LOG
 
+NOTICES = "hpogen.executors.cluster"  # its warnings are for who waits: on standard error at once
 FORMAT = "time=%(asctime)s level=%(levelname)s %(message)s"
 
 
@@ -48,7 +49,8 @@ def logged(directory: Path) -> Iterator[Callable[[], None]]:
     So a study that cannot be opened leaves no trace. The warnings up to there go to standard
     error, too, and at once how far a replay is.
     """
-    logger = logging.getLogger("hpogen")
+    logger, notices = logging.getLogger("hpogen"), logging.getLogger(NOTICES)
+    told = logging.lastResort or logging.NullHandler()
     file = LogFile(directory / LOG)
     waiting = MemoryHandler(1_000_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
     shown = logging.StreamHandler(sys.stderr)
@@ -66,6 +68,7 @@ def logged(directory: Path) -> Iterator[Callable[[], None]]:
                 print(f"{directory}: {record.getMessage()}", file=sys.stderr)
         logger.removeHandler(waiting)
         logger.addHandler(file)
+        notices.addHandler(told)
         waiting.setTarget(file)
         waiting.flush()
 
@@ -75,5 +78,6 @@ def logged(directory: Path) -> Iterator[Callable[[], None]]:
         logger.removeHandler(waiting)
         logger.removeHandler(file)
         logging.getLogger("hpogen.replay").removeHandler(shown)
+        notices.removeHandler(told)
         logger.setLevel(before)
         file.close()

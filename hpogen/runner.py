@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 from hpogen import folder, places
 from hpogen.errors import CannotGoOn, shortened
-from hpogen.executors.base import Executor, Job
+from hpogen.executors.base import Executor, ExecutorLost, Job
 from hpogen.executors.worker import running_trial
 from hpogen.history import Record
 from hpogen.provenance import digest, digests
@@ -30,7 +30,7 @@ WAIT_SECONDS = 0.1
 LOOK_SECONDS = 0.5  # between two looks at whether a study's folder is still there
 MAX_LOST = 3
 
-End = Literal["finished", "interrupted", "time", "errors", "lost", "broken"]
+End = Literal["finished", "interrupted", "time", "errors", "lost", "broken", "cluster"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def run(
     """Run, or go on with, a study until it ends, is asked to stop, or `seconds` have passed.
 
     Failed trials are outcomes; the study stops itself after `limits.max_consecutive_errors` errors
-    of user code in a row, or when a trial loses its worker a fourth time. Running trials that can
-    be resumed keep a checkpoint.
+    of user code in a row, when a trial loses its worker a fourth time, or when the executor has
+    gone ("cluster"). Running trials that can be resumed keep a checkpoint.
     """
     observers = [observer] if observer else []
     return run_all([study], executor, seconds=seconds, observers=observers)[0]
@@ -89,7 +89,10 @@ def run_all(
 
         executor = InlineExecutor()
     with StopRequest() as stop, contextlib.closing(_Pool(studies, executor, observers)) as pool:
-        pool.loop(stop, None if seconds is None else time.monotonic() + seconds)
+        try:
+            pool.loop(stop, None if seconds is None else time.monotonic() + seconds)
+        except ExecutorLost as error:
+            pool.give_up(str(error))
         for drive in pool.drives:
             drive.check()
         return [drive.result for drive in pool.drives]
@@ -127,6 +130,12 @@ class _Pool:
                     self._ended(job, event)
             for drive in self.drives:
                 drive.tick(stop.requested)
+
+    def give_up(self, text: str) -> None:
+        """The executor has gone; the trials that run are untold, and go on another time."""
+        log.error("executor=lost text=%r", text)
+        for drive in self._active():
+            drive.stop_itself("cluster", text)
 
     def _active(self) -> Iterator[_Drive]:
         return (drive for drive in self.drives if drive.end is None)
@@ -286,18 +295,21 @@ class _Drive:
             return
         kind = outcome.failure.kind if outcome.failure else None
         if kind == "lost":
-            self._stop_itself("lost", outcome)
+            self._stop_after("lost", outcome)
             return
         self.study.record(outcome)
         self._discard(job)
         self._show_finished()
         self._errors = self._errors + 1 if kind == "error" else 0
         if self._errors >= self.study.spec.limits.max_consecutive_errors:
-            self._stop_itself("errors", outcome)
+            self._stop_after("errors", outcome)
 
-    def _stop_itself(self, end: End, outcome: Outcome) -> None:
+    def _stop_after(self, end: End, outcome: Outcome) -> None:
         text = shortened(outcome.failure.text) if outcome.failure else ""
-        self.end, self._text = end, f"trial {outcome.trial}: {text}"
+        self.stop_itself(end, f"trial {outcome.trial}: {text}")
+
+    def stop_itself(self, end: End, text: str) -> None:
+        self.end, self._text = end, text
 
     def _show_finished(self) -> None:
         """Show the observer every trial that was told since, in order of number."""

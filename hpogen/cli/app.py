@@ -29,6 +29,7 @@ CODES: dict[End, int] = {
     "errors": STOPPED_ITSELF,
     "lost": STOPPED_ITSELF,
     "broken": STOPPED_ITSELF,
+    "cluster": STOPPED_ITSELF,
     "interrupted": INTERRUPTED,
 }
 

@@ -41,8 +41,15 @@ class Job:
 Event = tuple[Job, Outcome | Progress]
 
 
+class ExecutorLost(Exception):
+    """Nothing can run any more, through no fault of a trial's; one line says what has gone."""
+
+
 class Executor(Protocol):
-    """Runs jobs in `slots` places. A trial's failure is an Outcome, never an exception."""
+    """Runs jobs in `slots` places. A trial's failure is an Outcome, never an exception.
+
+    `submit` and `wait` raise ExecutorLost where all of them have gone for good.
+    """
 
     @property
     def slots(self) -> int: ...

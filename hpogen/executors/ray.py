@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hpogen.errors import UserError
 from hpogen.executors import ray_cluster
-from hpogen.executors.base import Event, Job
+from hpogen.executors.base import Event, ExecutorLost, Job
 from hpogen.executors.ray_failures import equal_share, failed, kind_of, refuse_many_gpus, told_by
+from hpogen.executors.ray_member import Device, Member
+from hpogen.executors.ray_watch import Aside, Watch, within
 from hpogen.executors.ray_worker import Luggage, Place, Worker
 from hpogen.training.settings import ImageClassification
 from hpogen.trial import Outcome, Progress
@@ -27,37 +31,10 @@ SLICE = 0.5  # seconds that a worker trains per call
 AHEAD = 2  # calls that wait at a worker, so that it never waits for the driver
 TEND_SECONDS = 2.0  # between two looks at the cluster's nodes
 STOP_SECONDS = 15.0  # for the running trials to write their checkpoints
-HUNG_SECONDS = 10.0  # beyond a limit that a worker has not kept itself, it is killed
+LEAVE_SECONDS = 15.0  # for Ray to end
 MAX_FAILED_STARTS = 5  # of workers, in a row
 
-Device = tuple[str, str]  # a node and a device of it
-
-
-@dataclass(eq=False)
-class _Member:
-    """A worker of the pool: its actor, where it is (None: not started yet), what it does."""
-
-    actor: Any
-    place: Place | None = None
-    job: Job | None = None
-    began: float = 0.0
-    reported: float = 0.0  # the last epoch
-    waiting: int = 0  # calls
-    known: set[str] = field(default_factory=set)  # plug-ins and data sets that it has
-
-    def overtime(self) -> str:
-        """What limit of its job it has passed by far; mostly nothing."""
-        if self.job is None:
-            return ""
-        for name, since in (("trial_seconds", self.began), ("epoch_seconds", self.reported)):
-            limit, taken = self.job.limits.get(name), time.monotonic() - since
-            if limit is not None and taken > limit + HUNG_SECONDS:
-                return f"no end after {taken:.0f} s, limits.{name} is {limit:g}"
-        return ""
-
-    @property
-    def device(self) -> Device | None:
-        return (self.place.node, self.place.device) if self.place else None
+T = TypeVar("T")
 
 
 class RayExecutor:
@@ -83,10 +60,12 @@ class RayExecutor:
         self._own = ray_cluster.connect(address, max(wished, os.cpu_count() or 1))
         self.workers = workers
         self._cpus: float | None = cpus_per_trial
-        self._nodes = ray_cluster.nodes()
+        self._watch = Watch()
+        self._aside = Aside()
+        self._lost = False
         self.gpus_per_trial = equal_share(workers) if gpus_per_trial is None else gpus_per_trial
-        self.members: list[_Member] = []
-        self._calls: dict[Any, _Member] = {}
+        self.members: list[Member] = []
+        self._calls: dict[Any, Member] = {}
         self._queue: deque[Job] = deque()
         self._claimed: Device | None = None  # kept free for a trial that must be alone
         self._luggage: dict[str, tuple[Luggage, Any]] = {}
@@ -108,20 +87,10 @@ class RayExecutor:
         return "cuda" if self.gpus_per_trial else "cpu"
 
     def submit(self, job: Job) -> None:
-        if self._cpus is None:
-            self._cpus = float(job.task.threads)
-            self._check_needs()
-        refuse_many_gpus(job.task, self.gpus_per_trial)
-        (self._queue.appendleft if job.attempt else self._queue.append)(job)  # the oldest first
-        self._assign()
+        self._call_ray(functools.partial(self._submit, job))
 
     def wait(self, timeout: float) -> list[Event]:
-        events = self._tend()
-        self._assign()
-        for call in self._done(timeout if not events else 0.0):
-            if call in self._calls:  # not of a worker that was found dead
-                events += self._received(call)
-        return events + self._hung()
+        return self._call_ray(functools.partial(self._wait, timeout))
 
     def stop(self) -> None:
         """End the running jobs, each with a checkpoint where it can have one; free the workers."""
@@ -129,18 +98,56 @@ class RayExecutor:
 
         if not ray.is_initialized():
             return
+        self._watch.end()
         try:
-            stopping = [member.actor.stop.remote() for member in self.members if member.job]
-            if stopping:
-                ray.wait(stopping, num_returns=len(stopping), timeout=STOP_SECONDS)
+            within(STOP_SECONDS, self._stop_jobs)
         finally:
-            for member in self.members:
-                ray.kill(member.actor)
-            self.members, self._calls = [], {}
+            members, self.members, self._calls = self.members, [], {}
             self._queue.clear()
-            if self._own:
-                ray.shutdown()
-                self._own = False
+            ended = within(LEAVE_SECONDS, functools.partial(self._leave, members))
+            if self._own and not ended:
+                ray_cluster.abandon()
+            self._own = False
+
+    def _call_ray(self, function: Callable[[], T]) -> T:
+        """Call what may not return where the cluster has gone. Raises ExecutorLost then."""
+        try:
+            return self._aside.call(function, self._watch.check)
+        except ExecutorLost:
+            self._lost = True
+            raise
+
+    def _submit(self, job: Job) -> None:
+        if self._cpus is None:
+            self._cpus = float(job.task.threads)
+            self._check_needs()
+        refuse_many_gpus(job.task, self.gpus_per_trial)
+        (self._queue.appendleft if job.attempt else self._queue.append)(job)  # the oldest first
+        self._assign()
+
+    def _wait(self, timeout: float) -> list[Event]:
+        events = self._tend()
+        self._assign()
+        for call in self._done(timeout if not events else 0.0):
+            if call in self._calls:  # not of a worker that was found dead
+                events += self._received(call)
+        return events + self._hung()
+
+    def _stop_jobs(self) -> None:
+        import ray
+
+        stopping = [member.actor.stop.remote() for member in self.members if member.job]
+        if stopping:
+            ray.wait(stopping, num_returns=len(stopping), timeout=STOP_SECONDS)
+
+    def _leave(self, members: Sequence[Member]) -> None:
+        import ray
+
+        if not self._lost:  # else nobody is there to kill them; they end with their nodes
+            for member in members:
+                ray.kill(member.actor)
+        if self._own:
+            ray.shutdown()
 
     # The pool.
 
@@ -150,23 +157,24 @@ class RayExecutor:
         if now < self._tended + TEND_SECONDS or self._cpus is None:
             return []
         self._tended = now
-        self._nodes = ray_cluster.nodes()
-        gone = [m for m in self.members if m.place and m.place.node not in self._nodes]
-        events = [e for m in gone for e in self._lost(m, f"node {m.place and m.place.host} died")]
-        wanted = self.workers or sum(self._room(node) for node in self._nodes)
+        gone = [m for m in self.members if m.place and m.place.node not in self._watch.nodes]
+        events = [
+            e for m in gone for e in self._given_up(m, f"node {m.place and m.place.host} died")
+        ]
+        wanted = self.workers or sum(self._room(node) for node in self._watch.nodes)
         while len(self.members) < wanted:
             self._start()
         return events
 
     def _room(self, node: str) -> int:
-        return ray_cluster.room(self._nodes[node], self._need(), self.gpus_per_trial)
+        return ray_cluster.room(self._watch.nodes[node], self._need(), self.gpus_per_trial)
 
     def _need(self) -> float:
         """The CPUs of a worker; on this machine alone, no more than there are for each."""
         cpus = self._cpus or 1.0
         if not (self._own and self._local and self.workers):
             return cpus
-        each = sum(node.get("CPU", 0) for node in self._nodes.values()) / self.workers
+        each = sum(node.get("CPU", 0) for node in self._watch.nodes.values()) / self.workers
         return min(cpus, each if each < 1 else int(each))
 
     def _start(self) -> None:
@@ -176,11 +184,11 @@ class RayExecutor:
         actor = remote.options(
             num_cpus=self._need(), num_gpus=self.gpus_per_trial, max_restarts=0, max_task_retries=0
         ).remote(os.getcwd(), self.gpus_per_trial)
-        member = _Member(actor)
+        member = Member(actor)
         self.members.append(member)
         self._call(member, actor.place)
 
-    def _lost(self, member: _Member, text: str) -> list[Event]:
+    def _given_up(self, member: Member, text: str) -> list[Event]:
         """Forget a worker that died; its trial is lost, and another worker is started soon."""
         self.members.remove(member)
         self._calls = {call: m for call, m in self._calls.items() if m is not member}
@@ -208,7 +216,7 @@ class RayExecutor:
         if not self.members:
             self._tended = 0.0
 
-    def _free(self, job: Job) -> _Member | None:
+    def _free(self, job: Job) -> Member | None:
         """An idle worker for a job. One that must be alone keeps a device free until it is."""
         started = [member for member in self.members if member.device]
         busy = [member.device for member in started if member.job]
@@ -220,7 +228,7 @@ class RayExecutor:
                 return member
         return None
 
-    def _begin(self, member: _Member, job: Job) -> None:
+    def _begin(self, member: Member, job: Job) -> None:
         luggage, data = self._packed(job)
         known = f"{job.plugins} {luggage.dataset}"
         news = known not in member.known
@@ -247,12 +255,12 @@ class RayExecutor:
         return self._luggage[key]
 
     def _advance(
-        self, member: _Member, job: Job | None, luggage: Luggage | None = None, data: Any = None
+        self, member: Member, job: Job | None, luggage: Luggage | None = None, data: Any = None
     ) -> None:
         seconds = max(SLICE, len(self.members) / 200)  # hundreds of calls a second are enough
         self._call(member, member.actor.advance, job, seconds, luggage, data)
 
-    def _call(self, member: _Member, method: Any, *arguments: Any) -> None:
+    def _call(self, member: Member, method: Any, *arguments: Any) -> None:
         self._calls[method.remote(*arguments)] = member
         member.waiting += 1
 
@@ -280,7 +288,7 @@ class RayExecutor:
         except ray.exceptions.RayTaskError as error:  # nothing of the trial's: its luggage
             found = [failed(member.job, "error", str(error.cause))] if member.job else []
         except ray.exceptions.RayError as error:
-            return self._lost(member, told_by(error))
+            return self._given_up(member, told_by(error))
         if isinstance(found, Place):
             member.place = found
             self._failed_starts = 0
@@ -291,12 +299,12 @@ class RayExecutor:
             self._advance(member, None)
         return events
 
-    def _noted(self, member: _Member, event: Outcome | Progress) -> Outcome | Progress:
+    def _noted(self, member: Member, event: Outcome | Progress) -> Outcome | Progress:
         if isinstance(event, Outcome):
             member.job = None
             return event
         member.reported = time.monotonic()
-        several = len(self._nodes) > 1 and member.place is not None
+        several = len(self._watch.nodes) > 1 and member.place is not None
         host = f" {member.place.host}" if several and member.place else ""
         return replace(event, device=event.device + host)
 
@@ -310,14 +318,14 @@ class RayExecutor:
             if job is not None and text:
                 ray.kill(member.actor)
                 member.job = None
-                self._lost(member, text)
+                self._given_up(member, text)
                 events.append((job, failed(job, "timeout", text)))
         return events
 
     def _check_needs(self) -> None:
         """Raise UserError when no node could hold a worker, ever."""
         for what, need in (("GPU", self.gpus_per_trial), ("CPU", self._cpus and self._need())):
-            most = max((node.get(what, 0) for node in self._nodes.values()), default=0)
+            most = max((node.get(what, 0) for node in self._watch.nodes.values()), default=0)
             if need and need > most:
                 raise UserError(
                     f"--{what.lower()}s-per-trial: got {need:g}, but no node of the cluster has "

@@ -29,6 +29,7 @@ def connect(address: str, cpus: int) -> bool:
     Raises UserError within 30 seconds.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "600")  # we give up before it
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do one day
     if address == "local":  # Ray's switch for "loopback only", named after where it is the default
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -48,11 +49,23 @@ def connect(address: str, cpus: int) -> bool:
         options |= {"num_cpus": cpus, "include_dashboard": False}
     try:
         ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # where it was too slow to start, that is Ray's class for it
         text = " ".join(str(error).split())
         raise UserError(f"--ray {address}: {text}") from None
     _hush()
     return True
+
+
+def abandon() -> None:
+    """Leave a cluster that does not let go: what `connect` started ends, nothing waits for it."""
+    import atexit
+
+    import ray
+    import ray._private.worker as internals
+
+    atexit.unregister(ray.shutdown)
+    if internals._global_node is not None:
+        internals._global_node.kill_all_processes(check_alive=False)
 
 
 def _hush() -> None:

@@ -58,7 +58,7 @@ def ending(spec: StudySpec, end: str, trials: int, text: str) -> str:
         return f"{spec.name} stopped itself after {count(limit, 'error')} in a row, {text}"
     if end == "lost":
         return f"{spec.name} stopped itself: its worker died too often, {text}"
-    if end == "broken":
+    if end in ("broken", "cluster"):
         return f"{spec.name} stopped itself: {text}"
     return f"{spec.name} stopped" + (" in time" if end == "time" else "")
 

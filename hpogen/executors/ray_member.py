@@ -1,0 +1,41 @@
+"""A worker of the pool as the driver knows it; `RayExecutor` keeps them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpogen.executors.base import Job
+from hpogen.executors.ray_worker import Place
+
+HUNG_SECONDS = 10.0  # beyond a limit that a worker has not kept itself, it is killed
+
+Device = tuple[str, str]  # a node and a device of it
+
+
+@dataclass(eq=False)
+class Member:
+    """A worker of the pool: its actor, where it is (None: not started yet), what it does."""
+
+    actor: Any
+    place: Place | None = None
+    job: Job | None = None
+    began: float = 0.0
+    reported: float = 0.0  # the last epoch
+    waiting: int = 0  # calls
+    known: set[str] = field(default_factory=set)  # plug-ins and data sets that it has
+
+    def overtime(self) -> str:
+        """What limit of its job it has passed by far; mostly nothing."""
+        if self.job is None:
+            return ""
+        for name, since in (("trial_seconds", self.began), ("epoch_seconds", self.reported)):
+            limit, taken = self.job.limits.get(name), time.monotonic() - since
+            if limit is not None and taken > limit + HUNG_SECONDS:
+                return f"no end after {taken:.0f} s, limits.{name} is {limit:g}"
+        return ""
+
+    @property
+    def device(self) -> Device | None:
+        return (self.place.node, self.place.device) if self.place else None
