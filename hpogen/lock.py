@@ -22,6 +22,11 @@ HELD = (errno.EACCES, errno.EAGAIN)  # what POSIX says of a lock that another pr
 _OURS: dict[str, str] = {}  # lockf does not exclude a second opening by the same process
 
 
+def this_process() -> str:
+    """What stands in the lock of each folder that this process has open."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
 def holder(directory: Path) -> str | None:
     """Who writes to the folder now (`process 4711 on node3`), or None.
 
@@ -83,7 +88,7 @@ def _acquire(directory: Path, key: str) -> int:
     except BaseException:
         os.close(fd)
         raise
-    _OURS[key] = f"process {os.getpid()} on {socket.gethostname()}"
+    _OURS[key] = this_process()
     with contextlib.suppress(OSError):  # a full disk: the lock is held, whatever stands in it
         os.ftruncate(fd, 0)
         os.pwrite(fd, _OURS[key].encode(), 0)

@@ -6,10 +6,12 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+SAME_SECONDS = 1.0  # SLURM's scancel reaches a job's script and this process: one request, twice
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -49,7 +51,7 @@ def interrupted() -> bool:
 
 
 class StopRequest:
-    """Within the block, `requested` tells whether to stop; a second signal raises at once.
+    """Within the block, `requested` tells whether to stop; a later second signal raises at once.
 
     A signal that was ignored when the block began (SIGHUP under nohup) stays ignored. Outside the
     main thread signals cannot be caught, and nothing is requested. A process that is forked within
@@ -58,6 +60,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -75,9 +78,10 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and time.monotonic() > self._since + SAME_SECONDS:
             interrupt(number, frame)
-        self.requested = True
+        if not self.requested:
+            self.requested, self._since = True, time.monotonic()
 
     def leave(self) -> None:
         """What a forked process does with the signals."""

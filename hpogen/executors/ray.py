@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -12,17 +13,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
+from hpogen import lock
 from hpogen.errors import UserError
-from hpogen.executors import ray_cluster
+from hpogen.executors import ray_cluster, ray_room
 from hpogen.executors.base import Event, ExecutorLost, Job
 from hpogen.executors.ray_failures import equal_share, failed, kind_of, refuse_many_gpus, told_by
+from hpogen.executors.ray_luggage import Luggage, Packed
 from hpogen.executors.ray_member import Device, Member
 from hpogen.executors.ray_watch import Aside, Watch, within
-from hpogen.executors.ray_worker import Luggage, Place, Worker
-from hpogen.training.settings import ImageClassification
+from hpogen.executors.ray_worker import Place, Tail, Worker, append_tails
 from hpogen.trial import Outcome, Progress
 
 log = logging.getLogger("hpogen.executors")
@@ -62,13 +63,14 @@ class RayExecutor:
         self._cpus: float | None = cpus_per_trial
         self._watch = Watch()
         self._aside = Aside()
+        self._waiting = ray_room.Waiting()
         self._lost = False
         self.gpus_per_trial = equal_share(workers) if gpus_per_trial is None else gpus_per_trial
         self.members: list[Member] = []
         self._calls: dict[Any, Member] = {}
         self._queue: deque[Job] = deque()
         self._claimed: Device | None = None  # kept free for a trial that must be alone
-        self._luggage: dict[str, tuple[Luggage, Any]] = {}
+        self._luggage = Packed()
         self._failed_starts = 0
         self._tended = 0.0
         try:
@@ -136,9 +138,12 @@ class RayExecutor:
     def _stop_jobs(self) -> None:
         import ray
 
-        stopping = [member.actor.stop.remote() for member in self.members if member.job]
-        if stopping:
-            ray.wait(stopping, num_returns=len(stopping), timeout=STOP_SECONDS)
+        stopping = {m.actor.stop.remote(): m.job for m in self.members if m.job}
+        while stopping:
+            for call in ray.wait(list(stopping))[0]:
+                job = stopping.pop(call)
+                with contextlib.suppress(ray.exceptions.RayError):  # it died: nothing is to stop
+                    append_tails(job, ray.get(call))
 
     def _leave(self, members: Sequence[Member]) -> None:
         import ray
@@ -167,7 +172,7 @@ class RayExecutor:
         return events
 
     def _room(self, node: str) -> int:
-        return ray_cluster.room(self._watch.nodes[node], self._need(), self.gpus_per_trial)
+        return ray_room.room(self._watch.nodes[node], self._need(), self.gpus_per_trial)
 
     def _need(self) -> float:
         """The CPUs of a worker; on this machine alone, no more than there are for each."""
@@ -183,7 +188,7 @@ class RayExecutor:
         remote: Any = ray.remote(Worker)
         actor = remote.options(
             num_cpus=self._need(), num_gpus=self.gpus_per_trial, max_restarts=0, max_task_retries=0
-        ).remote(os.getcwd(), self.gpus_per_trial)
+        ).remote(os.getcwd(), self.gpus_per_trial, lock.this_process())
         member = Member(actor)
         self.members.append(member)
         self._call(member, actor.place)
@@ -229,30 +234,12 @@ class RayExecutor:
         return None
 
     def _begin(self, member: Member, job: Job) -> None:
-        luggage, data = self._packed(job)
-        known = f"{job.plugins} {luggage.dataset}"
+        known, luggage, data = self._luggage.of(job)
         news = known not in member.known
         member.known.add(known)
         member.job, member.began = job, time.monotonic()
         member.reported = member.began
         self._advance(member, job, luggage if news else None, data if news else None)
-
-    def _packed(self, job: Job) -> tuple[Luggage, Any]:
-        """The job's plug-in files, read once, and its data set, put once in the object store."""
-        import ray
-
-        task = job.task
-        dataset = task.dataset if isinstance(task, ImageClassification) else None
-        key = f"{job.plugins} {dataset}"
-        if key not in self._luggage:
-            files = {str(path): Path(path).read_bytes() for path in job.plugins}
-            data = None
-            if dataset is not None:
-                from hpogen.training.data import load
-
-                data = ray.put(load(dataset))
-            self._luggage[key] = (Luggage(files, dataset), data)
-        return self._luggage[key]
 
     def _advance(
         self, member: Member, job: Job | None, luggage: Luggage | None = None, data: Any = None
@@ -294,7 +281,10 @@ class RayExecutor:
             self._failed_starts = 0
             return []
         job = member.job
-        events = [(job, self._noted(member, event)) for event in found] if job else []
+        if job is not None:
+            append_tails(job, found)
+        news = [event for event in found if not isinstance(event, Tail)]
+        events = [(job, self._noted(member, event)) for event in news] if job else []
         while member.job is not None and member.waiting < AHEAD:
             self._advance(member, None)
         return events
@@ -324,10 +314,4 @@ class RayExecutor:
 
     def _check_needs(self) -> None:
         """Raise UserError when no node could hold a worker, ever."""
-        for what, need in (("GPU", self.gpus_per_trial), ("CPU", self._cpus and self._need())):
-            most = max((node.get(what, 0) for node in self._watch.nodes.values()), default=0)
-            if need and need > most:
-                raise UserError(
-                    f"--{what.lower()}s-per-trial: got {need:g}, but no node of the cluster has "
-                    f"more than {most:g}"
-                )
+        ray_room.check(self._watch.nodes, self._cpus and self._need(), self.gpus_per_trial)

@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError
 
 log = logging.getLogger("hpogen.executors")
+notices = logging.getLogger("hpogen.executors.cluster")  # the command line shows its warnings
 
+TOKEN = Path.home() / ".ray" / "auth_token"
 CONNECT_SECONDS = 5.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 SETTINGS = 4  # the type of the frame with which a gRPC server answers
@@ -29,7 +33,6 @@ def connect(address: str, cpus: int) -> bool:
     Raises UserError within 30 seconds.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "600")  # we give up before it
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do one day
     if address == "local":  # Ray's switch for "loopback only", named after where it is the default
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -40,6 +43,9 @@ def connect(address: str, cpus: int) -> bool:
 
     if ray.is_initialized():
         return False
+    _keep_token()
+    if address != "local":
+        _use_token()
     options: dict[str, Any] = {
         "address": address,
         "log_to_driver": False,
@@ -52,8 +58,29 @@ def connect(address: str, cpus: int) -> bool:
     except Exception as error:  # where it was too slow to start, that is Ray's class for it
         text = " ".join(str(error).split())
         raise UserError(f"--ray {address}: {text}") from None
+    finally:
+        _keep_token()
     _hush()
     return True
+
+
+def _use_token() -> None:
+    """Show the token that `ray start` asks for, where there is one; Ray does for `auto` alone."""
+    import ray
+
+    raylet: Any = ray._raylet
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    if raylet.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+        os.environ["RAY_AUTH_MODE"] = "token"
+        raylet.Config.initialize("")  # as Ray itself does, so that it is read again
+
+
+def _keep_token() -> None:
+    """Let nobody else read the token: Ray 2.60 writes it for all the world."""
+    with contextlib.suppress(OSError):
+        TOKEN.parent.mkdir(mode=0o700, exist_ok=True)
+        TOKEN.chmod(0o600)
 
 
 def abandon() -> None:
@@ -111,12 +138,3 @@ def nodes() -> dict[str, Resources]:
 def gpus() -> int:
     """The GPUs of the cluster that this process is connected to."""
     return int(sum(resources.get("GPU", 0) for resources in nodes().values()))
-
-
-def room(resources: Resources, cpus: float, gpus: float) -> int:
-    """How many workers with such needs a node can hold."""
-    fits = [int(resources.get("CPU", 0) / cpus + 1e-9)] if cpus else []
-    if gpus:
-        per_gpu = int(1 / gpus + 1e-9) if gpus < 1 else 1 / gpus
-        fits.append(int(resources.get("GPU", 0) * per_gpu))
-    return min(fits, default=1)

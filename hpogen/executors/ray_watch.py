@@ -6,7 +6,6 @@ each through `Aside`, and gives up when the `Watch` says so.
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
@@ -16,12 +15,11 @@ from typing import Any, TypeVar
 
 from hpogen.executors import ray_cluster
 from hpogen.executors.base import ExecutorLost
-
-notices = logging.getLogger("hpogen.executors.cluster")  # the command line shows its warnings
+from hpogen.executors.ray_cluster import notices
 
 LOOK_SECONDS = 2.0  # between two looks at the cluster's nodes
 SILENT_SECONDS = 10.0  # without an answer, until one is told
-LOST_SECONDS = 40.0  # and until it is given up; Ray itself would end this process after 60
+LOST_SECONDS = 30.0  # and until it is given up; Ray itself would end this process after 60
 
 T = TypeVar("T")
 

@@ -5,22 +5,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpogen import plugins
+from hpogen import lock, plugins
 from hpogen.executors.base import Job
 from hpogen.executors.inline import InlineExecutor
+from hpogen.executors.ray_luggage import Luggage, unpack
 from hpogen.trial import Outcome, Progress
 
 if TYPE_CHECKING:
     from hpogen.training.data import ImageData
-    from hpogen.training.dataset import Dataset
+
+log = logging.getLogger("hpogen.executors")
+
+LOG_BYTES = 64 * 1024
+SET_DEATH_SIGNAL = 1  # of prctl(2)
 
 
 @dataclass(frozen=True)
@@ -34,21 +42,26 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Luggage:
-    """What a worker must have before a job: plug-in files by path, and the data set's name."""
+class Tail:
+    """The end of a trial's log whose folder is not the driver's: LOG_BYTES at most."""
 
-    plugins: Mapping[str, bytes]
-    dataset: Dataset | None = None
+    text: bytes
 
 
 class Worker:
-    """Runs jobs on `gpu_share` of a GPU, or on the CPU where that is 0; one at a time."""
+    """Runs jobs on `gpu_share` of a GPU, or on the CPU where that is 0; one at a time.
 
-    def __init__(self, directory: str, gpu_share: float) -> None:
+    `holder` is what the driver has written into the lock of its studies' folders.
+    """
+
+    def __init__(self, directory: str, gpu_share: float, holder: str) -> None:
+        _die_with_node()
         if os.path.isdir(directory):
             os.chdir(directory)  # commands and plug-ins may name files relative to it
         plugins.load_installed()
         self._share = min(gpu_share, 1.0)
+        self._holder = holder
+        self._log: Path | None = None  # of the running job, where its folder is not the driver's
         self._device = place().device
         self._executor = InlineExecutor("cuda:0" if gpu_share else "cpu")  # Ray hides the others
 
@@ -57,25 +70,44 @@ class Worker:
 
     def advance(
         self, job: Job | None, seconds: float, luggage: Luggage | None, data: ImageData | None
-    ) -> list[Outcome | Progress]:
+    ) -> list[Outcome | Progress | Tail]:
         """Begin `job` if there is one, train for about so many seconds, say what happened."""
         if luggage is not None:
-            _unpack(luggage, data)
+            unpack(luggage, data)
         if job is not None:
             os.environ["OMP_NUM_THREADS"] = str(job.task.threads)
             self._limit_memory(job.alone)
-            self._executor.submit(job)
+            self._executor.submit(self._logged(job))
         events = [event for _, event in self._executor.wait(seconds)]
-        if self._share and any(isinstance(event, Outcome) for event in events):
+        ended = any(isinstance(event, Outcome) for event in events)
+        if self._share and ended:
             _free_memory()
-        return [
+        found = [
             replace(event, device=self._device) if isinstance(event, Progress) else event
             for event in events
         ]
+        return [*(self._tails() if ended else []), *found]
 
-    def stop(self) -> None:
+    def stop(self) -> list[Tail]:
         """End the running job, which keeps a checkpoint."""
         self._executor.stop()
+        return self._tails()
+
+    def _logged(self, job: Job) -> Job:
+        """The job with a log that can be written, be the study's folder shared or not."""
+        self._log = None
+        if _reads(job.log.parents[1] / lock.LOCK) != self._holder:
+            self._log = Path(tempfile.mkdtemp(prefix="hpogen-")) / job.log.name
+        return replace(job, log=self._log or job.log)
+
+    def _tails(self) -> list[Tail]:
+        """The end of a log that the driver cannot see, once."""
+        if self._log is None:
+            return []
+        path, self._log = self._log, None
+        text = path.read_bytes()[-LOG_BYTES:] if path.exists() else b""
+        shutil.rmtree(path.parent)
+        return [Tail(text)] if text else []
 
     def _limit_memory(self, alone: bool) -> None:
         """A trial gets its share of the GPU's memory; one that is alone there gets all of it."""
@@ -95,22 +127,33 @@ def place() -> Place:
     return Place(context.get_node_id(), os.uname().nodename, device, os.getpid())
 
 
-def _unpack(luggage: Luggage, data: ImageData | None) -> None:
-    for path, source in luggage.plugins.items():
-        plugins.load_file(_unpacked(Path(path), source))
-    if luggage.dataset is not None and data is not None:
-        from hpogen.training.data import give
+def append_tails(job: Job, found: Sequence[Outcome | Progress | Tail]) -> None:
+    """Add what came of a job's log to its file, in the driver."""
+    for tail in found:
+        if isinstance(tail, Tail):
+            try:
+                with open(job.log, "ab") as file:
+                    file.write(tail.text)
+            except OSError as error:
+                log.warning("trial=%d log=%s error=%r", job.trial.id, job.log, error.strerror)
 
-        give(luggage.dataset, data)
+
+def _reads(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
-def _unpacked(path: Path, source: bytes) -> Path:
-    """The plug-in file itself where this node has it, else a copy of what came with the job."""
-    if path.is_file() and os.access(path, os.R_OK) and path.read_bytes() == source:
-        return path
-    copy = Path(tempfile.mkdtemp(prefix="hpogen-")) / path.name  # a folder that is ours alone
-    copy.write_bytes(source)
-    return copy
+def _die_with_node() -> None:
+    """On Linux, end with the raylet that started this process, also when that is killed.
+
+    Nobody else would end a trial then, which would go on writing beside its next attempt.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
 def _free_memory() -> None:

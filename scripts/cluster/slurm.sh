@@ -30,41 +30,68 @@ ray=${RAY:-.venv/bin/ray}
 nodes=${SLURM_JOB_NUM_NODES:-1}
 where=()
 cluster=()
+driver=
 warned=0
+ended=0
 
 say() { printf 'slurm.sh: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 2; }
 
+# From here on a signal may come, also before there is a study.
+stop_study() {
+  [[ -n $driver ]] || return 0
+  say "$1: the study stops with a checkpoint of each running trial"
+  kill -TERM "$driver" 2>/dev/null
+}
+trap 'warned=1; stop_study "the time is nearly over"' USR1
+trap 'ended=1; stop_study "the job is ended"' TERM INT
+
+# Ray goes before the job: up to 30 s, which a requeued one can spare.
+stop_ray() {
+  ((${#cluster[@]})) || return 0
+  kill -TERM "${cluster[@]}" 2>/dev/null
+  for ((i = 0; i < 300; i++)); do
+    kill -0 "${cluster[@]}" 2>/dev/null || return 0
+    sleep 0.1
+  done
+}
+trap stop_ray EXIT
+
+# Where SLURM itself reaches this node: its name in SLURM need not be known elsewhere.
+address_of() { scontrol show node "$1" 2>/dev/null | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p'; }
+
 # A Ray cluster over the job's nodes. Ray listens on the network of the nodes, which other users
-# have, too: the token in ~/.ray/auth_token is what keeps them out (ray 2.52 or newer).
+# have, too: the token in ~/.ray/auth_token is what keeps them out (ray 2.52 or newer). Ray would
+# write it so that everybody on this machine can read it.
 start_ray() {
-  local first=${SLURMD_NODENAME:-$(hostname)} port=$((20000 + ${SLURM_JOB_ID:?} % 20000))
-  local log=ray-$SLURM_JOB_ID.log cpus=${SLURM_CPUS_PER_TASK:-1}
+  local first=${SLURMD_NODENAME:-$(hostname)} port=$((20000 + ${SLURM_JOB_ID:?} % 20000)) address
+  local log=ray-$SLURM_JOB_ID.log cpus=${SLURM_CPUS_PER_TASK:-1} token=$HOME/.ray/auth_token
+  address=$(address_of "$first")
+  address=${address:-$first}
   export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
-  "$ray" get-auth-token --generate >/dev/null || fail "Ray has no token to keep others out"
+  (umask 077 && "$ray" get-auth-token --generate >/dev/null) \
+    || fail "Ray has no token to keep others out"
+  if [[ -f $token ]]; then chmod 600 "$token"; fi
   "$ray" start --head --block --port="$port" --dashboard-host=127.0.0.1 --num-cpus="$cpus" \
     >>"$log" 2>&1 &
   cluster+=($!)
-  until (exec 3<>"/dev/tcp/$first/$port") 2>/dev/null; do
+  until (exec 3<>"/dev/tcp/$address/$port") 2>/dev/null; do
+    if ((warned)); then fail "--time is shorter than the warning: the study has not even begun"; fi
+    if ((ended)); then exit 130; fi
     kill -0 "${cluster[0]}" 2>/dev/null || fail "Ray did not start: see $log"
     sleep 1
   done
   srun --nodes=$((nodes - 1)) --ntasks=$((nodes - 1)) --cpus-per-task="$cpus" --exclude="$first" \
-    "$ray" start --block --address="$first:$port" --num-cpus="$cpus" >>"$log" 2>&1 &
+    "$ray" start --block --address="$address:$port" --num-cpus="$cpus" >>"$log" 2>&1 &
   cluster+=($!)
-  where=(--ray "$first:$port")
-}
-
-stop_study() {
-  say "$1: the study stops with a checkpoint of each running trial"
-  kill -TERM "$driver" 2>/dev/null
+  where=(--ray "$address:$port")
 }
 
 if ((nodes > 1)); then start_ray; fi
+if ((ended)); then exit 130; fi
 "$hpogen" run "$@" ${where[@]+"${where[@]}"} &
 driver=$!
-trap 'warned=1; stop_study "the time is nearly over"' USR1
-trap 'stop_study "the job is ended"' TERM INT
+if ((warned || ended)); then stop_study "a signal came before it began"; fi
 
 # A trap interrupts `wait`; the driver's own exit code is the last one.
 wait "$driver"
@@ -73,12 +100,7 @@ while kill -0 "$driver" 2>/dev/null; do
   wait "$driver"
   code=$?
 done
-# Ray goes before the job: up to 30 s, which a requeued one can spare.
-if ((${#cluster[@]})); then kill -TERM "${cluster[@]}" 2>/dev/null; fi
-for ((i = 0; i < 300; i++)); do
-  kill -0 ${cluster[@]+"${cluster[@]}"} 2>/dev/null || break
-  sleep 0.1
-done
+stop_ray
 
 # 0: finished; 1: it stopped itself; 2: wrong input. Only what was interrupted is to go on.
 if ((warned && code > 2)); then

@@ -19,6 +19,7 @@ from toys import by_trial, essence, study_file
 
 from hpogen import ledger, runner
 from hpogen.executors import ray as ray_module
+from hpogen.executors import ray_member
 from hpogen.executors.choice import Where, executor_for
 from hpogen.executors.ray import RayExecutor
 from hpogen.spec import load_study
@@ -313,7 +314,7 @@ def hangs(trial):
 def test_a_trial_that_hangs_is_timed_out(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_module, "HUNG_SECONDS", 0.5)
+    monkeypatch.setattr(ray_member, "HUNG_SECONDS", 0.5)
     (tmp_path / "hangs.py").write_text(HANGS)
     keys = {"plugins": ["hangs.py"], "limits": {"trial_seconds": 2.0}, "stop": {"trials": 6}}
     path = study_file(tmp_path, task={"name": "hangs", "epochs": 1}, **keys)
