@@ -1,0 +1,327 @@
+"""Clusters that go while a study runs: it says so, ends with one line, and can be gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray_processes import Sandbox, said, sandbox, wait_until
+from toys import by_trial, study_file
+
+from hpogen import ledger
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+slow = pytest.mark.slow
+
+TRIALS = 200
+TASK = """
+import time
+from pathlib import Path
+from hpogen.plugins import task
+
+@task("tardy", metrics=("val_loss",), resumable=True)
+def tardy(trial):
+    for epoch in range(trial.start_epoch, trial.budget):
+        time.sleep(0.0 if Path("{fast}").exists() else 1.0)
+        yield {{"val_loss": trial.config["x"] / (1 + epoch)}}
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Sandbox]:
+    with sandbox() as found:
+        yield found
+
+
+def tardy(directory: Path, **keys: Any) -> Path:
+    """A study of trials of two seconds, which `hurry` makes trials of no time."""
+    directory.mkdir(exist_ok=True)
+    (directory / "tardy.py").write_text(TASK.format(fast=directory / "fast"))
+    task = {"name": "tardy", "epochs": 2}
+    stop = {"trials": TRIALS}
+    return study_file(directory, **{"task": task, "plugins": ["tardy.py"], "stop": stop, **keys})
+
+
+def hpogen(place: Sandbox, *words: str) -> subprocess.Popen[str]:
+    return place.start(sys.executable, "-m", "hpogen", *words)
+
+
+def start(place: Sandbox, path: Path, *words: str) -> subprocess.Popen[str]:
+    """Run a study until some of its trials have been told."""
+    process = hpogen(place, "run", str(path), "--dir", str(path.parent / "run"), *words)
+    wait_until(lambda: told(path) >= 3, process)
+    return process
+
+
+def told(path: Path) -> int:
+    return sum(
+        record.read_bytes().count(b'"told"')
+        for record in (path.parent / "run").rglob("ledger.jsonl")
+    )
+
+
+def ends(process: subprocess.Popen[str], line: str) -> None:
+    """It ends within two minutes with exit code 1 and the line; what else it says is one notice."""
+    assert process.wait(120) == 1
+    out, err = said(process)
+    assert len(re.findall(line, " ".join(out.split()))) >= 1, (out, err)
+    assert "Traceback" not in out + err and len(err.splitlines()) <= 1, err
+    assert " next     " in out
+
+
+def goes_on(place: Sandbox, path: Path) -> None:
+    """Without Ray, to the end that it would have had."""
+    (path.parent / "fast").touch()
+    for name in ("run", "whole"):
+        process = hpogen(place, "run", str(path), "--dir", str(path.parent / name))
+        assert process.wait(120) == 0, said(process)
+    for record in (path.parent / "whole").rglob("ledger.jsonl"):
+        mine = path.parent / "run" / record.parent.relative_to(path.parent / "whole")
+        for kind in ("asked", "told"):
+            found, whole = (
+                by_trial(ledger.read(mine), kind),
+                by_trial(ledger.read(record.parent), kind),
+            )
+            assert found == whole and len(found) == TRIALS
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+NODE = "stopped itself: the Ray node that this process is connected to died"
+HEAD = r"stopped itself: the head of the Ray cluster \(\S+\) has not answered for \d\d s"
+DEATHS = [
+    pytest.param("raylet", signal.SIGKILL, NODE, id="raylet"),
+    pytest.param("gcs_server", signal.SIGKILL, HEAD, id="head", marks=slow),
+    pytest.param("gcs_server", signal.SIGSTOP, HEAD, id="head hangs", marks=slow),
+    pytest.param("raylet", signal.SIGSTOP, NODE, id="raylet hangs", marks=slow),
+    pytest.param("ray::DashboardAgent", signal.SIGKILL, NODE, id="agent", marks=slow),
+    pytest.param("ray::RuntimeEnvAgent", signal.SIGKILL, NODE, id="other agent", marks=slow),
+]
+
+
+@pytest.mark.parametrize(("name", "number", "line"), DEATHS)
+def test_our_own_ray_dies(
+    name: str, number: signal.Signals, line: str, place: Sandbox, tmp_path: Path
+) -> None:
+    path = tardy(tmp_path)
+    process = start(place, path, "--workers", "2")
+    (victim,) = place.find(name)
+    os.kill(victim, number)
+    if line == HEAD:
+        begin = time.monotonic()
+        wait_until(lambda: "does not answer; the run ends in" in said(process)[1], process, 30)
+        assert time.monotonic() - begin < 30
+    ends(process, line)
+    gone(place)
+    goes_on(place, path)
+
+
+def gone(place: Sandbox) -> None:
+    """Nothing of Ray is left; its agents look for their raylet every few seconds."""
+    deadline = time.monotonic() + 60
+    while left := [text for text in place.processes().values() if "ray" in text]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+@slow
+@pytest.mark.parametrize(("name", "line"), [("raylet", NODE), ("gcs_server", HEAD)])
+@pytest.mark.parametrize("auto", [False, True])
+def test_a_cluster_of_one_node_dies(
+    auto: bool, name: str, line: str, place: Sandbox, tmp_path: Path
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    place.ray("--head", f"--port={address.partition(':')[2]}", "--num-cpus=2")
+    if auto:
+        place.environment["RAY_ADDRESS"] = address
+    path = tardy(tmp_path)
+    process = start(place, path, "--ray", "auto" if auto else address)
+    os.kill(place.find(name)[0], signal.SIGKILL)
+    ends(process, line)
+    goes_on(place, path)
+
+
+@slow
+def test_the_last_node_for_workers_dies_and_another_comes(place: Sandbox, tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    place.ray("--head", f"--port={address.partition(':')[2]}", "--num-cpus=0")
+    node = place.ray(f"--address={address}", "--num-cpus=2")
+    path = tardy(tmp_path)
+    process = start(place, path, "--ray", address)
+    (raylet,) = place.find("raylet", beneath=node.pid)
+    os.kill(raylet, signal.SIGKILL)
+    wait_until(lambda: "waiting for a node that has room" in said(process)[1], process, 60)
+    place.ray(f"--address={address}", "--num-cpus=2")
+    wait_until(lambda: "has started: the run goes on" in said(process)[1], process)
+    (tmp_path / "fast").touch()
+    assert process.wait(120) == 0
+    goes_on(place, path)
+
+
+@slow
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_matrix_is_told_by_each_of_its_studies(name: str, place: Sandbox, tmp_path: Path) -> None:
+    path = tardy(tmp_path, matrix={"seed": [0, 1]})
+    process = start(place, path, "--workers", "2")
+    os.kill(place.find(name)[0], signal.SIGKILL)
+    ends(process, {"raylet": NODE, "gcs_server": HEAD}[name])
+    goes_on(place, path)
+
+
+@slow
+def test_workers_end_with_their_node_when_nobody_is_left_to_end_them(
+    place: Sandbox, tmp_path: Path
+) -> None:
+    path = tardy(tmp_path)
+    process = start(place, path, "--workers", "2")
+    for victim in (process.pid, *place.find("raylet")):
+        os.kill(victim, signal.SIGKILL)
+    process.wait(10)
+    wait_for(lambda: not place.find("ray::Worker"), 10)
+    goes_on(place, path)
+
+
+def wait_for(holds: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@slow
+def test_a_ray_that_does_not_start_in_time_is_one_line(place: Sandbox, tmp_path: Path) -> None:
+    path = tardy(tmp_path)
+    process = hpogen(place, "run", str(path), "--dir", str(tmp_path / "run"), "--workers", "2")
+    while process.poll() is None:
+        for raylet in place.find("raylet"):
+            os.kill(raylet, signal.SIGSTOP)
+        time.sleep(0.01)
+    out, err = said(process)
+    assert process.returncode == 2 and out == ""
+    assert re.fullmatch(r"--ray local: .* timed out during startup.*\n", err), err
+    gone(place)
+
+
+LOUD = """
+import os, time
+from hpogen.plugins import task
+
+@task("loud", metrics=("val_loss",))
+def loud(trial):
+    print("x" * 100_000, trial.id, "ends here", flush=True)
+    yield {"val_loss": trial.config["x"]}
+    time.sleep(0.2)
+    if trial.id % 3 == 2:
+        raise RuntimeError("an error, with its traceback in the log")
+"""
+
+
+def can_hide_folders() -> bool:
+    words = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(words, capture_output=True).returncode == 0
+    return False
+
+
+@pytest.mark.skipif(not can_hide_folders(), reason="needs root: unshare --mount")
+def test_logs_of_workers_that_do_not_see_the_folder_come_home(
+    place: Sandbox, tmp_path: Path
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    place.ray("--head", f"--port={address.partition(':')[2]}", "--num-cpus=0")
+    hidden = f'mount -t tmpfs none {tmp_path} && exec "$0" "$@"'
+    words = ("start", "--block", f"--address={address}", "--num-cpus=2")
+    ray = str(Path(sys.executable).with_name("ray"))
+    place.start("unshare", "--mount", "sh", "-c", hidden, ray, *words)
+    (tmp_path / "loud.py").write_text(LOUD)
+    path = study_file(
+        tmp_path, task={"name": "loud", "epochs": 1}, plugins=["loud.py"], stop={"trials": 6}
+    )
+    process = hpogen(place, "run", str(path), "--dir", str(tmp_path / "run"), "--ray", address)
+    assert process.wait(240) == 0, said(process)
+    for trial in range(6):
+        log = (tmp_path / f"run/trials/{trial:05d}.log").read_text()
+        assert len(log) == 64 * 1024 and f"{trial} ends here\n" in log
+        assert ("with its traceback in the log" in log) == (trial % 3 == 2)
+
+
+FAKE = {
+    "cluster_name": "fake",
+    "max_workers": 1,
+    "provider": {"type": "fake_multinode"},
+    "head_node_type": "head",
+    "upscaling_speed": 1.0,
+    "idle_timeout_minutes": 5.0,
+    "available_node_types": {
+        "head": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
+        "gpu": {
+            "resources": {"CPU": 1, "GPU": 1, "object_store_memory": 100_000_000},
+            "node_config": {},
+            "min_workers": 0,
+            "max_workers": 1,
+        },
+    },
+    **{key: {} for key in ("auth", "docker", "file_mounts")},
+    **{
+        key: []
+        for key in (
+            "cluster_synced_files",
+            "rsync_exclude",
+            "rsync_filter",
+            "initialization_commands",
+            "setup_commands",
+            "head_setup_commands",
+            "worker_setup_commands",
+            "head_start_ray_commands",
+            "worker_start_ray_commands",
+        )
+    },
+    "file_mounts_sync_continuously": False,
+}
+GPU = """
+from hpogen.plugins import task
+
+@task("elsewhere", metrics=("val_loss",))
+def elsewhere(trial):
+    import ray
+    resources = {node["NodeID"]: node["Resources"] for node in ray.nodes()}
+    here = resources[ray.get_runtime_context().get_node_id()]
+    yield {"val_loss": 1.0 - here.get("GPU", 0)}
+"""
+
+
+@slow
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")])
+def test_gpus_that_an_autoscaler_can_bring_are_waited_for(
+    workers: tuple[str, ...], place: Sandbox, tmp_path: Path
+) -> None:
+    """Ray's own autoscaler with its provider for tests, which starts nodes on this machine."""
+    (tmp_path / "cluster.json").write_text(json.dumps(FAKE))
+    (tmp_path / "gpu.py").write_text(GPU)
+    address = f"127.0.0.1:{free_port()}"
+    place.environment |= {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
+    autoscaler = f"--autoscaling-config={tmp_path / 'cluster.json'}"
+    place.ray("--head", f"--port={address.partition(':')[2]}", "--num-cpus=1", autoscaler)
+    path = study_file(
+        tmp_path, task={"name": "elsewhere", "epochs": 1}, plugins=["gpu.py"], stop={"trials": 4}
+    )
+    words = ("--ray", address, "--gpus-per-trial", "1", *workers)
+    process = hpogen(place, "run", str(path), "--dir", str(tmp_path / "run"), *words)
+    assert process.wait(240) == 0, said(process)
+    events = ledger.read(tmp_path / "run")
+    losses = {e["metrics"].get("val_loss") for e in events if e["kind"] == "told"}
+    assert losses == {0.0}, events
