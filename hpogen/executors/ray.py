@@ -162,17 +162,18 @@ class RayExecutor:
         if now < self._tended + TEND_SECONDS or self._cpus is None:
             return []
         self._tended = now
-        gone = [m for m in self.members if m.place and m.place.node not in self._watch.nodes]
-        events = [
-            e for m in gone for e in self._given_up(m, f"node {m.place and m.place.host} died")
-        ]
-        wanted = self.workers or sum(self._room(node) for node in self._watch.nodes)
-        while len(self.members) < wanted:
+        nodes = self._watch.nodes
+        gone = [(m, m.place.host) for m in self.members if m.place and m.place.node not in nodes]
+        events = [e for m, host in gone for e in self._given_up(m, f"node {host} died")]
+        free = sum(self._room(resources) for resources in nodes.values())
+        while len(self.members) < (self.workers or max(free, 1)):  # one asks an autoscaler
             self._start()
+        waits = not any(member.place for member in self.members)
+        self._waiting.look(waits, free, self._need(), self.gpus_per_trial)
         return events
 
-    def _room(self, node: str) -> int:
-        return ray_room.room(self._watch.nodes[node], self._need(), self.gpus_per_trial)
+    def _room(self, node: ray_cluster.Resources) -> int:
+        return ray_room.room(node, self._need(), self.gpus_per_trial)
 
     def _need(self) -> float:
         """The CPUs of a worker; on this machine alone, no more than there are for each."""

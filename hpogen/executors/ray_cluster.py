@@ -37,15 +37,16 @@ def connect(address: str, cpus: int) -> bool:
     if address == "local":  # Ray's switch for "loopback only", named after where it is the default
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves beside anything else
-    elif address != "auto":
-        _reach(address)
+    else:
+        where = _running() if address == "auto" else address
+        _reach(where)
     import ray
 
     if ray.is_initialized():
         return False
     _keep_token()
     if address != "local":
-        _use_token()
+        _use_token(where)
     options: dict[str, Any] = {
         "address": address,
         "log_to_driver": False,
@@ -64,16 +65,34 @@ def connect(address: str, cpus: int) -> bool:
     return True
 
 
-def _use_token() -> None:
-    """Show the token that `ray start` asks for, where there is one; Ray does for `auto` alone."""
+def _running() -> str:
+    """HOST:PORT of the cluster that this machine is part of. Raises UserError without one."""
+    from ray._private import services
+
+    try:
+        return services.canonicalize_bootstrap_address("auto") or ""
+    except (ConnectionError, ValueError) as error:
+        raise UserError(f"--ray auto: {' '.join(str(error).split())}") from None
+
+
+def _use_token(where: str) -> None:
+    """Show the token to a cluster that asks for one, and only there.
+
+    Ray shows it to `auto` alone, and also to a cluster that has none; that one cannot call back.
+    """
     import ray
 
-    raylet: Any = ray._raylet
     if "RAY_AUTH_MODE" in os.environ:
         return
-    if raylet.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
-        os.environ["RAY_AUTH_MODE"] = "token"
-        raylet.Config.initialize("")  # as Ray itself does, so that it is read again
+    raylet: Any = ray._raylet
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    try:  # with a name that no cluster has, or it would be asked for one first, for 20 s
+        client = raylet.GcsClient(address=where, cluster_id="f" * 56)
+        client.internal_kv_get(b"session_name", b"session", timeout=CONNECT_SECONDS)
+    except Exception as error:
+        if "InvalidAuthToken" in str(error):
+            os.environ["RAY_AUTH_MODE"] = "token"
+    raylet.Config.initialize("")  # as Ray itself does, so that the mode is read again
 
 
 def _keep_token() -> None:

@@ -246,7 +246,8 @@ def test_logs_of_workers_that_do_not_see_the_folder_come_home(
     hidden = f'mount -t tmpfs none {tmp_path} && exec "$0" "$@"'
     words = ("start", "--block", f"--address={address}", "--num-cpus=2")
     ray = str(Path(sys.executable).with_name("ray"))
-    place.start("unshare", "--mount", "sh", "-c", hidden, ray, *words)
+    node = place.start("unshare", "--mount", "sh", "-c", hidden, ray, *words)
+    wait_until(lambda: "Ray runtime started" in said(node)[0], node)
     (tmp_path / "loud.py").write_text(LOUD)
     path = study_file(
         tmp_path, task={"name": "loud", "epochs": 1}, plugins=["loud.py"], stop={"trials": 6}
