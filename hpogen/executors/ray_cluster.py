@@ -87,7 +87,7 @@ def _use_token(where: str) -> None:
     raylet: Any = ray._raylet
     os.environ["RAY_AUTH_MODE"] = "disabled"
     try:  # with a name that no cluster has, or it would be asked for one first, for 20 s
-        client = raylet.GcsClient(address=where, cluster_id="f" * 56)
+        client = raylet.GcsClient(address=where, cluster_id="0" * 56)
         client.internal_kv_get(b"session_name", b"session", timeout=CONNECT_SECONDS)
     except Exception as error:
         if "InvalidAuthToken" in str(error):

@@ -263,12 +263,11 @@ def test_logs_of_workers_that_do_not_see_the_folder_come_home(
 FAKE = {
     "cluster_name": "fake",
     "max_workers": 1,
-    "provider": {"type": "fake_multinode"},
-    "head_node_type": "head",
+    "head_node_type": "ray.head.default",
     "upscaling_speed": 1.0,
     "idle_timeout_minutes": 5.0,
     "available_node_types": {
-        "head": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
+        "ray.head.default": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
         "gpu": {
             "resources": {"CPU": 1, "GPU": 1, "object_store_memory": 100_000_000},
             "node_config": {},
@@ -311,9 +310,10 @@ def test_gpus_that_an_autoscaler_can_bring_are_waited_for(
     workers: tuple[str, ...], place: Sandbox, tmp_path: Path
 ) -> None:
     """Ray's own autoscaler with its provider for tests, which starts nodes on this machine."""
-    (tmp_path / "cluster.json").write_text(json.dumps(FAKE))
-    (tmp_path / "gpu.py").write_text(GPU)
     address = f"127.0.0.1:{free_port()}"
+    provider = {"type": "fake_multinode", "gcs_address": address}
+    (tmp_path / "cluster.json").write_text(json.dumps({**FAKE, "provider": provider}))
+    (tmp_path / "gpu.py").write_text(GPU)
     place.environment |= {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
     autoscaler = f"--autoscaling-config={tmp_path / 'cluster.json'}"
     place.ray("--head", f"--port={address.partition(':')[2]}", "--num-cpus=1", autoscaler)
