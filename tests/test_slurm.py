@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from slurm import MISSING, WHY, Slurm, slurm
-from toys import essence, study_file
+from toys import by_trial, study_file
 
 from hpogen import ledger
 
@@ -30,7 +30,7 @@ def cluster() -> Iterator[Slurm]:
         yield started
 
 
-def study(directory: Path, trials: int) -> list[dict[str, Any]]:
+def study(directory: Path, trials: int) -> list[dict[int, dict[str, Any]]]:
     """Write a study whose trials last 0.4 s; what its ledger says when nothing disturbs it."""
     path = study_file(
         directory,
@@ -40,7 +40,7 @@ def study(directory: Path, trials: int) -> list[dict[str, Any]]:
     )
     command = [BIN / "hpogen", "run", path, "--dir", directory / "whole", "--set", "task.pause=0"]
     subprocess.run(command, check=True, capture_output=True)
-    return essence(ledger.read(directory / "whole"))[1:]
+    return events(directory / "whole")
 
 
 def told(directory: Path) -> int:
@@ -59,8 +59,8 @@ def output(directory: Path) -> str:
     return "".join(path.read_text() for path in directory.glob("*.out"))
 
 
-def events(directory: Path) -> list[dict[str, Any]]:
-    return essence(ledger.read(directory / "run"))[1:]
+def events(run: Path) -> list[dict[int, dict[str, Any]]]:
+    return [by_trial(ledger.read(run), kind) for kind in ("asked", "told")]
 
 
 def submit(cluster: Slurm, directory: Path, *options: str, run: tuple[str, ...] = ()) -> str:
@@ -81,7 +81,7 @@ def test_a_cancelled_job_stops_cleanly_and_stays_away(cluster: Slurm, tmp_path: 
     assert 3 <= told(tmp_path) < 24
     job = submit(cluster, tmp_path, "--time=30")
     assert cluster.wait_for(job, "COMPLETED", "FAILED")["ExitCode"] == "0:0"
-    assert events(tmp_path) == whole
+    assert events(tmp_path / "run") == whole
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_a_time_limit_requeues_until_the_study_is_done(cluster: Slurm, tmp_path:
     assert (found["JobState"], found["ExitCode"]) == ("COMPLETED", "0:0")
     assert int(found["Restarts"]) >= 1
     assert output(tmp_path).count("slurm.sh: requeued") == int(found["Restarts"])
-    assert events(tmp_path) == whole
+    assert events(tmp_path / "run") == whole
 
 
 @pytest.mark.slow
@@ -103,7 +103,7 @@ def test_a_warning_requeues_at_once(cluster: Slurm, tmp_path: Path) -> None:
     cluster.call("scancel", "--batch", "--signal=USR1", job)
     found = cluster.wait_for(job, "COMPLETED", "FAILED", "CANCELLED", seconds=200)
     assert (found["JobState"], found["Restarts"]) == ("COMPLETED", "1")
-    assert events(tmp_path) == whole
+    assert events(tmp_path / "run") == whole
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_a_lost_node_moves_the_study_to_another(cluster: Slurm, tmp_path: Path) 
         assert found["BatchHost"] != node
     finally:
         cluster.call("scontrol", "update", f"nodename={node}", "state=resume")
-    assert events(tmp_path) == whole
+    assert events(tmp_path / "run") == whole
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_several_nodes_are_a_ray_that_asks_for_a_token(cluster: Slurm, tmp_path:
     assert stranger.returncode != 0 and "oken" in stranger.stderr
     found = cluster.wait_for(job, "COMPLETED", "FAILED", "CANCELLED", seconds=300)
     assert (found["JobState"], found["ExitCode"]) == ("COMPLETED", "0:0")
-    assert events(tmp_path) == whole
+    assert events(tmp_path / "run") == whole
     ours = [Path(f"/proc/{process}/cmdline") for process in cluster.processes()]
     assert not [path for path in ours if path.exists() and b"ray" in path.read_bytes()]
 

@@ -30,6 +30,8 @@ def kind_of(text: str) -> FailureKind:
 def told_by(error: Any) -> str:
     """The line of Ray's many that says what happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "creation task" in str(error):  # it raised while it started: the exception stands last
+        return lines[-1][:300]
     reasons = [line for line in lines if "reason" in line.lower() or "low on memory" in line]
     return (reasons or lines or [type(error).__name__])[0][:300]
 

@@ -57,17 +57,21 @@ stop_ray() {
 }
 trap stop_ray EXIT
 
-# Where SLURM itself reaches this node: its name in SLURM need not be known elsewhere.
-address_of() { scontrol show node "$1" 2>/dev/null | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p'; }
+# Where a node is reached: by its name, or, where that is known to SLURM alone, as SLURM does.
+address_of() {
+  local found=
+  getent hosts "$1" >/dev/null \
+    || found=$(scontrol show node "$1" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
+  echo "${found:-$1}"
+}
 
 # A Ray cluster over the job's nodes. Ray listens on the network of the nodes, which other users
 # have, too: the token in ~/.ray/auth_token is what keeps them out (ray 2.52 or newer). Ray would
 # write it so that everybody on this machine can read it.
 start_ray() {
   local first=${SLURMD_NODENAME:-$(hostname)} port=$((20000 + ${SLURM_JOB_ID:?} % 20000)) address
-  local log=ray-$SLURM_JOB_ID.log cpus=${SLURM_CPUS_PER_TASK:-1} token=$HOME/.ray/auth_token
+  local log=ray-$SLURM_JOB_ID.log cpus=${SLURM_CPUS_PER_TASK:-1} token=~/.ray/auth_token
   address=$(address_of "$first")
-  address=${address:-$first}
   export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
   (umask 077 && "$ray" get-auth-token --generate >/dev/null) \
     || fail "Ray has no token to keep others out"
