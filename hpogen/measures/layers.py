@@ -20,7 +20,7 @@ Rule = list[tuple[Tensor | None, Callable[[Tensor], Use]]]
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Rule:
-    if input.ndim < 2:
+    if input.ndim < 2 or weight.ndim != 2:
         return []
 
     def places(values: Tensor) -> Tensor:
@@ -78,8 +78,8 @@ def _batch_norm(
         raise Refusal("batch_norm over the batch's own statistics has no per-sample gradients")
 
     def normalised(b: Tensor) -> Tensor:
-        values = _ready(input, b)
-        return functional.batch_norm(values, running_mean, running_var, eps=eps)
+        mean, variance = (v if v is None else _ready(v, b) for v in (running_mean, running_var))
+        return functional.batch_norm(_ready(input, b), mean, variance, eps=eps)
 
     return _per_channel(normalised, weight, bias)
 

@@ -135,10 +135,11 @@ class Gradients:
     def chunks(self) -> Iterator[Tensor]:
         """Explicit gradients (n, size) of all samples, some samples at a time."""
         for samples in self._slices(self.size):
-            total = self.uses[0].gradients(samples)
-            for use in self.uses[1:]:
-                total = total + use.gradients(samples)
-            yield total.flatten(1)
+            yield self._explicit(samples)
+
+    def of(self, sample: int) -> Tensor:
+        """One sample's explicit gradient, (size,)."""
+        return self._explicit(slice(sample, sample + 1))[0]
 
     def squared_norms(self) -> Tensor:
         """‖G_i‖², (N,) float64."""
@@ -154,6 +155,12 @@ class Gradients:
                 slices = self._slices(numbers)
                 return torch.cat([_gram_norms(*_factors(products, chosen)) for chosen in slices])
         return torch.cat([chunk.square().sum(1).double() for chunk in self.chunks()])
+
+    def _explicit(self, samples: slice) -> Tensor:
+        total = self.uses[0].gradients(samples)
+        for use in self.uses[1:]:
+            total = total + use.gradients(samples)
+        return total.reshape(len(total), -1)  # of a parameter without dimensions, too
 
     def _slices(self, numbers: int) -> Iterator[slice]:
         """All samples, as many at a time as have LIMIT numbers together."""

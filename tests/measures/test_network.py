@@ -85,11 +85,16 @@ def test_a_well_fitted_sample_does_not_cancel() -> None:
 
 def test_one_forward_and_no_gradient_of_a_weight() -> None:
     model, (x, y) = make("residual"), samples("residual", N)
-    calls = []
-    hooks = [model.register_forward_hook(lambda *_: calls.append("forward"))]
-    hooks += [p.register_hook(lambda _: calls.append("weight")) for p in model.parameters()]
+    calls: list[Any] = []
+    model.register_forward_hook(lambda _, given, __: calls.append(len(given[0])))
+    for p in model.parameters():
+        p.register_hook(lambda _: calls.append("weight"))
     gradient_norms(model, x, y)
-    assert calls == ["forward"]
+    assert calls == [N, 3]  # the check, by other samples
+    gradient_norms(model, x + 1, y)
+    assert calls == [N, 3, N]  # which is made once for a model and a shape
+    functional.cross_entropy(model(x), y).backward()
+    assert "weight" in calls  # the hooks are where they were
 
 
 def test_nothing_of_the_pass_stays_in_memory() -> None:
