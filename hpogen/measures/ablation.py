@@ -18,6 +18,7 @@ from hpogen.measures.ablation_layer import AblationLayer
 from hpogen.measures.head import HeadStatistics, head_statistics
 from hpogen.measures.last_linear import LastLinear
 from hpogen.measures.passes import Batch, check_finite, pairs, undisturbed
+from hpogen.measures.targets import classes_of, labelled
 from hpogen.plugins import Measured
 
 GRID = 33  # values of n, where every one is a forward pass
@@ -197,11 +198,12 @@ def _from_partial_sums(head: HeadStatistics, layer: str) -> Ablation:
     check_finite(head.features, "an activation")
     count, classes = head.features.shape[1], head.logits.shape[1]
     bias = head.bias.double() if head.bias is not None else head.weight.new_zeros(classes).double()
-    samples = head.labels.bincount(minlength=classes)
+    labels = classes_of(head.logits, head.labels)
+    samples = labels.bincount(minlength=classes)
     present = samples.nonzero()[:, 0].tolist()
     falling, rising = [], []
     for j in present:
-        features = head.features[head.labels == j].double()  # (N_j, M)
+        features = head.features[labels == j].double()  # (N_j, M)
         order = _ranked(features.mean(0))
         weight = head.weight.double().T[order]  # (M, C), the most active first
         correct = torch.zeros(2, count + 1, dtype=torch.int64, device=features.device)
@@ -237,8 +239,8 @@ def _from_forwards(
     points = count + 1 if grid == "all" else min(grid, count + 1)
     numbers = [round(i * count / (points - 1)) for i in range(points)]
     correct = torch.zeros(2, classes, len(numbers), dtype=torch.int64, device=sums.device)
-    for x, y in pairs(batches):
-        labels = units.on_device(y)
+    for x, y in labelled(pairs(batches)):
+        labels = classes_of(sums.new_empty(len(y), classes), units.on_device(y))
         tail = units.tail(units.on_device(x))
         for i, n in enumerate(numbers):
             for side, kept in enumerate((place >= n, place < count - n)):

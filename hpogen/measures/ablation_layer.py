@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hpogen.errors import Refusal
 from hpogen.measures.passes import Batch, check_finite, pairs, tensor_of
+from hpogen.measures.targets import classes_of, labelled
 
 
 class AblationLayer:
@@ -77,12 +78,12 @@ class AblationLayer:
         Raises ValueError when there is no sample, FloatingPointError as `run`.
         """
         sums, counts = torch.zeros(0), torch.zeros(0)
-        for x, y in pairs(batches):
+        for x, y in labelled(pairs(batches)):
             logits, means = self.run(self.on_device(x))
             if not len(sums):
                 sums = means.new_zeros(logits.shape[1], means.shape[1]).double()
                 counts = torch.zeros_like(sums[:, 0], dtype=torch.int64)
-            labels = self.on_device(y)
+            labels = classes_of(logits, self.on_device(y))
             sums.index_add_(0, labels, means.double())
             counts += labels.bincount(minlength=len(counts))
         if not counts.any():

@@ -10,19 +10,17 @@ from functools import cached_property
 
 from torch import Tensor, where
 
+TINY = 1e-300  # in the place of Σq = 0, where all is 0
+
 
 @dataclass(frozen=True)
 class ClosedForms:
     """Each property is () float64. d = p − q (N, C) float64, `sizes` ‖h_i‖² + 1 (N,) float64."""
 
     output_gradients: Tensor  # d
+    squares: Tensor  # ‖d_i‖² (N,)
     sizes: Tensor
     labels: Tensor  # (N,) int64, or probabilities (N, C)
-
-    @cached_property
-    def squares(self) -> Tensor:
-        """‖d_i‖² (N,)."""
-        return self.output_gradients.square().sum(1)
 
     @property
     def agn(self) -> Tensor:
@@ -33,20 +31,20 @@ class ClosedForms:
     def agn_relative(self) -> Tensor:
         return _ratio(self.agn, self.sizes.mean())
 
-    @property
-    def brier(self) -> Tensor:
-        return self.squares.mean()
-
     @cached_property
     def trace_hessian(self) -> Tensor:
-        """mean_i (1 − ‖p_i‖²)(‖h_i‖² + 1)."""
+        """mean_i Σq_i (1 − ‖p_i‖²)(‖h_i‖² + 1); of one logit, p(1 − p) in the place of 1 − ‖p‖²."""
         d, labels = self.output_gradients, self.labels
-        if labels.is_floating_point():  # 1 − ‖p‖² = 1 − ‖q‖² − 2 d·q − ‖d‖²
-            variances = 1 - labels.double().square().sum(1) - 2 * (d * labels).sum(1)
+        if d.shape[1] == 1:  # |d| is p or 1 − p
+            p = (d + labels)[:, 0] if labels.is_floating_point() else d[:, 0].abs()
+            variances = p * (1 - p)
+        elif labels.is_floating_point():  # (Σq)² (1 − ‖p‖²) = (Σq)² − ‖q‖² − 2 d·q − ‖d‖²
+            q, total = labels.double(), labels.double().sum(1)
+            variances = total.square() - q.square().sum(1) - 2 * (d * q).sum(1) - self.squares
+            variances = variances / total.clamp_min(TINY)
         else:  # −2 d_y − ‖d‖²: nothing cancels where the label is the likeliest class
-            variances = -2 * d.gather(1, labels[:, None])[:, 0]
-        variances = (variances - self.squares).clamp_min(0)  # (N,)
-        return variances @ self.sizes / len(self.sizes)
+            variances = -2 * d.gather(1, labels[:, None])[:, 0] - self.squares
+        return variances.clamp_min(0) @ self.sizes / len(self.sizes)
 
     @property
     def tic(self) -> Tensor:

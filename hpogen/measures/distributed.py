@@ -10,9 +10,25 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside torch's wrappers: DistributedDataParallel, DataParallel, torch.compile."""
+    while (inner := _inside(model)) is not None:
+        model = inner
+    return model
+
+
 def group_of(model: nn.Module) -> distributed.ProcessGroup | None:
     """The processes that train copies of the model; None for one that is not wrapped."""
-    return model.process_group if isinstance(model, DistributedDataParallel) else None
+    if isinstance(model, DistributedDataParallel):
+        return model.process_group
+    inner = _inside(model)
+    return None if inner is None else group_of(inner)
+
+
+def _inside(model: nn.Module) -> nn.Module | None:
+    wraps = isinstance(model, DistributedDataParallel | nn.DataParallel)
+    inner = getattr(model, "module" if wraps else "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else None
 
 
 def gathered(values: Tensor, group: distributed.ProcessGroup | None) -> Tensor:

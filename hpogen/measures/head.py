@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from hpogen.errors import Refusal
 from hpogen.measures.closed_forms import ClosedForms
 from hpogen.measures.distributed import gathered, group_of
-from hpogen.measures.last_linear import LastLinear, output_gradient
+from hpogen.measures.last_linear import LastLinear, counts, require_last_linear, sizes
 from hpogen.measures.moments import ROUNDING, Moments
 from hpogen.measures.passes import (
     Batch,
-    PredictionCollector,
     Predictions,
     at_least_float32,
     check_finite,
     forward_pass,
 )
+from hpogen.measures.targets import IGNORED, classes_of, counted, output_gradient, rows
 
 CHUNK = 4096  # samples whose features are in float64 at a time
 CANCELLED = 1e-6  # E[h²] − E[h]² has lost digits where it is less than this part of E[h]²
@@ -39,7 +39,8 @@ class HeadStatistics:
     """The last layer and what it saw: all that the measures of this family are computed from.
 
     H (N, D), Z (N, C), W (C, D) and b (C,) or None in the forward's precision, at least float32;
-    labels (N,) int64, or probabilities (N, C). Sums are in float64, over weights and bias.
+    labels (N,) int64, or probabilities (N, C). Sums are in float64, over weights and bias: those
+    that are trained, as in `gradient_norms`. Of one logit, the loss is the binary cross-entropy.
     """
 
     predictions: Predictions
@@ -47,6 +48,7 @@ class HeadStatistics:
     weight: Tensor  # W
     bias: Tensor | None  # b
     loss_function: LossFunction | None = None  # None: cross-entropy
+    counts: tuple[bool, bool] = (True, True)  # whether W and b are trained
 
     @property
     def logits(self) -> Tensor:
@@ -77,11 +79,11 @@ class HeadStatistics:
     @property
     def accuracy(self) -> float:
         """The share of samples classified as labelled, in [0, 1]."""
-        return self.predictions.accuracy
+        return float(self.hit_rate)
 
     @property
     def hit_rate(self) -> Tensor:
-        return self.predictions.hit_rate
+        return self._classified.hit_rate
 
     @property
     def agn(self) -> float:
@@ -98,9 +100,13 @@ class HeadStatistics:
 
     @property
     def brier(self) -> float:
-        """mean_i ‖p_i − q_i‖², the multiclass Brier score, in [0, 2]."""
+        """mean_i ‖p_i − q_i‖², the multiclass Brier score, in [0, 2]; of one logit in [0, 1]."""
         self._need_cross_entropy("brier")
-        return float(self.closed_forms.brier)
+        return float(self.mean_brier)
+
+    @property
+    def mean_brier(self) -> Tensor:
+        return self._squares.mean()
 
     @property
     def trace_hessian(self) -> float:
@@ -116,10 +122,9 @@ class HeadStatistics:
 
     @cached_property
     def closed_forms(self) -> ClosedForms:
-        """The same five, () float64 on the device: reading them is left to the caller."""
-        squares = [self.features[part].double().square().sum(1) for part in self._parts()]
-        sizes = torch.cat(squares) + (self.bias is not None)  # ‖h_i‖² + 1, 0 without a bias
-        return ClosedForms(self.output_gradients, sizes, self.labels)
+        """The same but `brier`, () float64 on the device: reading them is left to the caller."""
+        own = torch.cat([sizes(self.features[part], *self._counts) for part in self._parts()])
+        return ClosedForms(self.output_gradients, self._squares, own, self.labels)
 
     @property
     def gsnr(self) -> float:
@@ -152,21 +157,22 @@ class HeadStatistics:
     @property
     def opposite_sign(self) -> float:
         """The share of weights whose sign is opposite to their mean gradient's (Figure 6b)."""
-        return self.moments.opposite_sign(self.weight, 1.0)
+        return self._opposite_sign(1.0)
 
     @property
     def opposite_sign_top10(self) -> float:
         """The same among the tenth of the weights that are largest."""
-        return self.moments.opposite_sign(self.weight, 0.1)
+        return self._opposite_sign(0.1)
 
     @cached_property
     def moments(self) -> Moments:
         """First and second moments and signs of the per-sample gradients of every parameter."""
-        shape = self.weight.shape[0], self.weight.shape[1] + (self.bias is not None)
-        moments = Moments.zeros(shape, self.weight.device)
+        weight, bias = self._counts
+        width = self.weight.shape[1] if weight else 0
+        moments = Moments.zeros((len(self.weight), width + bias), self.weight.device)
         with torch.autocast(self.weight.device.type, enabled=False):
             for part in self._parts():
-                moments.add(self.output_gradients[part], self.features[part])
+                moments.add(self.output_gradients[part], self.features[part, :width])
         return moments
 
     @cached_property
@@ -184,7 +190,7 @@ class HeadStatistics:
         weight = self.weight.double()
         distance = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
         inverse = torch.where(distance > 0, 1 / distance, 0.0)  # (C, C)
-        labels = self.predictions.classes
+        labels = classes_of(self.logits, self._classified.labels)
         margins = []
         for part in self._parts():
             z, y = self.logits[part].double(), labels[part]
@@ -213,6 +219,29 @@ class HeadStatistics:
             losses = _each(self.loss_function, z, self.labels)
             return torch.autograd.grad(losses.sum(), z)[0]
 
+    @cached_property
+    def _squares(self) -> Tensor:
+        """‖d_i‖² (N,)."""
+        return self.output_gradients.square().sum(1)
+
+    @property
+    def _counts(self) -> tuple[bool, bool]:
+        return self.counts[0], self.counts[1] and self.bias is not None
+
+    @cached_property
+    def _classified(self) -> Predictions:
+        """The predictions with labels that are classes; a loss of one's own may have others."""
+        if self.loss_function is None:
+            return self.predictions
+        logits, labels = rows(self.logits, self.labels)
+        counted(logits, labels)
+        return Predictions(logits, labels)
+
+    def _opposite_sign(self, largest: float) -> float:
+        if not self.counts[0]:
+            raise Refusal("opposite_sign needs the last nn.Linear's weight to be trained")
+        return self.moments.opposite_sign(self.weight, largest)
+
     def _parts(self) -> Iterator[slice]:
         return (slice(start, start + CHUNK) for start in range(0, self.count, CHUNK))
 
@@ -220,8 +249,9 @@ class HeadStatistics:
         """sqrt(Σ_k Var_i h_ik); 0 where it is only rounding."""
         mean = self.features.mean(0, dtype=torch.float64)  # (D,)
         square = float(mean.square().sum())
-        variance = float(self.closed_forms.sizes.mean()) - (self.bias is not None) - square
-        if variance < CANCELLED * square:
+        weight, bias = self._counts
+        variance = float(self.closed_forms.sizes.mean()) - bias - square if weight else 0.0
+        if not weight or variance < CANCELLED * square:
             squares = ((self.features[part] - mean).square().sum() for part in self._parts())
             variance = float(sum(squares)) / self.count
         return math.sqrt(variance) if variance > ROUNDING**2 * square else 0.0
@@ -236,28 +266,43 @@ def head_statistics(
 ) -> HeadStatistics:
     """One forward pass, in evaluation mode, over `batches` of images (B, …) and labels (B,).
 
-    In the place of labels there may be probabilities (B, C). The loss is cross-entropy, or one's
-    own function of logits (B, C) and labels, differentiable, that gives each sample's loss (B,).
-    The model's last `nn.Linear` must give the model's output: Refusal, naming the model's class,
-    if not; ValueError if there is no sample. Of a `DistributedDataParallel` model, which all its
-    processes must call, the statistics are of the samples of all. Parameters, buffers, `.grad`,
-    training mode and torch's random state are left as they were.
+    Targets are as `targets.rows` takes them: labels, probabilities (B, C), or 0 and 1 for one
+    logit; a sample labelled −100 is left out. The loss is cross-entropy, or one's own function of
+    logits (B, C) float64 and labels as given, differentiable, that gives each sample's loss (B,).
+    The model's last `nn.Linear` must give the model's output, by F.linear, with parameters that
+    nothing else uses (two samples are tried, first): Refusal, naming the model's class, if not, and
+    for labels that are no class; ValueError if there is no sample. Of a `DistributedDataParallel`
+    model, which all its processes must call, the statistics are of the samples of all. Parameters,
+    buffers, `.grad`, training mode and torch's random state are left as they were.
     """
     with HeadCollector(model, loss) as collector:
-        for _ in forward_pass(model, batches, collector):
+        for _ in forward_pass(model, _tried(model, batches), collector):
             pass
         return collector.result()
 
 
-class HeadCollector:
-    """Collects HeadStatistics from the forward passes that run while it is entered."""
+def _tried(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches; before the first, two of its samples tell whether there are closed forms."""
+    device = next((p.device for p in model.parameters()), None)
+    for number, (x, y) in enumerate(batches):
+        if not number and len(x):
+            require_last_linear(model, x[:2].to(device))
+        yield x, y
 
-    def __init__(self, model: nn.Module, loss: LossFunction | None = None) -> None:
+
+class HeadCollector:
+    """Collects HeadStatistics from the forward passes that run while it is entered.
+
+    Where labels are `known` to be classes they are not looked at: no GPU has to be waited for.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: LossFunction | None = None, known: bool = False
+    ) -> None:
         self._group = group_of(model)
         self._last = LastLinear(model)
-        self._loss = loss
-        self._predictions = PredictionCollector()
-        self._features: list[Tensor] = []
+        self._loss, self._known = loss, known
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # logits, labels, features
         self._layer: nn.Linear | None = None
 
     def __enter__(self) -> HeadCollector:
@@ -269,30 +314,46 @@ class HeadCollector:
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         self._layer, features = self._last.read(logits)
-        self._features.append(at_least_float32(features))
-        self._predictions.add(logits, labels)
+        if self._loss is None:
+            logits, labels = rows(logits, labels)
+        self._seen.append((at_least_float32(logits), labels, at_least_float32(features)))
 
     def result(self) -> HeadStatistics:
-        """Raises ValueError when no sample was seen."""
-        seen = self._predictions.result()
-        if self._layer is None:
+        """Raises ValueError when no sample was seen, Refusal for a label that is no class."""
+        seen = [gathered(torch.cat(parts), self._group) for parts in zip(*self._seen, strict=True)]
+        if self._layer is None or not len(seen[0]):
             raise ValueError("got no samples: the batches are empty")
+        kept = None if self._known else self._counted(*seen[:2])
+        logits, labels, features = seen if kept is None else [values[kept] for values in seen]
+        if not len(logits):
+            raise ValueError(f"got no samples: every label is {IGNORED}")
         bias = self._layer.bias
-        logits, labels, features = (
-            gathered(values, self._group)
-            for values in (seen.logits, seen.labels, torch.cat(self._features))
-        )
         return HeadStatistics(
             Predictions(logits, labels),
             features,
             at_least_float32(self._layer.weight.detach().clone()),
             None if bias is None else at_least_float32(bias.detach().clone()),
             self._loss,
+            counts(self._layer),
         )
+
+    def _counted(self, logits: Tensor, labels: Tensor) -> Tensor | None:
+        if self._loss is None:
+            return counted(logits, labels)
+        own = labels.ndim > 1 or labels.is_floating_point()  # what the loss makes of it
+        return None if own else labels != IGNORED
 
 
 def _each(loss_function: LossFunction, logits: Tensor, targets: Tensor) -> Tensor:
-    losses = loss_function(logits, targets)
+    targets = targets.double() if targets.is_floating_point() else targets
+    try:
+        losses = loss_function(logits, targets)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise Refusal(
+            f"the loss fails on logits in float64 ({reason}): its own tensors, class weights say, "
+            "must be float64, too"
+        ) from error
     if losses.shape != (len(logits),):
         raise ValueError(
             f"the loss gave a tensor of shape {tuple(losses.shape)}, expected one loss per sample, "

@@ -5,105 +5,168 @@ The head measures and the training step take from it what no other pass has to c
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from hpogen.errors import Refusal
+from hpogen.measures.distributed import group_of, unwrapped
+from hpogen.measures.plain_linear import refuse_unless_plain, trained
+from hpogen.measures.targets import output_gradient, smoothed
+
+
+class _Run(NamedTuple):
+    layer: nn.Linear
+    features: Tensor  # h
+    output: Tensor
+    version: int  # of the output, which whoever changes it in place counts up
 
 
 class LastLinear:
     """Watches, while it is entered, which `nn.Linear` of a model runs last, and its input."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._wrapped = isinstance(model, DistributedDataParallel)
-        self._model = model.module if isinstance(model, DistributedDataParallel) else model
-        self._runs: list[tuple[nn.Linear, Tensor, Tensor, int]] = []  # of the newest forward
+        self._wrapped = group_of(model) is not None
+        self._model = unwrapped(model)
+        self._run: _Run | None = None  # the last of the newest forward: no other is kept
+        self._calls: Counter[nn.Module] = Counter()  # in it
+        self._plain: nn.Linear | None = None  # the layer that is known to be one
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> LastLinear:
+        if isinstance(self._model, torch.jit.ScriptModule):
+            raise Refusal(
+                f"{self._name} is TorchScript, whose layers are out of sight: pass the model that "
+                "it was made of"
+            )
         self._hooks.append(self._model.register_forward_pre_hook(self._forget))
         for module in self._model.modules():
-            if isinstance(module, nn.Linear):
-                self._hooks.append(module.register_forward_hook(self._record))
+            if isinstance(module, nn.Linear):  # first: hooks of others may change the output
+                hook = module.register_forward_hook(self._record, with_kwargs=True, prepend=True)
+                self._hooks.append(hook)
         return self
 
     def __exit__(self, *_: object) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        self._runs.clear()
+        self._forget()
+
+    @property
+    def _name(self) -> str:
+        return type(self._model).__name__
 
     def _forget(self, *_: object) -> None:
-        self._runs.clear()
+        self._run = None
+        self._calls.clear()
 
-    def _record(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        if isinstance(module, nn.Linear):  # detached: no graph is kept alive
-            self._runs.append((module, inputs[0].detach(), output.detach(), output._version))
+    def _record(
+        self, layer: nn.Module, inputs: tuple[Any, ...], options: Mapping[str, Any], output: Any
+    ) -> None:
+        self._calls[layer] += 1
+        given = (*inputs, *options.values())
+        self._run = None
+        if isinstance(layer, nn.Linear) and len(given) == 1 and isinstance(output, Tensor):
+            features = given[0]
+            if layer is self._plain:  # no graph is kept alive
+                features = features.detach()
+            self._run = _Run(layer, features, output.detach(), output._version)
 
     def read(self, logits: Tensor) -> tuple[nn.Linear, Tensor]:
         """The last layer and its input h (N, D), of the newest forward, which gave `logits` (N, C).
 
-        Raises Refusal when the last layer's output is not the model's, or it ran twice: the closed
-        forms do not hold then.
+        Raises Refusal when the last layer's output is not the model's, when it ran twice, or when
+        it is not plain (see `plain_linear`): the closed forms do not hold then.
         """
-        runs, self._runs = self._runs, []
-        name = type(self._model).__name__
-        if not runs:
-            raise Refusal(f"{name} has no nn.Linear")
-        layer, features, output, version = runs[-1]
-        same = _same(output, logits) and logits._version == version
-        if not same and self._wrapped:  # which may give a copy
-            same = torch.equal(output, logits)
-        if features.ndim != 2 or not same:
-            raise Refusal(f"the output of {name} is not that of its last nn.Linear")
-        if sum(run[0] is layer for run in runs) > 1:
-            raise Refusal(f"{name} uses its last nn.Linear twice")
-        return layer, features
+        run, calls = self._run, self._calls.copy()
+        self._forget()
+        if not calls:
+            raise Refusal(self._nothing_seen())
+        if not isinstance(logits, Tensor):
+            raise Refusal(f"{self._name} gives a {type(logits).__name__}, expected logits (N, C)")
+        if run is None or run.features.ndim != 2 or not self._is_output(run, logits):
+            raise Refusal(f"the output of {self._name} is not that of its last nn.Linear")
+        if calls[run.layer] > 1:
+            raise Refusal(f"{self._name} uses its last nn.Linear twice")
+        if run.layer is not self._plain:
+            refuse_unless_plain(self._model, run.layer, run.features.grad_fn)
+            self._plain = run.layer
+        return run.layer, run.features.detach()
 
-    def squared_gradient_norms(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """s_i (N,) of the newest forward pass, which gave `logits`: see the function."""
+    def squared_gradient_norms(
+        self, logits: Tensor, targets: Tensor, smoothing: float = 0.0
+    ) -> Tensor:
+        """s_i (N,) of the newest forward pass, which gave `logits`: see the function.
+
+        With label smoothing, of the loss that has it.
+        """
         layer, features = self.read(logits)
-        return squared_gradient_norms(features, logits.detach(), targets, layer.bias is not None)
+        targets = smoothed(targets, logits.shape[1], smoothing)
+        weight, bias = counts(layer)
+        return squared_gradient_norms(features, logits.detach(), targets, bias, weight)
+
+    def _is_output(self, run: _Run, logits: Tensor) -> bool:
+        if _same(run.output, logits) and logits._version == run.version:
+            return True
+        return self._wrapped and torch.equal(run.output, logits)  # the wrapper may give a copy
+
+    def _nothing_seen(self) -> str:
+        if any(isinstance(module, nn.Linear) for module in self._model.modules()):
+            return (
+                f"no nn.Linear of {self._name} was seen at work: it uses none, or it was compiled "
+                "before (then make OnlineAgn before the first forward)"
+            )
+        return f"{self._name} has no nn.Linear"
 
 
 def require_last_linear(model: nn.Module, x: Tensor) -> None:
-    """Raise Refusal, naming the model, when its output is not that of its last `nn.Linear`."""
-    with LastLinear(model) as last:
+    """Raise Refusal, naming the model, when its output is not that of its last `nn.Linear`.
+
+    Or when the closed forms do not hold for that: `plain_linear` says when.
+    """
+    model = unwrapped(model)
+    with torch.enable_grad(), LastLinear(model) as last:
         last.read(model(x))
 
 
-def squared_gradient_norms(features: Tensor, logits: Tensor, targets: Tensor, bias: bool) -> Tensor:
-    """s_i = ‖d_i‖² (‖h_i‖² + 1), without the 1 for a layer without bias (Goodfellow 2015).
+def require_trained(model: nn.Module, x: Tensor) -> None:
+    """The same, and when no parameter of that layer is trained: it has no gradient."""
+    model = unwrapped(model)
+    with torch.enable_grad(), LastLinear(model) as last:
+        layer, features = last.read(model(x))
+    sizes(features, *counts(layer))
+
+
+def counts(layer: nn.Linear) -> tuple[bool, bool]:
+    """Whether its weight and its bias count in measures: see `trained`."""
+    own = [id(p) for p in trained(layer)]
+    return id(layer.weight) in own, id(layer.bias) in own
+
+
+def sizes(features: Tensor, weight: bool, bias: bool) -> Tensor:
+    """‖h_i‖² + 1 (N,) float64: without the first where the weight does not count, without the 1
+    where no bias does. Raises Refusal where neither does.
+    """
+    if not weight and not bias:
+        raise Refusal("no parameter of the last nn.Linear is trained (requires_grad is False)")
+    if not weight:
+        return features.new_ones(len(features), dtype=torch.float64)
+    return features.double().square().sum(1) + bias
+
+
+def squared_gradient_norms(
+    features: Tensor, logits: Tensor, targets: Tensor, bias: bool, weight: bool = True
+) -> Tensor:
+    """s_i = ‖d_i‖² (‖h_i‖² + 1) over the parameters that count, see `sizes` (Goodfellow 2015).
 
     `features` (N, D), `logits` (N, C), `targets` (N,) labels or (N, C) probabilities; the result is
     (N,) float64.
     """
-    size = features.double().square().sum(1) + bias  # (N,)
+    size = sizes(features, weight, bias)  # (N,)
     return output_gradient(logits, targets).square().sum(1) * size
-
-
-def output_gradient(logits: Tensor, targets: Tensor) -> Tensor:
-    """d = p − q (N, C) float64, the gradient of each sample's cross-entropy by its logits.
-
-    With labels, d_y is −Σ_{j≠y} p_j: p_y − 1 would cancel for samples that are well fitted.
-    """
-    difference = logits.double().softmax(1)
-    if targets.is_floating_point():
-        return difference - targets
-    chosen = targets[:, None]
-    difference.scatter_(1, chosen, 0.0)
-    return difference.scatter_(1, chosen, -difference.sum(1, keepdim=True))
-
-
-def smoothed(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """The targets of cross-entropy with label smoothing, (N, C) float64; hard labels at 0."""
-    if smoothing == 0:
-        return labels
-    one_hot = nn.functional.one_hot(labels, classes).double()
-    return one_hot * (1 - smoothing) + smoothing / classes
 
 
 def _same(output: Tensor, logits: Tensor) -> bool:

@@ -21,10 +21,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import kept
-from hpogen.measures.distributed import gathered, group_of
+from hpogen.measures.distributed import gathered, group_of, unwrapped
 from hpogen.measures.one_by_one import one_by_one
 from hpogen.measures.other_samples import Check, Together, TotalOf, Verdict
 from hpogen.measures.passes import Batch, check_finite, pairs, tensor_of, undisturbed
+from hpogen.measures.targets import counted, cross_entropy, labelled, rows
 from hpogen.measures.uses import Gradients
 from hpogen.measures.watch import Sink, Watch
 
@@ -38,7 +39,8 @@ def gradient_norms(
     """‖∇_θ loss_i‖² of each sample over all trainable parameters, (N,) float64.
 
     `x` (N, …) and `y` (N, …) are one batch. `loss(outputs, y, reduction="sum")` adds up samples, as
-    torch's own losses do; `functools.partial(cross_entropy, label_smoothing=0.1)` is one. The model
+    torch's own losses do; `functools.partial(cross_entropy, label_smoothing=0.1)` is one. For the
+    cross-entropy, `y` is as `targets.rows` takes it; a sample labelled −100 has norm 0. The model
     is run in evaluation mode, once forward and once backward, and is left as it was: parameters,
     buffers, `.grad`, modes, random state. A sample with a logit that is not finite has a norm that
     is not. Per-sample gradients are formed layer by layer only.
@@ -70,7 +72,7 @@ def gn(model: nn.Module, batches: Iterable[Batch]) -> float:
     FloatingPointError for a gradient that is not finite, Refusal as `gradient_norms`.
     """
     with undisturbed(model):
-        norms = [gradient_norms(model, x, y) for x, y in pairs(batches) if len(x)]
+        norms = [gradient_norms(model, x, y) for x, y in labelled(pairs(batches))]
     found = gathered(torch.cat([torch.zeros(0).double(), *norms]).cpu(), group_of(model))
     if not len(found):
         raise ValueError("got no samples: the batches are empty")
@@ -88,7 +90,7 @@ def per_sample_gradients(model: nn.Module, x: Tensor, y: Tensor, loss: Loss, sin
         raise ValueError("got no samples: the batch is empty")
     if len(y) != len(x):
         raise ValueError(f"got {len(x)} samples and {len(y)} targets: expected one for each")
-    model = _unwrapped(model)
+    model = unwrapped(model)
     _refuse_mixing(model)
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
     if not names:
@@ -114,6 +116,8 @@ def _differentiate(
             with kept(model), watch:
                 outputs = model(x)
                 watch.in_loss = True
+                if loss is functional.cross_entropy:
+                    counted(*rows(tensor_of(model, outputs), y))  # refuses what is no target
                 total = total_of(outputs, y)
             if total.grad_fn is None:
                 return
@@ -148,8 +152,8 @@ def _total(model: nn.Module, loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
     if getattr(function, "__module__", "") == functional.__name__:
         outputs = tensor_of(model, outputs)
         outputs = outputs + (outputs - outputs)  # NaN for −∞, which leaves a finite gradient
-    if loss is functional.cross_entropy and outputs.ndim == 2:
-        outputs, y = outputs.double(), y.double() if y.is_floating_point() else y
+    if loss is functional.cross_entropy:
+        return cross_entropy(outputs, y, reduction="sum")
     return loss(outputs, y, reduction="sum")
 
 
@@ -166,18 +170,6 @@ def _refuse_mixing(model: nn.Module) -> None:
                 f"{type(model).__name__} changes the weights of its module {name!r}, an Embedding "
                 "with max_norm, in every forward pass"
             )
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, where it is wrapped to be spread over devices or compiled."""
-    while True:
-        inner: Any = model
-        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-            model = inner.module  # whose own forward waits for other processes, or copies it
-        elif hasattr(model, "_orig_mod"):
-            model = inner._orig_mod
-        else:
-            return model
 
 
 def _uncompiled() -> AbstractContextManager[object]:

@@ -18,6 +18,7 @@ from hpogen.measures.passes import (
     pairs,
     undisturbed,
 )
+from hpogen.measures.targets import classes_of, labelled
 from hpogen.measures.weighted import forward, hidden
 
 FEATURES = ("lower", "q25", "q50", "q75", "upper")
@@ -84,10 +85,9 @@ def _collected(model: nn.Module, batches: Iterable[Batch], at_input: bool) -> li
     places = [_Margins() for _ in range(1 if at_input else LAYERS)]
     seen = False
     with undisturbed(model):
-        for x, y in pairs(batches):
-            if len(x):
-                seen = True
-                _add_batch(model, x, y, places, at_input)
+        for x, y in labelled(pairs(batches)):
+            seen = True
+            _add_batch(model, x, y, places, at_input)
     if not seen:
         raise ValueError("got no samples: the batches are empty")
     return [place.normalised() for place in places]
@@ -98,7 +98,7 @@ def _add_batch(
 ) -> None:
     logits, edge, layers = forward(model, x)
     check_finite(logits, "a logit")
-    y = y.to(logits.device)[:, None]
+    y = classes_of(logits, y.to(logits.device))[:, None]
     with torch.enable_grad():
         others = logits.scatter(1, y, -torch.inf).amax(1)
         gaps = logits.gather(1, y)[:, 0] - others  # (N,)

@@ -17,6 +17,7 @@ from hpogen.measures.distributed import summed
 from hpogen.measures.moments import Moments
 from hpogen.measures.network import per_sample_gradients
 from hpogen.measures.passes import Batch, pairs, undisturbed
+from hpogen.measures.targets import labelled
 from hpogen.measures.uses import Gradients
 
 
@@ -44,10 +45,9 @@ def network_moments(model: nn.Module, batches: Iterable[Batch], signs: bool = Tr
             _add_chunk(total, chunk, signs)
 
     with undisturbed(model):
-        for x, y in pairs(batches):
-            if len(x):
-                per_sample_gradients(model, x, y, functional.cross_entropy, add)
-                count += len(x)
+        for x, y in labelled(pairs(batches)):
+            per_sample_gradients(model, x, y, functional.cross_entropy, add)
+            count += len(x)
     count = _summed_over_processes(model, sums, count)
     if not count:
         raise ValueError("got no samples: the batches are empty")

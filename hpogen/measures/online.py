@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.measures.distributed import group_of, summed
-from hpogen.measures.last_linear import LastLinear, smoothed
+from hpogen.measures.last_linear import LastLinear
 from hpogen.measures.passes import tensor_of
+from hpogen.measures.targets import IGNORED, counted, rows
 
 
 class OnlineAgn:
@@ -40,21 +41,32 @@ class OnlineAgn:
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Count a mini-batch: `targets` are the labels (B,) or probabilities (B, C) trained on.
 
-        `logits` (B, C) is what the model's newest forward gave. Raises Refusal when that is not
-        the output of its last `nn.Linear`.
+        They are as `targets.rows` takes them; samples labelled −100 are left out. `logits` (B, C)
+        is what the model's newest forward gave. Raises Refusal as `head_statistics`.
         """
-        logits = tensor_of(self._model, logits)
-        if not targets.is_floating_point():
-            targets = smoothed(targets, logits.shape[1], self._label_smoothing)
-        norms = self._last.squared_gradient_norms(logits, targets)
-        self._steps.append(torch.stack((norms.sum(), norms.new_tensor(len(norms)))))
+        logits, targets = rows(tensor_of(self._model, logits), targets)
+        if targets.device.type == "cpu":  # elsewhere the host would wait; torch asserts it there
+            counted(logits, targets)
+        kept = targets != IGNORED
+        if targets.is_floating_point():
+            kept = torch.ones_like(kept[:, 0])
+        else:
+            targets = targets.where(kept, 0)
+        norms = self._last.squared_gradient_norms(logits, targets, self._label_smoothing)
+        self._steps.append(torch.stack((norms.where(kept, 0.0).sum(), kept.sum().to(norms))))
 
     def epoch_end(self) -> float:
-        """The sum over the epochs so far. Raises ValueError when the epoch had no mini-batch."""
+        """The sum over the epochs so far. Raises ValueError when the epoch had no mini-batch.
+
+        One whose samples are all left out is none.
+        """
         if not self._steps:
             raise ValueError("no mini-batch since the last epoch's end: call update() in the loop")
-        norms, counts = summed(torch.stack(self._steps), self._group).unbind(1)  # (T,) each
+        steps = summed(torch.stack(self._steps), self._group)  # (T, 2)
         self._steps.clear()
+        norms, counts = steps[steps[:, 1] > 0].unbind(1)
+        if not len(norms):
+            raise ValueError(f"no sample since the last epoch's end: every label is {IGNORED}")
         self.total += float((norms / counts).mean())
         return self.total
 

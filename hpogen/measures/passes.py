@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import kept, may_change, modes_of, require_initialized, set_modes
 from hpogen.measures.convolutions import mend_convolutions
+from hpogen.measures.targets import IGNORED, counted, cross_entropy, hits, rows
 
 Batch = tuple[Tensor, Tensor]  # images (B, …) and labels (B,)
 
@@ -34,7 +35,8 @@ class Collector(Protocol):
 class Predictions:
     """The logits (N, C) of a pass, in the forward's precision (at least float32), and labels (N,).
 
-    Labels may be probabilities (N, C). Losses are computed in float64.
+    Labels may be probabilities (N, C); of one logit they are 0 and 1, or probabilities (N, 1). None
+    is −100: whoever makes one leaves such samples out. Losses are computed in float64.
     """
 
     logits: Tensor
@@ -46,13 +48,8 @@ class Predictions:
 
     @cached_property
     def losses(self) -> Tensor:
-        """The cross-entropy of each sample, (N,) float64."""
-        return nn.functional.cross_entropy(self.logits.double(), self.labels, reduction="none")
-
-    @property
-    def classes(self) -> Tensor:
-        """The labels (N,) int64; of probabilities the likeliest class."""
-        return self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
+        """The cross-entropy of each sample, (N,) float64; of one logit the binary one."""
+        return cross_entropy(self.logits, self.labels)
 
     @cached_property
     def mean_loss(self) -> Tensor:
@@ -63,10 +60,10 @@ class Predictions:
     def hit_rate(self) -> Tensor:
         """The share of samples whose largest logit is the label's, () float64 in [0, 1].
 
-        A sample with a NaN has none.
+        Of one logit its sign tells. A sample with a NaN has none.
         """
         known = ~self.logits.isnan().any(1)
-        return ((self.logits.argmax(1) == self.classes) & known).sum().double() / self.count
+        return (hits(self.logits, self.labels) & known).sum().double() / self.count
 
     @cached_property
     def loss(self) -> float:
@@ -79,21 +76,35 @@ class Predictions:
 
 
 class PredictionCollector:
-    """Keeps logits and labels: for losses and accuracies of any model."""
+    """Keeps logits and labels, as `targets.rows` takes them: losses and accuracies of any model.
 
-    def __init__(self) -> None:
+    Where labels are `known` to be classes they are not looked at: no GPU has to be waited for.
+    """
+
+    def __init__(self, known: bool = False) -> None:
+        self._known = known
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
+        logits, labels = rows(logits, labels)
         self._logits.append(at_least_float32(logits))
         self._labels.append(labels)
 
     def result(self) -> Predictions:
-        """Raises ValueError when no sample was seen."""
+        """Without the samples that are labelled −100.
+
+        Raises ValueError when there is none, Refusal for a label that is no class.
+        """
         if not any(len(labels) for labels in self._labels):
             raise ValueError("got no samples: the batches are empty")
-        return Predictions(torch.cat(self._logits), torch.cat(self._labels))
+        logits, labels = torch.cat(self._logits), torch.cat(self._labels)
+        kept = None if self._known else counted(logits, labels)
+        if kept is not None:
+            logits, labels = logits[kept], labels[kept]
+        if not len(labels):
+            raise ValueError(f"got no samples: every label is {IGNORED}")
+        return Predictions(logits, labels)
 
 
 def forward_pass(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
 
 from hpogen.measures.as_found import kept, require_initialized
 from hpogen.measures.passes import (
@@ -20,6 +19,7 @@ from hpogen.measures.passes import (
     tensor_of,
     undisturbed,
 )
+from hpogen.measures.targets import counted, cross_entropy, rows
 
 RADIUS = 0.05  # of the SAM step (Foret et al. 2021)
 DROP = 0.1  # of the accuracy
@@ -121,7 +121,8 @@ def _gradients(
         collector.add(logits.detach(), y)
         if not logits.requires_grad:
             return {}
-        total = functional.cross_entropy(logits.double(), y, reduction="sum")
+        counted(*rows(logits, y))  # refuses what is no target
+        total = cross_entropy(logits, y, reduction="sum")
         gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     pairs = zip(parameters, gradients, strict=True)
     return {name: gradient for name, gradient in pairs if gradient is not None}

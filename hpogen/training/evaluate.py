@@ -98,13 +98,13 @@ def _validation(recipe: Recipe, state: State, found: Found, last: bool) -> Gener
 
 
 def _head(recipe: Recipe, state: State) -> Generator[None, None, HeadStatistics]:
-    with HeadCollector(state.model) as collector:
+    with HeadCollector(state.model, known=True) as collector:
         yield from _forward(recipe, state, recipe.data.subset, collector)
         return collector.result()
 
 
 def _predictions(recipe: Recipe, state: State, split: Images) -> Generator[None, None, Predictions]:
-    collector = PredictionCollector()
+    collector = PredictionCollector(known=True)
     yield from _forward(recipe, state, split, collector)
     return collector.result()
 

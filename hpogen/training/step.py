@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hpogen.measures.last_linear import LastLinear, smoothed
+from hpogen.measures.last_linear import LastLinear
 from hpogen.training.augment import Draws, crop_and_flip, draw, rotated
 from hpogen.training.graphs import Graphs, Tape
 from hpogen.training.measuring import diverged, of_network
@@ -90,8 +90,8 @@ class Steps:
             raise diverged(recipe, self._state)
         sums["loss"] += loss.detach()
         if self._last is not None:  # AGN online: from this very forward pass
-            targets = smoothed(labels, recipe.data.classes, values.label_smoothing)
-            norm = self._last.squared_gradient_norms(logits, targets).mean()
+            smoothing = values.label_smoothing
+            norm = self._last.squared_gradient_norms(logits, labels, smoothing).mean()
             sums["agn"] += norm
             sums["agn_lr"] += lr / (1 - recipe.momentum) * norm
 
