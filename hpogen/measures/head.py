@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from hpogen.errors import Refusal
 from hpogen.measures.closed_forms import ClosedForms
 from hpogen.measures.distributed import gathered, group_of
-from hpogen.measures.last_linear import LastLinear, counts, require_last_linear, sizes
+from hpogen.measures.last_linear import (
+    LastLinear,
+    counts,
+    refuse_frozen,
+    require_last_linear,
+    sizes,
+)
 from hpogen.measures.moments import ROUNDING, Moments
 from hpogen.measures.passes import (
     Batch,
@@ -168,6 +174,7 @@ class HeadStatistics:
     def moments(self) -> Moments:
         """First and second moments and signs of the per-sample gradients of every parameter."""
         weight, bias = self._counts
+        refuse_frozen(weight, bias)
         width = self.weight.shape[1] if weight else 0
         moments = Moments.zeros((len(self.weight), width + bias), self.weight.device)
         with torch.autocast(self.weight.device.type, enabled=False):
@@ -275,7 +282,7 @@ def head_statistics(
     model, which all its processes must call, the statistics are of the samples of all. Parameters,
     buffers, `.grad`, training mode and torch's random state are left as they were.
     """
-    with HeadCollector(model, loss) as collector:
+    with torch.inference_mode(False), HeadCollector(model, loss) as collector:
         for _ in forward_pass(model, _tried(model, batches), collector):
             pass
         return collector.result()
@@ -284,9 +291,14 @@ def head_statistics(
 def _tried(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches; before the first, two of its samples tell whether there are closed forms."""
     device = next((p.device for p in model.parameters()), None)
-    for number, (x, y) in enumerate(batches):
-        if not number and len(x):
-            require_last_linear(model, x[:2].to(device))
+    tried = False
+    for x, y in batches:
+        if len(x) and not tried:
+            tried = True
+            try:
+                require_last_linear(model, x[:2].clone().to(device))
+            except (RuntimeError, ValueError):  # a model for batches of one size
+                require_last_linear(model, x.clone().to(device))
         yield x, y
 
 

@@ -22,7 +22,8 @@ class _Run(NamedTuple):
     layer: nn.Linear
     features: Tensor  # h
     output: Tensor
-    version: int  # of the output, which whoever changes it in place counts up
+    versions: tuple[int, int]  # of both, which whoever changes one in place counts up
+    behind: Any  # the autograd node of the features, of a layer that is not known to be plain
 
 
 class LastLinear:
@@ -70,10 +71,10 @@ class LastLinear:
         given = (*inputs, *options.values())
         self._run = None
         if isinstance(layer, nn.Linear) and len(given) == 1 and isinstance(output, Tensor):
-            features = given[0]
-            if layer is self._plain:  # no graph is kept alive
-                features = features.detach()
-            self._run = _Run(layer, features, output.detach(), output._version)
+            features, seen = given[0], layer is self._plain or torch.compiler.is_compiling()
+            behind = None if seen else features.grad_fn  # else no graph is kept alive
+            versions = _version(features), _version(output)
+            self._run = _Run(layer, features.detach(), output.detach(), versions, behind)
 
     def read(self, logits: Tensor) -> tuple[nn.Linear, Tensor]:
         """The last layer and its input h (N, D), of the newest forward, which gave `logits` (N, C).
@@ -92,9 +93,9 @@ class LastLinear:
         if calls[run.layer] > 1:
             raise Refusal(f"{self._name} uses its last nn.Linear twice")
         if run.layer is not self._plain:
-            refuse_unless_plain(self._model, run.layer, run.features.grad_fn)
+            refuse_unless_plain(self._model, run.layer, run.behind)
             self._plain = run.layer
-        return run.layer, run.features.detach()
+        return run.layer, run.features
 
     def squared_gradient_norms(
         self, logits: Tensor, targets: Tensor, smoothing: float = 0.0
@@ -109,7 +110,9 @@ class LastLinear:
         return squared_gradient_norms(features, logits.detach(), targets, bias, weight)
 
     def _is_output(self, run: _Run, logits: Tensor) -> bool:
-        if _same(run.output, logits) and logits._version == run.version:
+        if _version(run.features) != run.versions[0]:
+            return False
+        if _same(run.output, logits) and _version(logits) == run.versions[1]:
             return True
         return self._wrapped and torch.equal(run.output, logits)  # the wrapper may give a copy
 
@@ -136,8 +139,8 @@ def require_trained(model: nn.Module, x: Tensor) -> None:
     """The same, and when no parameter of that layer is trained: it has no gradient."""
     model = unwrapped(model)
     with torch.enable_grad(), LastLinear(model) as last:
-        layer, features = last.read(model(x))
-    sizes(features, *counts(layer))
+        layer, _ = last.read(model(x))
+    refuse_frozen(*counts(layer))
 
 
 def counts(layer: nn.Linear) -> tuple[bool, bool]:
@@ -146,12 +149,17 @@ def counts(layer: nn.Linear) -> tuple[bool, bool]:
     return id(layer.weight) in own, id(layer.bias) in own
 
 
-def sizes(features: Tensor, weight: bool, bias: bool) -> Tensor:
-    """‖h_i‖² + 1 (N,) float64: without the first where the weight does not count, without the 1
-    where no bias does. Raises Refusal where neither does.
-    """
+def refuse_frozen(weight: bool, bias: bool) -> None:
     if not weight and not bias:
         raise Refusal("no parameter of the last nn.Linear is trained (requires_grad is False)")
+
+
+def sizes(features: Tensor, weight: bool, bias: bool) -> Tensor:
+    """‖h_i‖² + 1 (N,) float64, without the one or the other where weight or bias do not count.
+
+    Raises Refusal where neither does.
+    """
+    refuse_frozen(weight, bias)
     if not weight:
         return features.new_ones(len(features), dtype=torch.float64)
     return features.double().square().sum(1) + bias
@@ -167,6 +175,11 @@ def squared_gradient_norms(
     """
     size = sizes(features, weight, bias)  # (N,)
     return output_gradient(logits, targets).square().sum(1) * size
+
+
+def _version(values: Tensor) -> int:
+    """How often they were changed in place; nobody knows of what inference_mode made."""
+    return -1 if values.is_inference() else values._version
 
 
 def _same(output: Tensor, logits: Tensor) -> bool:

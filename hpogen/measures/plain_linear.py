@@ -36,9 +36,10 @@ def refuse_unless_plain(model: nn.Module, layer: nn.Linear, behind: Any) -> None
         )
 
 
-def trained(layer: nn.Linear) -> list[nn.Parameter]:
+def trained(layer: nn.Linear) -> list[Tensor]:
     """The parameters of the layer that count in measures: trainable ones, as in the whole net."""
-    return [p for p in (layer.weight, layer.bias) if p is not None and p.requires_grad]
+    own: tuple[Tensor | None, ...] = (layer.weight, layer.bias)
+    return [p for p in own if p is not None and p.requires_grad]
 
 
 def _computed(layer: nn.Linear) -> str | None:
@@ -94,11 +95,11 @@ def _is_linear(layer: nn.Linear) -> bool:
         try:
             with torch.device("cpu"), torch.autocast("cpu", enabled=False):
                 given = twin.forward(h)
-                slopes = torch.autograd.grad(given, own, v.to(given.dtype))
+                slopes = torch.autograd.grad((given * v).sum(), own)
         except (RuntimeError, TypeError, AttributeError, IndexError):  # it takes no such input
             return False
         expected = functional.linear(h, weight, bias)
-        expected_slopes = torch.autograd.grad(expected, own, v)
+        expected_slopes = torch.autograd.grad((expected * v).sum(), own)
     pairs = zip((given, *slopes), (expected, *expected_slopes), strict=True)
     return all(_alike(one, other) for one, other in pairs)
 
@@ -120,7 +121,7 @@ def _on_cpu(tensors: dict[str, Any]) -> dict[str, Any]:
     return copies
 
 
-def _reaches(node: Any, parameters: list[nn.Parameter]) -> bool:
+def _reaches(node: Any, parameters: list[Tensor]) -> bool:
     """Whether one of the parameters is behind the node in the autograd graph.
 
     A node that torch.compile made hides what is used where: it is not looked behind.

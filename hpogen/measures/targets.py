@@ -24,6 +24,8 @@ def rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     or bool, (N, …) or (N, 1, …). For one logit (C = 1) they are 0 or 1, or the probability of 1, as
     for binary cross-entropy. No value is read. Raises Refusal for targets of another shape.
     """
+    if not isinstance(logits, Tensor):
+        raise Refusal(f"the model gives a {type(logits).__name__}, expected logits (N, C)")
     if logits.ndim == 2 and targets.dtype == torch.int64 and targets.shape == logits.shape[:1]:
         return logits, targets
     if logits.ndim < 2:

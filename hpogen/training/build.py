@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from hpogen import plugins
 from hpogen.errors import Refusal
@@ -26,7 +27,17 @@ def build(
     model = plugins.models.get(name)(in_shape, classes, **options)
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {name!r} is a {type(model).__name__}, expected an nn.Module")
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        _run_once(model, in_shape)
     return model
+
+
+def _run_once(model: nn.Module, in_shape: tuple[int, int, int]) -> None:
+    """A forward of nothing, from which lazy modules take their sizes; no statistics change."""
+    model.eval()
+    with torch.no_grad():
+        model(torch.zeros(2, *in_shape))
+    model.train()
 
 
 def unfit(
