@@ -32,6 +32,7 @@ from hpogen.measures.passes import (
     at_least_float32,
     check_finite,
     forward_pass,
+    pairs,
 )
 from hpogen.measures.targets import IGNORED, classes_of, counted, output_gradient, rows
 
@@ -292,7 +293,7 @@ def _tried(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches; before the first, two of its samples tell whether there are closed forms."""
     device = next((p.device for p in model.parameters()), None)
     tried = False
-    for x, y in batches:
+    for x, y in pairs(batches):
         if len(x) and not tried:
             tried = True
             try:

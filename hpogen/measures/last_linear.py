@@ -5,7 +5,6 @@ The head measures and the training step take from it what no other pass has to c
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -33,7 +32,7 @@ class LastLinear:
         self._wrapped = group_of(model) is not None
         self._model = unwrapped(model)
         self._run: _Run | None = None  # the last of the newest forward: no other is kept
-        self._calls: Counter[nn.Module] = Counter()  # in it
+        self._ran: list[nn.Module] = []  # in it, in their order
         self._plain: nn.Linear | None = None  # the layer that is known to be one
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
@@ -61,19 +60,18 @@ class LastLinear:
         return type(self._model).__name__
 
     def _forget(self, *_: object) -> None:
-        self._run = None
-        self._calls.clear()
+        self._run, self._ran = None, []
 
     def _record(
         self, layer: nn.Module, inputs: tuple[Any, ...], options: Mapping[str, Any], output: Any
     ) -> None:
-        self._calls[layer] += 1
-        given = (*inputs, *options.values())
+        self._ran.append(layer)
         self._run = None
-        if isinstance(layer, nn.Linear) and len(given) == 1 and isinstance(output, Tensor):
-            features, seen = given[0], layer is self._plain or torch.compiler.is_compiling()
+        (features, *others) = (*inputs, *options.values())
+        if isinstance(layer, nn.Linear) and not others and isinstance(output, Tensor):
+            seen = layer is self._plain or torch.compiler.is_compiling()
             behind = None if seen else features.grad_fn  # else no graph is kept alive
-            versions = _version(features), _version(output)
+            versions = _versions(features, output)
             self._run = _Run(layer, features.detach(), output.detach(), versions, behind)
 
     def read(self, logits: Tensor) -> tuple[nn.Linear, Tensor]:
@@ -82,15 +80,15 @@ class LastLinear:
         Raises Refusal when the last layer's output is not the model's, when it ran twice, or when
         it is not plain (see `plain_linear`): the closed forms do not hold then.
         """
-        run, calls = self._run, self._calls.copy()
+        run, ran = self._run, self._ran
         self._forget()
-        if not calls:
+        if not ran:
             raise Refusal(self._nothing_seen())
         if not isinstance(logits, Tensor):
             raise Refusal(f"{self._name} gives a {type(logits).__name__}, expected logits (N, C)")
         if run is None or run.features.ndim != 2 or not self._is_output(run, logits):
             raise Refusal(f"the output of {self._name} is not that of its last nn.Linear")
-        if calls[run.layer] > 1:
+        if sum(layer is run.layer for layer in ran) > 1:
             raise Refusal(f"{self._name} uses its last nn.Linear twice")
         if run.layer is not self._plain:
             refuse_unless_plain(self._model, run.layer, run.behind)
@@ -110,10 +108,10 @@ class LastLinear:
         return squared_gradient_norms(features, logits.detach(), targets, bias, weight)
 
     def _is_output(self, run: _Run, logits: Tensor) -> bool:
-        if _version(run.features) != run.versions[0]:
+        if _same(run.output, logits):
+            return _versions(run.features, logits) == run.versions
+        if _versions(run.features, run.output) != run.versions:
             return False
-        if _same(run.output, logits) and _version(logits) == run.versions[1]:
-            return True
         return self._wrapped and torch.equal(run.output, logits)  # the wrapper may give a copy
 
     def _nothing_seen(self) -> str:
@@ -177,9 +175,9 @@ def squared_gradient_norms(
     return output_gradient(logits, targets).square().sum(1) * size
 
 
-def _version(values: Tensor) -> int:
-    """How often they were changed in place; nobody knows of what inference_mode made."""
-    return -1 if values.is_inference() else values._version
+def _versions(features: Tensor, output: Tensor) -> tuple[int, int]:
+    """How often they were changed in place; nobody knows of features from inference_mode."""
+    return -1 if features.is_inference() else features._version, output._version
 
 
 def _same(output: Tensor, logits: Tensor) -> bool:

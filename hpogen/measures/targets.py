@@ -136,7 +136,7 @@ def output_gradient(logits: Tensor, targets: Tensor) -> Tensor:
         chosen = targets[:, None]
         difference.scatter_(1, chosen, 0.0)
         difference.scatter_(1, chosen, -difference.sum(1, keepdim=True))
-    return difference[:, -classes:]
+    return difference if classes > 1 else difference[:, 1:]
 
 
 def smoothed(targets: Tensor, classes: int, smoothing: float) -> Tensor:

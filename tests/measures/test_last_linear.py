@@ -161,6 +161,11 @@ class Centred(nn.Linear):
         return functional.linear(input, self.weight - self.weight.mean(0), self.bias)
 
 
+class Clamped(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).clamp(-50, 50)
+
+
 class Tempered(nn.Linear):
     """Its default temperature is 1; the caller's is not."""
 
@@ -216,6 +221,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "equalised": (lambda: Net(Scaled(0.7)), "does not compute"),
     "detached": (lambda: Net(Detached(D, C)), "does not compute"),
     "centred": (lambda: Net(Centred(D, C)), "does not compute"),
+    "clamped": (lambda: Net(Clamped(D, C)), "does not compute"),
     "tempered": (
         lambda: Net(Tempered(D, C), lambda net, h: net.head(h, temperature=2.0)),
         "is not that of its last",
