@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
+from hpogen.measures.as_found import kept
 from hpogen.measures.closed_forms import ClosedForms
 from hpogen.measures.distributed import gathered, group_of
 from hpogen.measures.last_linear import (
@@ -296,10 +297,11 @@ def _tried(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
     for x, y in pairs(batches):
         if len(x) and not tried:
             tried = True
-            try:
-                require_last_linear(model, x[:2].clone().to(device))
-            except (RuntimeError, ValueError):  # a model for batches of one size
-                require_last_linear(model, x.clone().to(device))
+            with kept(model):
+                try:
+                    require_last_linear(model, x[:2].clone().to(device))
+                except (RuntimeError, ValueError):  # a model for batches of one size
+                    require_last_linear(model, x.clone().to(device))
         yield x, y
 
 
