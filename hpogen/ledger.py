@@ -14,6 +14,7 @@ import secrets
 import threading
 import time
 import zlib
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,9 +156,7 @@ class Ledger:
         self._seq = len(contents.events)
         self._length = contents.length
         self._torn = contents.torn
-        self._dirty = threading.Event()
         self._closed = False
-        threading.Thread(target=self._sync, daemon=True, name="ledger-sync").start()
 
     @property
     def torn(self) -> bytes:
@@ -201,16 +200,19 @@ class Ledger:
                 raise
         self._seq += 1
         self._length += len(line)
-        self._dirty.set()
+        _SYNCER.add(self)
+
+    def sync(self) -> None:
+        """Bring what was written to the disk; a closed ledger has been."""
+        with contextlib.suppress(OSError):
+            os.fdatasync(self._fd)
 
     def close(self) -> None:
         """Sync, and give the folder back. A second call does nothing, nor does a forked process."""
         if self._closed or not self.owner.is_here:
             return
         self._closed = True
-        self._dirty.set()
-        with contextlib.suppress(OSError):
-            os.fdatasync(self._fd)
+        self.sync()
         os.close(self._fd)
         self._lock.release()
 
@@ -221,9 +223,28 @@ class Ledger:
             os.ftruncate(self._fd, self._length)
         self._torn = b""
 
-    def _sync(self) -> None:
-        while self._dirty.wait() and not self._closed:
-            self._dirty.clear()
-            with contextlib.suppress(OSError):  # closed meanwhile, which syncs itself
-                os.fdatasync(self._fd)
+
+class _Syncer:
+    """Syncs the ledgers that were written to, from one thread, however many are open."""
+
+    def __init__(self) -> None:
+        self._written: deque[Ledger] = deque()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, ledger: Ledger) -> None:
+        self._written.append(ledger)
+        self._wake.set()
+        if self._thread is None or not self._thread.is_alive():  # the child of a fork has none
+            self._thread = threading.Thread(target=self._run, daemon=True, name="ledger-sync")
+            self._thread.start()
+
+    def _run(self) -> None:
+        while self._wake.wait():
+            self._wake.clear()
+            for ledger in {self._written.popleft() for _ in range(len(self._written))}:
+                ledger.sync()
             time.sleep(SYNC_SECONDS * 0.8)
+
+
+_SYNCER = _Syncer()

@@ -8,6 +8,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -130,6 +133,33 @@ def test_nan_is_never_written(tmp_path: Path) -> None:
         book.append({"kind": "study", "score": float("nan")})
     book.close()
     assert (tmp_path / ledger.LEDGER).read_bytes() == b""
+
+
+def test_one_thread_syncs_all_ledgers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[int] = set()
+    true_sync = os.fdatasync
+
+    def spy(fd: int) -> None:
+        true_sync(fd)
+        synced.add(fd)
+
+    monkeypatch.setattr(os, "fdatasync", spy)
+    before = threading.active_count()
+    with ExitStack() as stack:
+        books = [stack.enter_context(closing(Ledger(tmp_path / str(i)))) for i in range(100)]
+        for book in books:
+            book.append(HEADER)
+        assert threading.active_count() <= before + 1
+        deadline = time.monotonic() + 60
+        while len(synced) < len(books):
+            assert time.monotonic() < deadline, "some were never synced"
+            time.sleep(0.01)
+        synced.clear()
+        books[7].append({"kind": "asked", "trial": 0})
+        while not synced:
+            assert time.monotonic() < deadline, "it sleeps for ever"
+            time.sleep(0.01)
+        assert len(synced) == 1  # the others have not been written to
 
 
 def test_two_drivers_on_one_folder(tmp_path: Path) -> None:
