@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import ShuffledExecutor, by_trial, study_file
+from toys import ShuffledExecutor, StopsAfter, by_trial, study_file
 
 from hpogen import folder, ledger
 from hpogen.executors.inline import InlineExecutor
@@ -53,11 +53,12 @@ def finished(path: Path, directory: Path, executor: Any = None) -> list[dict[str
 
 
 def interrupted(path: Path, directory: Path, seed: int) -> list[dict[str, Any]]:
-    """The study, stopped after a random short time again and again."""
+    """The study, stopped after a few epochs again and again."""
     chance = random.Random(seed)
     for _ in range(300):
         with Study(load_study(path), directory) as study:
-            if run(study, InlineExecutor(), seconds=chance.random() * 0.4).end == "finished":
+            stop = StopsAfter(chance.randrange(1, 9))
+            if run(study, InlineExecutor(), observer=stop).end == "finished":
                 return ledger.read(directory)
     raise AssertionError("it does not come to an end")
 

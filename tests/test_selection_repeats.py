@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from toys import ShuffledExecutor, by_trial, essence, study_file
+from toys import ShuffledExecutor, StopsAfter, by_trial, essence, study_file
 
 from hpogen import folder, history, ledger
 from hpogen.executors.inline import InlineExecutor
@@ -235,7 +235,8 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     chance = random.Random(0)
     for _ in range(400):
         with Study(load_study(path), tmp_path / "q") as study:
-            if run(study, InlineExecutor(), seconds=chance.random() * 0.01).end == "finished":
+            stop = StopsAfter(chance.randrange(2, 9))  # a trial of two epochs begins anew
+            if run(study, InlineExecutor(), observer=stop).end == "finished":
                 break
     assert essence(ledger.read(tmp_path / "q")) == essence(whole)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import ShuffledExecutor, by_trial, essence, study_file
+from toys import ShuffledExecutor, StopsAfter, by_trial, essence, study_file
 
 from hpogen import ledger
 from hpogen.errors import UserError
@@ -254,12 +254,13 @@ def test_the_seed_belongs_to_the_configuration(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_inline_run_goes_on(tmp_path: Path) -> None:
-    """A run that stops in time, again and again, ends where an undisturbed one does."""
+    """A run that is stopped, again and again, ends where an undisturbed one does."""
     path = study_file(tmp_path, stop={"trials": 40})
     whole = finished(path, tmp_path / "whole")
     chance = random.Random(0)
     for _ in range(400):
         with Study(load_study(path), tmp_path / "q") as study:
-            if run(study, InlineExecutor(), seconds=chance.random() * 0.01).end == "finished":
+            stop = StopsAfter(chance.randrange(2, 9))  # a trial of two epochs begins anew
+            if run(study, InlineExecutor(), observer=stop).end == "finished":
                 break
     assert essence(ledger.read(tmp_path / "q")) == essence(whole)
