@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
-import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from toys import essence, study_file
 
 from hpogen import folder, ledger
+from hpogen.runner import run
+from hpogen.spec import load_study
+from hpogen.study import Study
 
 IMAGES: dict[str, Any] = {
     "task": {
@@ -43,26 +49,28 @@ BOWL: dict[str, Any] = {
 }
 
 FORKER = """
-import os, sys, pathlib
+import json, os, sys
 import hpogen, cma, sklearn.datasets, torch, torch._dynamo  # once, not in every child
+from hpogen.cli import main
 
 for line in sys.stdin:
-    path, directory = line.rstrip().split("\\t")
+    arguments = json.loads(line)
     child = os.fork()
     if child == 0:
-        spec = hpogen.load_study(path)
         print(os.getpid(), flush=True)
-        with hpogen.Study(spec, pathlib.Path(directory)) as study:
-            end = hpogen.run(study).end
-        print(end, flush=True)
-        os._exit(0)
-    os.waitpid(child, 0)
-    print("ended", flush=True)
+        os.dup2(2, 1)
+        sys.argv = ["hpogen", *arguments]
+        try:
+            main()
+        except SystemExit as end:
+            sys.stdout.flush()
+            os._exit(end.code or 0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
 class Drivers:
-    """Runs studies, each in a process of its own: a fork of one that has imported everything."""
+    """Runs commands, each in a process of its own: a fork of one that has imported everything."""
 
     def __init__(self) -> None:
         self._forker = subprocess.Popen(
@@ -76,33 +84,89 @@ class Drivers:
     def close(self) -> None:
         self._forker.communicate()
 
-    def drive(self, path: Path, directory: Path, kill_after: float | None = None) -> float | None:
-        """Run the study, killed so many seconds after it began.
-
-        How many seconds it took to finish; None when it was killed before.
-        """
+    def call(self, arguments: list[str], kill_after: float | None = None) -> bool:
+        """Run a command, killed so many seconds after it began; whether it came to its end."""
         orders, answers = self._forker.stdin, self._forker.stdout
         assert orders is not None and answers is not None
-        orders.write(f"{path}\t{directory}\n")
+        orders.write(f"{json.dumps(arguments)}\n")
         orders.flush()
         child = int(answers.readline())
-        begin = time.monotonic()
         if kill_after is not None:
             time.sleep(kill_after)
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-        answer = answers.readline()
-        seconds = time.monotonic() - begin
-        if answer == "ended\n":
-            return None
-        assert (answer, answers.readline()) == ("finished\n", "ended\n")
-        return seconds
+        code = int(answers.readline())
+        assert code == 0 or (kill_after is not None and code == -signal.SIGKILL)
+        return code == 0
 
 
 @pytest.fixture(scope="module")
 def drivers() -> Iterator[Drivers]:
     with closing(Drivers()) as drivers:
         yield drivers
+
+
+@dataclass(frozen=True)
+class Story:
+    """Commands that are given one after the other, each again until it came to its end."""
+
+    commands: list[list[str]]  # DIR stands for the folder that they write
+    begin: Path | None = None  # what the folder holds before
+
+    def play(self, drivers: Drivers, directory: Path, chance: Iterator[float]) -> int:
+        """Kill each command so many seconds after it began; how many were under way then."""
+        if self.begin is not None:
+            shutil.copytree(self.begin, directory)
+        killed = 0
+        for command in self.commands:
+            arguments = [str(directory) if word == "DIR" else word for word in command]
+            while not drivers.call(arguments, next(chance, None)):
+                killed += 1
+        return killed
+
+
+def images(folder: Path) -> Story:
+    return Story([["run", str(study_file(folder, **IMAGES)), "--dir", "DIR"]])
+
+
+def bowl(folder: Path) -> Story:
+    return Story([["run", str(study_file(folder, **BOWL)), "--dir", "DIR"]])
+
+
+def matrix(folder: Path) -> Story:
+    """Two objectives, which have trials in common, of two seeds."""
+    objectives = ["val", {"label": "agn", "terms": [{"metric": "agn"}]}]
+    axes = {"objective": objectives, "seed": [0, 1]}
+    path = study_file(folder, **{**BOWL, "matrix": axes, "stop": {"trials": 20}})
+    return Story([["run", str(path), "--dir", "DIR"]])
+
+
+def forked(folder: Path) -> Story:
+    """A study forked into one with another objective and more trials."""
+    old = study_file(folder / "old", **{**BOWL, "stop": {"trials": 30}})
+    with Study(load_study(old), folder / "old" / "run") as study:
+        assert run(study).end == "finished"
+    new = study_file(folder / "new", **{**BOWL, "objective": {"preset": "val"}})
+    commands = [["fork", str(folder / "old" / "run"), str(new), "--dir", "DIR"]]
+    return Story([*commands, ["run", str(new), "--dir", "DIR"]])
+
+
+def retrained(folder: Path) -> Story:
+    path = study_file(folder, **{**IMAGES, "stop": {"trials": 2}})
+    with Study(load_study(path), folder / "run") as study:
+        assert run(study).end == "finished"
+    return Story([["retrain", "DIR", "--seeds", "3"]], begin=folder / "run")
+
+
+def record(directory: Path) -> dict[str, Any]:
+    """The essence of every ledger in the folder, and the metrics of every epoch."""
+    found: dict[str, Any] = {}
+    for path in sorted(directory.rglob(ledger.LEDGER)):
+        name = str(path.parent.relative_to(directory))
+        found[name] = essence(ledger.read(path.parent))
+        trials = sum(event["kind"] == "asked" for event in found[name])
+        found[f"{name}: curves"] = curves(path.parent, trials)
+    return found
 
 
 def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
@@ -113,28 +177,22 @@ def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
     ]
 
 
-@pytest.mark.parametrize("keys", [IMAGES, BOWL], ids=["images", "bowl"])
+@pytest.mark.parametrize("story", [images, bowl, matrix, forked, retrained])
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_and_resumed(
-    keys: dict[str, Any], kills: int, tmp_path: Path, drivers: Drivers
+    story: Callable[[Path], Story], kills: int, tmp_path: Path, drivers: Drivers
 ) -> None:
-    path = study_file(tmp_path, **keys)
-    duration = drivers.drive(path, tmp_path / "whole")
-    assert duration is not None
-    whole = ledger.read(tmp_path / "whole")
-    chance = random.Random(kills)
-    killed = 0
-    for study in range(kills):
-        directory = tmp_path / f"killed{study}"
-        while (
-            killed < kills
-            and drivers.drive(path, directory, chance.random() * duration * 0.8) is None
-        ):
-            killed += 1
-        drivers.drive(path, directory)
-        assert essence(ledger.read(directory)) == essence(whole)
-        trials = keys["stop"]["trials"]
-        assert curves(directory, trials) == curves(tmp_path / "whole", trials)
-        if killed == kills:
+    told = story(tmp_path / "given")
+    begin = time.monotonic()
+    assert told.play(drivers, tmp_path / "whole", iter(())) == 0
+    duration = (time.monotonic() - begin) / len(told.commands)
+    whole = record(tmp_path / "whole")
+    assert whole
+    random, killed = Random(kills), 0
+    for attempt in range(10 * kills):
+        moments = (random.random() * duration * 0.8 for _ in range(min(4, kills - killed)))
+        killed += told.play(drivers, tmp_path / str(attempt), moments)
+        assert record(tmp_path / str(attempt)) == whole
+        if killed >= kills:
             return
-    raise AssertionError(f"only {killed} of {kills} kills hit a running study")
+    raise AssertionError(f"only {killed} of {kills} kills hit a running command")
