@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpogen.measures.ablation import Ablation, ablation_curves
-    from hpogen.measures.head import HeadStatistics, head_statistics
+    from hpogen.measures.head import HeadStatistics
+    from hpogen.measures.head_pass import head_statistics
     from hpogen.measures.network import gradient_norms
     from hpogen.measures.online import OnlineAgn
 
@@ -17,7 +18,7 @@ PUBLIC = {  # imported when first used: the catalogue beside it needs no torch
     "OnlineAgn": "hpogen.measures.online",
     "ablation_curves": "hpogen.measures.ablation",
     "gradient_norms": "hpogen.measures.network",
-    "head_statistics": "hpogen.measures.head",
+    "head_statistics": "hpogen.measures.head_pass",
 }
 
 __all__ = [

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from hpogen.errors import Refusal
 from hpogen.measures.ablation_layer import AblationLayer
-from hpogen.measures.head import HeadStatistics, head_statistics
+from hpogen.measures.head import HeadStatistics
+from hpogen.measures.head_pass import head_statistics
 from hpogen.measures.last_linear import LastLinear
 from hpogen.measures.passes import Batch, check_finite, pairs, undisturbed
 from hpogen.measures.targets import classes_of, labelled

@@ -1,41 +1,31 @@
 """The head family: closed forms on the last layer, all from one forward pass over a data set.
 
-`head_statistics` is for any PyTorch loop; hpogen's own loop collects the same in its evaluation
-pass. Formulas and notation: z = W h + b, p = softmax(z), d = p − q with q the target.
+`head_pass.py` makes that pass. Formulas and notation: z = W h + b, p = softmax(z), d = p − q with q the target.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hpogen.errors import Refusal
-from hpogen.measures.as_found import kept
 from hpogen.measures.closed_forms import ClosedForms
-from hpogen.measures.distributed import gathered, group_of
 from hpogen.measures.last_linear import (
-    LastLinear,
-    counts,
     refuse_frozen,
-    require_last_linear,
     sizes,
 )
 from hpogen.measures.moments import ROUNDING, Moments
 from hpogen.measures.passes import (
-    Batch,
     Predictions,
-    at_least_float32,
     check_finite,
-    forward_pass,
-    pairs,
 )
-from hpogen.measures.targets import IGNORED, classes_of, counted, output_gradient, rows
+from hpogen.measures.targets import classes_of, counted, output_gradient, rows
 
 CHUNK = 4096  # samples whose features are in float64 at a time
 CANCELLED = 1e-6  # E[h²] − E[h]² has lost digits where it is less than this part of E[h]²
@@ -268,95 +258,6 @@ class HeadStatistics:
     def _need_cross_entropy(self, what: str) -> None:
         if self.loss_function is not None:
             raise Refusal(f"{what} is defined for cross-entropy, not for a loss of one's own")
-
-
-def head_statistics(
-    model: nn.Module, batches: Iterable[Batch], loss: LossFunction | None = None
-) -> HeadStatistics:
-    """One forward pass, in evaluation mode, over `batches` of images (B, …) and labels (B,).
-
-    Targets are as `targets.rows` takes them: labels, probabilities (B, C), or 0 and 1 for one
-    logit; a sample labelled −100 is left out. The loss is cross-entropy, or one's own function of
-    logits (B, C) float64 and labels as given, differentiable, that gives each sample's loss (B,).
-    The model's last `nn.Linear` must give the model's output, by F.linear, with parameters that
-    nothing else uses (two samples are tried, first): Refusal, naming the model's class, if not, and
-    for labels that are no class; ValueError if there is no sample. Of a `DistributedDataParallel`
-    model, which all its processes must call, the statistics are of the samples of all. Parameters,
-    buffers, `.grad`, training mode and torch's random state are left as they were.
-    """
-    with torch.inference_mode(False), HeadCollector(model, loss) as collector:
-        for _ in forward_pass(model, _tried(model, batches), collector):
-            pass
-        return collector.result()
-
-
-def _tried(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches; before the first, two of its samples tell whether there are closed forms."""
-    device = next((p.device for p in model.parameters()), None)
-    tried = False
-    for x, y in pairs(batches):
-        if len(x) and not tried:
-            tried = True
-            with kept(model):
-                try:
-                    require_last_linear(model, x[:2].clone().to(device))
-                except (RuntimeError, ValueError):  # a model for batches of one size
-                    require_last_linear(model, x.clone().to(device))
-        yield x, y
-
-
-class HeadCollector:
-    """Collects HeadStatistics from the forward passes that run while it is entered.
-
-    Where labels are `known` to be classes they are not looked at: no GPU has to be waited for.
-    """
-
-    def __init__(
-        self, model: nn.Module, loss: LossFunction | None = None, known: bool = False
-    ) -> None:
-        self._group = group_of(model)
-        self._last = LastLinear(model)
-        self._loss, self._known = loss, known
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # logits, labels, features
-        self._layer: nn.Linear | None = None
-
-    def __enter__(self) -> HeadCollector:
-        self._last.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._last.__exit__()
-
-    def add(self, logits: Tensor, labels: Tensor) -> None:
-        self._layer, features = self._last.read(logits)
-        if self._loss is None:
-            logits, labels = rows(logits, labels)
-        self._seen.append((at_least_float32(logits), labels, at_least_float32(features)))
-
-    def result(self) -> HeadStatistics:
-        """Raises ValueError when no sample was seen, Refusal for a label that is no class."""
-        seen = [gathered(torch.cat(parts), self._group) for parts in zip(*self._seen, strict=True)]
-        if self._layer is None or not len(seen[0]):
-            raise ValueError("got no samples: the batches are empty")
-        kept = None if self._known else self._counted(*seen[:2])
-        logits, labels, features = seen if kept is None else [values[kept] for values in seen]
-        if not len(logits):
-            raise ValueError(f"got no samples: every label is {IGNORED}")
-        bias = self._layer.bias
-        return HeadStatistics(
-            Predictions(logits, labels),
-            features,
-            at_least_float32(self._layer.weight.detach().clone()),
-            None if bias is None else at_least_float32(bias.detach().clone()),
-            self._loss,
-            counts(self._layer),
-        )
-
-    def _counted(self, logits: Tensor, labels: Tensor) -> Tensor | None:
-        if self._loss is None:
-            return counted(logits, labels)
-        own = labels.ndim > 1 or labels.is_floating_point()  # what the loss makes of it
-        return None if own else labels != IGNORED
 
 
 def _each(loss_function: LossFunction, logits: Tensor, targets: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hpogen.measures.head import HeadCollector, HeadStatistics
+from hpogen.measures.head import HeadStatistics
+from hpogen.measures.head_pass import HeadCollector
 from hpogen.measures.passes import Collector, PredictionCollector, Predictions, forward_pass
 from hpogen.training.data import Images
 from hpogen.training.measuring import (

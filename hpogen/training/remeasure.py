@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hpogen import plugins
 from hpogen.errors import Refusal
-from hpogen.measures.head import HeadCollector
+from hpogen.measures.head_pass import HeadCollector
 from hpogen.measures.passes import forward_pass
 from hpogen.plugins import Measured
 from hpogen.training.checkpoint import Checkpoints

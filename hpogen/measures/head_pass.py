@@ -1,0 +1,107 @@
+"""The forward pass over a data set that the head measures are computed from.
+
+`head_statistics` is for any PyTorch loop; hpogen's own collects the same in its evaluation pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from hpogen.measures.as_found import kept
+from hpogen.measures.distributed import gathered, group_of
+from hpogen.measures.head import HeadStatistics, LossFunction
+from hpogen.measures.last_linear import LastLinear, counts, require_last_linear
+from hpogen.measures.passes import Batch, Predictions, at_least_float32, forward_pass, pairs
+from hpogen.measures.targets import IGNORED, counted, rows
+
+
+def head_statistics(
+    model: nn.Module, batches: Iterable[Batch], loss: LossFunction | None = None
+) -> HeadStatistics:
+    """One forward pass, in evaluation mode, over `batches` of images (B, …) and labels (B,).
+
+    Targets are as `targets.rows` takes them: labels, probabilities (B, C), or 0 and 1 for one
+    logit; a sample labelled −100 is left out. The loss is cross-entropy, or one's own function of
+    logits (B, C) float64 and labels as given, differentiable, that gives each sample's loss (B,).
+    The model's last `nn.Linear` must give the model's output, by F.linear, with parameters that
+    nothing else uses (two samples are tried, first): Refusal, naming the model's class, if not, and
+    for labels that are no class; ValueError if there is no sample. Of a `DistributedDataParallel`
+    model, which all its processes must call, the statistics are of the samples of all. Parameters,
+    buffers, `.grad`, training mode and torch's random state are left as they were.
+    """
+    with torch.inference_mode(False), HeadCollector(model, loss) as collector:
+        for _ in forward_pass(model, _tried(model, batches), collector):
+            pass
+        return collector.result()
+
+
+def _tried(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches; before the first, two of its samples tell whether there are closed forms."""
+    device = next((p.device for p in model.parameters()), None)
+    tried = False
+    for x, y in pairs(batches):
+        if len(x) and not tried:
+            tried = True
+            with kept(model):
+                try:
+                    require_last_linear(model, x[:2].clone().to(device))
+                except (RuntimeError, ValueError):  # a model for batches of one size
+                    require_last_linear(model, x.clone().to(device))
+        yield x, y
+
+
+class HeadCollector:
+    """Collects HeadStatistics from the forward passes that run while it is entered.
+
+    Where labels are `known` to be classes they are not looked at: no GPU has to be waited for.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: LossFunction | None = None, known: bool = False
+    ) -> None:
+        self._group = group_of(model)
+        self._last = LastLinear(model)
+        self._loss, self._known = loss, known
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # logits, labels, features
+        self._layer: nn.Linear | None = None
+
+    def __enter__(self) -> HeadCollector:
+        self._last.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._last.__exit__()
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        self._layer, features = self._last.read(logits)
+        if self._loss is None:
+            logits, labels = rows(logits, labels)
+        self._seen.append((at_least_float32(logits), labels, at_least_float32(features)))
+
+    def result(self) -> HeadStatistics:
+        """Raises ValueError when no sample was seen, Refusal for a label that is no class."""
+        seen = [gathered(torch.cat(parts), self._group) for parts in zip(*self._seen, strict=True)]
+        if self._layer is None or not len(seen[0]):
+            raise ValueError("got no samples: the batches are empty")
+        kept = None if self._known else self._counted(*seen[:2])
+        logits, labels, features = seen if kept is None else [values[kept] for values in seen]
+        if not len(logits):
+            raise ValueError(f"got no samples: every label is {IGNORED}")
+        bias = self._layer.bias
+        return HeadStatistics(
+            Predictions(logits, labels),
+            features,
+            at_least_float32(self._layer.weight.detach().clone()),
+            None if bias is None else at_least_float32(bias.detach().clone()),
+            self._loss,
+            counts(self._layer),
+        )
+
+    def _counted(self, logits: Tensor, labels: Tensor) -> Tensor | None:
+        if self._loss is None:
+            return counted(logits, labels)
+        own = labels.ndim > 1 or labels.is_floating_point()  # what the loss makes of it
+        return None if own else labels != IGNORED
