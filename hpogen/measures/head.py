@@ -1,6 +1,7 @@
 """The head family: closed forms on the last layer, all from one forward pass over a data set.
 
-`head_pass.py` makes that pass. Formulas and notation: z = W h + b, p = softmax(z), d = p − q with q the target.
+`head_pass.py` makes that pass. Formulas and notation: z = W h + b, p = softmax(z), d = p − q with q
+the target.
 """
 
 from __future__ import annotations
