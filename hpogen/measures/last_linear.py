@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hpogen.errors import Refusal
 from hpogen.measures.distributed import group_of, unwrapped
+from hpogen.measures.passes import tensor_of
 from hpogen.measures.plain_linear import refuse_unless_plain, trained
 from hpogen.measures.targets import output_gradient, smoothed
 
@@ -84,8 +85,7 @@ class LastLinear:
         self._forget()
         if not ran:
             raise Refusal(self._nothing_seen())
-        if not isinstance(logits, Tensor):
-            raise Refusal(f"{self._name} gives a {type(logits).__name__}, expected logits (N, C)")
+        logits = tensor_of(self._model, logits)
         if run is None or run.features.ndim != 2 or not self._is_output(run, logits):
             raise Refusal(f"the output of {self._name} is not that of its last nn.Linear")
         if sum(layer is run.layer for layer in ran) > 1:
