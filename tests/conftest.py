@@ -7,4 +7,6 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and hpogen respects that
+# Under nohup and in a shell's background these are ignored, which hpogen respects.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training.runs import CONFIG, epochs, task, trial
 
 from hpogen import plugins
-from hpogen.training import graphs, recipe
+from hpogen.training import checkpoint, graphs, recipe
 from hpogen.training.augment import Draws, draw
 from hpogen.training.build import build
 from hpogen.training.clock import Clock
@@ -73,6 +73,7 @@ def test_the_host_waits_for_the_device_once_per_epoch(
 ) -> None:
     made = lambda net, values, device: Descent(net.parameters(), {"lr": values.lr})  # noqa: E731
     monkeypatch.setattr(recipe, "make_optimizer", made)
+    monkeypatch.setattr(checkpoint, "INTERVAL", 3600.0)  # an epoch may take long on a busy machine
     options = {"augment": "standard", "audit": "test-each-epoch"}
     settings = task(options, model=model, label_smoothing=0.1)
     counts = []
