@@ -103,6 +103,7 @@ class Drivers:
 @pytest.fixture(scope="module")
 def drivers() -> Iterator[Drivers]:
     with closing(Drivers()) as drivers:
+        drivers.call(["--version"])  # once it has imported everything
         yield drivers
 
 
