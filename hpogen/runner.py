@@ -11,13 +11,13 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from hpogen import folder, places
 from hpogen.errors import CannotGoOn, shortened
 from hpogen.executors.base import Executor, ExecutorLost, Job
 from hpogen.executors.worker import running_trial
-from hpogen.history import Record
+from hpogen.observer import Observer
 from hpogen.provenance import digest, digests
 from hpogen.sharing import Sharing
 from hpogen.signals import StopRequest
@@ -40,18 +40,6 @@ class Result:
     end: End
     trials: int
     text: str = ""
-
-
-class Observer(Protocol):
-    """Looks on at a study: what the live table is drawn from."""
-
-    def started(self, trial: Trial) -> None: ...
-
-    def progressed(self, progress: Progress) -> None: ...
-
-    def finished(self, record: Record) -> None: ...
-
-    def tick(self, stopping: bool) -> None: ...
 
 
 def run(

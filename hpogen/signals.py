@@ -16,7 +16,7 @@ WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupt(KeyboardInterrupt):
-    """Somebody pressed Ctrl-C; a plain KeyboardInterrupt is one that some code has raised."""
+    """Raised by a handler of hpogen's, for Ctrl-C most of all; other code raises its parent."""
 
 
 @contextlib.contextmanager

@@ -97,12 +97,11 @@ def test_the_configuration_is_among_the_hparams(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_stops_no_study(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "q").mkdir()
-    (tmp_path / "q" / "tensorboard").write_text("a file")
     with (
         Study(load_study(study_file(tmp_path)), tmp_path / "q") as study,
         caplog.at_level(logging.WARNING),
     ):
+        (tmp_path / "q" / "tensorboard").write_text("a file")
         assert run(study, observer=EventFiles(study.directory)).end == "finished"
     (said,) = (r.message for r in caplog.records if "event_files" in r.message)
     assert said.startswith(f"event_files={tmp_path}/q/tensorboard written=false: ")

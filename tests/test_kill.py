@@ -160,14 +160,28 @@ def retrained(folder: Path) -> Story:
 
 
 def record(directory: Path) -> dict[str, Any]:
-    """The essence of every ledger in the folder, and the metrics of every epoch."""
-    found: dict[str, Any] = {}
-    for path in sorted(directory.rglob(ledger.LEDGER)):
-        name = str(path.parent.relative_to(directory))
-        found[name] = essence(ledger.read(path.parent))
-        trials = sum(event["kind"] == "asked" for event in found[name])
-        found[f"{name}: curves"] = curves(path.parent, trials)
-    return found
+    """The essence of every ledger in the folder, and the metrics of every epoch.
+
+    Where studies have trials in common, one of them trains each, whichever comes first.
+    """
+    paths = sorted(path.parent for path in directory.rglob(ledger.LEDGER))
+    ledgers = {str(path.relative_to(directory)): essence(ledger.read(path)) for path in paths}
+    events = [event for found in ledgers.values() for event in found]
+    if any(event["kind"] == "reused" for event in events):
+        ledgers = {name: without_who_trained(found) for name, found in ledgers.items()}
+    return {
+        "ledgers": ledgers,
+        "curves": [
+            curves(path, sum(event["kind"] == "asked" for event in ledger.read(path)))
+            for path in paths
+        ],
+        "epochs trained": sum(event.get("epochs", 0) for event in events),
+    }
+
+
+def without_who_trained(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept = [event for event in events if event["kind"] != "reused"]
+    return [{key: value for key, value in e.items() if key != "epochs"} for e in kept]
 
 
 def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
@@ -188,7 +202,7 @@ def test_killed_and_resumed(
     assert told.play(drivers, tmp_path / "whole", iter(())) == 0
     duration = (time.monotonic() - begin) / len(told.commands)
     whole = record(tmp_path / "whole")
-    assert whole
+    assert whole["epochs trained"]
     random, killed = Random(kills), 0
     for attempt in range(10 * kills):
         moments = (random.random() * duration * 0.8 for _ in range(min(4, kills - killed)))

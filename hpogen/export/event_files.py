@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.history import Record
-from hpogen.runner import Observer
+from hpogen.observer import Observer
 from hpogen.trial import Progress, Trial
 
 FOLDER = "tensorboard"

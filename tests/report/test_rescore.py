@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -211,7 +212,7 @@ def test_where_a_picture_cannot_go(tmp_path: Path) -> None:
         check_plot_path(tmp_path / "a.png")
     with pytest.raises(UserError, match="nowhere is no folder: make it first"):
         check_plot_path(tmp_path / "nowhere" / "a.svg")
-    (tmp_path / "a.svg.tmp").mkdir()
+    (tmp_path / f".{os.getpid()}.tmp").mkdir()
     with pytest.raises(UserError, match=r"a\.svg cannot be written: Is a directory"):
         write_svg(FOUND, tmp_path / "a.svg")
     assert check_plot_path(tmp_path / "a.svg") == tmp_path / "a.svg"
