@@ -113,8 +113,11 @@ class RayExecutor:
 
     def _call_ray(self, function: Callable[[], T]) -> T:
         """Call what may not return where the cluster has gone. Raises ExecutorLost then."""
+        return self._aside.call(function, self._check_cluster)
+
+    def _check_cluster(self) -> None:
         try:
-            return self._aside.call(function, self._watch.check)
+            self._watch.check()
         except ExecutorLost:
             self._lost = True
             raise

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from hpogen.errors import UserError
-from hpogen.executors.ray_cluster import Resources, notices
+from hpogen.executors.base import ExecutorLost
+from hpogen.executors.ray_cluster import Resources, log, notices
 
 ROOM_SECONDS = 20.0  # without any worker, until one is told
+NONE_SECONDS = 10.0  # the same where no node that is alive has room for one
+NODE_SECONDS = 50.0  # and until a cluster that brings no node by itself is given up
 STATUS = "__autoscaling_status"  # the key of Ray's own store where its first autoscaler reports
 NAMELESS = re.compile(r"node_[0-9a-f]+")  # the "type" of a node that no autoscaler has started
 
@@ -37,7 +40,19 @@ def check(nodes: Mapping[str, Resources], cpus: float | None, gpus: float) -> No
 
 
 def grows() -> bool:
-    """Whether an autoscaler looks after the cluster: then its nodes have a type with a name."""
+    """Whether an autoscaler looks after the cluster: then its nodes have a type with a name.
+
+    Where the cluster does not say, it may.
+    """
+    try:
+        return any(name and not NAMELESS.fullmatch(name) for name in _types())
+    except Exception as error:  # Ray's are of many classes
+        log.info("autoscaler=unknown error=%r", str(error)[:200])
+        return True
+
+
+def _types() -> list[str]:
+    """The types of nodes that there are, and those that an autoscaler knows."""
     import ray
     from ray.core.generated import autoscaler_pb2
     from ray.experimental.internal_kv import _internal_kv_get
@@ -47,8 +62,7 @@ def grows() -> bool:
     reply = messages.GetClusterStatusReply.FromString(client.get_cluster_status(timeout_s=10))
     types = [node.ray_node_type_name for node in reply.cluster_resource_state.node_states]
     report = json.loads(_internal_kv_get(STATUS) or b"{}").get("autoscaler_report") or {}
-    types += [*report.get("node_type_mapping", {}).values(), *report.get("active_nodes", {})]
-    return any(name and not NAMELESS.fullmatch(name) for name in types)
+    return [*types, *report.get("node_type_mapping", {}).values(), *report.get("active_nodes", {})]
 
 
 class Waiting:
@@ -59,7 +73,10 @@ class Waiting:
         self._told = False
 
     def look(self, waits: bool, free: int, cpus: float, gpus: float) -> None:
-        """`waits`: no worker has started; `free`: how many the nodes that are alive can hold."""
+        """`waits`: no worker has started; `free`: how many the nodes that are alive can hold.
+
+        Raises ExecutorLost where none can for long, and no autoscaler will bring another.
+        """
         now = time.monotonic()
         if not waits:
             if self._told:
@@ -67,14 +84,28 @@ class Waiting:
             self._since, self._told = None, False
         elif self._since is None:
             self._since = now
-        elif now > self._since + ROOM_SECONDS and not self._told:
+        elif now > self._since + (ROOM_SECONDS if free else NONE_SECONDS) and not self._told:
             self._told = True
-            needs = f"{cpus:g} CPU" + (f", {gpus:g} GPU" if gpus else "")
             notices.warning(
                 "no worker (%s) has started for %.0f s: %s",
-                needs,
+                _needs(cpus, gpus),
                 now - self._since,
-                "waiting for Ray, or for room beside others in the cluster"
-                if free
-                else "waiting for a node that has room for one; no node that is alive has",
+                _hope(free, self._since + NODE_SECONDS - now),
             )
+        elif now > self._since + NODE_SECONDS and not free and not grows():
+            raise ExecutorLost(
+                f"no node of the Ray cluster that is alive has room for a worker "
+                f"({_needs(cpus, gpus)}), and none has come for {now - self._since:.0f} s"
+            )
+
+
+def _needs(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} CPU" + (f", {gpus:g} GPU" if gpus else "")
+
+
+def _hope(free: int, left: float) -> str:
+    """What is waited for; `left`: the seconds that a cluster has which does not grow by itself."""
+    if free:
+        return "waiting for Ray, or for room beside others in the cluster"
+    text = "waiting for a node that has room for one; no node that is alive has"
+    return text if grows() else f"{text}; the run ends in {left:.0f} s unless one joins"

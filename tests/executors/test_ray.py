@@ -19,7 +19,8 @@ from toys import by_trial, essence, study_file
 
 from hpogen import ledger, runner
 from hpogen.executors import ray as ray_module
-from hpogen.executors import ray_member
+from hpogen.executors import ray_member, ray_room
+from hpogen.executors.base import ExecutorLost
 from hpogen.executors.choice import Where, executor_for
 from hpogen.executors.ray import RayExecutor
 from hpogen.spec import load_study
@@ -385,6 +386,17 @@ def test_needs_that_no_node_meets(cluster: Any) -> None:
         RayExecutor(1, gpus_per_trial=0.5)
     with pytest.raises(UserError, match=r"--cpus-per-trial: got 3, but no .* more than 2"):
         RayExecutor(1, address=cluster.address, cpus_per_trial=3)
+
+
+def test_a_cluster_that_brings_no_node_is_given_up(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_room, "NODE_SECONDS", -1.0)
+    waiting = ray_room.Waiting()
+    for free in (0, 1):  # the first look finds that there is no worker
+        waiting.look(True, free, 1.0, 0.0)
+    with pytest.raises(ExecutorLost, match=r"has room for a worker \(1 CPU\), and none has come"):
+        waiting.look(True, 0, 1.0, 0.0)
 
 
 @pytest.fixture
