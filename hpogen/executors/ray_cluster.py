@@ -133,17 +133,23 @@ def _reach(address: str) -> None:
             "--head`, 6379 by default); run hpogen on a machine of the cluster"
         )
     try:
-        with socket.create_connection((host, int(port)), CONNECT_SECONDS) as connection:
-            connection.settimeout(CONNECT_SECONDS)
-            connection.sendall(PREFACE)
-            answer = connection.recv(9)
+        spoke = answers(host, int(port))
     except (OSError, OverflowError) as error:
         raise UserError(
             f"--ray {address}: cannot be reached ({error}); is the cluster up, and is this a "
             "machine of it?"
         ) from None
-    if len(answer) < 4 or answer[3] != SETTINGS:
+    if not spoke:
         raise UserError(f"--ray {address}: what listens there is not a Ray cluster")
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether what listens there speaks as Ray's servers do. Raises OSError where nothing does."""
+    with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
+        connection.settimeout(CONNECT_SECONDS)
+        connection.sendall(PREFACE)
+        answer = connection.recv(9)
+    return len(answer) >= 4 and answer[3] == SETTINGS
 
 
 def nodes() -> dict[str, Resources]:
@@ -152,6 +158,15 @@ def nodes() -> dict[str, Resources]:
 
     found: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
     return {node["NodeID"]: node["Resources"] for node in found if node["Alive"]}
+
+
+def raylet(node: str) -> tuple[str, int]:
+    """Where a node's raylet listens."""
+    import ray
+
+    found: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
+    mine = next(each for each in found if each["NodeID"] == node)
+    return mine["NodeManagerAddress"], mine["NodeManagerPort"]
 
 
 def gpus() -> int:

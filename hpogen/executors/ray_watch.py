@@ -25,16 +25,21 @@ T = TypeVar("T")
 
 
 class Watch:
-    """Knows the nodes that are alive, and since when the cluster's head has not answered."""
+    """Knows which nodes are alive, and since when the head or our own has not answered."""
 
     def __init__(self) -> None:
         import ray
 
         context = ray.get_runtime_context()
-        self._head, self._here = context.gcs_address, context.get_node_id()
+        self._here = context.get_node_id()
+        self._raylet = ray_cluster.raylet(self._here)
         self.nodes = ray_cluster.nodes()
-        self._answered = time.monotonic()
-        self._told = False
+        now = time.monotonic()
+        self._answered = {
+            f"the head of the Ray cluster ({context.gcs_address})": now,
+            f"the Ray node that this process is connected to ({self._here[:8]})": now,
+        }
+        self._told = ""  # who does not answer
         self._end = threading.Event()
         threading.Thread(target=self._look, name="hpogen-watch", daemon=True).start()
 
@@ -42,33 +47,41 @@ class Watch:
         """Raise ExecutorLost where no trial can run any more; tell of an outage that may pass."""
         if self._here not in self.nodes:
             raise ExecutorLost("the Ray node that this process is connected to died (its raylet)")
-        silent = time.monotonic() - self._answered
+        who, answered = min(self._answered.items(), key=lambda item: item[1])
+        silent = time.monotonic() - answered
         if silent > LOST_SECONDS:
-            raise ExecutorLost(
-                f"the head of the Ray cluster ({self._head}) has not answered for {silent:.0f} s"
-            )
+            raise ExecutorLost(f"{who} has not answered for {silent:.0f} s")
         if silent > SILENT_SECONDS and not self._told:
+            self._told = who
             notices.warning(
-                "the head of the Ray cluster (%s) does not answer; the run ends in %.0f s unless "
-                "it does",
-                self._head,
+                "%s does not answer; the run ends in %.0f s unless it does",
+                who,
                 LOST_SECONDS - silent,
             )
         elif silent < SILENT_SECONDS and self._told:
-            notices.warning("the head of the Ray cluster (%s) answers again", self._head)
-        self._told = silent > SILENT_SECONDS
+            notices.warning("%s answers again", self._told)
+            self._told = ""
 
     def end(self) -> None:
         self._end.set()
 
     def _look(self) -> None:
+        """The head is asked first: of two that are silent, it is named."""
+        head, node = self._answered
         while not self._end.wait(LOOK_SECONDS):
-            try:
-                self.nodes = ray_cluster.nodes()
-            except Exception as error:  # Ray's are of many classes: no answer is no answer
-                ray_cluster.log.info("head=%s error=%r", self._head, str(error)[:200])
-            else:
-                self._answered = time.monotonic()
+            self._ask(head, self._ask_head)
+            self._ask(node, lambda: ray_cluster.answers(*self._raylet))
+
+    def _ask_head(self) -> None:
+        self.nodes = ray_cluster.nodes()
+
+    def _ask(self, who: str, question: Callable[[], object]) -> None:
+        try:
+            question()
+        except Exception as error:  # Ray's are of many classes: no answer is no answer
+            ray_cluster.log.info("silent=%r error=%r", who, str(error)[:200])
+        else:
+            self._answered[who] = time.monotonic()
 
 
 class Aside:
