@@ -57,21 +57,21 @@ def hpogen(place: Sandbox, *words: str) -> subprocess.Popen[str]:
     return place.start(sys.executable, "-m", "hpogen", *words)
 
 
-HASTY = """
+PROGRAM = """
 from hpogen import cli
-from hpogen.executors import ray_watch
+from hpogen.executors import ray_room, ray_watch
 
-ray_watch.SILENT_SECONDS, ray_watch.LOST_SECONDS = 5.0, 10.0
+{change}
 cli.main()
 """
+HASTY = "ray_watch.SILENT_SECONDS, ray_watch.LOST_SECONDS = 5.0, 10.0"
+PATIENT = "ray_room.NODE_SECONDS = 500.0"  # a busy machine starts a node slowly
 
 
-def start(
-    place: Sandbox, path: Path, *words: str, program: tuple[str, ...] = ("-m", "hpogen")
-) -> subprocess.Popen[str]:
-    """Run a study until some of its trials have been told."""
+def start(place: Sandbox, path: Path, *words: str, change: str = "") -> subprocess.Popen[str]:
+    """Run a study until some of its trials have been told; `change` shortens its patience, say."""
     run = ("run", str(path), "--dir", str(path.parent / "run"))
-    process = place.start(sys.executable, *program, *run, *words)
+    process = place.start(sys.executable, "-c", PROGRAM.format(change=change), *run, *words)
     wait_until(lambda: told(path) >= 3, process)
     return process
 
@@ -147,7 +147,7 @@ def test_our_own_ray_dies(
 
 def test_the_head_of_our_own_ray_dies(place: Sandbox, tmp_path: Path) -> None:
     path = tardy(tmp_path)
-    process = start(place, path, "--workers", "2", program=("-c", HASTY))
+    process = start(place, path, "--workers", "2", change=HASTY)
     os.kill(place.find("gcs_server")[0], signal.SIGKILL)
     ends(process, HEAD)
     goes_on(place, path)
@@ -183,7 +183,7 @@ def test_the_last_node_for_workers_dies(another: bool, place: Sandbox, tmp_path:
     place.ray("--head", f"--port={address.partition(':')[2]}", "--num-cpus=0")
     node = place.ray(f"--address={address}", "--num-cpus=2")
     path = tardy(tmp_path)
-    process = start(place, path, "--ray", address)
+    process = start(place, path, "--ray", address, change=PATIENT if another else "")
     (raylet,) = place.find("raylet", beneath=node.pid)
     os.kill(raylet, signal.SIGKILL)
     wait_until(lambda: "the run ends in" in said(process)[1], process, 30)
