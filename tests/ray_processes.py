@@ -65,7 +65,8 @@ class Sandbox:
     def ray(self, *words: str) -> subprocess.Popen[str]:
         """A node of Ray, once it is up."""
         memory = "--object-store-memory=100000000"
-        process = self.start(str(BIN / "ray"), "start", "--block", memory, *words)
+        patience = {"RAY_raylet_start_wait_time_s": "200"}  # for a busy machine; Ray's is 30
+        process = self.start(str(BIN / "ray"), "start", "--block", memory, *words, **patience)
         wait_until(lambda: "Ray runtime started" in said(process)[0], process)
         return process
 
