@@ -6,7 +6,7 @@ Sparsity paper, §3. `ablation_curves` is for any PyTorch loop, `zeta_and_kappa`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -153,9 +153,12 @@ def ablation_curves(
         raise ValueError(f"got grid={grid}, expected 'all' or at least 2 values of n")
     units = AblationLayer(model, layer)
     with undisturbed(model), torch.no_grad():
+        separate = units.are_rows(batches)
+        if not separate:
+            units.require_unmixed(batches)
         if _has_closed_form(model, units, batches):
             return _from_partial_sums(head_statistics(model, batches), units.name)
-        return _from_forwards(units, batches, grid)
+        return _from_forwards(units, batches if separate else Singles(batches), grid)
 
 
 def zeta_and_kappa(model: nn.Module, batches: Iterable[Batch]) -> Measured:
@@ -172,7 +175,7 @@ def _has_closed_form(model: nn.Module, units: AblationLayer, batches: Iterable[B
     """
     x = units.on_device(_first(batches)[0])
     with LastLinear(model) as last:
-        logits, means = units.run(x)  # (B, C), (B, M)
+        logits, means, _ = units.run(x)  # (B, C), (B, M)
         try:
             linear, features = last.read(logits)
         except Refusal:
@@ -261,6 +264,17 @@ def _from_forwards(
         rising=rising,
         closed_form=False,
     )
+
+
+class Singles:
+    """The samples of batches one by one."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        for x, y in pairs(self._batches):
+            yield from zip(torch.split(x, 1), torch.split(y, 1), strict=True)
 
 
 def _ranked(activation: Tensor) -> Tensor:

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
-from hpogen.measures.passes import Batch, check_finite, pairs, tensor_of
+from hpogen.measures.crossing import Crossings
+from hpogen.measures.other_samples import few
+from hpogen.measures.passes import Batch, check_finite, pairs, tensor_of, uncompiled
+from hpogen.measures.separate import Numbers, alone, confirmed
 from hpogen.measures.targets import classes_of, labelled
 
 
@@ -32,26 +35,55 @@ class AblationLayer:
     def on_device(self, values: Tensor) -> Tensor:
         return values.to(self._device)
 
-    def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, x: Tensor) -> tuple[Tensor, Tensor, bool]:
         """The logits (B, C) of one forward pass, and the units' means over space (B, M).
 
-        Raises FloatingPointError for one that is not finite: nothing can be ranked then.
+        Third, whether the pass sums up, ranks or chooses samples (see `crossing`). Raises
+        FloatingPointError for one that is not finite: nothing can be ranked then.
         """
         means: list[Tensor] = []
 
         def watch(_: nn.Module, inputs: object, output: object) -> None:
             means.append(self._units(output).flatten(2).mean(2))
 
-        with _hooked(self._module, watch):
+        with uncompiled(), _hooked(self._module, watch), Crossings(len(x)) as crossings:
             logits = tensor_of(self._model, self._model(x))
         if len(means) != 1:
             raise Refusal(
                 f"{self._text} runs {len(means)} times in a forward pass: its units cannot be "
                 "told apart"
             )
+        if not len(means[0]) == len(logits) == len(x):
+            raise Refusal(
+                f"{self._text} gives {len(means[0])} rows, and the model {len(logits)}, for "
+                f"{len(x)} samples: expected one for each"
+            )
         check_finite(logits, "a logit")
         check_finite(means[0], "an activation")
-        return logits, means[0]
+        return logits, means[0], crossings.found
+
+    def are_rows(self, batches: Iterable[Batch]) -> bool:
+        """Whether the layer's rows are the samples, which do not change each other's.
+
+        Tried on the first batch in which they differ.
+        """
+        for x, _ in labelled(pairs(batches)):
+            numbers = self._numbers(x, x)
+            if numbers is None or not confirmed(self._model, self._numbers, numbers, x, x):
+                return False
+            if len(x) > 1 and few(x, x)[1]:
+                break
+        return True
+
+    def require_unmixed(self, batches: Iterable[Batch]) -> None:
+        """Raise Refusal, naming the model, where a sample has other logits alone."""
+        for x, _ in labelled(pairs(batches)):
+            for _ in alone(self._model, self._numbers, x, x):
+                pass
+
+    def _numbers(self, x: Tensor, _: Tensor) -> Numbers | None:
+        logits, means, crossed = self.run(self.on_device(x))
+        return None if crossed else (logits, means)
 
     def tail(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         """A function of `kept` (B, M), 0 where a unit is removed, that gives the logits (B, C).
@@ -79,7 +111,7 @@ class AblationLayer:
         """
         sums, counts = torch.zeros(0), torch.zeros(0)
         for x, y in labelled(pairs(batches)):
-            logits, means = self.run(self.on_device(x))
+            logits, means, _ = self.run(self.on_device(x))
             if not len(sums):
                 sums = means.new_zeros(logits.shape[1], means.shape[1]).double()
                 counts = torch.zeros_like(sums[:, 0], dtype=torch.int64)
@@ -96,8 +128,8 @@ class AblationLayer:
 
     def _units(self, output: object) -> Tensor:
         """The output as (B, M, space)."""
-        if not isinstance(output, Tensor) or output.ndim < 2:
-            raise Refusal(f"{self._text} does not give a tensor of samples and units")
+        if not isinstance(output, Tensor) or output.ndim < 2 or output.is_complex():
+            raise Refusal(f"{self._text} does not give a real tensor of samples and units")
         return output.detach().reshape(*output.shape[:2], -1)
 
     def _masked(self, output: Tensor, kept: Tensor) -> Tensor:

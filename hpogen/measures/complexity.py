@@ -57,7 +57,7 @@ def vc_dim(model: nn.Module, batches: Iterable[Batch]) -> float:
     and Mehrabian 2019, O(W L log W). Raises Refusal, naming the model, where W < 2 or L = 0.
     """
     with undisturbed(model):
-        _, _, layers = forward(model, first_sample(batches))
+        layers = forward(model, first_sample(batches)).layers
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if count < 2:
         raise Refusal(f"{type(model).__name__} has fewer than two trainable parameters")

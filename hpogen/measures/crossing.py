@@ -1,7 +1,8 @@
 """Which functions sum up, rank or choose across the samples of a batch.
 
-`watch.py` asks. What is ranked, chosen or compared with such a sum may jump for one sample and not
-for another, so that no check of a few samples can vouch for all.
+`watch.py` and the measures that read rows of hidden values ask. What is ranked, chosen or compared
+with such a sum may jump for one sample and not for another, so that no check of a few samples can
+vouch for all.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 NOWHERE = 9  # it has no such argument
 ALONG: Mapping[str, tuple[int, int | None]] = {
@@ -34,6 +36,22 @@ ALONG: Mapping[str, tuple[int, int | None]] = {
 """By name: the place of `dim` among the arguments, and the dimension (None: all) without it."""
 EXTREMES = frozenset({"max", "min", "amax", "amin", "aminmax"})
 INDEXING = frozenset({"__getitem__", "__setitem__", "index_put"})
+
+
+class Crossings(TorchFunctionMode):
+    """Watches, while it is entered, for functions that cross the samples: `found`."""
+
+    def __init__(self, samples: int) -> None:
+        super().__init__()
+        self._samples = samples
+        self.found = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        output = func(*args, **options)
+        if self._samples > 1 and not self.found:
+            self.found = crosses(func.__name__, args, options, self._samples)
+        return output
 
 
 def crosses(name: str, arguments: Sequence[Any], options: Mapping[str, Any], samples: int) -> bool:

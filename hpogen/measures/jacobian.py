@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,47 +16,53 @@ from hpogen.measures.passes import (
     pairs,
     undisturbed,
 )
-from hpogen.measures.weighted import forward, hidden
+from hpogen.measures.separate import Numbers, separate
+from hpogen.measures.weighted import by_sample, forward, frozen
 
 
 def jacobian_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
     """mean over samples i and hidden layers l of ‖∂z_i/∂h_il‖_F, exactly, by C backward passes.
 
-    h_l is the input of the l-th linear layer or convolution but the first; evaluation mode. Raises
-    Refusal, naming the model, when there is no hidden layer; ValueError when there is no sample;
+    h_l is the input of the l-th linear layer or convolution but the first; evaluation mode. Of a
+    network that sums up, ranks or chooses samples, or has other numbers for a few samples without
+    the others, it is computed one sample at a time. Raises Refusal, naming the model, when there is
+    no hidden layer or the samples are mixed; ValueError when there is no sample;
     FloatingPointError for a logit or a derivative that is not finite.
     After the gradient-norm paper's Table 3. The baseline of the competition PGDL, whose name that
     row bears, is another: the mean square of the entries, over all layers, the image among them.
     """
     total, count = 0.0, 0
-    with undisturbed(model):
-        for x, _ in pairs(batches):
-            if len(x):
-                total += float(_jacobian_norms(model, x).sum())
-                count += len(x)
+    filled = ((x, x) for x, _ in pairs(batches) if len(x))
+    with undisturbed(model), frozen(model):
+        for _, norms in separate(model, filled, partial(_jacobian_norms, model)):
+            total += float(norms.T.mean(0).sum())
+            count += len(norms)
     if not count:
         raise ValueError("got no samples: the batches are empty")
     return total / count
 
 
-def _jacobian_norms(model: nn.Module, x: Tensor) -> Tensor:
-    """The mean over the hidden layers, for each sample: (N,) float64."""
-    logits, _, layers = forward(model, x)
-    check_finite(logits, "a logit")  # the derivatives may hide that
-    edges = [layer.edge for layer in hidden(model, layers)]
-    norms = squared_norms(logits, edges).sqrt()
+def _jacobian_norms(model: nn.Module, x: Tensor, _: Tensor) -> Numbers | None:
+    """The logits, and the norms at the hidden layers, for each sample: (N, L) float64."""
+    run = forward(model, x)
+    check_finite(run.outputs, "a logit")  # the derivatives may hide that
+    layers = by_sample(model, run)
+    if layers is None:
+        return None
+    norms = squared_norms(run.outputs, [layer.edge for layer in layers if layer.edge]).sqrt()
     check_finite(norms, "a derivative")
-    return norms.mean(0)
+    return run.outputs.detach(), norms.T
 
 
 def squared_norms(logits: Tensor, edges: Sequence[GradientEdge]) -> Tensor:
-    """‖∂z_i/∂h_il‖_F² of the logits (N, C) by the value h_l at each edge: (L, N) float64."""
+    """‖∂z_i/∂h_il‖_F² of the logits (N, …) by the value h_l at each edge: (L, N) float64."""
     squares = torch.zeros(len(edges), len(logits), dtype=torch.float64, device=logits.device)
-    for row in range(logits.shape[1]):
+    columns = logits.reshape(len(logits), -1)
+    for place in range(columns.shape[1]):
         gradients = torch.autograd.grad(
-            logits[:, row].sum(), edges, retain_graph=True, allow_unused=True
+            columns[:, place].sum(), edges, retain_graph=True, allow_unused=True
         )
         for square, gradient in zip(squares, gradients, strict=True):
             if gradient is not None:  # a layer that the logits do not depend on
-                square += at_least_float32(gradient).square().flatten(1).sum(1)
+                square += at_least_float32(gradient).square().reshape(len(square), -1).sum(1)
     return squares

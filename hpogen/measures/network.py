@@ -7,9 +7,7 @@ through, so that no use of a parameter can be missed.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -23,7 +21,7 @@ from hpogen.measures.as_found import kept
 from hpogen.measures.distributed import gathered, group_of, unwrapped
 from hpogen.measures.one_by_one import one_by_one
 from hpogen.measures.other_samples import Check, Together, TotalOf, Verdict
-from hpogen.measures.passes import Batch, check_finite, pairs, tensor_of, undisturbed
+from hpogen.measures.passes import Batch, check_finite, pairs, tensor_of, uncompiled, undisturbed
 from hpogen.measures.targets import counted, cross_entropy, labelled, rows
 from hpogen.measures.uses import Gradients
 from hpogen.measures.watch import Sink, Watch
@@ -96,7 +94,7 @@ def per_sample_gradients(model: nn.Module, x: Tensor, y: Tensor, loss: Loss, sin
         return
     device = next(iter(names)).device
     x, y = x.to(device), y.to(device)
-    with undisturbed(model, loads=False), _uncompiled():
+    with undisturbed(model, loads=False), uncompiled():
         _differentiate(model, names, x, y, loss, sink)
 
 
@@ -169,14 +167,6 @@ def _refuse_mixing(model: nn.Module) -> None:
                 f"{type(model).__name__} changes the weights of its module {name!r}, an Embedding "
                 "with max_norm, in every forward pass"
             )
-
-
-def _uncompiled() -> AbstractContextManager[object]:
-    """Inside, parts that are compiled run as they were written: their functions are seen."""
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes seconds
-        return nullcontext()
-    eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
-    return eager
 
 
 def _written(loss: Loss) -> object:

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 
-from hpogen.measures.passes import (
-    Batch,
-    at_least_float32,
-    check_finite,
-    pairs,
-    undisturbed,
-)
+from hpogen.errors import Refusal
+from hpogen.measures.passes import Batch, at_least_float32, check_finite, pairs, undisturbed
+from hpogen.measures.separate import Numbers, separate
 from hpogen.measures.targets import classes_of, labelled
-from hpogen.measures.weighted import forward, hidden
+from hpogen.measures.weighted import Forward, by_sample, forward, frozen
 
 FEATURES = ("lower", "q25", "q50", "q75", "upper")
+Places = list[tuple[Tensor, GradientEdge | None]]
+"""Values and their edges in the autograd graph."""
 LAYERS = 3  # hidden layers, evenly spaced; of a CIFAR ResNet, what leaves each of its three stages
 
 
@@ -59,17 +59,16 @@ class _Margins:
         self._second: Tensor | float = 0.0
         self._count = 0
 
-    def add(self, values: Tensor, gaps: Tensor, gradients: Tensor | None) -> None:
-        """h (N, …), z_y − z_j (N,) and its derivative by h (N, …)."""
-        exact = at_least_float32(values).flatten(1).double()
+    def add(self, values: Tensor, gaps: Tensor, gradients: Tensor) -> None:
+        """h (N, D), z_y − z_j (N,) and its derivative by h (N, D)."""
+        exact = at_least_float32(values).double()
         check_finite(exact, "an activation")
         self._first = self._first + exact.sum(0)
         self._second = self._second + exact.square().sum(0)
         self._count += len(values)
-        if gradients is not None:
-            norms = torch.linalg.vector_norm(at_least_float32(gradients).flatten(1), dim=1).double()
-            check_finite(norms, "a gradient")
-            self._margins.append(gaps[norms > 0] / norms[norms > 0])
+        norms = torch.linalg.vector_norm(at_least_float32(gradients), dim=1).double()
+        check_finite(norms, "a gradient")
+        self._margins.append(gaps[norms > 0] / norms[norms > 0])
 
     def normalised(self) -> Tensor:
         """The margins over the square root of the total variation, float64."""
@@ -84,35 +83,52 @@ class _Margins:
 def _collected(model: nn.Module, batches: Iterable[Batch], at_input: bool) -> list[Tensor]:
     places = [_Margins() for _ in range(1 if at_input else LAYERS)]
     seen = False
-    with undisturbed(model):
-        for x, y in labelled(pairs(batches)):
+    with undisturbed(model), frozen(model):
+        measure = partial(_margins, model, at_input)
+        for _, gaps, *numbers in separate(model, labelled(pairs(batches)), measure):
             seen = True
-            _add_batch(model, x, y, places, at_input)
+            for place, values, gradients in zip(places, numbers[::2], numbers[1::2], strict=True):
+                place.add(values, gaps, gradients)
     if not seen:
         raise ValueError("got no samples: the batches are empty")
     return [place.normalised() for place in places]
 
 
-def _add_batch(
-    model: nn.Module, x: Tensor, y: Tensor, places: list[_Margins], at_input: bool
-) -> None:
-    logits, edge, layers = forward(model, x)
+def _margins(model: nn.Module, at_input: bool, x: Tensor, y: Tensor) -> Numbers | None:
+    """The logits, z_y − z_j (N,), and h (N, D) and its derivative (N, D) at each place."""
+    run = forward(model, x)
+    logits, count = run.outputs, len(run.outputs)
     check_finite(logits, "a logit")
+    places = _at_input(x.to(logits.device), run) if at_input else _chosen(model, run)
+    if places is None:
+        return None
+    edges = [edge for _, edge in places if edge is not None]
+    if not logits.requires_grad or len(edges) < len(places):
+        raise Refusal(f"{type(model).__name__} has no derivative by its input: it has no margins")
     y = classes_of(logits, y.to(logits.device))[:, None]
     with torch.enable_grad():
         others = logits.scatter(1, y, -torch.inf).amax(1)
         gaps = logits.gather(1, y)[:, 0] - others  # (N,)
         total = gaps.sum()
-    if at_input:
-        edges, values = [edge], [x]
-    else:
-        inner = hidden(model, layers)
-        chosen = [inner[-(-k * len(inner) // LAYERS) - 1] for k in range(1, LAYERS + 1)]
-        edges, values = [layer.edge for layer in chosen], [layer.input for layer in chosen]
     gradients = torch.autograd.grad(total, edges, allow_unused=True)
-    exact = at_least_float32(gaps.detach()).double()
-    for place, value, gradient in zip(places, values, gradients, strict=True):
-        place.add(value.to(logits.device), exact, gradient)
+    numbers = [logits.detach(), at_least_float32(gaps.detach()).double()]
+    for (values, _), gradient in zip(places, gradients, strict=True):
+        found = torch.zeros_like(values) if gradient is None else gradient
+        numbers += [values.reshape(count, -1), found.reshape(count, -1)]
+    return numbers
+
+
+def _at_input(x: Tensor, run: Forward) -> Places | None:
+    return None if run.crossed else [(x, run.edge)]
+
+
+def _chosen(model: nn.Module, run: Forward) -> Places | None:
+    """h and its edge at each of the hidden layers that are looked at; None as `by_sample`."""
+    inner = by_sample(model, run)
+    if inner is None:
+        return None
+    chosen = [inner[-(-k * len(inner) // LAYERS) - 1] for k in range(1, LAYERS + 1)]
+    return [(layer.input, layer.edge) for layer in chosen]
 
 
 def _named(prefix: str, margins: Tensor) -> dict[str, float]:

@@ -15,7 +15,13 @@ from torch.func import functional_call, grad, vmap
 
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import kept
-from hpogen.measures.other_samples import Check, Together, TotalOf, refuse_sum, rounding
+from hpogen.measures.other_samples import (
+    Check,
+    Together,
+    TotalOf,
+    refuse_mixing,
+    refuse_sum,
+)
 from hpogen.measures.passes import at_least_float32
 from hpogen.measures.uses import Direct, Gradients, limit
 from hpogen.measures.watch import Sink
@@ -42,7 +48,8 @@ def one_by_one(
     rows = check.rows if check is not None else []
     for samples, gradients, outputs, alone in _chunks(model, unknown, batch, total_of):
         if not batch.x.is_meta:
-            _refuse_mixing(model, batch, samples, outputs)
+            together = batch.outputs.reshape(len(batch.x), -1)
+            refuse_mixing(model, together, samples, outputs)
         losses.append(alone)
         for name, values in gradients.items():
             values = torch.view_as_real(values) if values.is_complex() else values
@@ -86,28 +93,6 @@ def _chunks(
 
 def _in(row: int, samples: slice) -> bool:
     return bool(samples.start <= row < samples.stop)
-
-
-def _refuse_mixing(model: nn.Module, batch: Together, samples: slice, alone: Tensor) -> None:
-    """Raise Refusal where the outputs of samples alone, (n, …), are not those among the others."""
-    if not batch.outputs.isfinite().all():  # nothing can be compared, and the numbers say so
-        return
-    count = len(batch.x)
-    together = batch.outputs.reshape(count, -1)[samples]
-    alone = alone.reshape(len(alone), -1)
-    if together.shape == alone.shape:
-        scale = torch.maximum(together.abs().amax(1), batch.outputs.abs().mean())
-        error = rounding([alone, *model.parameters()]) * scale[:, None]
-        close = (together - alone).abs() <= error
-        if close.all():
-            return
-        row = samples.start + int((~close.all(1)).nonzero()[0])
-    else:
-        row = samples.start
-    raise Refusal(
-        f"{type(model).__name__} mixes the samples of a batch, sample {row} has other outputs "
-        f"alone than among all {count}: there are no per-sample gradients"
-    )
 
 
 def _not_known(model: nn.Module, name: str, reason: str) -> str:

@@ -42,7 +42,7 @@ class Check:
         self, model: nn.Module, names: Mapping[Tensor, str], batch: Together, total_of: TotalOf
     ) -> None:
         x, y = batch.x, batch.y
-        self.rows, self.settled = _few(x, y)  # settled: another batch would tell no more
+        self.rows, self.settled = few(x, y)  # settled: another batch would tell no more
         self._names = names
         self._sums: dict[str, Tensor] = {}
         self._whole, self._faint, self._error = True, 0.0, 0.0
@@ -132,6 +132,31 @@ def refuse_sum(batch: Together, losses: Tensor) -> None:
         )
 
 
+def refuse_mixing(
+    model: nn.Module,
+    outputs: Tensor,
+    samples: slice,
+    alone: Tensor,
+    what: str = "per-sample gradients",
+) -> None:
+    """Raise Refusal where samples alone have other outputs (n, …) than among all, (N, …)."""
+    if not outputs.isfinite().all():  # nothing can be compared, and the numbers say so
+        return
+    together, alone = outputs[samples].flatten(1), alone.reshape(len(alone), -1)
+    row = samples.start
+    if together.shape == alone.shape:
+        scale = torch.maximum(together.abs().amax(1), outputs.abs().mean())
+        error = rounding([alone, *model.parameters()]) * scale[:, None]
+        close = (together - alone).abs() <= error
+        if close.all():
+            return
+        row += int((~close.all(1)).nonzero()[0])
+    raise Refusal(
+        f"{type(model).__name__} mixes the samples of a batch, sample {row} has other outputs "
+        f"alone than among all {len(outputs)}: there are no {what}"
+    )
+
+
 def _losses(batch: Together, total_of: TotalOf) -> Tensor:
     with torch.no_grad():
         return torch.stack(list(_each(batch.outputs, batch.y, total_of)))
@@ -162,7 +187,7 @@ def _epsilon(tensor: Tensor) -> float:
     return max(epsilon, 2.0**-11) if kind == "cuda" and tensor.dtype == torch.float32 else epsilon
 
 
-def _few(x: Tensor, y: Tensor) -> tuple[list[int], bool]:
+def few(x: Tensor, y: Tensor) -> tuple[list[int], bool]:
     """Some samples, in another order, and whether they differ."""
     first = [(values == values[:1]).reshape(len(x), -1).all(1) for values in (x, y)]
     others = (~(first[0] & first[1].to(x.device))).nonzero()[:, 0].tolist()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -168,6 +169,14 @@ def _same_host_randomness() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(array)
+
+
+def uncompiled() -> AbstractContextManager[object]:
+    """Inside, parts that are compiled run as they were written: their functions are seen."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes seconds
+        return nullcontext()
+    eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def spectral(model: nn.Module, batches: Iterable[Batch]) -> float:
     Jiang et al. 2020, "Fantastic Generalization Measures", product of spectral norms.
     """
     with undisturbed(model):
-        _, _, layers = forward(model, first_sample(batches))
+        layers = forward(model, first_sample(batches)).layers
         for layer in layers:
             check_finite(layer.weight, "a weight")
         squares = [_squared_norm(layer) for layer in layers]
@@ -52,7 +52,7 @@ def _squared_norm(layer: Weighted) -> float:
     """‖W‖₂² of the layer without its bias."""
     if layer.function is functional.linear:
         return _largest(layer.weight.detach())
-    shape = layer.input.shape[1:]
+    shape = layer.input.shape[1 - layer.weight.ndim :]  # there may be no dimension of samples
     size = shape.numel()
     like = at_least_float32(layer.weight.detach())
     if size <= DENSE:

@@ -5,18 +5,19 @@ The measures of margins, Jacobians and spectral norms look at their inputs or we
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from hpogen.errors import Refusal
-from hpogen.measures.passes import at_least_float32, tensor_of
+from hpogen.measures.crossing import Crossings
+from hpogen.measures.passes import at_least_float32, tensor_of, uncompiled
 
 WEIGHTED: frozenset[Callable[..., Any]] = frozenset(
     {
@@ -37,7 +38,7 @@ class Weighted:
 
     function: Callable[..., Tensor]
     input: Tensor  # (N, …)
-    edge: GradientEdge  # of the input
+    edge: GradientEdge | None  # of the input; None where no derivative by x is
     weight: Tensor
     rest: tuple[Any, ...]
     options: Mapping[str, Any]
@@ -48,17 +49,26 @@ class Weighted:
         return self.function(values, weight, None, *self.rest, **self.options)
 
 
-class WeightedLayers(TorchFunctionMode):
-    """Collects, while it is entered, the weighted layers that run, as `layers`."""
+class Forward(NamedTuple):
+    """What a forward pass gives."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    outputs: Tensor
+    edge: GradientEdge | None  # of x; None where it is not continuous
+    layers: list[Weighted]
+    crossed: bool  # whether it sums up, ranks or chooses samples
+
+
+class WeightedLayers(Crossings):
+    """Collects, while it is entered, the weighted layers that run, too, as `layers`."""
+
+    def __init__(self, samples: int) -> None:
+        super().__init__(samples)
         self.layers: list[Weighted] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in WEIGHTED:
             self._record(func, *args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        return super().__torch_function__(func, types, args, kwargs)
 
     def _record(
         self,
@@ -69,36 +79,51 @@ class WeightedLayers(TorchFunctionMode):
         *rest: Any,
         **options: Any,
     ) -> None:
-        edge = get_gradient_edge(input)
+        edge = _edge(input)
         self.layers.append(Weighted(function, input.detach(), edge, weight, rest, options))
 
 
-def forward(model: nn.Module, x: Tensor) -> tuple[Tensor, GradientEdge, list[Weighted]]:
+def forward(model: nn.Module, x: Tensor) -> Forward:
     """The outputs for `x` (N, …), the edge of x in the autograd graph, and the weighted layers.
 
     Gradients reach every layer's input, also where parameters are frozen. Raises Refusal, naming
     the model, when it has no weighted layer.
     """
     parameter = next(model.parameters(), None)
-    x = x.detach().to(None if parameter is None else parameter.device).requires_grad_()
-    with torch.enable_grad(), WeightedLayers() as watch:
+    x = x.detach().to(None if parameter is None else parameter.device)
+    x.requires_grad_(x.is_floating_point() or x.is_complex())
+    with torch.enable_grad(), uncompiled(), WeightedLayers(len(x)) as watch:
         outputs = tensor_of(model, model(x))
     if not watch.layers:
         raise Refusal(f"{type(model).__name__} applies no linear layer or convolution")
-    return outputs, get_gradient_edge(x), watch.layers
+    return Forward(outputs, _edge(x), watch.layers, watch.found)
 
 
 def hidden(model: nn.Module, layers: Sequence[Weighted]) -> list[Weighted]:
     """The layers whose inputs are hidden activations, one for each distinct input.
 
-    Raises Refusal, naming the model, when there is none.
+    Raises Refusal, naming the model, when there is none, and for one that is complex or has no
+    derivative by x.
     """
     distinct: dict[tuple[object, int], Weighted] = {}
     for layer in layers:
+        if layer.edge is None or layer.input.is_complex():
+            raise Refusal(
+                f"{type(model).__name__} applies a layer to values that are complex or have no "
+                "derivative by its input: expected hidden activations of its samples"
+            )
         distinct.setdefault((layer.edge.node, layer.edge.output_nr), layer)
     _, *inner = distinct.values()
     if not inner:
         raise Refusal(f"{type(model).__name__} has no hidden layer")
+    return inner
+
+
+def by_sample(model: nn.Module, run: Forward) -> list[Weighted] | None:
+    """The hidden layers; None where their rows cannot be trusted to be the samples'."""
+    inner, samples = hidden(model, run.layers), len(run.outputs)
+    if samples > 1 and (run.crossed or any(len(layer.input) % samples for layer in inner)):
+        return None
     return inner
 
 
@@ -109,4 +134,21 @@ def require_weighted(model: nn.Module, x: Tensor) -> None:
 
 def require_hidden(model: nn.Module, x: Tensor) -> None:
     """Raise Refusal, naming the model, when it has no hidden layer."""
-    hidden(model, forward(model, x)[2])
+    hidden(model, forward(model, x).layers)
+
+
+def _edge(values: Tensor) -> GradientEdge | None:
+    return get_gradient_edge(values) if values.requires_grad else None
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Inside, only what follows from x has a gradient; the backward of a checkpoint, too."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

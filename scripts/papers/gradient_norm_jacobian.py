@@ -23,7 +23,7 @@ def jacobian_square(model: nn.Module, batches: Iterable[Batch]) -> float:
     total, count = 0.0, 0
     with undisturbed(model):
         for x, _ in batches:
-            logits, _, layers = forward(model, x)
+            logits, _, layers, _ = forward(model, x)
             squares = squared_norms(logits, [layer.edge for layer in layers])  # (L, N)
             entries = [layer.input[0].numel() * logits.shape[1] for layer in layers]
             means = squares / torch.tensor(entries, device=squares.device)[:, None]
