@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hpogen.errors import UserError, text_of
-from hpogen.signals import Interrupt, interrupts
+from hpogen.signals import Ours, interrupts
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def guest(place: Place = PLUGINS) -> Iterator[None]:
     """Run a guest's code, in its place; what is behind the block is run in this process alone.
 
     A process that the guest forks ends at the block's end. Ctrl-C within is an Interrupt. Raises
-    Raised for all else that is no Exception.
+    Raised for all else that is no Exception, and not Ours.
     """
     process = os.getpid()
     nested = process in _inside  # a user's measure, say, called within a trial
@@ -55,7 +55,7 @@ def guest(place: Place = PLUGINS) -> Iterator[None]:
     try:
         with _moved(Place() if nested else place), interrupts():
             yield
-    except (Exception, Interrupt):
+    except (Exception, Ours):
         if os.getpid() != process:
             _leave(1, traceback.format_exc())
         _note(place)

@@ -15,8 +15,12 @@ SAME_SECONDS = 1.0  # SLURM's scancel reaches a job's script and this process: o
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interrupt(KeyboardInterrupt):
-    """Raised by a handler of hpogen's, for Ctrl-C most of all; other code raises its parent."""
+class Ours(BaseException):
+    """hpogen's own, raised by a signal in whatever code runs then: no fault of that code."""
+
+
+class Interrupt(Ours, KeyboardInterrupt):
+    """Somebody pressed Ctrl-C; a plain KeyboardInterrupt is one that some code has raised."""
 
 
 @contextlib.contextmanager

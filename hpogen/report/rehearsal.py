@@ -20,7 +20,7 @@ from hpogen import plugins
 from hpogen.searchers.brackets import Plan
 from hpogen.selection import reserve
 from hpogen.selection.names import REPEATS, TOP
-from hpogen.signals import Interrupt
+from hpogen.signals import Ours
 from hpogen.spec import SearcherSpec, StudySpec
 from hpogen.trial import Proposal, canonical
 
@@ -163,7 +163,7 @@ def _cheaper(spec: StudySpec) -> StudySpec:
     return replace(spec, searcher=SearcherSpec("asha", {"sampler": "random"}))
 
 
-class Enough(Interrupt):
+class Enough(Ours):
     """So much processor time is spent; no engine catches it."""
 
 

@@ -194,3 +194,24 @@ def test_brackets_are_listed(tmp_path: Path) -> None:
 
 def test_a_task_without_a_data_set_misses_none(tmp_path: Path) -> None:
     assert missing_data(load_study(study_file(tmp_path))) is None
+
+
+SLOW = """
+from hpogen.plugins import searcher
+from hpogen.searchers.random import RandomSearcher
+
+@searcher("slow")
+class Slow(RandomSearcher):
+    def WHERE:
+        while True: ...
+"""
+
+
+@pytest.mark.parametrize("where", ["ask(self)", "tell(self, trial, score)"])
+def test_a_searcher_of_ones_own_is_rehearsed_for_a_while_only(tmp_path: Path, where: str) -> None:
+    path = study_file(tmp_path, searcher="slow", plugins=["bowl.py", "slow.py"])
+    (tmp_path / "slow.py").write_text(SLOW.replace("WHERE", where))
+    begin = time.process_time()
+    planned = plan(load_study(path))
+    assert time.process_time() - begin < 2
+    assert planned["evaluations"] is None and planned["at_least"]["evaluations"] < 13
