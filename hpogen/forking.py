@@ -88,7 +88,7 @@ def fork(
 
 def _other_task(past: History, spec: StudySpec) -> str:
     """The first difference between what the studies train, `model.name`; empty: there is none."""
-    before, now = past.header["plugins"], digests(spec.plugins)
+    before, now = past.header.get("plugins", {}), digests(spec.plugins)
     for name in sorted(before.keys() & now.keys()):
         if before[name] != now[name]:
             return str(name)
@@ -170,7 +170,8 @@ def _begun(directory: Path, target: Path, spec: StudySpec, old: Old) -> StudySpe
         raise UserError(f"{spec.where('searcher')}: {error}") from error
     with closing(Ledger(target)) as ledger:
         if ledger.events:
-            if ledger.events[0].get("forked", {}).get("study") != origin:
+            header = history.checked(ledger.events, ledger.path).header
+            if header.get("forked", {}).get("study") != origin:
                 raise UserError(f"{target}: here is a study already: use another --dir")
             return resuming.as_begun(spec, target)
         header = resuming.begin(extended, target)

@@ -25,10 +25,17 @@ Config = dict[str, bool | int | float | str]
 
 
 @with_config(STRICT)
+class Part(TypedDict):
+    name: str
+
+
+@with_config(STRICT)
 class Spec(TypedDict):
     stop: dict[str, Positive | None]
+    name: str
+    task: Part
+    searcher: Part
     plugins: NotRequired[list[str]]
-    task: NotRequired[dict[str, Any]]
     enqueue: NotRequired[list[Config]]
 
 

@@ -157,9 +157,9 @@ def read_studies(directory: Path) -> list[tuple[Path, StudySpec, History]]:
 
 def _plugins(directory: Path, header: Event) -> list[Path]:
     files = []
-    for original in map(Path, header["spec"]["plugins"]):
+    for original in map(Path, header["spec"].get("plugins", [])):
         kept = directory / "plugins" / original.name
-        same = _unchanged(original, header["plugins"].get(original.name))
+        same = _unchanged(original, header.get("plugins", {}).get(original.name))
         files.append(original if same else kept)
     return files
 

@@ -19,6 +19,7 @@ from typing import Any
 from hpogen import belonging, plugins
 from hpogen.errors import UserError, explained, quoted
 from hpogen.folder import TRIALS
+from hpogen.history import checked
 from hpogen.ledger import FORMAT, LEDGER, Event, new_id, parse
 from hpogen.provenance import digests, machine
 from hpogen.spec import SearcherSpec, StudySpec, changes
@@ -74,11 +75,12 @@ def as_begun(spec: StudySpec, directory: Path) -> StudySpec:
         return spec
     if not first:
         return spec
-    spec = _with_earlier_defaults(spec, first[0]["spec"]["searcher"])
-    forked = first[0].get("forked")
+    header = checked(first, directory / LEDGER).header
+    spec = _with_earlier_defaults(spec, header["spec"]["searcher"])
+    forked = header.get("forked")
     if forked is None or [dict(config) for config in spec.enqueue] != forked["enqueue"]:
         return spec
-    return replace(spec, enqueue=tuple(first[0]["spec"]["enqueue"]))
+    return replace(spec, enqueue=tuple(header["spec"].get("enqueue", ())))
 
 
 def _with_earlier_defaults(spec: StudySpec, recorded: Mapping[str, Any]) -> StudySpec:
@@ -126,13 +128,13 @@ def check_same_study(spec: StudySpec, events: list[Event], directory: Path) -> S
     for key, was, now in changes(old, new):
         if key.split(".")[0] != "stop":
             raise _differs(spec, directory, key, was, now)
-    plugins = digests(spec.plugins)
-    for name in sorted({*plugins, *first["plugins"]}):
-        was, now = first["plugins"].get(name), plugins.get(name)
+    before, after = first.get("plugins", {}), digests(spec.plugins)
+    for name in sorted({*before, *after}):
+        was, now = before.get(name), after.get(name)
         if was != now:
             raise _differs(spec, directory, f"plugins.{name}", _digest(was), _digest(now))
     versions = _versions()
-    for package, was in first["versions"].items():
+    for package, was in first.get("versions", {}).items():
         if (now := versions.get(package)) != was:
             log.warning("version package=%s recorded=%s now=%s", package, was, now)
     return _raised(spec, directory, old["stop"], new["stop"])

@@ -23,7 +23,7 @@ from hpogen.errors import KEPT, CannotGoOn, UserError, quoted, text_of
 from hpogen.executors.choice import Where
 from hpogen.executors.worker import LazyFile
 from hpogen.logs import LogFile
-from hpogen.opening import studies_in
+from hpogen.opening import open_study, read_study, studies_in
 from hpogen.report.facts import status
 from hpogen.runner import run, run_all
 from hpogen.spec import load_study
@@ -217,6 +217,8 @@ def damaged(directory: Path, line: int, **keys: Any) -> None:
         (1, {"spec": {}}, "spec.stop is missing"),
         (1, {"plugins": 3}, "plugins: got 3"),
         (1, {"format": "2"}, "format '2'"),
+        (1, {"spec": 2}, "spec: got 2"),
+        (1, {"forked": 5}, "forked: got 5"),
     ],
 )
 def test_an_odd_line_with_a_right_checksum_is_named(
@@ -232,6 +234,27 @@ def test_an_odd_line_with_a_right_checksum_is_named(
             read()
         assert "\n" not in str(error.value) and len(str(error.value)) < 800
     assert (tmp_path / "q" / ledger.LEDGER).read_bytes() == before
+
+
+@pytest.mark.parametrize("keys", [{"spec": 2}, {"forked": 5}])
+def test_an_odd_first_line_is_named_before_it_is_used(keys: dict[str, Any], tmp_path: Path) -> None:
+    spec = load_study(study_file(tmp_path))
+    with Study(spec, tmp_path / "q"):
+        pass
+    damaged(tmp_path / "q", 1, **keys)
+    with pytest.raises(UserError, match=r"ledger\.jsonl:1: .*not understood"):
+        open_study(spec, tmp_path / "q")
+
+
+def test_a_first_line_without_plug_ins_is_read(tmp_path: Path) -> None:
+    spec = load_study(study_file(tmp_path))
+    with Study(spec, tmp_path / "q"):
+        pass
+    record = {key: value for key, value in spec.record().items() if key != "plugins"}
+    damaged(tmp_path / "q", 1, spec=record, plugins="gone", versions="gone")
+    assert read_study(tmp_path / "q")[0].name == spec.name
+    with pytest.raises(UserError, match="begun with"):
+        open_study(spec, tmp_path / "q")
 
 
 def test_keys_of_a_newer_hpogen_are_left_alone(tmp_path: Path) -> None:

@@ -56,8 +56,10 @@ def importance(
 
     Scores are ranked within their search first, from 0 to 1: they need not be comparable between
     searches, and diverged trials do not outweigh all others. None for fewer than ten trials, equal
-    scores, or where no parameter varies.
+    scores, or where no parameter varies. What lies outside the space (a searcher of one's own may
+    ask for it) is left out.
     """
+    searches = [_inside(space, *search) for search in searches]
     points = np.array(
         [_coordinates(space, config) for configs, _ in searches for config in configs],
         dtype=np.float64,
@@ -96,6 +98,14 @@ def _cross_validated(points: Array, ranks: Array, seed: int) -> tuple[Array, Arr
         )
         losses.append(shuffled.importances_mean)
     return np.array(losses, dtype=np.float64).T, np.array(r2, dtype=np.float64)
+
+
+def _inside(
+    space: Space, configs: Sequence[Config], scores: Sequence[float]
+) -> tuple[list[Config], list[float]]:
+    pairs = zip(configs, scores, strict=True)
+    kept = [(config, score) for config, score in pairs if space.contains(config)]
+    return [config for config, _ in kept], [score for _, score in kept]
 
 
 def _coordinates(space: Space, config: Config) -> list[float]:

@@ -91,3 +91,12 @@ def test_of_many_trials_a_thousand_are_taken() -> None:
     configs = drawn(1100)
     found = importance(SPACE, [(configs, [float(c["x"]) for c in configs])])
     assert found is not None and found.trials == 1000
+
+
+def test_configurations_outside_the_space_are_left_out() -> None:
+    """A searcher of one's own may ask for them, and a ledger may hold anything."""
+    configs, scores = drawn(12), [float(i % 5) for i in range(12)]
+    odd: list[Config] = [{**configs[0], "x": x} for x in ("score", -1.0, 0.0)]
+    expected = importance(SPACE, [(configs, scores)])
+    assert expected is not None
+    assert importance(SPACE, [([*odd, *configs], [9.0, 9.0, 9.0, *scores])]) == expected
