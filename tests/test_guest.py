@@ -174,6 +174,7 @@ IMAGES: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow  # two processes that import torch
 def test_every_part_may_fork(tmp_path: Path) -> None:
     plugin(tmp_path, FORK + PARTS, **IMAGES)
     done = hpogen("run", "study.yaml", "--dir", "q", cwd=tmp_path)

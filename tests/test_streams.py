@@ -111,6 +111,31 @@ except KeyboardInterrupt as error:
 def test_ctrl_c_during_an_import(command: str, body: str, tmp_path: Path) -> None:
     study_file(tmp_path)
     (tmp_path / "bowl.py").write_text(SLOW.replace("BODY", body))
+    check_interrupted(command, tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+WAITS = """
+import pathlib, time
+from hpogen.plugins import searcher
+from hpogen.searchers.random import RandomSearcher
+
+@searcher("waits")
+class Waits(RandomSearcher):
+    def ask(self):
+        pathlib.Path("begun").write_text("")
+        time.sleep(600)
+"""
+
+
+def test_ctrl_c_while_check_asks_a_searcher_that_never_answers(tmp_path: Path) -> None:
+    study_file(tmp_path, searcher="waits", plugins=["bowl.py", "waits.py"])
+    (tmp_path / "waits.py").write_text(WAITS)
+    check_interrupted("check", tmp_path)
+
+
+def check_interrupted(command: str, tmp_path: Path) -> None:
+    """It ends in one line by a Ctrl-C that comes once there is a file `begun`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "hpogen", command, "study.yaml"],
         cwd=tmp_path,
@@ -125,4 +150,3 @@ def test_ctrl_c_during_an_import(command: str, body: str, tmp_path: Path) -> Non
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1] == "interrupted" and "Traceback" not in err
-    assert not (tmp_path / "runs").exists()
