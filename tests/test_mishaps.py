@@ -25,6 +25,7 @@ from hpogen.executors.worker import LazyFile
 from hpogen.logs import LogFile
 from hpogen.opening import open_study, read_study, studies_in
 from hpogen.report.facts import status
+from hpogen.report.html.page import write_report
 from hpogen.runner import run, run_all
 from hpogen.spec import load_study
 from hpogen.study import Study
@@ -291,6 +292,13 @@ def test_names_longer_than_the_file_system_takes(tmp_path: Path) -> None:
     longest = tmp_path / ("n" * 255)
     folder.replace_file(longest, b"x")
     assert longest.read_bytes() == b"x" and len([*tmp_path.glob(".*")]) == 0
+
+
+def test_a_report_of_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    with Study(load_study(study_file(tmp_path)), place) as study:
+        run(study)
+    assert b"caf?" in write_report([place], tmp_path / "r.html").read_bytes()
 
 
 def test_a_device_is_written_to_not_replaced(tmp_path: Path) -> None:

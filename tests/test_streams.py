@@ -30,9 +30,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study that has run, with nobody to tell."""
     directory = tmp_path_factory.mktemp("streams")
     study_file(directory)
-    for where, lines in ((">&-", 1), (">/dev/full", 1), ("| head -1", 0)):
+    for seed, (where, lines) in enumerate(((">&-", 1), (">/dev/full", 1), ("| head -1", 0))):
         folder = f"q{lines}{where[-1]}"
-        done = shell(f"hpogen run study.yaml --dir {folder} {where}", directory)
+        done = shell(f"hpogen run study.yaml --dir {folder} --set seed={seed} {where}", directory)
         assert (done.returncode, done.stderr.count("\n")) == (0, lines), done.stderr
         assert len(by_trial(ledger.read(directory / folder), "told")) == 12
     (directory / "q01").rename(directory / "q")

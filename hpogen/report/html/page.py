@@ -58,7 +58,7 @@ def write_report(
     """
     text = report(directories, primary, program)
     try:
-        replace_file(out, text.encode())
+        replace_file(out, text.encode(errors="replace"))  # of a folder that is no UTF-8
     except OSError as error:
         raise UserError(f"--out: {out} cannot be written: {error.strerror}") from None
     return out
