@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
@@ -18,6 +18,11 @@ QUIET = {
     "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+
+def without_rays(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without the switches that a Ray of this process has left for its children."""
+    return {key: value for key, value in environment.items() if not key.startswith("RAY_")}
 
 
 def command_line(process: int) -> str:
@@ -43,7 +48,7 @@ class Sandbox:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.environment = {
-            **os.environ,
+            **without_rays(os.environ),
             **QUIET,
             "HOME": str(home),
             "RAY_TMPDIR": str(home),

@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ray_processes import without_rays
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "srun")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 MISSING = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
@@ -59,7 +61,7 @@ class Slurm:
         self.home = home
         self.daemons: list[subprocess.Popen[bytes]] = []
         self.environment = {
-            **os.environ,
+            **without_rays(os.environ),
             "PATH": PATH,
             "SLURM_CONF": str(home / "slurm.conf"),
             "HOME": str(home / "user"),

@@ -42,7 +42,7 @@ def test_a_size_that_nothing_has_is_refused_in_a_line(where: str, tmp_path: Path
     begin = time.process_time()
     with pytest.raises(UserError, match=rf"study\.yaml:1:\d+: {re.escape(where)}: [^\n]*$"):
         load_study(path) if where != "matrix" else load_studies(path)
-    assert time.process_time() - begin < 5  # with the imports
+    assert time.process_time() - begin < 20  # with the imports
 
 
 BEGUN: dict[str, dict[str, Any]] = {
