@@ -14,7 +14,8 @@ import string
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from subprocess import PIPE, Popen
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,7 @@ PLACES = frozenset({"seed", "budget", "directory", "start_epoch"})
 TICK = 0.1  # seconds between two looks at a silent command
 LINE = 1 << 20  # bytes of a line that are read; no epoch has more
 LAST_BYTES = 4096  # of the log, where its last line is looked for
+LAST_LINES = 100  # of standard output, which may be among these bytes
 PIPE_BYTES = 1 << 20  # what a pipe can hold at most
 
 
@@ -95,17 +97,18 @@ class Command(BaseModel):
         beside = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
         environment = {**os.environ, "PATH": beside, "OMP_NUM_THREADS": str(self.threads)}
         epoch, log = trial.start_epoch, sys.stderr.fileno()
-        begin = os.fstat(log).st_size
+        begin, others = os.fstat(log).st_size, deque[str](maxlen=LAST_LINES)
         with _started(words, environment) as process:
             for line in _lines(process):
                 metrics = _metrics(line, self.metrics()) if line else None
                 if metrics is None:
+                    others.extend(filter(None, [line]))
                     yield None
                     continue
                 epoch += 1
                 yield Epoch(epoch, metrics)
         if process.returncode:
-            said = _last_words(log, begin)
+            said = _last_words(log, begin, others)
             raise RuntimeError(f"the command {_ended(process.returncode)}: {said}")
         if epoch != trial.budget:
             raise ValueError(f"the command gave {epoch} epochs, the budget is {trial.budget}")
@@ -180,15 +183,23 @@ def _chunks(process: Popen[bytes]) -> Iterator[bytes]:
         time.sleep(TICK)
 
 
-def _last_words(log: int, begin: int) -> str:
-    """The last line of a log behind byte `begin`; empty where nothing was said."""
+def _last_words(log: int, begin: int, others: Iterable[str]) -> str:
+    """The last line of a log behind byte `begin`; empty where nothing was said.
+
+    Lines of standard output, the `others`, come by way of this process, perhaps behind what the
+    command has said last on standard error: they serve where there is nothing else.
+    """
     try:
         size = os.fstat(log).st_size
         begin = max(begin, size - LAST_BYTES)
         text = os.pread(log, size - begin, begin).decode(errors="replace")
     except OSError:  # no file
         return ""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    errors = text
+    for line in filter(None, others):
+        errors = errors.replace(f"{line}\n", "", 1)
+    lines = [line.strip() for line in (*text.splitlines(), *errors.splitlines())]
+    return next(filter(None, reversed(lines)), "")
 
 
 def _metrics(line: str, declared: frozenset[str]) -> dict[str, float] | None:
