@@ -312,8 +312,8 @@ def test_measures_are_defined(name: str) -> None:
         assert gradient_norms(model, x, y).tolist() == pytest.approx(one_by_one(model, x, y))
         head = head_statistics(model, [(x, y)])
         assert head.loss == pytest.approx(functional.cross_entropy(model(x), y).item())
-        logits, units = AblationLayer(model).run(x)
-        assert torch.equal(logits, model(x)) and units.ndim == 2
+        logits, units, crossed = AblationLayer(model).run(x)
+        assert torch.equal(logits, model(x)) and units.ndim == 2 and not crossed
 
 
 def one_by_one(model: nn.Module, x: Tensor, y: Tensor) -> list[float]:
