@@ -26,6 +26,7 @@ from hpogen.trial import Proposal, canonical
 
 NO_END = 2**100
 TICK = 0.01  # seconds: an interval timer goes by these
+AGAIN = 0.2  # seconds after which a timer whose exception was swallowed comes once more
 LOSING = ("weakref", "_weakrefset")  # modules whose callbacks print an exception and go on
 
 
@@ -177,12 +178,12 @@ def _at_most(seconds: float) -> Iterator[None]:
 
     def enough(number: int, frame: FrameType | None) -> None:
         if frame is not None and frame.f_globals.get("__name__") in LOSING:
-            signal.setitimer(signal.ITIMER_PROF, TICK, 1.0)
+            signal.setitimer(signal.ITIMER_PROF, TICK, AGAIN)
             return
         raise Enough
 
     before = signal.signal(signal.SIGPROF, enough)
-    signal.setitimer(signal.ITIMER_PROF, max(seconds, TICK), 1.0)  # again, if one was swallowed
+    signal.setitimer(signal.ITIMER_PROF, max(seconds, TICK), AGAIN)
     try:
         yield
     finally:
