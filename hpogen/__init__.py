@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hpogen.executors.inline import InlineExecutor
     from hpogen.executors.ray import RayExecutor
-    from hpogen.opening import open_study
-    from hpogen.runner import run, run_all
+    from hpogen.running.runner import run, run_all
     from hpogen.spec import StudySpec, load_studies, load_study
-    from hpogen.study import Study
+    from hpogen.study.open import open_study
+    from hpogen.study.study import Study
     from hpogen.trial import Failure, Outcome, Proposal, Trial
 
     __version__: str
@@ -22,14 +22,14 @@ _NAMES = {
     "Outcome": "trial",
     "Proposal": "trial",
     "RayExecutor": "executors.ray",
-    "Study": "study",
+    "Study": "study.study",
     "StudySpec": "spec",
     "Trial": "trial",
     "load_studies": "spec",
     "load_study": "spec",
-    "open_study": "opening",
-    "run": "runner",
-    "run_all": "runner",
+    "open_study": "study.open",
+    "run": "running.runner",
+    "run_all": "running.runner",
 }
 
 __all__ = [
@@ -52,19 +52,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return _version()
+        from hpogen.record.provenance import version
+
+        return version("hpogen")
     if name not in _NAMES:
         raise AttributeError(f"module 'hpogen' has no attribute {name!r}")
     return getattr(importlib.import_module(f"hpogen.{_NAMES[name]}"), name)
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("hpogen")
-    except PackageNotFoundError:
-        return "unknown (not installed)"
 
 
 def __dir__() -> list[str]:

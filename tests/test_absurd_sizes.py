@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from toys import StopsAfter, by_trial, study_file
 
-from hpogen import Study, ledger, load_study, run
+from hpogen import Study, load_study, run
 from hpogen.errors import UserError
-from hpogen.report.plan import plan
+from hpogen.record import ledger
 from hpogen.spec import load_studies
+from hpogen.study.rehearsal import plan
 
 # A timer's exception that falls into a callback is lost there, and printed; it comes again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from toys import StopsAfter, by_trial, study_file
 
-from hpogen import folder, history, ledger
 from hpogen.errors import UserError
-from hpogen.forking import fork
-from hpogen.history import History
-from hpogen.opening import open_study, read_study
-from hpogen.remeasuring import add_measures
-from hpogen.report import facts
-from hpogen.runner import run
+from hpogen.record import folder, history, ledger
+from hpogen.record.history import History
+from hpogen.running.fork import fork
+from hpogen.running.measure import add_measures
+from hpogen.running.runner import run
 from hpogen.selection.evidence import read_losses
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study import status
+from hpogen.study.open import open_study, read_study
+from hpogen.study.study import Study
 
 BEFORE = Path(__file__).parent / "before"  # studies of an hpogen that had no ids, interrupted
 TALLY: dict[str, Any] = {
@@ -78,7 +78,7 @@ def test_a_study_whose_ledger_is_lost_leaves_nothing_to_the_next(
     LOST[how](tmp_path / "q" / ledger.LEDGER)
     assert ran(second, tmp_path / "q") == ran(second, tmp_path / "right") == "finished"
     assert told(tmp_path / "q") == told(tmp_path / "right")
-    assert facts.trial(history.read(tmp_path / "q"), tmp_path / "q", 0)["log"] is None
+    assert status.trial(history.read(tmp_path / "q"), tmp_path / "q", 0)["log"] is None
     assert (tmp_path / "q" / "earlier-1" / "trials" / "00000.jsonl").exists()  # nothing is lost
 
 
@@ -212,7 +212,7 @@ def test_images_of_before_are_resumed_measured_and_chosen_from(
     assert [record.outcome.epochs for record in past.told() if record.outcome] == [3, 3, 3]
     assert np.stack(read_losses(directory, [0, 1, 2])).shape == (3, 40)
     spec, past = read_study(directory)
-    assert facts.best(spec, past, directory)["trial"] in (0, 1, 2)
+    assert status.best(spec, past, directory)["trial"] in (0, 1, 2)
     found = dict((r.trial.id, m) for r, m in add_measures_until_missing(directory))
     assert not isinstance(found[0], str) and not isinstance(found[2], str)
 

@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 from toys import by_trial, essence, study_file
 
-from hpogen import ledger, plugins, runner
+from hpogen import plugins
 from hpogen.cli import main
+from hpogen.record import ledger
+from hpogen.running import runner
 from hpogen.spec.positions import read as read_yaml
 
 ROOT = Path(__file__).parents[1]

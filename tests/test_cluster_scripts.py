@@ -20,7 +20,7 @@ import ray.autoscaler
 import yaml
 from toys import essence, study_file
 
-from hpogen import ledger
+from hpogen.record import ledger
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "scripts" / "cluster"

@@ -12,11 +12,11 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from toys import ShuffledExecutor, study_file
 
-from hpogen import folder
 from hpogen.export.event_files import EventFiles, Together
-from hpogen.runner import run
+from hpogen.record import folder
+from hpogen.running.runner import run
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study.study import Study
 from hpogen.trial import Progress
 
 POLYNOMIAL = 0x82F63B78  # of CRC-32C (Castagnoli), reflected

@@ -16,7 +16,7 @@ import pytest
 from toys import essence
 
 import hpogen
-from hpogen import folder, history, ledger
+from hpogen.record import folder, history, ledger
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples"

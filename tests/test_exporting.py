@@ -20,14 +20,14 @@ import pandas as pd
 import pytest
 from toys import study_file
 
-from hpogen import folder, ledger
 from hpogen.errors import UserError
 from hpogen.export.exporting import export
 from hpogen.export.optuna_studies import dashboard
-from hpogen.history import read
-from hpogen.runner import run
+from hpogen.record import folder, ledger
+from hpogen.record.history import read
+from hpogen.running.runner import run
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study.study import Study
 from hpogen.trial import Outcome, canonical
 
 SPACE: dict[str, Any] = {

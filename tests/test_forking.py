@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from toys import SPACE, study_file
 
-from hpogen import ledger
 from hpogen.errors import UserError
-from hpogen.folder import read_curve
-from hpogen.forking import Fork, fork
-from hpogen.history import History, read
-from hpogen.opening import open_study, read_study
+from hpogen.record import ledger
+from hpogen.record.folder import read_curve
+from hpogen.record.history import History, read
 from hpogen.report.fork import page
-from hpogen.runner import run
+from hpogen.running.fork import Fork, fork
+from hpogen.running.runner import run
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study.open import open_study, read_study
+from hpogen.study.study import Study
 from hpogen.trial import canonical
 
 AGN = {"preset": "agn+val", "alpha": 0.5}

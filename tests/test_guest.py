@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from toys import StopsAfter, by_trial, study_file
 
-from hpogen import Study, folder, ledger, load_study, run
+from hpogen import Study, load_study, run
 from hpogen.errors import UserError
+from hpogen.record import folder, ledger
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from toys import essence, study_file
 
-from hpogen import folder, ledger
-from hpogen.runner import run
+from hpogen.record import folder, ledger
+from hpogen.running.runner import run
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study.study import Study
 
 IMAGES: dict[str, Any] = {
     "task": {

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpogen import ledger
 from hpogen.errors import UserError
-from hpogen.ledger import Ledger
+from hpogen.record import ledger
+from hpogen.record.ledger import Ledger
 
 HEADER = {"kind": "study", "format": ledger.FORMAT, "spec": {"stop": {"trials": 3}}}
 
@@ -166,7 +166,7 @@ def test_two_drivers_on_one_folder(tmp_path: Path) -> None:
     hold = textwrap.dedent("""
         import sys, time
         from pathlib import Path
-        from hpogen.ledger import Ledger
+        from hpogen.record.ledger import Ledger
         book = Ledger(Path(sys.argv[1]))
         print("held", flush=True)
         time.sleep(60)
@@ -198,7 +198,10 @@ def test_twice_in_one_process_is_refused_too(tmp_path: Path) -> None:
 def test_asking_who_writes_does_not_give_the_lock_away(tmp_path: Path) -> None:
     book = Ledger(tmp_path)
     assert ledger.holder(tmp_path) == f"process {os.getpid()} on {os.uname().nodename}"
-    other = "import sys, pathlib, hpogen.ledger; hpogen.ledger.Ledger(pathlib.Path(sys.argv[1]))"
+    other = (
+        "import sys, pathlib; from hpogen.record import ledger;"
+        "ledger.Ledger(pathlib.Path(sys.argv[1]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", other, str(tmp_path)], capture_output=True, text=True
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpogen.logs import logged
+from hpogen.running.logs import logged
 
 log = logging.getLogger("hpogen.study")
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from toys import ShuffledExecutor, StopsAfter, by_trial, essence, study_file
 
-from hpogen import folder, ledger
 from hpogen.cli import main
 from hpogen.errors import UserError
 from hpogen.executors.base import Event, Job
-from hpogen.opening import open_studies, studies_in
-from hpogen.runner import run, run_all
+from hpogen.record import folder, ledger
+from hpogen.running.runner import run, run_all
 from hpogen.spec import StudySpec, load_studies, load_study
-from hpogen.study import Study
+from hpogen.study.open import open_studies, studies_in
+from hpogen.study.study import Study
 from hpogen.trial import Failure, Outcome
 
 OBJECTIVES = [{"preset": "val"}, {"preset": "agn+val", "alpha": 0.1}]

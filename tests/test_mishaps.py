@@ -16,19 +16,19 @@ from typing import Any
 import pytest
 from toys import ShuffledExecutor, by_trial, study_file
 
-from hpogen import folder, history, ledger
 from hpogen.cli.app import CODES
-from hpogen.driving import drive
+from hpogen.cli.drive import drive
 from hpogen.errors import KEPT, CannotGoOn, UserError, quoted, text_of
 from hpogen.executors.choice import Where
 from hpogen.executors.worker import LazyFile
-from hpogen.logs import LogFile
-from hpogen.opening import open_study, read_study, studies_in
-from hpogen.report.facts import status
+from hpogen.record import folder, history, ledger
 from hpogen.report.html.page import write_report
-from hpogen.runner import run, run_all
+from hpogen.running.logs import LogFile
+from hpogen.running.runner import run, run_all
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study.open import open_study, read_study, studies_in
+from hpogen.study.status import status
+from hpogen.study.study import Study
 from hpogen.trial import Failure, Progress
 
 

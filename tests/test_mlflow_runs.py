@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from toys import study_file
 
-from hpogen import folder
 from hpogen.errors import UserError
 from hpogen.export.exporting import export
-from hpogen.history import read
-from hpogen.runner import run
+from hpogen.record import folder
+from hpogen.record.history import read
+from hpogen.running.runner import run
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study.study import Study
 
 there = importlib.util.find_spec("mlflow") is not None
 needs_mlflow = pytest.mark.skipif(not there, reason="mlflow is not installed: hpogen[mlflow]")

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from toys import by_trial, study_file
 
-from hpogen import history, ledger
 from hpogen.errors import UserError
 from hpogen.plugins import Measured
-from hpogen.remeasuring import add_measures, measures_named
-from hpogen.runner import run
+from hpogen.record import history, ledger
+from hpogen.running.measure import add_measures, measures_named
+from hpogen.running.runner import run
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study.study import Study
 
 KEYS: dict[str, Any] = {
     "task": {

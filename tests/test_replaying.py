@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from toys import study_file
 
-from hpogen import ledger, resuming, runner
 from hpogen.errors import UserError
-from hpogen.opening import open_studies, open_study, read_study
+from hpogen.record import ledger
+from hpogen.running import runner
 from hpogen.spec import load_study
+from hpogen.study import replay
+from hpogen.study.open import open_studies, open_study, read_study
 
 EARLIER = {"inertia": 0.9, "cognitive": 0.5, "social": 0.3}
 
@@ -77,14 +79,14 @@ def test_a_long_replay_says_how_far_it_is(
     with caplog.at_level(logging.INFO, "hpogen"):
         open_study(path, tmp_path / "q").close()
         assert "replay" not in caplog.text  # it took no two seconds
-        monkeypatch.setattr(resuming, "SHOWN_AFTER", 0.0)
+        monkeypatch.setattr(replay, "SHOWN_AFTER", 0.0)
         open_study(path, tmp_path / "q").close()
     assert "replay trials=0 of=12 seconds=0" in caplog.text
 
 
 def resume(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     code = (
-        "from hpogen import resuming; resuming.SHOWN_AFTER = 0.0\n"
+        "from hpogen.study import replay; replay.SHOWN_AFTER = 0.0\n"
         "from hpogen.cli import main; main()"
     )
     return subprocess.run(

@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 from toys import ShuffledExecutor, StopsAfter, essence, study_file
 
-from hpogen import history, ledger
+from hpogen.cli.retraining import retrain
 from hpogen.errors import UserError
 from hpogen.executors.choice import Where
-from hpogen.folder import read_curve
-from hpogen.history import History
-from hpogen.opening import open_studies, read_study, studies_in
-from hpogen.report import facts
+from hpogen.record import history, ledger
+from hpogen.record.folder import read_curve
+from hpogen.record.history import History
 from hpogen.report.retrain import accuracy, data, loss, page
-from hpogen.retrained import RETRAIN, results
-from hpogen.retraining import plan, retrain
-from hpogen.runner import run, run_all
+from hpogen.running.retrain import plan
+from hpogen.running.runner import run, run_all
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study import status
+from hpogen.study.open import open_studies, read_study, studies_in
+from hpogen.study.retrained import RETRAIN, results
+from hpogen.study.study import Study
 from hpogen.training.data import load
 from hpogen.trial import canonical, trial_seed
 
@@ -62,7 +63,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_trained_is_the_full_training_set_and_no_more(done: Path) -> None:
-    answer = facts.best(*read_study(done), done)
+    answer = status.best(*read_study(done), done)
     folders = {path.name: path for path in studies_in(done / RETRAIN)}
     assert set(folders) == {f"trial-{answer['trial']}", "baseline-practice"}
     for label, config in (
@@ -172,7 +173,7 @@ def test_an_answer_that_changes_is_added(tmp_path: Path) -> None:
     assert [row["epoch"] for row in first.runs[0].curve] == [1]  # which has no curve's file
     kept = ledger.read(first.directory)
     searched(tmp_path, stop={"trials": 6}, task={**KEYS["task"], "epochs": 1})
-    new = facts.best(*read_study(directory), directory)
+    new = status.best(*read_study(directory), directory)
     assert new["trial"] > 0
     assert [one.choice.is_answer for one in results(directory)] == [False]  # not trained yet
     assert retrain(directory, Where("cpu"), seeds=1) == ["finished", "finished"]

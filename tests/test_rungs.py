@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from toys import ShuffledExecutor, StopsAfter, by_trial, study_file
 
-from hpogen import folder, ledger
 from hpogen.executors.inline import InlineExecutor
-from hpogen.runner import run
+from hpogen.record import folder, ledger
+from hpogen.running.runner import run
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study.study import Study
 
 BUDGETS = {"min": 2, "max": 8, "eta": 2}
 IMAGES: dict[str, Any] = {

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from toys import ShuffledExecutor, by_trial, study_file
 
-from hpogen import folder, ledger
 from hpogen.errors import UserError
 from hpogen.executors.base import Event
 from hpogen.executors.inline import InlineExecutor, resolve_device
-from hpogen.runner import MAX_LOST, Result, run
+from hpogen.record import folder, ledger
+from hpogen.running.runner import MAX_LOST, Result, run
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study.study import Study
 from hpogen.trial import Failure, Outcome
 
 

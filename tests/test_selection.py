@@ -15,16 +15,16 @@ from scipy import stats
 from sklearn.linear_model import Ridge, RidgeCV
 from toys import study_file
 
-from hpogen import folder, ledger
 from hpogen.errors import UserError
-from hpogen.history import History, asked, replay, told
 from hpogen.objective import Objective, Term
-from hpogen.repeating import due
+from hpogen.record import folder, ledger
+from hpogen.record.history import History, asked, replay, told
 from hpogen.selection import SELECTIONS, Selection, choose
 from hpogen.selection.choosing import one_se_margin
 from hpogen.selection.names import LATE
 from hpogen.selection.shrinking import PENALTIES, left_out_residuals, shrunk
 from hpogen.spec import load_study
+from hpogen.study.repeats import due
 from hpogen.trial import Failure, Outcome, Progress, Trial
 
 Array = NDArray[np.float64]
@@ -357,9 +357,9 @@ def test_a_selection_that_cannot_work_is_refused_at_load(
 
 
 def test_what_a_selection_needs_is_measured(tmp_path: Path) -> None:
-    from hpogen.report.facts import best
-    from hpogen.runner import run
-    from hpogen.study import Study
+    from hpogen.running.runner import run
+    from hpogen.study.status import best
+    from hpogen.study.study import Study
 
     path = study_file(tmp_path, **IMAGES, selection="one_se_margin", stop={"trials": 4})
     spec = load_study(path)

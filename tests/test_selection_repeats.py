@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 from toys import ShuffledExecutor, StopsAfter, by_trial, essence, study_file
 
-from hpogen import folder, history, ledger
 from hpogen.executors.inline import InlineExecutor
-from hpogen.report import facts, pages
+from hpogen.record import folder, history, ledger
+from hpogen.report import pages
 from hpogen.report.live import line
-from hpogen.report.plan import plan
-from hpogen.report.standing import is_complete, standing
-from hpogen.runner import run, run_all
+from hpogen.running.runner import run, run_all
 from hpogen.selection import choose
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study import status
+from hpogen.study.rehearsal import plan
+from hpogen.study.standing import is_complete, standing
+from hpogen.study.study import Study
 
 NOISY = """
 import math
@@ -222,11 +223,11 @@ def test_the_studies_of_a_pool_repeat_what_they_would_alone(tmp_path: Path) -> N
 
 def test_a_trial_that_was_trained_again_says_so(tmp_path: Path) -> None:
     finished(noisy_study(tmp_path), tmp_path / "q")
-    found = facts.trial(history.read(tmp_path / "q"), tmp_path / "q", 21)
+    found = status.trial(history.read(tmp_path / "q"), tmp_path / "q", 21)
     assert found["repeat"] == 2
     assert "trained again by the study itself, replicate 2" in pages.show_page(found, "", 80)
     assert "trained again, replicate 2" in line(history.read(tmp_path / "q").records[21])
-    assert facts.trial(history.read(tmp_path / "q"), tmp_path / "q", 3)["repeat"] is None
+    assert status.trial(history.read(tmp_path / "q"), tmp_path / "q", 3)["repeat"] is None
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:

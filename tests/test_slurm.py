@@ -14,7 +14,7 @@ import pytest
 from slurm import MISSING, WHY, Slurm, slurm
 from toys import by_trial, study_file
 
-from hpogen import ledger
+from hpogen.record import ledger
 
 SCRIPT = Path(__file__).parents[1] / "scripts/cluster/slurm.sh"
 BIN = Path(sys.executable).parent

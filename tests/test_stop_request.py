@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from hpogen import signals
-from hpogen.signals import StopRequest
+from hpogen.running import signals
+from hpogen.running.signals import StopRequest
 
 
 def test_a_signal_that_comes_by_two_ways_is_one_request() -> None:

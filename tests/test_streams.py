@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from toys import by_trial, study_file
 
-from hpogen import ledger
+from hpogen.record import ledger
 
 ROOT = Path(__file__).parents[1]
 HPOGEN = f"{sys.executable} -m hpogen"

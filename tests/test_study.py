@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from toys import ShuffledExecutor, StopsAfter, by_trial, essence, study_file
 
-from hpogen import ledger
 from hpogen.errors import UserError
 from hpogen.executors.inline import InlineExecutor
-from hpogen.runner import run
+from hpogen.record import ledger
+from hpogen.running.runner import run
 from hpogen.selection import choose
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study.study import Study
 from hpogen.trial import Failure, Outcome
 
 STANDARD = {"terms": [{"metric": "val_loss", "weight": 1}, {"metric": "agn", "weight": 0.5}]}

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hpogen import history
 from hpogen.analysis.arms import Searched
-from hpogen.history import History, Record
-from hpogen.ledger import LEDGER
-from hpogen.opening import studies_in
-from hpogen.retrained import RETRAIN, results
+from hpogen.record import history
+from hpogen.record.history import History, Record
+from hpogen.record.ledger import LEDGER
 from hpogen.selection import candidates, choose
+from hpogen.study.open import studies_in
+from hpogen.study.retrained import RETRAIN, results
 from hpogen.trial import Config
 
 Truth = Literal["audit error", "audit loss"]

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpogen import ledger
 from hpogen.analysis.labels import arm_labels, task_labels
 from hpogen.errors import UserError
-from hpogen.history import History
-from hpogen.opening import read_study, studies_in
+from hpogen.record import ledger
+from hpogen.record.history import History
 from hpogen.spec import StudySpec
+from hpogen.study.open import read_study, studies_in
 
 NOT_AN_ARM = frozenset({"name", "seed", "limits", "checkpoints", "plugins", "primary"})
 NOT_A_TASK = ("measures", "threads", "deterministic")  # how a task is trained and observed

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from hpogen.errors import UserError
-from hpogen.history import History
 from hpogen.objective import Location, Objective, locate
+from hpogen.record.history import History
 from hpogen.selection import Evidence, Selection, candidates, figures, gather
 from hpogen.selection.evidence import Losses, read_losses
 from hpogen.spec import StudySpec

@@ -20,8 +20,8 @@ from hpogen.analysis.critical_difference import (
     critical_difference,
 )
 from hpogen.analysis.tables import TaskTable, task_table
-from hpogen.report.standing import is_complete
 from hpogen.spec.parts import DEFAULT_TASK
+from hpogen.study.standing import is_complete
 
 TEST = "test error"
 

@@ -18,9 +18,9 @@ from hpogen.analysis.fewer_labels import AtLabels, over_labels, require_losses
 from hpogen.analysis.trials import NOT_ADAPTIVE
 from hpogen.errors import UserError
 from hpogen.objective import Objective, Term
-from hpogen.opening import read_study
-from hpogen.restating import Form, objective_form, restated
 from hpogen.spec import StudySpec
+from hpogen.study.open import read_study
+from hpogen.study.restate import Form, objective_form, restated
 
 ALPHAS: tuple[float, ...] = tuple(float(x) for x in np.logspace(-4, 2, 25))
 SUBSAMPLES = 200

@@ -13,7 +13,7 @@ import numpy as np
 from hpogen.analysis.answers import Siblings, Truth, held_out, seconds
 from hpogen.analysis.arms import Searched
 from hpogen.analysis.statistics import Array
-from hpogen.history import Record
+from hpogen.record.history import Record
 from hpogen.selection import PER_SAMPLE, candidates, figures, gather
 from hpogen.selection.evidence import Losses, read_losses
 

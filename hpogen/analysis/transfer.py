@@ -14,9 +14,9 @@ from hpogen.analysis.answers import Truth, held_out
 from hpogen.analysis.arms import Searched
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.validity import Validity, validity
-from hpogen.opening import studies_in
-from hpogen.retrained import RETRAIN, results
 from hpogen.selection import candidates
+from hpogen.study.open import studies_in
+from hpogen.study.retrained import RETRAIN, results
 from hpogen.trial import canonical
 
 

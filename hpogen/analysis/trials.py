@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from hpogen import history
 from hpogen.analysis.statistics import Array
 from hpogen.errors import UserError, unknown
-from hpogen.history import Record
+from hpogen.record import history
+from hpogen.record.history import Record
 from hpogen.trial import Config
 
 TARGETS = ("audit_gap_loss", "audit_gap_accuracy", "audit_error")

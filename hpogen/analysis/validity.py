@@ -17,8 +17,8 @@ from hpogen.analysis.answers import Truth, held_out
 from hpogen.analysis.arms import Searched
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.summary import Average, average
-from hpogen.history import Record
 from hpogen.objective import Location, Objective, locate
+from hpogen.record.history import Record
 from hpogen.selection import candidates, rescore
 
 FEWEST = 3  # trials, for a correlation

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from hpogen import signals
 from hpogen.cli.streams import missed, outputs, say
+from hpogen.plugins import interrupts
 
 
 def main() -> None:
@@ -21,15 +21,15 @@ def main() -> None:
 def _run() -> int:
     """The exit code."""
     try:
-        with signals.interrupts():
+        with interrupts.interrupts():
             _commands()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
     except BaseException:
-        if not signals.interrupted():  # a library may make anything of Ctrl-C
+        if not interrupts.interrupted():  # a library may make anything of Ctrl-C
             raise
         code = 0
-    if not signals.interrupted():
+    if not interrupts.interrupted():
         return code
     say("interrupted")
     return 130

@@ -15,10 +15,10 @@ import typer
 
 from hpogen.cli.streams import missed, say
 from hpogen.errors import CannotGoOn, UserError
-from hpogen.guest import Raised, described, place_of
+from hpogen.plugins.guest import Raised, described, place_of
 
 if TYPE_CHECKING:
-    from hpogen.runner import End
+    from hpogen.running.runner import End
 
 P = ParamSpec("P")
 
@@ -96,7 +96,7 @@ def _told(error: Exception) -> tuple[str, int]:
         return str(error), STOPPED_ITSELF if isinstance(error, CannotGoOn) else WRONG_INPUT
     if (place := place_of(error)) is not None or isinstance(error, Raised):
         return f"{place or 'a plug-in'}: {described(error)}", WRONG_INPUT
-    from hpogen.task import is_out_of_memory
+    from hpogen.tasks.base import is_out_of_memory
 
     if is_out_of_memory(error):
         return f"there is not enough memory: {described(error)}", STOPPED_ITSELF
@@ -115,9 +115,9 @@ def print_json(data: Any) -> None:
 
 def _version(value: bool) -> None:
     if value:
-        import hpogen
+        from hpogen.record.provenance import version as installed
 
-        print(f"hpogen {hpogen.__version__}")
+        print(f"hpogen {installed('hpogen')}")
         raise typer.Exit
 
 

@@ -7,19 +7,19 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hpogen import runner
 from hpogen.executors.choice import Where, executor_for, idle_gpus
-from hpogen.logs import logged
-from hpogen.observer import Observer
-from hpogen.opening import open_studies, open_study
 from hpogen.report.live import watch, watch_all
 from hpogen.report.matrix import endings
 from hpogen.report.terminal import print_lines, program, width
 from hpogen.report.text import count, seconds_of
 from hpogen.report.verdict import ending, next_commands, verdict
-from hpogen.runner import End, Result
+from hpogen.running import runner
+from hpogen.running.logs import logged
+from hpogen.running.observer import Observer
+from hpogen.running.runner import End, Result
 from hpogen.spec import StudySpec
-from hpogen.study import Study
+from hpogen.study.open import open_studies, open_study
+from hpogen.study.study import Study
 
 
 def drive(

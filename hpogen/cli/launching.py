@@ -49,10 +49,10 @@ def run(
     event_files: EventFiles = False,
 ) -> None:
     """Run a study or a matrix, or go on with it; then what was chosen."""
-    from hpogen.driving import drive, drive_all
+    from hpogen.cli.drive import drive, drive_all
     from hpogen.executors.choice import Where
-    from hpogen.opening import RUNS
     from hpogen.spec import load_studies
+    from hpogen.study.open import RUNS
 
     found = load_studies(study, overrides)
     home = directory or RUNS / found.name
@@ -78,9 +78,9 @@ def resume(
     event_files: EventFiles = False,
 ) -> None:
     """Go on with the study or the matrix in a folder, without its YAML."""
-    from hpogen.driving import drive, drive_all
+    from hpogen.cli.drive import drive, drive_all
     from hpogen.executors.choice import Where
-    from hpogen.opening import read_study, studies_in
+    from hpogen.study.open import read_study, studies_in
 
     where = Where(device, workers, ray, cpus, gpus)
     if inner := studies_in(directory):
@@ -95,10 +95,10 @@ def resume(
 @command
 def check(study: StudyFile, overrides: Set = [], as_json: Json = False) -> None:  # noqa: B006
     """Find mistakes and plan trials and epochs; train nothing."""
-    from hpogen.opening import warnings
     from hpogen.report.pages import check_matrix_page, check_page
-    from hpogen.report.plan import missing_data, plans
     from hpogen.spec import load_studies
+    from hpogen.study.open import warnings
+    from hpogen.study.rehearsal import missing_data, plans
 
     found = load_studies(study, overrides)
     planned = plans(found.specs)

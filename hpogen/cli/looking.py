@@ -18,8 +18,9 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Where a study or a matrix stands: how far it is, what runs, the best so far."""
-    from hpogen.opening import read_studies, read_study, studies_in
-    from hpogen.report import facts, live, matrix, pages
+    from hpogen.report import live, matrix, pages
+    from hpogen.study import status as facts
+    from hpogen.study.open import read_studies, read_study, studies_in
 
     if studies_in(directory):
         name = directory.absolute().name
@@ -42,9 +43,10 @@ def show(
     as_json: Json = False,
 ) -> None:
     """One trial: configuration, metrics, curve, time, log and traceback."""
-    from hpogen.folder import log_path
-    from hpogen.opening import read_study
-    from hpogen.report import facts, pages
+    from hpogen.record.folder import log_path
+    from hpogen.report import pages
+    from hpogen.study import status as facts
+    from hpogen.study.open import read_study
 
     _, past = read_study(directory)
     found = facts.trial(past, directory, trial)
@@ -62,9 +64,10 @@ def best(
     as_json: Json = False,
 ) -> None:
     """The answer as YAML: trial, config, budget, score, metrics."""
-    from hpogen.opening import read_study
-    from hpogen.report import facts, pages
-    from hpogen.restating import restated
+    from hpogen.report import pages
+    from hpogen.study import status as facts
+    from hpogen.study.open import read_study
+    from hpogen.study.restate import restated
 
     spec, past = read_study(directory)
     found = facts.best(restated(spec, past, directory, selection=selection), past, directory)
@@ -82,9 +85,9 @@ def measure(
 ) -> None:
     """Add measures to finished trials, from their kept final weights."""
     from hpogen.executors.inline import resolve_device
-    from hpogen.opening import read_study
     from hpogen.plugins import Measured
-    from hpogen.remeasuring import add_measures, measures_named
+    from hpogen.running.measure import add_measures, measures_named
+    from hpogen.study.open import read_study
 
     spec, _ = read_study(directory)
     names = measures_named([name.strip() for name in add.split(",")])

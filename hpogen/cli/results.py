@@ -43,8 +43,8 @@ def compare(
 ) -> None:
     """Studies side by side: which objective and searcher is better, and by how much."""
     from hpogen.analysis.comparison import compare
-    from hpogen.opening import run_folder
     from hpogen.report.compare import compare_page, comparison_data
+    from hpogen.study.open import run_folder
 
     found = compare([run_folder(path) for path in directories], primary)
     if as_json:
@@ -61,8 +61,8 @@ def report(
     ] = None,
 ) -> None:
     """All figures and pictures of studies in one HTML file, which needs no network."""
-    from hpogen.opening import run_folder
     from hpogen.report.html.page import write_report
+    from hpogen.study.open import run_folder
 
     folders = [run_folder(path) for path in directories]
     print(write_report(folders, out, primary, program()))
@@ -133,8 +133,8 @@ def retrain(
     gpus: Gpus = None,
 ) -> None:
     """Train the answer and the baselines on the full training set; test them."""
+    from hpogen.cli.retraining import retrain
     from hpogen.executors.choice import Where
-    from hpogen.retraining import retrain
 
     where = Where(device, workers, ray, cpus, gpus)
     raise typer.Exit(exit_code(retrain(directory, where, seeds, duration)))
@@ -150,8 +150,8 @@ def fork(
     overrides: Set = [],  # noqa: B006  # typer's way to say "none"
 ) -> None:
     """Begin another study with the trials of an old one, without training them again."""
-    from hpogen.forking import fork
     from hpogen.report.fork import page
+    from hpogen.running.fork import fork
 
     print_lines(page(fork(directory, study, target, overrides), str(study), program(), width()))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from hpogen.task import Task
+from hpogen.tasks.base import Task
 from hpogen.trial import Keep, Outcome, Progress, Trial
 
 

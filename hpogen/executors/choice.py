@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hpogen.errors import UserError, quoted
 from hpogen.executors.base import Executor
 from hpogen.executors.inline import InlineExecutor
-from hpogen.task import Task
+from hpogen.tasks.base import Task
 
 
 @dataclass(frozen=True)

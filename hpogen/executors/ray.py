@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from hpogen import lock
 from hpogen.errors import UserError
 from hpogen.executors import ray_cluster, ray_room
 from hpogen.executors.base import Event, ExecutorLost, Job
@@ -24,6 +23,7 @@ from hpogen.executors.ray_luggage import Luggage, Packed
 from hpogen.executors.ray_member import Device, Member
 from hpogen.executors.ray_watch import Aside, Watch, within
 from hpogen.executors.ray_worker import Place, Tail, Worker, append_tails
+from hpogen.record import lock
 from hpogen.trial import Outcome, Progress
 
 log = logging.getLogger("hpogen.executors")

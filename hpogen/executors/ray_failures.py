@@ -11,8 +11,8 @@ from typing import Any
 from hpogen.errors import UserError
 from hpogen.executors import ray_cluster
 from hpogen.executors.base import Job
-from hpogen.task import Task
-from hpogen.training.settings import ImageClassification
+from hpogen.tasks.base import Task
+from hpogen.training.task import ImageClassification
 from hpogen.trial import Failure, FailureKind, Outcome
 
 LOW_MEMORY = ("running low on memory", "OutOfMemory")  # Ray's own watch kills the largest process

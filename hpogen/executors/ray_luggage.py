@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from hpogen import plugins
 from hpogen.executors.base import Job
-from hpogen.training.settings import ImageClassification
+from hpogen.training.task import ImageClassification
 
 if TYPE_CHECKING:
     from hpogen.training.data import ImageData
-    from hpogen.training.dataset import Dataset
+    from hpogen.training.forms.dataset import Dataset
 
 
 @dataclass(frozen=True)

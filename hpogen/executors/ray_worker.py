@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpogen import lock, plugins
+from hpogen import plugins
 from hpogen.executors.base import Job
 from hpogen.executors.inline import InlineExecutor
 from hpogen.executors.ray_luggage import Luggage, unpack
+from hpogen.record import lock
 from hpogen.trial import Outcome, Progress
 
 if TYPE_CHECKING:

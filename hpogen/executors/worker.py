@@ -20,9 +20,9 @@ from typing import IO, Any
 
 from hpogen.errors import why
 from hpogen.executors.base import Job
-from hpogen.guest import PLUGINS, Place, described, guest
-from hpogen.provenance import code_of
-from hpogen.task import Diverged, Epoch, is_out_of_memory
+from hpogen.plugins.guest import PLUGINS, Place, described, guest
+from hpogen.record.provenance import code_of
+from hpogen.tasks.base import Diverged, Epoch, is_out_of_memory
 from hpogen.trial import Failure, Outcome, Progress, RunningTrial
 
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpogen.history import Record
-from hpogen.observer import Observer
+from hpogen.record.history import Record
+from hpogen.running.observer import Observer
 from hpogen.trial import Progress, Trial
 
 FOLDER = "tensorboard"

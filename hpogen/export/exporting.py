@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from hpogen.errors import UserError, quoted
 from hpogen.export.rows import read_all, table
-from hpogen.folder import replace_file
-from hpogen.stores import is_url
+from hpogen.record.folder import replace_file
+from hpogen.record.stores import is_url
 
 if TYPE_CHECKING:
     import pandas as pd

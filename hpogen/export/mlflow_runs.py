@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpogen import folder
 from hpogen.errors import UserError
 from hpogen.export.rows import Studies, row, shown
-from hpogen.history import Record
+from hpogen.record import folder
+from hpogen.record.history import Record
 from hpogen.spec import StudySpec
 
 BATCH = 1000  # metrics that a server takes at once

@@ -23,13 +23,13 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from hpogen import folder
 from hpogen.errors import UserError
 from hpogen.export.rows import Studies, read_all, row, shown
-from hpogen.history import Record
-from hpogen.report.standing import rule
+from hpogen.record import folder
+from hpogen.record.history import Record
 from hpogen.space.parameters import Choice, Constant, Parameter
 from hpogen.spec import StudySpec
+from hpogen.study.standing import rule
 
 OPTUNAS = {"study", "trial", "score"}  # columns that an Optuna trial has itself
 

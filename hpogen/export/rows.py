@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpogen.history import History, Record
-from hpogen.opening import read_study, studies_in
+from hpogen.record.history import History, Record
 from hpogen.spec import StudySpec
+from hpogen.study.open import read_study, studies_in
 
 if TYPE_CHECKING:
     import pandas as pd

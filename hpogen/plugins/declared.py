@@ -1,6 +1,6 @@
 """What the decorators of `hpogen.plugins` may be given: each mistake is one line.
 
-`plugins.py` asks when a part is registered; the line of the plug-in is added where it is imported.
+`decorators.py` asks when a part is registered; its line is added where the file is imported.
 """
 
 from __future__ import annotations

@@ -1,130 +1,29 @@
-"""The registries of everything that has a name in the YAML, and the decorators that fill them.
+"""The decorators by which a user's file adds parts to the registries.
 
-The built-in parts stand here as `module:attribute` and are imported only when used; a user's file
-(`plugins:`) or an installed package (entry points in the group `hpogen.plugins`) adds its own.
+The public ones are `hpogen.plugins.searcher`, `task`, `model`, `dataset` and `measure`.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
-import importlib.util
 import inspect
-import sys
 import typing
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
-from hpogen import declared
 from hpogen.errors import UserError
-from hpogen.guest import PREFIX, Raised, described, guarded, guest
-from hpogen.registry import Registry as Registry
-from hpogen.registry import imported as imported
+from hpogen.plugins import declared
+from hpogen.plugins.guest import guarded
+from hpogen.plugins.parts import (
+    Measure,
+    TaskFunction,
+    datasets,
+    measures,
+    models,
+    searchers,
+    tasks,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-ENTRY_POINTS = "hpogen.plugins"
-LAST_LINEAR = "hpogen.measures.last_linear:require_last_linear"
-
-
-@dataclass(frozen=True)
-class TaskFunction:
-    """A user's `@task` function and what it declares."""
-
-    name: str
-    function: Callable[..., Any]
-    metrics: frozenset[str]
-    sums: frozenset[str]
-    resumable: bool
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a measure may give besides numbers: small files to keep beside the trial's curve."""
-
-    metrics: Mapping[str, float]
-    files: Mapping[str, bytes]  # by suffix, `ablation.json`
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A measure: a function, the metrics it gives and what it is computed from.
-
-    `of="head"`: `function(head: HeadStatistics) -> float | Mapping`, from the one forward pass over
-    the training subset that all head measures share. `of="network"`: `function(model, batches) ->
-    float | Mapping | Measured`, with `batches` an iterable of `(images, labels)` over the subset;
-    with `initial=True` it is given the untrained model as a third argument. `of="step"`: collected
-    by the training step itself, without a pass of its own. `final=True` is computed at the last
-    epoch of a budget only. `sums` names those metrics whose per-epoch values hpogen adds up over
-    the epochs, `means` those it averages (both belong to the trial's checkpoint). `needs` is the
-    place of a function of the model and a batch of images that raises Refusal where the measure is
-    not defined; it is asked when a study is loaded, with both on the meta device. A built-in
-    function is `module:attribute`, so that naming a measure imports no torch.
-    """
-
-    name: str
-    function: Callable[..., Any] | str
-    metrics: tuple[str, ...]
-    of: typing.Literal["head", "network", "step"]
-    sums: frozenset[str] = frozenset()
-    means: frozenset[str] = frozenset()
-    final: bool = False
-    initial: bool = False
-    deferred: bool = False  # gives () tensors on the model's device and has read nothing
-    needs: str = ""
-    definition: str = ""  # a line or two for `hpogen list measures`
-    cost: str = ""
-    source: str = ""
-
-    def resolve(self) -> Callable[..., Any]:
-        """The function, imported now."""
-        return imported(self.function) if isinstance(self.function, str) else self.function
-
-    @property
-    def requirement(self) -> str:
-        """`needs`; of a head measure it goes without saying."""
-        return self.needs or (LAST_LINEAR if self.of == "head" else "")
-
-
-searchers: Registry[Any] = Registry(
-    "searcher",
-    random="hpogen.searchers.random:RandomSearcher",
-    grid="hpogen.searchers.grid:GridSearcher",
-    cmaes="hpogen.searchers.cmaes:CmaesSearcher",
-    pso="hpogen.searchers.pso:PsoSearcher",
-    bohb="hpogen.searchers.bohb:BohbSearcher",
-    hyperband="hpogen.searchers.hyperband:HyperbandSearcher",
-    asha="hpogen.searchers.asha:AshaSearcher",
-    optuna="hpogen.searchers.optuna:OptunaSearcher",
-    listed="hpogen.searchers.listed:ListedSearcher",
-)
-tasks: Registry[Any] = Registry(
-    "task",
-    **{"image-classification": "hpogen.training.settings:ImageClassification"},
-    command="hpogen.training.command:Command",
-)
-models: Registry[Callable[..., Any]] = Registry(
-    "model",
-    table="hpogen.training.models.catalog:BUILDERS",
-    **{"torchvision/": "hpogen.training.models.torchvision_family:family"},
-)
-datasets: Registry[Callable[..., Any]] = Registry(
-    "data set",
-    digits="hpogen.training.datasets:digits",
-    mnist="hpogen.training.datasets:mnist",
-    cifar10="hpogen.training.datasets:cifar10",
-    cifar100="hpogen.training.datasets:cifar100",
-    svhn="hpogen.training.datasets:svhn",
-    folder="hpogen.training.folder:folder",
-    numpy="hpogen.training.numpy_file:numpy_file",
-    **{
-        "fashion-mnist": "hpogen.training.datasets:fashion_mnist",
-        "torchvision/": "hpogen.training.torchvision_sets:family",
-    },
-)
-measures: Registry[Measure] = Registry("measure", table="hpogen.measures.catalog:MEASURES")
 
 
 def searcher(name: str) -> Callable[[type], type]:
@@ -215,72 +114,3 @@ def measure(
         return function
 
     return register
-
-
-def load_file(path: Path) -> None:
-    """Import a user's plug-in file, which registers its parts. Its folder is importable then.
-
-    Raises UserError when the file is missing or its import fails.
-    """
-    if not path.is_file():
-        raise UserError(f"plug-in {str(path)!r} does not exist")
-    name = f"{PREFIX}{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"plug-in {str(path)!r} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    try:
-        with guest():
-            spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's module raises is the user's to mend
-        where = f" (line {line})" if (line := _line_in(error, path)) else ""
-        text = str(error) if isinstance(error, UserError) else described(error)
-        raise UserError(f"plug-in {str(path)!r} cannot be imported{where}: {text}") from error
-
-
-def _line_in(error: BaseException, path: Path) -> int | None:
-    cause = error.__cause__ if isinstance(error, Raised) else None
-    lines = []
-    traceback = (cause or error).__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == str(path):
-            lines.append(traceback.tb_lineno)
-        traceback = traceback.tb_next
-    return lines[-1] if lines else getattr(error, "lineno", None)
-
-
-@functools.cache
-def load_installed() -> None:
-    """Import the modules that installed packages name in the group `hpogen.plugins`; once.
-
-    Raises UserError, naming the package, when its import fails.
-    """
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        try:
-            with guest():
-                point.load()
-        except Exception as error:  # whatever the package raises is its user's to mend
-            package = point.dist.name if point.dist else point.value
-            raise UserError(
-                f"plug-in {point.name!r} of the package {package!r} cannot be imported: "
-                f"{described(error)}"
-            ) from error
-
-
-def options_of(function: Callable[..., Any], *, without: Collection[str] = ()) -> Mapping[str, Any]:
-    """The keyword-only options of a registered part: name → (annotation, default or ...).
-
-    What `pydantic.create_model` takes, so that every part's options are checked in one way.
-    """
-    hints = typing.get_type_hints(function, include_extras=True)
-    return {
-        parameter.name: (
-            hints.get(parameter.name, Any),
-            ... if parameter.default is parameter.empty else parameter.default,
-        )
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in without
-    }

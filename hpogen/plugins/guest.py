@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hpogen.errors import UserError, text_of
-from hpogen.signals import Ours, interrupts
+from hpogen.errors import text_of
+from hpogen.plugins.interrupts import Ours, interrupts
 
 log = logging.getLogger(__name__)
 
@@ -70,26 +70,6 @@ def guest(place: Place = PLUGINS) -> Iterator[None]:
             _leave(0)
         if not nested:
             _inside.discard(process)
-
-
-class Owner:
-    """The process that has opened something to write to. One that it forks must not write there."""
-
-    def __init__(self, what: object) -> None:
-        self._what = what
-        self._process = os.getpid()
-
-    @property
-    def is_here(self) -> bool:
-        return os.getpid() == self._process
-
-    def check(self) -> None:
-        """Raise UserError in a forked process."""
-        if not self.is_here:
-            raise UserError(
-                f"{self._what}: is written by process {self._process} alone, which has forked this "
-                f"one, {os.getpid()}: end it by os._exit() before it comes back to hpogen"
-            )
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,6 +1,6 @@
 """A registry: the names of one kind of part, each with its part, imported when first asked for.
 
-`plugins.py` has one for searchers, tasks, models, data sets and measures.
+`parts.py` has one for searchers, tasks, models, data sets and measures.
 """
 
 from __future__ import annotations

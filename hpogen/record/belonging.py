@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpogen.errors import shortened
-from hpogen.folder import LOG, TRIALS
-from hpogen.ledger import TORN
+from hpogen.record.folder import LOG, TRIALS
+from hpogen.record.ledger import TORN
 
 MARK = "study"  # a file that holds the id, in `trials/` and `retrain/`
 LEFT = (TRIALS, "retrain", "tensorboard", LOG, TORN)  # by a study whose ledger has gone

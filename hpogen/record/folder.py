@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import explained
-from hpogen.ledger import study_id
-from hpogen.lines import row_of
-from hpogen.stores import checkpoint_prefix
+from hpogen.record.ledger import study_id
+from hpogen.record.lines import row_of
+from hpogen.record.stores import checkpoint_prefix
 from hpogen.trial import Progress
 
 LOG, TRIALS = "hpogen.log", "trials"

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from hpogen import ledger, lines
 from hpogen.errors import KEPT, shortened
-from hpogen.ledger import LEDGER, Corrupt, Event
 from hpogen.objective import Location
+from hpogen.record import ledger, lines
+from hpogen.record.ledger import LEDGER, Corrupt, Event
 from hpogen.trial import Failure, Outcome, Proposal, Trial, canonical
 
 State = Literal["running", "held", "told"]
@@ -170,7 +170,7 @@ def checked(events: Iterable[Event], path: Path) -> History:
 
 
 def asked(trial: Trial, repeat: bool = False) -> Event:
-    """`repeat`: the study asks it on its own account, see `hpogen.repeating`."""
+    """`repeat`: the study asks it on its own account, see `hpogen.study.repeats`."""
     return {
         "kind": "asked",
         "trial": trial.id,

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import CannotGoOn, UserError, explained, quoted, shortened
-from hpogen.guest import Owner
-from hpogen.lock import Lock
-from hpogen.lock import holder as holder
+from hpogen.record.lock import Lock, Owner
+from hpogen.record.lock import holder as holder
 
 FORMAT = 1
 LEDGER, TORN = "ledger.jsonl", "ledger.torn"

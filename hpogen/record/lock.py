@@ -22,6 +22,26 @@ HELD = (errno.EACCES, errno.EAGAIN)  # what POSIX says of a lock that another pr
 _OURS: dict[str, str] = {}  # lockf does not exclude a second opening by the same process
 
 
+class Owner:
+    """The process that has opened something to write to. One that it forks must not write there."""
+
+    def __init__(self, what: object) -> None:
+        self._what = what
+        self._process = os.getpid()
+
+    @property
+    def is_here(self) -> bool:
+        return os.getpid() == self._process
+
+    def check(self) -> None:
+        """Raise UserError in a forked process."""
+        if not self.is_here:
+            raise UserError(
+                f"{self._what}: is written by process {self._process} alone, which has forked this "
+                f"one, {os.getpid()}: end it by os._exit() before it comes back to hpogen"
+            )
+
+
 def this_process() -> str:
     """What stands in the lock of each folder that this process has open."""
     return f"process {os.getpid()} on {socket.gethostname()}"

@@ -1,7 +1,7 @@
 """Where an outcome comes from: the name of the code that trained it, the machine of the driver.
 
-Workers write the code's name into every outcome, and `sharing.py` compares it: two outcomes of one
-name are worth the same.
+Workers write the code's name into every outcome, and `running/reuse.py` compares it: two outcomes
+of one name are worth the same.
 """
 
 from __future__ import annotations
@@ -16,11 +16,18 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import hpogen
-
-PACKAGE = Path(__file__).parent
-ELSEWHERE = ("report", "analysis", "export", "searchers", "integrations", "cli", "driving.py")
-"""Parts of the package that no training ever sees: a test of the imports says so."""
+PACKAGE = Path(__file__).parents[1]
+TRAINS = (
+    "errors.py",
+    "trial.py",
+    "plugins",
+    "tasks",
+    "measures",
+    "training",
+    "executors/worker.py",
+    "record/stores.py",
+)
+"""What decides the numbers of a trial: files and folders; a test of the imports says so."""
 
 DIGITS = 12
 CPUS, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
@@ -28,7 +35,11 @@ CPUS, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 
 def digests(plugins: Sequence[Path]) -> dict[str, str]:
     """The SHA-256 of each plug-in's content, by the name of its file."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in plugins}
+    return {path.name: _sha256(path) for path in plugins}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def digest(parts: Mapping[str, str]) -> str:
@@ -48,13 +59,18 @@ def code_of(sources: str, device: str) -> str:
 
 @functools.cache
 def _code_of(sources: str, device_type: str) -> str:
-    own = {}
-    for path in PACKAGE.rglob("*.py"):
-        name = path.relative_to(PACKAGE)
-        if name.parts[0] not in ELSEWHERE:
-            own[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest()
-    versions = {"hpogen": hpogen.__version__, "torch": importlib.metadata.version("torch")}
+    places = [PACKAGE / name for name in TRAINS]
+    files = [file for place in places for file in (sorted(place.rglob("*.py")) or [place])]
+    own = {str(file.relative_to(PACKAGE)): _sha256(file) for file in files}
+    versions = {"hpogen": version("hpogen"), "torch": version("torch")}
     return digest({**own, **versions, "plugins": sources, "device": device_type})
+
+
+def version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown (not installed)"
 
 
 def machine() -> dict[str, str | int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hpogen.errors import UserError, shortened, text_of
-from hpogen.guest import Owner
+from hpogen.record.lock import Owner
 
 PROBE = "hpogen-probe"
 WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "oss", "oci")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from hpogen.forking import Fork
 from hpogen.report.text import count, labelled
 from hpogen.report.verdict import command
+from hpogen.running.fork import Fork
 
 
 def page(found: Fork, study: str, program: str, width: int) -> list[str]:

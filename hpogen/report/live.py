@@ -17,16 +17,16 @@ from rich.live import Live
 from rich.text import Text
 
 from hpogen.errors import shortened
-from hpogen.history import Record
-from hpogen.report.facts import under_way
+from hpogen.record.history import Record
 from hpogen.report.matrix import Row, overview
-from hpogen.report.standing import is_complete, standing
 from hpogen.report.table import charged, picture, results
 from hpogen.report.text import configuration, duration
+from hpogen.study.standing import is_complete, standing
+from hpogen.study.status import under_way
 from hpogen.trial import Progress, Trial
 
 if TYPE_CHECKING:
-    from hpogen.study import Study
+    from hpogen.study.study import Study
 
 REFRESH_SECONDS = 0.25
 REFRESH_SHARE = 0.05  # of the time: large studies are drawn less often

@@ -13,14 +13,15 @@ from typing import Any
 
 from rich.text import Text
 
-from hpogen import ledger
-from hpogen.history import History, Record
-from hpogen.report import facts
-from hpogen.report.standing import standing
+from hpogen.record import ledger
+from hpogen.record.history import History, Record
 from hpogen.report.table import BAR, Column, charged, table
 from hpogen.report.text import bar, count, labelled, number, percent
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
+from hpogen.study.standing import standing
+from hpogen.study.status import state
+from hpogen.study.status import status as of_one
 
 BLANK = "–"
 
@@ -115,7 +116,7 @@ def status_page(
     """The table of the studies in a folder and what to do next; whether one of them runs."""
     processes = [ledger.holder(directory) for directory, _, _ in studies]
     rows = [
-        Row(spec, history, directory, facts.state(spec, history, process))
+        Row(spec, history, directory, state(spec, history, process))
         for (directory, spec, history), process in zip(studies, processes, strict=True)
     ]
     process = next(filter(None, processes), None)
@@ -132,7 +133,7 @@ def endings(
 ) -> list[str]:
     """The last lines of a run: the table, what stopped whom, the folder, what to type next."""
     rows = [
-        Row(spec, history, directory, facts.state(spec, history, None))
+        Row(spec, history, directory, state(spec, history, None))
         for directory, spec, history in studies
     ]
     lines = ["", *overview(home.absolute().name, rows, width).plain.splitlines(), ""]
@@ -159,4 +160,4 @@ def _note(
 
 def status(name: str, studies: Sequence[tuple[Path, StudySpec, History]]) -> dict[str, Any]:
     """The same as data: `studies` as `status` tells of one."""
-    return {"name": name, "studies": [facts.status(spec, path) for path, spec, _ in studies]}
+    return {"name": name, "studies": [of_one(spec, path) for path, spec, _ in studies]}

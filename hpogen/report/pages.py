@@ -1,4 +1,7 @@
-"""The texts of `status`, `show`, `best` and `check`; `facts` and `plan` give their data."""
+"""The texts of `status`, `show`, `best` and `check`.
+
+Their data come from `study/status.py` and `study/rehearsal.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,16 @@ from typing import Any
 
 from rich.text import Text
 
-from hpogen import ledger
-from hpogen.history import read
-from hpogen.report.facts import state, under_way
-from hpogen.report.packing import advice, memory
-from hpogen.report.plan import COSTS
-from hpogen.report.standing import rule, standing
+from hpogen.record import ledger
+from hpogen.record.history import read
 from hpogen.report.table import Column, picture, table
 from hpogen.report.text import count, duration, number
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
+from hpogen.study.memory import advice, memory
+from hpogen.study.rehearsal import COSTS
+from hpogen.study.standing import rule, standing
+from hpogen.study.status import state, under_way
 
 CURVE_ROWS = 20
 LOG_LINES = 20

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpogen.analysis.rescoring import Rescoring
 from hpogen.errors import UserError
-from hpogen.folder import replace_file
+from hpogen.record.folder import replace_file
 from hpogen.report.text import count
 
 if TYPE_CHECKING:

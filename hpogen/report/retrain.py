@@ -1,6 +1,6 @@
 """What `hpogen retrain` found, for people and as data: test accuracy of the answer and baselines.
 
-`retraining.py` prints it when a run ends; programs and other reports take the data.
+`running/retrain.py` prints it when a run ends; programs and other reports take the data.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from hpogen.report.table import Column, table
 from hpogen.report.text import configuration, labelled, number
 from hpogen.report.verdict import command
-from hpogen.retrained import RETRAIN, Retrained, Run
+from hpogen.study.retrained import RETRAIN, Retrained, Run
 
 BLANK = "–"
 CAPTION = (

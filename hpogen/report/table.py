@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from hpogen.history import History, Record
-from hpogen.report.standing import Standing, rule
+from hpogen.record.history import History, Record
 from hpogen.report.text import INDENT, bar, count, number, percent, value, words
 from hpogen.space.parameters import Choice, Constant, Number, Parameter
 from hpogen.spec import StudySpec
+from hpogen.study.standing import Standing, rule
 from hpogen.trial import Progress, Trial
 
 GAP = 2

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpogen.errors import shortened
-from hpogen.history import History, Record
-from hpogen.report.standing import Standing, rule, standing
+from hpogen.record.history import History, Record
 from hpogen.report.table import mishaps, results
 from hpogen.report.text import configuration, count, labelled, number, percent
 from hpogen.spec import StudySpec
+from hpogen.study.standing import Standing, rule, standing
 
 LIMIT = "One search does not show which of them is better."
 FAR_WORSE = "On the audit images the first of them is far worse."

@@ -14,15 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpogen import history, plugins, resuming
+from hpogen import plugins
 from hpogen.errors import UserError
-from hpogen.history import History, Key, Record, key_of
-from hpogen.ledger import Ledger
-from hpogen.opening import RUNS, studies_in
-from hpogen.provenance import digests
-from hpogen.retraining import TASK
+from hpogen.record import history
+from hpogen.record.history import History, Key, Record, key_of
+from hpogen.record.ledger import Ledger
+from hpogen.record.provenance import digests
+from hpogen.running.retrain import TASK
 from hpogen.spec import StudySpec, changes, load_study
-from hpogen.study import Study
+from hpogen.study import replay
+from hpogen.study.open import RUNS, studies_in
+from hpogen.study.study import Study
 from hpogen.trial import Config, Trial, canonical
 
 SAME_TRAINING = (
@@ -173,14 +175,14 @@ def _begun(directory: Path, target: Path, spec: StudySpec, old: Old) -> StudySpe
             header = history.checked(ledger.events, ledger.path).header
             if header.get("forked", {}).get("study") != origin:
                 raise UserError(f"{target}: here is a study already: use another --dir")
-            return resuming.as_begun(spec, target)
-        header = resuming.begin(extended, target)
+            return replay.as_begun(spec, target)
+        header = replay.begin(extended, target)
         ledger.append({**header, "forked": {"study": origin, "enqueue": own}})
     return extended
 
 
 def _known(past: History, new: Study) -> dict[Key, Record]:
-    """The outcomes that serve the new study, as `sharing.py` sees it, whatever code gave them."""
+    """The outcomes that serve the new study, as `reuse.py` sees it, whatever code gave them."""
     found: dict[Key, Record] = {}
     wanted = new.wanted
     if _measured(past.header["spec"]["task"], wanted) != _measured(

@@ -10,7 +10,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from hpogen.errors import shortened
-from hpogen.folder import LOG
+from hpogen.record.folder import LOG
 
 NOTICES = "hpogen.executors.cluster"  # its warnings are for who waits: on standard error at once
 FORMAT = "time=%(asctime)s level=%(levelname)s %(message)s"

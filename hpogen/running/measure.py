@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hpogen import folder, places, plugins
+from hpogen import plugins
 from hpogen.errors import UserError, unknown
 from hpogen.executors.base import Job
 from hpogen.executors.worker import running_trial
-from hpogen.history import History, Record
 from hpogen.plugins import Measured
+from hpogen.record import folder
+from hpogen.record.history import History, Record
 from hpogen.spec import StudySpec
-from hpogen.study import Study
-from hpogen.task import Diverged
+from hpogen.study import places
+from hpogen.study.study import Study
+from hpogen.tasks.base import Diverged
 from hpogen.trial import RunningTrial
 
 

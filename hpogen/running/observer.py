@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hpogen.history import Record
+from hpogen.record.history import Record
 from hpogen.trial import Progress, Trial
 
 

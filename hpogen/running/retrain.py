@@ -1,4 +1,4 @@
-"""Trains a study's answer and baselines on the full training set and tests them: `hpogen retrain`.
+"""The studies that train a study's answer and baselines on the full training set, and test them.
 
 Each configuration is a study of its own in `DIR/retrain/`, whose trials are the seeds: so it is
 recorded, resumed and spread over workers like any other.
@@ -6,47 +6,18 @@ recorded, resumed and spread over workers like any other.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 
-from hpogen import history
-from hpogen.belonging import belongs, own
-from hpogen.driving import pool
-from hpogen.errors import UserError, explained
-from hpogen.executors.choice import Where
-from hpogen.ledger import LEDGER, study_id
-from hpogen.opening import read_study, studies_in
-from hpogen.report.retrain import last_lines, page
-from hpogen.report.terminal import print_lines, program, width
-from hpogen.report.verdict import ending
-from hpogen.retrained import RETRAIN, Choice, choices, results
-from hpogen.runner import End, Result
+from hpogen.errors import UserError
+from hpogen.record import history
+from hpogen.record.belonging import belongs
+from hpogen.record.ledger import LEDGER
 from hpogen.spec import StudySpec
-from hpogen.study import Study
+from hpogen.study.open import read_study
+from hpogen.study.retrained import RETRAIN, Choice, choices
 
 TASK = "image-classification"  # the one whose data hpogen knows
 SEEDS = 3
-
-
-def retrain(directory: Path, where: Where, seeds: int = SEEDS, duration: str = "") -> list[End]:
-    """Retrain, or go on with it, and print what was found; how each configuration's study ended.
-
-    `directory` is a study's or a matrix's; `seeds` is how often each configuration is trained in
-    all, so that more may be added. Raises UserError.
-    """
-    inner = studies_in(directory)
-    studies = inner or [directory]
-    specs = {path: spec for study in studies for path, spec in plan(study, seeds).items()}
-    for study in studies:
-        with explained(study, UserError):
-            own(study / RETRAIN, study_id(study))
-    home = directory if inner else directory / RETRAIN
-    name = f"{directory.absolute().name}: {RETRAIN}"
-    with pool(name, specs, home, where, duration) as (opened, ended):
-        if not any(result.end == "broken" for result in ended):
-            _print(directory, studies, opened, ended)
-    return [result.end for result in ended]
 
 
 def plan(directory: Path, seeds: int) -> dict[Path, StudySpec]:
@@ -96,13 +67,3 @@ def _spec(spec: StudySpec, choice: Choice, seeds: int) -> StudySpec:
         "rungs": "retrain",
     }
     return StudySpec.from_record({**record, **changed}, plugins=spec.plugins)
-
-
-def _print(
-    directory: Path, homes: Sequence[Path], studies: Sequence[Study], ended: Sequence[Result]
-) -> None:
-    pairs = zip(studies, ended, strict=True)
-    stopped = [ending(s.spec, r.end, r.trials, r.text) for s, r in pairs if r.end != "finished"]
-    lines = [line for home in homes for line in page(home, results(home), width())]
-    with contextlib.suppress(OSError):  # a terminal that has gone
-        print_lines([*lines, *last_lines(directory, stopped, program(), width())])

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hpogen.errors import CannotGoOn
-from hpogen.provenance import code_of, digest, digests
-from hpogen.study import Study
+from hpogen.record.provenance import code_of, digest, digests
+from hpogen.study.study import Study
 from hpogen.trial import Outcome, Trial, canonical
 
 UNSURE = "command"  # the task whose code hpogen does not know

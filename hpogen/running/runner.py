@@ -1,7 +1,6 @@
 """Drives one study or many on one executor to their end: dispatch, record, retry, stop.
 
-The only module that knows both the studies and the executor; the command line and users call `run`
-and `run_all`.
+The only module that knows both studies and executors; `run` and `run_all` are for users, too.
 """
 
 from __future__ import annotations
@@ -13,15 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hpogen import folder, places
 from hpogen.errors import CannotGoOn, shortened
 from hpogen.executors.base import Executor, ExecutorLost, Job
 from hpogen.executors.worker import running_trial
-from hpogen.observer import Observer
-from hpogen.provenance import digest, digests
-from hpogen.sharing import Sharing
-from hpogen.signals import StopRequest
-from hpogen.study import Study
+from hpogen.record import folder
+from hpogen.record.provenance import digest, digests
+from hpogen.running.observer import Observer
+from hpogen.running.reuse import Sharing
+from hpogen.running.signals import StopRequest
+from hpogen.study import places
+from hpogen.study.study import Study
 from hpogen.trial import Outcome, Progress, Trial
 
 log = logging.getLogger("hpogen.runner")
@@ -250,8 +250,8 @@ class _Drive:
         )
 
     def progressed(self, progress: Progress) -> None:
-        if self.end == "broken":
-            return  # a row was not written: those after it do not count
+        if self.end == "broken":  # a row was not written: those after it do not count
+            return
         with self.guarded():
             self.study.progress(progress)
             if self._observer:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hpogen.history import History, Record
 from hpogen.objective import Location, Objective, rank
+from hpogen.record.history import History, Record
 from hpogen.selection.evidence import Evidence, Losses, gather
 from hpogen.selection.names import MARGIN, Selection
 from hpogen.selection.shrinking import shrunk

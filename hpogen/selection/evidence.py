@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hpogen import folder
 from hpogen.errors import UserError
-from hpogen.history import History, Record
+from hpogen.record import folder
+from hpogen.record.history import History, Record
 from hpogen.selection.names import LATE, TOP
 from hpogen.trial import canonical
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from hpogen.errors import UserError, unknown
 from hpogen.objective import Objective, Scale, Term, label, preset
+from hpogen.record.stores import is_url
 from hpogen.selection import NEEDS, PER_SAMPLE, Selection, reserve
 from hpogen.space import Space
 from hpogen.space.parameters import Choice, Number, Parameter
@@ -19,8 +20,7 @@ from hpogen.spec.form import AUDIT, BudgetsForm, Checkpoints, ObjectiveForm, Stu
 from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.parts import SearcherSpec
 from hpogen.spec.positions import KeyPath
-from hpogen.stores import is_url
-from hpogen.task import Task
+from hpogen.tasks.base import Task
 from hpogen.trial import Config, Value
 
 

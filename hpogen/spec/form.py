@@ -13,8 +13,8 @@ from annotated_types import Ge, Gt, Len
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
 
 from hpogen.objective import Preset, Scale
+from hpogen.record.stores import is_url
 from hpogen.selection import Selection
-from hpogen.stores import is_url
 from hpogen.trial import Keep
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)

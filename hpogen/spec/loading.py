@@ -36,7 +36,7 @@ from hpogen.spec.mistakes import Mistakes
 from hpogen.spec.parts import SearcherSpec, searcher_of, task_of
 from hpogen.spec.positions import KeyPath
 from hpogen.spec.source import Source, load
-from hpogen.task import Task
+from hpogen.tasks.base import Task
 from hpogen.trial import Config
 
 NOT_COMPARED: tuple[KeyPath, ...] = (

@@ -18,12 +18,12 @@ from pydantic_core import PydanticSerializationError
 
 from hpogen import plugins
 from hpogen.errors import UserError
-from hpogen.guest import guarded, guest
+from hpogen.plugins.guest import guarded, guest
 from hpogen.searchers.base import Searcher
 from hpogen.space import Space
 from hpogen.spec.form import STRICT, Count, SearcherForm
 from hpogen.spec.mistakes import Mistakes, shown
-from hpogen.task import FunctionTask, Task, Threads
+from hpogen.tasks.base import FunctionTask, Task, Threads
 from hpogen.trial import Config
 
 OURS = {"space", "budgets", "seed", "enqueue"}  # what a searcher is given besides its options

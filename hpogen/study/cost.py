@@ -1,6 +1,6 @@
 """How many trials and epochs a study will ask for: by arithmetic, or by asking its searcher.
 
-Nothing is trained: where the numbers depend on scores, made-up ones are told. `plan.py` calls it.
+`rehearsal.py` calls it. Where the numbers depend on scores, made-up ones are told.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from types import FrameType
 
 from hpogen import plugins
+from hpogen.plugins.interrupts import Ours
 from hpogen.searchers.brackets import Plan
 from hpogen.selection import reserve
 from hpogen.selection.names import REPEATS, TOP
-from hpogen.signals import Ours
 from hpogen.spec import SearcherSpec, StudySpec
 from hpogen.trial import Proposal, canonical
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpogen import folder
-from hpogen.history import History
+from hpogen.record import folder
+from hpogen.record.history import History
 
 LOOKED_AT = 200  # trials, the latest: a long study is not read whole
 MARGIN = 1.2  # later epochs and other batch sizes

@@ -12,15 +12,15 @@ import resource
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hpogen import history
 from hpogen.errors import UserError, explained, quoted
-from hpogen.history import History
-from hpogen.ledger import LEDGER, Event
-from hpogen.resuming import as_begun
+from hpogen.record import history
+from hpogen.record.history import History
+from hpogen.record.ledger import LEDGER, Event
+from hpogen.record.stores import check_writable
 from hpogen.spec import StudySpec, load_studies, load_study
 from hpogen.spec.checks import extremes
-from hpogen.stores import check_writable
-from hpogen.study import Study
+from hpogen.study.replay import as_begun
+from hpogen.study.study import Study
 
 RUNS = Path("runs")
 FILES_PER_STUDY, OTHER_FILES = 4, 256

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hpogen import folder
-from hpogen.provenance import digest
+from hpogen.record import folder
+from hpogen.record.provenance import digest
+from hpogen.record.stores import is_url
 from hpogen.spec import StudySpec
-from hpogen.stores import is_url
 
 
 def home(spec: StudySpec, directory: Path, trial: int, study: str) -> Path:

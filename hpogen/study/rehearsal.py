@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpogen import plugins
-from hpogen.report.rehearsal import Cost, cost, declared
 from hpogen.spec import StudySpec
+from hpogen.study.cost import Cost, cost, declared
 
 BOUND = 0.5  # seconds of processor time that the rehearsals of one plan take, all together
 COSTS = ("configurations", "evaluations", "epochs_charged", "epochs_trained")

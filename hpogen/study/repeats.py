@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
-from hpogen.history import History, key_of
+from hpogen.record.history import History, key_of
 from hpogen.searchers.base import Searcher
 from hpogen.selection.choosing import candidates
 from hpogen.selection.evidence import late_loss

@@ -16,12 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpogen import belonging, plugins
+from hpogen import plugins
 from hpogen.errors import UserError, explained, quoted
-from hpogen.folder import TRIALS
-from hpogen.history import checked
-from hpogen.ledger import FORMAT, LEDGER, Event, new_id, parse
-from hpogen.provenance import digests, machine
+from hpogen.record import belonging
+from hpogen.record.folder import TRIALS
+from hpogen.record.history import checked
+from hpogen.record.ledger import FORMAT, LEDGER, Event, new_id, parse
+from hpogen.record.provenance import digests, machine
 from hpogen.spec import SearcherSpec, StudySpec, changes
 from hpogen.trial import Proposal, Trial
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from hpogen import plugins
 from hpogen.errors import UserError, quoted, unknown
-from hpogen.history import History, Record
 from hpogen.objective import PRESETS, SCALES
+from hpogen.record.history import History, Record
 from hpogen.selection import NEEDS, candidates
 from hpogen.spec import StudySpec
 from hpogen.spec.positions import Unreadable, parse

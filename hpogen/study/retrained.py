@@ -1,6 +1,6 @@
 """What a study's `retrain` folder holds: the answer and the baselines on the full training set.
 
-`retraining.py` fills the folder; reports and comparisons read it through `results`.
+`running/retrain.py` fills the folder; reports and comparisons read it through `results`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpogen import folder, history
-from hpogen.belonging import belongs
 from hpogen.errors import UserError
-from hpogen.history import History, Record
-from hpogen.ledger import study_id
-from hpogen.opening import read_study, studies_in
-from hpogen.provenance import digest
-from hpogen.report import facts
+from hpogen.record import folder, history
+from hpogen.record.belonging import belongs
+from hpogen.record.history import History, Record
+from hpogen.record.ledger import study_id
+from hpogen.record.provenance import digest
 from hpogen.spec import StudySpec
 from hpogen.spec.form import is_folder_name
+from hpogen.study import status
+from hpogen.study.open import read_study, studies_in
 from hpogen.trial import Config, canonical
 
 RETRAIN = "retrain"  # the folder in the study's own; in it a study per configuration
@@ -82,7 +82,7 @@ def choices(spec: StudySpec, past: History, directory: Path) -> list[Choice]:
 
     Raises UserError while the study has no answer.
     """
-    answer = facts.best(spec, past, directory)["config"]
+    answer = status.best(spec, past, directory)["config"]
     names: dict[str, list[str]] = {canonical(answer): []}
     configs: dict[str, Config] = {canonical(answer): answer}
     for name, config in spec.baselines.items():

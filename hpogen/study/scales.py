@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hpogen.history import History, Record
 from hpogen.objective import Location, Objective, locate, rank
+from hpogen.record.history import History, Record
 from hpogen.trial import Outcome
 
 Locations = Mapping[str, Location]

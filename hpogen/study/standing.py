@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpogen.history import History, Record
 from hpogen.objective import Objective, Term
-from hpogen.repeating import is_over
+from hpogen.record.history import History, Record
 from hpogen.selection import candidates, choose, reserve
 from hpogen.spec import StudySpec
+from hpogen.study.repeats import is_over
 from hpogen.trial import canonical
 
 VALIDATION = Objective((Term("val_loss", 1.0),), "val")

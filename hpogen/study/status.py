@@ -9,13 +9,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from hpogen import folder, ledger
 from hpogen.errors import UserError
-from hpogen.history import History, Record, read
-from hpogen.report.packing import memory
-from hpogen.report.standing import is_complete, rule, standing
+from hpogen.record import folder, ledger
+from hpogen.record.history import History, Record, read
 from hpogen.selection import choose
 from hpogen.spec import StudySpec
+from hpogen.study.memory import memory
+from hpogen.study.standing import is_complete, rule, standing
 from hpogen.trial import Progress, Trial
 
 

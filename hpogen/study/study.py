@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hpogen import folder, history, resuming, scales
-from hpogen.history import History, Record
-from hpogen.ledger import Event, Ledger
-from hpogen.repeating import Engine, Repeats
+from hpogen.record import folder, history
+from hpogen.record.history import History, Record
+from hpogen.record.ledger import Event, Ledger
 from hpogen.selection import NEEDS, reserve
 from hpogen.spec import StudySpec
+from hpogen.study import replay, scales
+from hpogen.study.repeats import Engine, Repeats
 from hpogen.trial import Failure, Outcome, Progress, Proposal, Trial, trial_seed
 
 log = logging.getLogger("hpogen.study")
@@ -159,19 +160,19 @@ class Study:
     def _begin(self) -> None:
         events, torn = self._ledger.events, len(self._ledger.torn)
         if not events:
-            self._write(resuming.begin(self.spec, self.directory))
+            self._write(replay.begin(self.spec, self.directory))
             return
         history.checked(events, self._ledger.path)
-        extended = resuming.check_same_study(self.spec, events, self.directory)
+        extended = replay.check_same_study(self.spec, events, self.directory)
         if torn:
             log.warning("ledger torn_bytes=%d action=cut_off", torn)
         self._replay(events)
-        resuming.own_trials(self.directory, self.history.id)
+        replay.own_trials(self.directory, self.history.id)
         if extended is not None:
             self._write({"kind": "extended", "stop": extended})
 
     def _replay(self, events: list[Event]) -> None:
-        for line, event in enumerate(resuming.replayed(events), 1):
+        for line, event in enumerate(replay.replayed(events), 1):
             if event["kind"] == "asked":
                 self._ask_again(event, f"{self._ledger.path}:{line}")
             self.history.apply(event)
@@ -187,7 +188,7 @@ class Study:
     def _ask_again(self, event: Event, where: str) -> None:
         """Take the searcher past one of its recorded proposals."""
         if not event.get("repeat", False):
-            resuming.check_same_proposal(self._searcher.ask(), history.trial_of(event), where)
+            replay.check_same_proposal(self._searcher.ask(), history.trial_of(event), where)
             self._searcher.asked(event["trial"])
 
     def _catch_up(self) -> None:

@@ -21,8 +21,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hpogen.task import Epoch, Threads
-from hpogen.training import guard
+from hpogen.tasks import guard
+from hpogen.tasks.base import Epoch, Threads
 from hpogen.trial import RunningTrial
 
 PLACES = frozenset({"seed", "budget", "directory", "start_epoch"})

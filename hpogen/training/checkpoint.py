@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from hpogen.stores import Store, checkpoint_prefix, store_at
+from hpogen.record.stores import Store, checkpoint_prefix, store_at
 from hpogen.trial import RunningTrial, canonical
 
 FORMAT = 1

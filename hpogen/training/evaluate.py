@@ -16,7 +16,7 @@ from torch import Tensor
 from hpogen.measures.head import HeadStatistics
 from hpogen.measures.head_pass import HeadCollector
 from hpogen.measures.passes import Collector, PredictionCollector, Predictions, forward_pass
-from hpogen.training.data import Images
+from hpogen.training.data.prepared import Images
 from hpogen.training.measuring import (
     Metrics,
     add_up,

@@ -1,6 +1,6 @@
 """The training loop: a trial from its first to its last epoch, interrupted or not.
 
-`settings.ImageClassification.train` calls it; what an epoch does is in `step.py` and `evaluate.py`.
+`ImageClassification.train` calls it; what an epoch does is in `step.py` and `evaluate.py`.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from dataclasses import replace
 
 import torch
 
-from hpogen.task import Epoch, is_out_of_memory
+from hpogen.tasks.base import Epoch, is_out_of_memory
 from hpogen.training.checkpoint import Checkpoints
 from hpogen.training.clock import timed
 from hpogen.training.evaluate import evaluate_epoch
+from hpogen.training.forms.task import Settings
 from hpogen.training.graphs import Tape
 from hpogen.training.memory import NoSpace, batch_that_fits, peak_memory
 from hpogen.training.precision import set_arithmetic
 from hpogen.training.random_state import paced
 from hpogen.training.recipe import Recipe, State, begin
 from hpogen.training.room import free_memory
-from hpogen.training.settings import ImageClassification
 from hpogen.training.step import Steps
 from hpogen.trial import RunningTrial
 
 
 def train(
-    settings: ImageClassification, trial: RunningTrial, wanted: frozenset[str]
+    settings: Settings, trial: RunningTrial, wanted: frozenset[str]
 ) -> Iterator[Epoch | None]:
     """An Epoch after each epoch, and None about every quarter of a second.
 
@@ -40,7 +40,7 @@ def train(
 
 
 def _epochs(
-    settings: ImageClassification, trial: RunningTrial, wanted: frozenset[str]
+    settings: Settings, trial: RunningTrial, wanted: frozenset[str]
 ) -> Iterator[Epoch | None]:
     recipe, state = begin(settings, trial, wanted)
     continuable = settings.schedule.anchor == "full"

@@ -16,7 +16,7 @@ from hpogen.measures.catalog import DECAY
 from hpogen.measures.online import TrainingSteps
 from hpogen.measures.passes import undisturbed
 from hpogen.plugins import Measure, Measured
-from hpogen.task import Diverged
+from hpogen.tasks.base import Diverged
 from hpogen.training.plan import PlannedMeasure
 from hpogen.training.recipe import Recipe, State
 

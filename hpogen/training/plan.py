@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hpogen import plugins
-from hpogen.training.settings import ImageClassification
+from hpogen.training.forms.task import Settings
 
 FROM_TRAIN_PASS = frozenset({"train_loss", "train_accuracy", "gap_loss", "gap_accuracy"})
 FROM_VALIDATION = frozenset({"val_loss", "val_accuracy", "gap_loss", "gap_accuracy"})
@@ -67,7 +67,7 @@ class Plan:
         return last or bool(self.names & FROM_VALIDATION)
 
 
-def make_plan(settings: ImageClassification, wanted: frozenset[str]) -> Plan:
+def make_plan(settings: Settings, wanted: frozenset[str]) -> Plan:
     """What to compute: the listed measures, and those whose metrics are wanted."""
     listed = {measure.name: measure for measure in settings.measures}
     planned = []

@@ -10,10 +10,10 @@ import os
 import torch
 
 from hpogen.measures.convolutions import mend_convolutions
-from hpogen.training.settings import ImageClassification
+from hpogen.training.forms.task import Settings
 
 
-def set_arithmetic(settings: ImageClassification, device: torch.device) -> None:
+def set_arithmetic(settings: Settings, device: torch.device) -> None:
     """How this process computes from now on; it changes nothing on a CPU but what is asked.
 
     `fp32` is IEEE float32 (torch's own default lets convolutions on a GPU use TF32), `tf32` has 10
@@ -36,7 +36,7 @@ def set_arithmetic(settings: ImageClassification, device: torch.device) -> None:
         torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
 
 
-def autocast(settings: ImageClassification, device: torch.device) -> torch.autocast:
+def autocast(settings: Settings, device: torch.device) -> torch.autocast:
     """Where forward passes run: in bfloat16 where a task says so, its weights stay in float32."""
     kind = device.type if device.type in ("cpu", "cuda") else "cpu"
     return torch.autocast(

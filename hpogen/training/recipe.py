@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpogen.task import Epoch
-from hpogen.training.build import build
+from hpogen.tasks.base import Epoch
 from hpogen.training.clock import Clock
-from hpogen.training.data import Batches, Images, Prepared, data_for, prepare
-from hpogen.training.hyperparameters import Hyperparameters, hyperparameters
+from hpogen.training.data.prepared import Batches, Images, Prepared, data_for, prepare
+from hpogen.training.forms.hyperparameters import Hyperparameters, hyperparameters
+from hpogen.training.forms.task import Settings
 from hpogen.training.memory import evaluation_batch
+from hpogen.training.models.build import build
 from hpogen.training.plan import Plan, make_plan
 from hpogen.training.precision import autocast
 from hpogen.training.random_state import random_state, set_random_state
-from hpogen.training.settings import ImageClassification
 from hpogen.trial import RunningTrial, derive_seed
 
 
@@ -32,7 +32,7 @@ from hpogen.trial import RunningTrial, derive_seed
 class Recipe:
     """The trial, the task, and what follows from them."""
 
-    settings: ImageClassification
+    settings: Settings
     trial: RunningTrial
     values: Hyperparameters
     plan: Plan
@@ -137,9 +137,7 @@ class State:
         return Epoch(epoch, metrics, audit, dict(self.seconds), files)
 
 
-def begin(
-    settings: ImageClassification, trial: RunningTrial, wanted: frozenset[str]
-) -> tuple[Recipe, State]:
+def begin(settings: Settings, trial: RunningTrial, wanted: frozenset[str]) -> tuple[Recipe, State]:
     """The recipe, and the state before the first epoch, from the trial's seed."""
     device = torch.device(trial.device)
     values = hyperparameters(
@@ -164,7 +162,7 @@ def begin(
 
 
 def initial_model(
-    settings: ImageClassification, trial: RunningTrial, data: Prepared, device: torch.device
+    settings: Settings, trial: RunningTrial, data: Prepared, device: torch.device
 ) -> nn.Module:
     """The network before the first step, from the trial's seed: torch's seed is set to it."""
     torch.manual_seed(derive_seed(trial.seed, "model"))
@@ -175,7 +173,7 @@ def initial_model(
 
 
 def _memory_format(
-    model: nn.Module, settings: ImageClassification, device: torch.device
+    model: nn.Module, settings: Settings, device: torch.device
 ) -> torch.memory_format:
     """`channels_last` for convolutions on a CPU, and on a GPU for its tensor cores."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())

@@ -16,11 +16,11 @@ from hpogen.measures.head_pass import HeadCollector
 from hpogen.measures.passes import forward_pass
 from hpogen.plugins import Measured
 from hpogen.training.checkpoint import Checkpoints
+from hpogen.training.forms.task import Settings
 from hpogen.training.measuring import check_finite, named, of_network, read, valued
 from hpogen.training.plan import PlannedMeasure
 from hpogen.training.precision import set_arithmetic
 from hpogen.training.recipe import Recipe, State, begin
-from hpogen.training.settings import ImageClassification
 from hpogen.trial import RunningTrial
 
 
@@ -35,7 +35,7 @@ def check_addable(names: Collection[str]) -> None:
 
 
 def remeasure(
-    settings: ImageClassification,
+    settings: Settings,
     trial: RunningTrial,
     wanted: frozenset[str],
     names: Collection[str],

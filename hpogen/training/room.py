@@ -1,4 +1,4 @@
-"""How much memory is free for images, on the host or on a GPU; `data.py` asks."""
+"""How much memory is free for images, on the host or on a GPU; `data/loaded.py` asks."""
 
 from __future__ import annotations
 

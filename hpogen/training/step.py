@@ -15,10 +15,10 @@ from torch.nn import functional
 
 from hpogen.measures.last_linear import LastLinear
 from hpogen.training.augment import Draws, crop_and_flip, draw, rotated
+from hpogen.training.forms.schedule import rate
 from hpogen.training.graphs import Graphs, Tape
 from hpogen.training.measuring import diverged, of_network
 from hpogen.training.recipe import Recipe, State
-from hpogen.training.schedule import rate
 from hpogen.trial import derive_seed
 
 

@@ -32,8 +32,8 @@ from hpogen.training.data import ImageData
 from hpogen.training.evaluate import evaluate_epoch
 from hpogen.training.graphs import Tape
 from hpogen.training.recipe import begin
-from hpogen.training.settings import ImageClassification
 from hpogen.training.step import Steps
+from hpogen.training.task import ImageClassification
 from hpogen.trial import RunningTrial
 
 HEAD = tuple(metric for row in MEASURES.values() if row.of == "head" for metric in row.metrics)

@@ -18,8 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import hpogen
-from hpogen import ledger
-from hpogen.runner import Result
+from hpogen.record import ledger
+from hpogen.running.runner import Result
 
 TASK = """
 from hpogen.plugins import task

@@ -21,7 +21,7 @@ from pathlib import Path
 from null_trials import STUDY, TASK, check
 
 import hpogen
-from hpogen import ledger
+from hpogen.record import ledger
 
 NULL = """    yield {"val_loss": trial.config["lr"]}"""
 SLEEP_SECONDS = 4.0

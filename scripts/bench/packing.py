@@ -25,7 +25,7 @@ import torch
 
 import hpogen
 from hpogen.executors.ray import RayExecutor
-from hpogen.history import Record
+from hpogen.record.history import Record
 
 STUDY = """
 task:

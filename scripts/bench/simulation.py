@@ -25,8 +25,8 @@ from pathlib import Path
 
 import hpogen
 from hpogen.executors.base import Event, Job
-from hpogen.runner import run_all
-from hpogen.study import Study
+from hpogen.running.runner import run_all
+from hpogen.study.study import Study
 from hpogen.trial import Outcome
 
 TASK = """

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpogen.training.augment import PAD
-from hpogen.training.build import build
-from hpogen.training.data import Batches, Prepared, load, prepare, splits
-from hpogen.training.settings import ImageClassification
+from hpogen.training.data import load
+from hpogen.training.data.prepared import Batches, Prepared, prepare, splits
+from hpogen.training.models.build import build
+from hpogen.training.task import ImageClassification
 from hpogen.trial import RunningTrial
 
 MOMENTUM, DECAY = 0.9, 5e-4

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 
 from hpogen import plugins
-from hpogen.task import Epoch
+from hpogen.tasks.base import Epoch
 from hpogen.training import random_state
 from hpogen.training.data import ImageData
 from hpogen.training.graphs import Graphs
-from hpogen.training.settings import ImageClassification
+from hpogen.training.task import ImageClassification
 from hpogen.trial import RunningTrial
 
 CAPTURES: dict[int, float] = {}  # seconds, by batch size

@@ -9,7 +9,7 @@ from hpogen.spec import StudySpec
 
 def sizes(spec: StudySpec) -> dict[str, Any]:
     """The name of the data set, how many of its images are trained on, and the epochs."""
-    from hpogen.training.dataset import Dataset
+    from hpogen.training.forms.dataset import Dataset
 
     task = spec.task.record()
     images = Dataset.model_validate(task["dataset"]).subset_size()

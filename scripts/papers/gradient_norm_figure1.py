@@ -30,7 +30,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from running import train
 
-from hpogen import folder, history
+from hpogen.record import folder, history
 from hpogen.spec import StudySpec
 
 PAPER = {"mlp": 0.962, "lenet5": 0.987}  # Pearson's r of GN and AGN

@@ -30,9 +30,9 @@ from common import Beside, Run, begin, call, options
 from matplotlib import pyplot
 
 from hpogen import plugins
-from hpogen.task import Epoch
-from hpogen.training.image_data import ImageData, without_test
-from hpogen.training.settings import ImageClassification
+from hpogen.tasks.base import Epoch
+from hpogen.training.data.image_data import ImageData, without_test
+from hpogen.training.task import ImageClassification
 from hpogen.trial import RunningTrial
 
 BATCH = 128

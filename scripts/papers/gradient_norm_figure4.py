@@ -33,7 +33,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from hpogen.errors import UserError
-from hpogen.retrained import Retrained
+from hpogen.study.retrained import Retrained
 
 PANELS = {  # by the study's label; the default has been trained beside each of them
     "default": "(a)",

@@ -16,12 +16,12 @@ import numpy as np
 from common import Run
 from numpy.typing import NDArray
 
-from hpogen.driving import drive_all
+from hpogen.cli.drive import drive_all
+from hpogen.cli.retraining import retrain
 from hpogen.errors import UserError
-from hpogen.retrained import Retrained, results
-from hpogen.retraining import retrain
 from hpogen.spec import load_studies
 from hpogen.spec.positions import read
+from hpogen.study.retrained import Retrained, results
 
 TRAIN, TEST = 2_000, 2_000  # images of the small scale
 SIDE = 14  # pixels there
@@ -51,7 +51,7 @@ def small_dataset(run: Run, name: str) -> dict[str, Any]:
     They are spread evenly over the standard sets, and each pixel is the mean of 2×2.
     """
     from hpogen.training.data import load
-    from hpogen.training.dataset import Dataset
+    from hpogen.training.forms.dataset import Dataset
 
     data = load(Dataset(name=name))
     parts = {

@@ -27,7 +27,7 @@ from hpogen.analysis.grids import Grid, grid_of
 from hpogen.analysis.pgdl import pair_scores
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.trials import finished_trials
-from hpogen.driving import drive_all
+from hpogen.cli.drive import drive_all
 from hpogen.errors import UserError
 from hpogen.spec import load_study
 

@@ -25,8 +25,8 @@ from gsnr_toy_nets import points as points_of_toy
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from hpogen.training.dataset import Dataset
-from hpogen.training.loaded import load
+from hpogen.training.data.loaded import load
+from hpogen.training.forms.dataset import Dataset
 
 CLAIMS = {  # what the text says of the pictures, whose numbers it does not give
     "3": "on the diagonal early, correlated to the end",

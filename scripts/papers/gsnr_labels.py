@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 from running import train
 
 from hpogen.errors import UserError
-from hpogen.folder import read_curve
-from hpogen.history import read
 from hpogen.measures.network_moments import network_moments
-from hpogen.opening import open_study
+from hpogen.record.folder import read_curve
+from hpogen.record.history import read
 from hpogen.spec import StudySpec
-from hpogen.study import Study
+from hpogen.study.open import open_study
+from hpogen.study.study import Study
 from hpogen.training.recipe import begin as begin_trial
-from hpogen.training.settings import ImageClassification
+from hpogen.training.task import ImageClassification
 from hpogen.trial import RunningTrial, Trial
 
 ARMS = {  # Figure 4a and c; not in the paper; 4b

@@ -25,9 +25,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpogen.measures.network_moments import network_moments
 from hpogen.measures.passes import Batch, PredictionCollector, forward_pass
-from hpogen.training.build import build
-from hpogen.training.dataset import Dataset
-from hpogen.training.loaded import load, moments
+from hpogen.training.data.loaded import load, moments
+from hpogen.training.forms.dataset import Dataset
+from hpogen.training.models.build import build
 
 Job, Found = TypeVar("Job"), TypeVar("Found")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common import STUDIES, Run
 
-from hpogen.driving import pool
+from hpogen.cli.drive import pool
 from hpogen.errors import UserError
 from hpogen.spec import StudySpec, load_studies
 

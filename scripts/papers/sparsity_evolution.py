@@ -27,7 +27,7 @@ from scipy import stats
 from sparsity_networks import MEANS, Network, Row, mean, networks, per_class, summary
 from sparsity_parts import draw_curves, noise
 
-from hpogen.training.settings import ImageClassification
+from hpogen.training.task import ImageClassification
 
 CLASS = 0  # the one whose curves are drawn, by its place; the paper does not say which it has
 COLORS = "rainbow_r"  # from red to purple, as the paper's

@@ -27,11 +27,11 @@ from running import train
 from scipy import stats
 from sparsity_parts import FITS, noise
 
-from hpogen import history
 from hpogen.analysis.gap_model import SPLITS, GapModelTest, assess, fit, random_splits
 from hpogen.analysis.trials import FinishedTrials, finished_trials
 from hpogen.errors import Refusal
 from hpogen.measures.network_margins import FEATURES, LAYERS
+from hpogen.record import history
 
 Array = NDArray[np.float64]
 Metrics = Mapping[str, Array]

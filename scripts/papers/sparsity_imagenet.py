@@ -32,9 +32,9 @@ from hpogen.analysis.gap_model import GapModel, fit
 from hpogen.errors import Refusal, UserError
 from hpogen.measures import Ablation, ablation_curves
 from hpogen.measures.passes import undisturbed
-from hpogen.training.build import build
-from hpogen.training.data import Batches, Prepared, prepare
-from hpogen.training.dataset import Dataset
+from hpogen.training.data.prepared import Batches, Prepared, prepare
+from hpogen.training.forms.dataset import Dataset
+from hpogen.training.models.build import build
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "sd": (0.229, 0.224, 0.225)}  # torchvision's
 BATCH = 256

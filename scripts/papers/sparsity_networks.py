@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from sparsity_parts import FITS, ablation
 
-from hpogen import history
 from hpogen.errors import UserError
-from hpogen.folder import read_curve
 from hpogen.measures import Ablation
+from hpogen.record import history
+from hpogen.record.folder import read_curve
 from hpogen.spec import StudySpec
-from hpogen.training.settings import ImageClassification
+from hpogen.training.task import ImageClassification
 
 MEANS = ("zeta", "kappa", "n0", "n0r")  # of the classes
 AT_FIT = ("epoch", "zeta", "kappa", "zeta_reaching", "kappa_reaching")

@@ -13,8 +13,8 @@ import torch
 from common import Run
 from matplotlib.axes import Axes
 
-from hpogen.folder import trial_stem
 from hpogen.measures import Ablation
+from hpogen.record.folder import trial_stem
 
 FITS = 0.97  # the training accuracy at which the authors' code stops
 CLASSES, SIDE = 4, 17  # of the noise; 17 is the smallest image that VGG-16 takes

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from toys import study_file
 
-from hpogen import folder, ledger, resuming
-from hpogen.history import asked, told
+from hpogen.record import folder, ledger
+from hpogen.record.history import asked, told
 from hpogen.spec import load_study
+from hpogen.study import replay
 from hpogen.trial import Outcome, Trial
 
 EPOCHS = 4
@@ -64,7 +65,7 @@ def made_study(
     spec = load_study(study_file(directory / "yaml", **{**IMAGES, "stop": stop, **keys}))
     home = directory / "study"
     (home / "trials").mkdir(parents=True)
-    events: list[dict[str, Any]] = [resuming.header(spec)]
+    events: list[dict[str, Any]] = [replay.header(spec)]
     for i, own in enumerate(metrics):
         events.append(asked(Trial({"lr": float(i + 1)}, EPOCHS, id=i, seed=i)))
         audit = audits[i] if audits else {}

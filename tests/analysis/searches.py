@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hpogen import ledger
-from hpogen.history import asked, reused, told
+from hpogen.record import ledger
+from hpogen.record.history import asked, reused, told
 from hpogen.spec import StudySpec
 from hpogen.trial import Config, Failure, Outcome, Trial
 

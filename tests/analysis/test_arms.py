@@ -11,8 +11,8 @@ from toys import study_file
 
 from hpogen.analysis.arms import Design, arrange, read_all
 from hpogen.errors import UserError
-from hpogen.opening import open_studies
 from hpogen.spec import load_studies
+from hpogen.study.open import open_studies
 
 LOG = {**AGN, "scale": "log"}
 FASHION = {"dataset": {"name": "fashion-mnist"}, "model": "lenet5"}

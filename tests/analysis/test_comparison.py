@@ -12,12 +12,12 @@ import pytest
 from analysis.searches import AGN, Made, matrix, random_trials, search
 from scipy import stats
 
-from hpogen import ledger
 from hpogen.analysis.answers import test_errors as errors_of_retrainings
 from hpogen.analysis.comparison import Comparison, compare
 from hpogen.analysis.statistics import holm
 from hpogen.analysis.tables import Row
 from hpogen.errors import UserError
+from hpogen.record import ledger
 
 TESTED = (0.90, 0.92, 0.97)
 

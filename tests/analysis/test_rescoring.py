@@ -17,11 +17,11 @@ from hpogen.analysis.choices import Choice
 from hpogen.analysis.rescoring import ALPHAS, Rescoring, at_alpha, rescore
 from hpogen.errors import UserError
 from hpogen.objective import Objective, Term
-from hpogen.opening import read_study
-from hpogen.report.facts import best
-from hpogen.restating import objective_form, restated
 from hpogen.selection.choosing import one_se_margin
 from hpogen.selection.shrinking import shrunk
+from hpogen.study.open import read_study
+from hpogen.study.restate import objective_form, restated
+from hpogen.study.status import best
 
 Metrics = list[dict[str, float]]
 LOG = "{terms: [{metric: val_loss}, {metric: agn, weight: 2, scale: log}]}"

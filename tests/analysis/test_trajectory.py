@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from analysis.searches import AGN, Made, random_trials, search
 
-from hpogen import ledger
 from hpogen.analysis import trajectory as module
 from hpogen.analysis.answers import answer, chosen, seconds, siblings_of
 from hpogen.analysis.anytime import POINTS, Curve, curve
@@ -18,10 +17,11 @@ from hpogen.analysis.arms import Searched, read_all
 from hpogen.analysis.comparison import compare
 from hpogen.analysis.trajectory import Trajectory, incumbents, trajectory
 from hpogen.errors import UserError
-from hpogen.folder import trial_stem
-from hpogen.history import replay
-from hpogen.opening import read_study
-from hpogen.report.facts import best
+from hpogen.record import ledger
+from hpogen.record.folder import trial_stem
+from hpogen.record.history import replay
+from hpogen.study.open import read_study
+from hpogen.study.status import best
 from hpogen.trial import Failure
 
 RANKS = {"terms": [{"metric": "agn", "scale": "rank"}, {"metric": "val_loss", "scale": "rank"}]}

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from toys import ShuffledExecutor, by_trial, study_file
 
-from hpogen import folder, ledger, runner
 from hpogen.executors.inline import InlineExecutor
+from hpogen.record import folder, ledger
+from hpogen.running import runner
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study.study import Study
 
 Make = Callable[[], Any]
 

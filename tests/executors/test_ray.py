@@ -17,14 +17,15 @@ import pytest
 from test_kill import IMAGES, curves
 from toys import by_trial, essence, study_file
 
-from hpogen import ledger, runner
 from hpogen.executors import ray as ray_module
 from hpogen.executors import ray_member, ray_room
 from hpogen.executors.base import ExecutorLost
 from hpogen.executors.choice import Where, executor_for
 from hpogen.executors.ray import RayExecutor
+from hpogen.record import ledger
+from hpogen.running import runner
 from hpogen.spec import load_study
-from hpogen.study import Study
+from hpogen.study.study import Study
 from hpogen.trial import Progress
 
 pytestmark = pytest.mark.ray

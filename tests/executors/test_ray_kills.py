@@ -15,7 +15,7 @@ import pytest
 from executors.test_ray import images, same
 from ray_processes import Sandbox, said, sandbox
 
-from hpogen import ledger
+from hpogen.record import ledger
 
 VICTIMS = ("the driver", "ray::Worker", "raylet")
 

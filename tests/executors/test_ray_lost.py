@@ -19,7 +19,7 @@ import pytest
 from ray_processes import Sandbox, said, sandbox, wait_until
 from toys import by_trial, study_file
 
-from hpogen import ledger
+from hpogen.record import ledger
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 slow = pytest.mark.slow

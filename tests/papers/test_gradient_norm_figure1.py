@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpogen import history
-from hpogen.opening import read_study
+from hpogen.record import history
+from hpogen.study.open import read_study
+from hpogen.training.forms.schedule import Schedule, rate
 from hpogen.training.recipe import begin
-from hpogen.training.schedule import Schedule, rate
-from hpogen.training.settings import ImageClassification
+from hpogen.training.task import ImageClassification
 from hpogen.trial import RunningTrial
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "papers"))

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from hpogen import history
+from hpogen.record import history
 from hpogen.spec import load_studies
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "papers"))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpogen.retrained import results
+from hpogen.study.retrained import results
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "papers"))
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from hpogen import history
 from hpogen.errors import UserError
-from hpogen.report.plan import plan
-from hpogen.retrained import results
+from hpogen.record import history
 from hpogen.spec import load_studies, load_study
+from hpogen.study.rehearsal import plan
+from hpogen.study.retrained import results
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts" / "papers"))

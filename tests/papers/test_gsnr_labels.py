@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "papers"))
 import gsnr_labels
 from common import STUDIES, Run
 
-from hpogen.opening import open_study
-from hpogen.runner import run
+from hpogen.running.runner import run
 from hpogen.spec import load_studies
+from hpogen.study.open import open_study
 
 
 def tiny(tmp_path: Path) -> Run:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from hpogen.folder import read_curve
+from hpogen.record.folder import read_curve
 from hpogen.spec import load_studies, load_study
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "papers"))

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpogen import history
 from hpogen.analysis.gap_model import assess
+from hpogen.record import history
 from hpogen.spec import load_study
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "papers"))

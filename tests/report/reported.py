@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from analysis.searches import Made, search
 
-from hpogen import folder
+from hpogen.record import folder
 from hpogen.trial import Config, Failure, Progress
 
 LOG = {"preset": "agn+val", "alpha": 0.05, "scale": "log"}

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from report.reported import LOG, Page, rungs, whole
 from scipy import stats
 
-from hpogen import history
 from hpogen.analysis.anytime import Curve
+from hpogen.record import history
 from hpogen.report.html import drawing
 from hpogen.report.html.anytime import _limits
 from hpogen.report.html.blocks import Figure, Section

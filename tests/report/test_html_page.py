@@ -17,15 +17,15 @@ from markupsafe import escape
 from report.reported import LOG, Page, made, rungs, whole
 from toys import study_file
 
-from hpogen import history, ledger
 from hpogen.cli import main
 from hpogen.errors import UserError
-from hpogen.history import asked
-from hpogen.opening import open_study
+from hpogen.record import history, ledger
+from hpogen.record.history import asked
 from hpogen.report.html.page import report, write_report
 from hpogen.report.text import number
-from hpogen.runner import run
+from hpogen.running.runner import run
 from hpogen.spec import load_study
+from hpogen.study.open import open_study
 from hpogen.trial import Failure, Trial
 
 EVERYTHING = {

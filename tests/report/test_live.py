@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from toys import study_file
 
-from hpogen import runner
-from hpogen.opening import open_study
 from hpogen.report.live import Lines
+from hpogen.running import runner
+from hpogen.study.open import open_study
 
 
 class Gone(io.StringIO):

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.live import Live
 from toys import study_file
 
-from hpogen.history import History, read
-from hpogen.opening import open_studies, read_studies
+from hpogen.record.history import History, read
 from hpogen.report.live import Overview
 from hpogen.report.matrix import Row, overview, status, status_page
-from hpogen.runner import run_all
+from hpogen.running.runner import run_all
 from hpogen.spec import StudySpec, load_studies
-from hpogen.study import Study
+from hpogen.study.open import open_studies, read_studies
+from hpogen.study.study import Study
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ import torch
 from test_kill import IMAGES
 from toys import study_file
 
-from hpogen import folder
-from hpogen.history import History, read
-from hpogen.opening import open_study, read_study
-from hpogen.report import facts, pages
-from hpogen.report.packing import CONTEXT, advice, memory
-from hpogen.runner import run
+from hpogen.record import folder
+from hpogen.record.history import History, read
+from hpogen.report import pages
+from hpogen.running.runner import run
+from hpogen.study import status
+from hpogen.study.memory import CONTEXT, advice, memory
+from hpogen.study.open import open_study, read_study
 from hpogen.training.memory import peak_memory
 from hpogen.trial import Progress
 
@@ -38,7 +39,7 @@ def test_status_tells_what_a_trial_took(tmp_path: Path) -> None:
     rows = folder.read_curve(tmp_path / "run", 1)
     assert ["memory" in row for row in rows] == [True] * len(rows)
     spec, _ = read_study(tmp_path / "run")
-    found = facts.status(spec, tmp_path / "run")["memory"]
+    found = status.status(spec, tmp_path / "run")["memory"]
     assert found["device"] == "cpu" and 50e6 < found["peak"] < found["total"]
     assert 0 < found["share"] <= 1
     text, _ = pages.status_page(spec, tmp_path / "run", 100, "hpogen")

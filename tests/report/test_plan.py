@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from toys import SPACE, study_file
 
-from hpogen import runner
 from hpogen.report.pages import check_matrix_page, check_page
-from hpogen.report.plan import COSTS, missing_data, plan, plans
+from hpogen.running import runner
 from hpogen.searchers.optuna import OptunaSearcher
 from hpogen.spec import StudySpec, load_studies, load_study
-from hpogen.study import Study
+from hpogen.study.rehearsal import COSTS, missing_data, plan, plans
+from hpogen.study.study import Study
 
 # A timer's exception that falls into a callback is lost there, and printed; it comes again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

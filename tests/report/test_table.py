@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from toys import study_file
 
-from hpogen.history import History, asked, replay, told
-from hpogen.report.standing import is_complete, standing
+from hpogen.record.history import History, asked, replay, told
 from hpogen.report.table import picture
 from hpogen.spec import StudySpec, load_study
+from hpogen.study.standing import is_complete, standing
 from hpogen.trial import Failure, Outcome, Progress, Trial
 
 PAPER = {

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from toys import study_file
 
-from hpogen.history import History, asked, replay, told
-from hpogen.report.standing import standing
+from hpogen.record.history import History, asked, replay, told
 from hpogen.report.verdict import choice, ending, next_commands, verdict
 from hpogen.spec import StudySpec, load_study
+from hpogen.study.standing import standing
 from hpogen.trial import Failure, Outcome, Trial
 
 OBJECTIVE = {"preset": "agn+val", "alpha": 0.05}

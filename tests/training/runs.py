@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpogen.task import Epoch
-from hpogen.training.settings import ImageClassification
+from hpogen.tasks.base import Epoch
+from hpogen.training.task import ImageClassification
 from hpogen.trial import Config, RunningTrial
 
 CONFIG = {"lr": 0.05, "batch_size": 32}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpogen.measures import gradient_norms
-from hpogen.training.build import build
+from hpogen.training.models.build import build
 
 CLASSES = 3
 RGB = (3, 8, 8)

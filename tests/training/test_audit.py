@@ -13,7 +13,7 @@ from training.runs import epochs, task, trial
 from hpogen.training.checkpoint import Checkpoints
 from hpogen.training.data import load
 from hpogen.training.recipe import begin
-from hpogen.training.settings import ImageClassification
+from hpogen.training.task import ImageClassification
 
 EACH = {"audit": "test-each-epoch"}
 

@@ -13,8 +13,8 @@ from training import runs
 from training.runs import CONFIG, epochs, task
 
 from hpogen.errors import UserError
-from hpogen.stores import Remote, check_writable, store_at
-from hpogen.task import Epoch
+from hpogen.record.stores import Remote, check_writable, store_at
+from hpogen.tasks.base import Epoch
 from hpogen.training import checkpoint, random_state
 from hpogen.training.checkpoint import Checkpoints, position
 from hpogen.trial import RunningTrial

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from toys import StopsAfter, by_trial, study_file
 
-from hpogen import Study, folder, ledger, load_study, run
+from hpogen import Study, load_study, run
 from hpogen.executors.inline import InlineExecutor
-from hpogen.training import command
+from hpogen.record import folder, ledger
+from hpogen.tasks import command
 
 ROOT = Path(__file__).parents[2]
 

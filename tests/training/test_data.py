@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpogen.errors import UserError
-from hpogen.training.data import Batches, Images, load, moments, prepare, splits
-from hpogen.training.dataset import SIZES, Dataset
+from hpogen.training.data import load
+from hpogen.training.data.prepared import Batches, Images, moments, prepare, splits
+from hpogen.training.forms.dataset import SIZES, Dataset
 
 DATA = Path(os.environ.get("HPOGEN_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

@@ -17,11 +17,12 @@ from training.pictures_on_disk import SIDE, picture, write
 from training.runs import epochs, task, trial
 
 from hpogen.errors import UserError
-from hpogen.training import loaded, room
-from hpogen.training.data import Batches, ByBatch, give, load, prepare
-from hpogen.training.dataset import Dataset
-from hpogen.training.image_data import ImageData
-from hpogen.training.pictures import Pictures, threaded
+from hpogen.training import room
+from hpogen.training.data import give, load, loaded
+from hpogen.training.data.image_data import ImageData
+from hpogen.training.data.pictures import Pictures, threaded
+from hpogen.training.data.prepared import Batches, ByBatch, prepare
+from hpogen.training.forms.dataset import Dataset
 
 CPU = torch.device("cpu")
 
@@ -180,7 +181,7 @@ def test_batches_that_are_copied_to_a_gpu_are_those_that_lie_there(tmp_path: Pat
             found = copied.images[chosen]
             assert found.device == gpu and torch.equal(found, there.images[chosen])
     everything = torch.cuda.mem_get_info(gpu)[1]
-    assert not loaded.fits(dataset(tmp_path), everything, gpu, "copied by the batch")
+    assert not load.fits(dataset(tmp_path), everything, gpu, "copied by the batch")
 
 
 def test_streamed_data_travels_as_places(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from torchvision.datasets import ImageFolder
 from training.pictures_on_disk import picture, write
 
 from hpogen.errors import UserError
-from hpogen.training.copies import copies, separated
 from hpogen.training.data import load
-from hpogen.training.dataset import Dataset
-from hpogen.training.listing import listed
-from hpogen.training.splits import splits
+from hpogen.training.data.copies import copies, separated
+from hpogen.training.data.listing import listed
+from hpogen.training.data.splits import splits
+from hpogen.training.forms.dataset import Dataset
 
 
 def dataset(path: Path, **keys: object) -> Dataset:

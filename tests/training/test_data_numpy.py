@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from hpogen.errors import UserError
-from hpogen.training.data import load, prepare
-from hpogen.training.dataset import Dataset
-from hpogen.training.image_data import ImageData
+from hpogen.training.data import load
+from hpogen.training.data.image_data import ImageData
+from hpogen.training.data.prepared import prepare
+from hpogen.training.forms.dataset import Dataset
 
 LETTER = np.random.default_rng(1).integers(0, 256, (60, 2, 5, 3), dtype=np.uint8)  # narrow
 RANDOM = np.random.default_rng(0)

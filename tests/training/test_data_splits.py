@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hpogen.errors import UserError
-from hpogen.training.data import data_for, load, prepare
-from hpogen.training.dataset import Corruption, Dataset, Redraw, check_batch_sizes
-from hpogen.training.hyperparameters import Hyperparameters, hyperparameters
-from hpogen.training.splits import redrawn, splits, wrong_labels
+from hpogen.training.data import load
+from hpogen.training.data.prepared import data_for, prepare
+from hpogen.training.data.splits import redrawn, splits, wrong_labels
+from hpogen.training.forms.dataset import Corruption, Dataset, Redraw, check_batch_sizes
+from hpogen.training.forms.hyperparameters import Hyperparameters, hyperparameters
 
 CPU = torch.device("cpu")
 REDRAW = {"size": 100, "redraw": True}

@@ -15,11 +15,12 @@ from training.pictures_on_disk import picture, write
 
 from hpogen import plugins
 from hpogen.errors import UserError
-from hpogen.training.data import load, prepare
-from hpogen.training.dataset import Dataset
-from hpogen.training.datasets import arrays
-from hpogen.training.pictures import Pictures
-from hpogen.training.torchvision_sets import SETS, image_data
+from hpogen.training.data import load
+from hpogen.training.data.builtin import arrays
+from hpogen.training.data.pictures import Pictures
+from hpogen.training.data.prepared import prepare
+from hpogen.training.data.torchvision import SETS, image_data
+from hpogen.training.forms.dataset import Dataset
 
 DATA = Path(os.environ.get("HPOGEN_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 REQUIRED = {"EMNIST": {"split": "digits"}}

@@ -19,9 +19,9 @@ from training.runs import CONFIG, epochs, task, trial
 from hpogen import plugins
 from hpogen.measures import HeadStatistics, catalog_head
 from hpogen.plugins import Measured
-from hpogen.task import Diverged
+from hpogen.tasks.base import Diverged
 from hpogen.training import random_state
-from hpogen.training.settings import ImageClassification
+from hpogen.training.task import ImageClassification
 
 SUBSET, VALIDATION, AUDIT = 259, 519, 519  # of the digits, by default
 HEAD = tuple(metric for row in catalog_head.HEAD for metric in row.metrics)

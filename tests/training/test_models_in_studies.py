@@ -13,10 +13,10 @@ from training.runs import epochs, task, trial
 from hpogen import plugins
 from hpogen.errors import UserError
 from hpogen.spec import StudySpec, load_study
-from hpogen.training.hyperparameters import Hyperparameters
+from hpogen.training.forms.hyperparameters import Hyperparameters
 from hpogen.training.models.catalog import MODELS
 from hpogen.training.recipe import begin
-from hpogen.training.settings import ImageClassification
+from hpogen.training.task import ImageClassification
 
 
 def written(folder: Path, model: str, space: str = "", dataset: str = "cifar10") -> Path:

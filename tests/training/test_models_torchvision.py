@@ -12,8 +12,8 @@ from training.runs import task
 
 from hpogen import plugins
 from hpogen.errors import Refusal, UserError
-from hpogen.registry import Registry
-from hpogen.training.build import build, unfit
+from hpogen.plugins.registry import Registry
+from hpogen.training.models.build import build, unfit
 
 RGB, GREY = (3, 32, 32), (1, 32, 32)
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from hpogen.training.augment import PAD, crop_and_flip, cut, draw, rotated
-from hpogen.training.schedule import Schedule, rate
+from hpogen.training.forms.schedule import Schedule, rate
 
 CPU = torch.device("cpu")
 

@@ -10,9 +10,9 @@ import pytest
 from training.runs import CONFIG, epochs, task, trial
 
 from hpogen.errors import UserError
-from hpogen.opening import open_study, warnings
-from hpogen.resuming import check_same_study
 from hpogen.spec import load_study
+from hpogen.study.open import open_study, warnings
+from hpogen.study.replay import check_same_study
 
 STUDY = """
 task:

@@ -17,7 +17,7 @@ from training.runs import task
 from hpogen import plugins
 from hpogen.errors import Refusal, UserError
 from hpogen.training.data import ImageData
-from hpogen.training.settings import ImageClassification
+from hpogen.training.task import ImageClassification
 
 
 def mistake(mapping: dict[str, Any]) -> tuple[tuple[int | str, ...], str]:
@@ -115,7 +115,7 @@ def test_the_whole_training_set_has_no_validation() -> None:
 
 def test_neither_making_nor_checking_a_task_imports_torch() -> None:
     code = (
-        "import sys; from hpogen.training.settings import ImageClassification as Task;"
+        "import sys; from hpogen.training.task import ImageClassification as Task;"
         "task = Task.model_validate({'dataset': 'cifar10', 'model': 'resnet56', 'epochs': 160,"
         "'measures': ['agn'], 'schedule': 'step'});"
         "task.metrics(), task.record(), task.check(frozenset({'agn'}));"

@@ -16,10 +16,10 @@ from training.runs import CONFIG, epochs, task, trial
 from hpogen import plugins
 from hpogen.training import checkpoint, graphs, recipe
 from hpogen.training.augment import Draws, draw
-from hpogen.training.build import build
 from hpogen.training.clock import Clock
 from hpogen.training.graphs import Tape
 from hpogen.training.memory import NoSpace, activations, batch_that_fits, evaluation_batch
+from hpogen.training.models.build import build
 from hpogen.training.step import Steps
 
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from hpogen.analysis.arms import Searched
-from hpogen.folder import read_curve
-from hpogen.ledger import LEDGER
+from hpogen.record.folder import read_curve
+from hpogen.record.ledger import LEDGER
 from hpogen.report.html.blocks import Section
 from hpogen.report.html.material import Material
 from hpogen.report.html.template import render
@@ -69,6 +69,6 @@ def _devices(study: Searched) -> Iterable[str]:
 
 
 def _codes(study: Searched) -> Iterable[str]:
-    """The names of the code that trained, see `hpogen.provenance`."""
+    """The names of the code that trained, see `hpogen.record.provenance`."""
     codes = {r.outcome.code for r in study.history.records if r.outcome and r.outcome.code}
     return sorted(codes)

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import hpogen
 from hpogen.errors import UserError
-from hpogen.folder import replace_file
+from hpogen.record.folder import replace_file
+from hpogen.record.provenance import version
 from hpogen.report.compare_verdict import verdict
 from hpogen.report.html.again import again
 from hpogen.report.html.anytime import anytime
@@ -27,9 +27,9 @@ from hpogen.report.html.space import hyperparameters
 from hpogen.report.html.template import asset, render
 from hpogen.report.html.training import curves, time
 from hpogen.report.html.trials import trials
-from hpogen.report.standing import standing
 from hpogen.report.text import count
 from hpogen.report.verdict import choice, command
+from hpogen.study.standing import standing
 
 MOST_TASKS = 3  # that are drawn
 SECTIONS: tuple[Callable[[TaskMaterial], Part | list[Part]], ...] = (
@@ -107,7 +107,7 @@ def _about(material: Material) -> str:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return (
         f"{count(len(material.studies), 'study')}, {arms}, {count(told, 'trial')} told, "
-        f"{count(charged, 'epoch')} charged. Made by hpogen {hpogen.__version__} on {now}."
+        f"{count(charged, 'epoch')} charged. Made by hpogen {version('hpogen')} on {now}."
     )
 
 

@@ -12,7 +12,7 @@ from hpogen.analysis.answers import held_out
 from hpogen.analysis.arms import Searched
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.validity import RuleValidity
-from hpogen.history import Record
+from hpogen.record.history import Record
 from hpogen.report.compare_figures import average_text, correlation_text
 from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
 from hpogen.report.html.drawing import arm_colour, cut, picture, points, ring, thinned

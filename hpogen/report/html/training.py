@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpogen.analysis.answers import seconds
-from hpogen.folder import read_curve
+from hpogen.record.folder import read_curve
 from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
 from hpogen.report.html.drawing import (
     INK,
@@ -20,8 +20,8 @@ from hpogen.report.html.drawing import (
     picture,
 )
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
-from hpogen.report.standing import standing
 from hpogen.report.text import number
+from hpogen.study.standing import standing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import Any
 
 from hpogen.analysis.answers import seconds
 from hpogen.analysis.arms import Searched
-from hpogen.history import Record
+from hpogen.record.history import Record
 from hpogen.report.html.blocks import Section
 from hpogen.report.html.material import Material
 from hpogen.report.html.template import render

@@ -1,6 +1,6 @@
 """The built-in data sets: the digits of scikit-learn, the others through torchvision.
 
-Each loader is `(root, *, download) -> ImageData`; `training/data.py` calls it.
+Each loader is `(root, *, download) -> ImageData`; `prepared.py` calls it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from hpogen.errors import UserError
-from hpogen.training.image_data import ImageData
-from hpogen.training.splits import stratified_order
+from hpogen.training.data.image_data import ImageData
+from hpogen.training.data.splits import stratified_order
 
 DIGITS_TEST = 500  # of 1,797
 BROKEN = (OSError, RuntimeError, EOFError, ValueError, ImportError, zlib.error, tarfile.TarError)

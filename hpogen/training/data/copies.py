@@ -10,7 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
-from hpogen.training.pictures import threaded
+from hpogen.training.data.pictures import threaded
 
 HEAD = 1 << 14  # bytes, which tell most files of one size apart
 

@@ -1,6 +1,6 @@
 """The data set `folder`: images in one folder per class, in the order of torchvision's ImageFolder.
 
-`training/data.py` calls the loader.
+`prepared.py` calls the loader.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hpogen.errors import UserError
-from hpogen.training.copies import copies
-from hpogen.training.image_data import ImageData, without_test
-from hpogen.training.listing import Listing, listed
-from hpogen.training.pictures import Items, Pictures, common_size, look
+from hpogen.training.data.copies import copies
+from hpogen.training.data.image_data import ImageData, without_test
+from hpogen.training.data.listing import Listing, listed
+from hpogen.training.data.pictures import Items, Pictures, common_size, look
 
 NAME = "folder"
 TEST = ("test", "val")  # the first that is there

@@ -1,6 +1,6 @@
 """A data set as its loader gives it, before any split; without torch.
 
-Made by the loaders (`datasets.py`, `folder.py`, …, a plug-in's); `data.py` checks and splits it.
+Made by the loaders (`builtin.py`, `folder.py`, …, a plug-in's); `prepared.py` checks and splits it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpogen.errors import UserError
-from hpogen.training.copies import Copies
-from hpogen.training.pictures import Pictures
+from hpogen.training.data.copies import Copies
+from hpogen.training.data.pictures import Pictures
 
 Moments = tuple[list[float], list[float]]
 """Per channel the mean and one over the standard deviation, of values from 0 to 255."""

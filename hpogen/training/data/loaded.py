@@ -1,6 +1,6 @@
 """A data set, loaded once per process; in a Ray worker what the driver has loaded.
 
-`data.py` splits it; `ImageClassification.prepare` and the Ray executor load it beforehand.
+`prepared.py` splits it; `ImageClassification.prepare` and the Ray executor load it beforehand.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from hpogen import plugins
 from hpogen.errors import UserError
-from hpogen.training.copies import separated
-from hpogen.training.dataset import BY_SPLIT, BY_TRIAL, TOTALS, Dataset, key
-from hpogen.training.image_data import ImageData, Moments, check
-from hpogen.training.pictures import Pictures
+from hpogen.training.data.copies import separated
+from hpogen.training.data.image_data import ImageData, Moments, check
+from hpogen.training.data.pictures import Pictures
+from hpogen.training.data.splits import Indices, splits
+from hpogen.training.forms.dataset import BY_SPLIT, BY_TRIAL, TOTALS, Dataset, key
 from hpogen.training.room import free_memory
-from hpogen.training.splits import Indices, splits
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """The data set `numpy`: arrays in an .npz file, named as in Keras' mnist.npz.
 
-`training/data.py` calls the loader.
+`prepared.py` calls the loader.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpogen.errors import UserError
-from hpogen.training.image_data import ImageData, without_test
+from hpogen.training.data.image_data import ImageData, without_test
 
 log = logging.getLogger(__name__)
 

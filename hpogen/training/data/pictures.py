@@ -1,6 +1,6 @@
 """Images that stay in their files and are decoded when they are asked for.
 
-`folder.py` and `torchvision_sets.py` make them of torchvision's data sets, which list the files.
+`folder.py` and `torchvision.py` make them of torchvision's data sets, which list the files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which images are subset, validation and audit, and which labels are wrong: numbers, no images.
 
 All of it is drawn from the raw 64-bit stream of PCG64, which numpy promises not to change;
-`data.py` applies it.
+`prepared.py` applies it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpogen.training.dataset import Dataset
+from hpogen.training.forms.dataset import Dataset
 
 Indices = NDArray[np.int64]
 

@@ -1,6 +1,6 @@
 """torchvision's data sets for classification, by name: `torchvision/EMNIST`.
 
-The registry of data sets asks `family`; `training/data.py` calls the loader that it gives.
+The registry of data sets asks `family`; `prepared.py` calls the loader that it gives.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from PIL import Image
 from pydantic import Field
 
 from hpogen.errors import UserError, unknown
-from hpogen.training.datasets import arrays, made
-from hpogen.training.folder import picture_data
-from hpogen.training.image_data import ImageData, without_test
+from hpogen.training.data.builtin import arrays, made
+from hpogen.training.data.folder import picture_data
+from hpogen.training.data.image_data import ImageData, without_test
 
 Keys = Mapping[str, Any]
 

@@ -1,6 +1,6 @@
 """Which images a task trains on and how they are split: the YAML's `dataset:`, without torch.
 
-Part of `settings.py`; `data.py` loads and splits what it says.
+Part of `task.py`; `data/prepared.py` loads and splits what it says.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_v
 
 from hpogen import plugins
 from hpogen.errors import quoted
-from hpogen.training.hyperparameters import Augment, Degrees, Hyperparameters, Share
-from hpogen.training.options import OPEN, STRICT, check_options, registered
+from hpogen.training.forms.hyperparameters import Augment, Degrees, Hyperparameters, Share
+from hpogen.training.forms.options import OPEN, STRICT, check_options, registered
 
 SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {
     "digits": (1_297, (1, 8, 8), 10),  # training images, (C, H, W), classes

@@ -1,6 +1,6 @@
 """The hyper-parameters that image classification consumes, with what they are when not searched.
 
-Read by `settings.py` (their names) and by the loop (a trial's values).
+Read by `task.py` (their names) and by the loop (a trial's values).
 """
 
 from __future__ import annotations

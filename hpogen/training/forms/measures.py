@@ -1,6 +1,6 @@
 """The measures that a task lists, checked without torch, and the metrics that there are.
 
-Part of `settings.py`: what `measures:` may say of one.
+Part of `task.py`: what `measures:` may say of one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from hpogen import plugins
-from hpogen.training.options import STRICT, registered
+from hpogen.training.forms.options import STRICT, registered
 
 LOSSES = frozenset({"train_loss", "train_accuracy", "train_loss_online"})
 VALIDATION = frozenset({"val_loss", "val_accuracy", "gap_loss", "gap_accuracy"})

@@ -1,6 +1,6 @@
 """Which network a task trains, and which of its options the search space may have; without torch.
 
-Part of `settings.py`, the YAML's `model:`; `build.py` builds what it says. Only a value to check
+Part of `task.py`, the YAML's `model:`; `models/build.py` builds what it says. Only a value to check
 needs the builder itself, and with it torch.
 """
 
@@ -20,9 +20,9 @@ from pydantic import (
 
 from hpogen import plugins
 from hpogen.errors import quoted
-from hpogen.training.hyperparameters import Hyperparameters
+from hpogen.training.forms.hyperparameters import Hyperparameters
+from hpogen.training.forms.options import OPEN, check_options, registered
 from hpogen.training.models.catalog import MODELS
-from hpogen.training.options import OPEN, check_options, registered
 from hpogen.trial import Config, Value
 
 Shape = tuple[int, int, int]
@@ -69,7 +69,7 @@ class Model(BaseModel):
 
         `images` is the shape (C, H, W) of the data set and its classes, None where not known.
         """
-        from hpogen.training.build import unfit
+        from hpogen.training.models.build import unfit
 
         if name in (fixed := self._fixed()):
             raise ValueError(
@@ -103,7 +103,7 @@ class Model(BaseModel):
                     f"{data!r} has {shape[1]}×{shape[2]}"
                 )
             return
-        from hpogen.training.build import unfit
+        from hpogen.training.models.build import unfit
 
         if reason := unfit(self.name, self.options(), shape, classes):
             raise ValueError(f"data set {data!r}: {reason}")

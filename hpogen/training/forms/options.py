@@ -1,6 +1,6 @@
 """Checks what the YAML says of a registered part (model, data set): its name and its options.
 
-Used by `settings.py`, for the keys that are not fields of its own.
+Used by `task.py`, for the keys that are not fields of its own.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from hpogen.training.options import STRICT
+from hpogen.training.forms.options import STRICT
 
 
 class Schedule(BaseModel):

@@ -1,12 +1,11 @@
-"""Image classification as a task: the YAML's `task:` mapping, checked without torch.
+"""Image classification as the YAML's `task:` mapping says it, checked without torch.
 
-`ImageClassification` is what the spec loads and the executors carry to the workers; the training
-itself begins in `loop.py`.
+`training/task.py` makes the task of it, and all that trains reads its settings here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -17,28 +16,26 @@ from pydantic import (
     model_validator,
 )
 
-from hpogen import plugins
-from hpogen.errors import Refusal
-from hpogen.task import Epoch, Threads
-from hpogen.training.dataset import SIZES, Dataset, check_batch_sizes
-from hpogen.training.hyperparameters import Hyperparameters, OptimizerName, check_value
-from hpogen.training.listed import (
+from hpogen.tasks.base import Threads
+from hpogen.training.forms.dataset import SIZES, Dataset, check_batch_sizes
+from hpogen.training.forms.hyperparameters import Hyperparameters, OptimizerName, check_value
+from hpogen.training.forms.measures import (
     LOSSES,
     VALIDATION,
     ListedMeasure,
     all_measures,
     check_metrics,
 )
-from hpogen.training.network import Model
-from hpogen.training.options import STRICT, named
-from hpogen.training.schedule import Schedule
-from hpogen.trial import RunningTrial, Value
+from hpogen.training.forms.model import Model
+from hpogen.training.forms.options import STRICT, named
+from hpogen.training.forms.schedule import Schedule
+from hpogen.trial import Value
 
 Precision = Literal["fp32", "tf32", "bf16"]
 
 
-class ImageClassification(BaseModel):
-    """The task `image-classification`; implements `hpogen.task.Task`."""
+class Settings(BaseModel):
+    """What image classification trains, and how."""
 
     model_config = STRICT
 
@@ -58,7 +55,7 @@ class ImageClassification(BaseModel):
     cuda_graphs: bool = True  # on a GPU: a training step is one launch
     compile: bool = False  # by torch.compile: tens of seconds per batch size, before it pays
 
-    keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `hpogen.stores`
+    keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `hpogen.record.stores`
 
     @field_validator("measures")
     @classmethod
@@ -70,33 +67,12 @@ class ImageClassification(BaseModel):
         return measures
 
     @model_validator(mode="after")
-    def _fits(self) -> ImageClassification:
+    def _fits(self) -> Settings:
         check_metrics()
         if self.dataset.name in SIZES:
             _, shape, classes = SIZES[self.dataset.name]
             self.model.check_images(shape, classes, self.dataset.name)
-        for listed in self.measures:
-            self._refuse_undefined(listed.measure, f"the measure {listed.name!r}")
         return self
-
-    def check(self, wanted: frozenset[str]) -> None:
-        """Raise Refusal, naming the model, when it cannot give one of the metrics wanted."""
-        for measure in all_measures():
-            for metric in sorted(wanted & set(measure.metrics)):
-                self._refuse_undefined(measure, f"the metric {metric!r}")
-
-    def _refuse_undefined(self, measure: plugins.Measure, what: str) -> None:
-        """Ask the measure what it thinks of the model; of ours each has a last Linear."""
-        needs, ours = measure.requirement, plugins.models.is_builtin(self.model.name)
-        if not needs or self.dataset.name not in SIZES or (ours and needs == plugins.LAST_LINEAR):
-            return
-        from hpogen.training.build import refusal
-
-        _, shape, classes = SIZES[self.dataset.name]
-        requirement = plugins.imported(needs)
-        reason = refusal(self.model.name, self.model.options(), shape, classes, requirement)
-        if reason:
-            raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
 
     @property
     def keeps_losses(self) -> bool:
@@ -145,37 +121,9 @@ class ImageClassification(BaseModel):
         size = self.dataset.subset_size() if name == "batch_size" else None
         return check_batch_sizes([int(value) for value in values], size) if size else None
 
-    def prepare(self) -> None:
-        from hpogen.training.data import load
-
-        load(self.dataset)
-
     def missing(self) -> str | None:
         """What is not on disk and would be downloaded first, by a glance at the folder."""
         return self.dataset.missing()
-
-    def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
-        from hpogen.training.loop import train
-
-        yield from train(self, trial, wanted)
-
-    def measure(
-        self, trial: RunningTrial, wanted: frozenset[str], names: Collection[str]
-    ) -> plugins.Measured | None:
-        """Measures on the trial's kept final weights; None where there are none.
-
-        Raises Refusal for a measure that weights alone do not tell, or that the model cannot give.
-        """
-        from hpogen.training.remeasure import check_addable, remeasure
-
-        check_addable(names)
-        self.check(frozenset(m for name in names for m in plugins.measures.get(name).metrics))
-        return remeasure(self, trial, wanted, names)
-
-    def discard(self, trial: RunningTrial) -> None:
-        from hpogen.training.checkpoint import discard
-
-        discard(trial)
 
     def record(self) -> dict[str, Any]:
         return self.model_dump(mode="json")

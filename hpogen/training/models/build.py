@@ -1,7 +1,7 @@
 """Builds the network that the task names, and tells beforehand what it cannot do.
 
-The loop builds; `network.py` and `settings.py` ask while a study is loaded, with everything on the
-meta device: the network holds no numbers there and is run in no time.
+The loop builds; the task and its forms ask while a study is loaded, with everything on the meta
+device: the network holds no numbers there and is run in no time.
 """
 
 from __future__ import annotations

@@ -1,0 +1,131 @@
+"""The kinds of parts and their registries: the built-in ones are a line each.
+
+A built-in part stands here as `module:attribute` and is imported only when used; the decorators
+add a user's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hpogen.plugins.registry import Registry, imported
+
+LAST_LINEAR = "hpogen.measures.last_linear:require_last_linear"
+
+
+@dataclass(frozen=True)
+class TaskFunction:
+    """A user's `@task` function and what it declares."""
+
+    name: str
+    function: Callable[..., Any]
+    metrics: frozenset[str]
+    sums: frozenset[str]
+    resumable: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a measure may give besides numbers: small files to keep beside the trial's curve."""
+
+    metrics: Mapping[str, float]
+    files: Mapping[str, bytes]  # by suffix, `ablation.json`
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure: a function, the metrics it gives and what it is computed from.
+
+    `of="head"`: `function(head: HeadStatistics) -> float | Mapping`, from the one forward pass over
+    the training subset that all head measures share. `of="network"`: `function(model, batches) ->
+    float | Mapping | Measured`, with `batches` an iterable of `(images, labels)` over the subset;
+    with `initial=True` it is given the untrained model as a third argument. `of="step"`: collected
+    by the training step itself, without a pass of its own. `final=True` is computed at the last
+    epoch of a budget only. `sums` names those metrics whose per-epoch values hpogen adds up over
+    the epochs, `means` those it averages (both belong to the trial's checkpoint). `needs` is the
+    place of a function of the model and a batch of images that raises Refusal where the measure is
+    not defined; it is asked when a study is loaded, with both on the meta device. A built-in
+    function is `module:attribute`, so that naming a measure imports no torch.
+    """
+
+    name: str
+    function: Callable[..., Any] | str
+    metrics: tuple[str, ...]
+    of: typing.Literal["head", "network", "step"]
+    sums: frozenset[str] = frozenset()
+    means: frozenset[str] = frozenset()
+    final: bool = False
+    initial: bool = False
+    deferred: bool = False  # gives () tensors on the model's device and has read nothing
+    needs: str = ""
+    definition: str = ""  # a line or two for `hpogen list measures`
+    cost: str = ""
+    source: str = ""
+
+    def resolve(self) -> Callable[..., Any]:
+        """The function, imported now."""
+        return imported(self.function) if isinstance(self.function, str) else self.function
+
+    @property
+    def requirement(self) -> str:
+        """`needs`; of a head measure it goes without saying."""
+        return self.needs or (LAST_LINEAR if self.of == "head" else "")
+
+
+searchers: Registry[Any] = Registry(
+    "searcher",
+    random="hpogen.searchers.random:RandomSearcher",
+    grid="hpogen.searchers.grid:GridSearcher",
+    cmaes="hpogen.searchers.cmaes:CmaesSearcher",
+    pso="hpogen.searchers.pso:PsoSearcher",
+    bohb="hpogen.searchers.bohb:BohbSearcher",
+    hyperband="hpogen.searchers.hyperband:HyperbandSearcher",
+    asha="hpogen.searchers.asha:AshaSearcher",
+    optuna="hpogen.searchers.optuna:OptunaSearcher",
+    listed="hpogen.searchers.listed:ListedSearcher",
+)
+tasks: Registry[Any] = Registry(
+    "task",
+    **{"image-classification": "hpogen.training.task:ImageClassification"},
+    command="hpogen.tasks.command:Command",
+)
+models: Registry[Callable[..., Any]] = Registry(
+    "model",
+    table="hpogen.training.models.catalog:BUILDERS",
+    **{"torchvision/": "hpogen.training.models.torchvision_family:family"},
+)
+datasets: Registry[Callable[..., Any]] = Registry(
+    "data set",
+    digits="hpogen.training.data.builtin:digits",
+    mnist="hpogen.training.data.builtin:mnist",
+    cifar10="hpogen.training.data.builtin:cifar10",
+    cifar100="hpogen.training.data.builtin:cifar100",
+    svhn="hpogen.training.data.builtin:svhn",
+    folder="hpogen.training.data.folder:folder",
+    numpy="hpogen.training.data.numpy:numpy_file",
+    **{
+        "fashion-mnist": "hpogen.training.data.builtin:fashion_mnist",
+        "torchvision/": "hpogen.training.data.torchvision:family",
+    },
+)
+measures: Registry[Measure] = Registry("measure", table="hpogen.measures.catalog:MEASURES")
+
+
+def options_of(function: Callable[..., Any], *, without: Collection[str] = ()) -> Mapping[str, Any]:
+    """The keyword-only options of a registered part: name → (annotation, default or ...).
+
+    What `pydantic.create_model` takes, so that every part's options are checked in one way.
+    """
+    hints = typing.get_type_hints(function, include_extras=True)
+    return {
+        parameter.name: (
+            hints.get(parameter.name, Any),
+            ... if parameter.default is parameter.empty else parameter.default,
+        )
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in without
+    }

@@ -1,0 +1,1 @@
+"""What acts on studies: runs them, forks them, retrains and measures their answers."""

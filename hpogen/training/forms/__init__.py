@@ -1,0 +1,1 @@
+"""What the YAML says of image classification, checked without torch."""

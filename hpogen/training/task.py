@@ -1,0 +1,79 @@
+"""The task `image-classification`: its settings, and the training that they lead to.
+
+The spec loads it and the executors carry it to the workers: so torch is imported only where it
+trains, or asks what a model can give. The training itself begins in `loop.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import ClassVar
+
+from pydantic import model_validator
+
+from hpogen import plugins
+from hpogen.errors import Refusal
+from hpogen.tasks.base import Epoch
+from hpogen.training.forms.dataset import SIZES
+from hpogen.training.forms.measures import all_measures
+from hpogen.training.forms.task import Settings
+from hpogen.trial import RunningTrial
+
+
+class ImageClassification(Settings):
+    """Implements `hpogen.tasks.base.Task`."""
+
+    keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `record/stores.py`
+
+    @model_validator(mode="after")
+    def _is_defined(self) -> ImageClassification:
+        for listed in self.measures:
+            self._refuse_undefined(listed.measure, f"the measure {listed.name!r}")
+        return self
+
+    def check(self, wanted: frozenset[str]) -> None:
+        """Raise Refusal, naming the model, when it cannot give one of the metrics wanted."""
+        for measure in all_measures():
+            for metric in sorted(wanted & set(measure.metrics)):
+                self._refuse_undefined(measure, f"the metric {metric!r}")
+
+    def _refuse_undefined(self, measure: plugins.Measure, what: str) -> None:
+        """Ask the measure what it thinks of the model; of ours each has a last Linear."""
+        needs, ours = measure.requirement, plugins.models.is_builtin(self.model.name)
+        if not needs or self.dataset.name not in SIZES or (ours and needs == plugins.LAST_LINEAR):
+            return
+        from hpogen.training.models.build import refusal
+
+        _, shape, classes = SIZES[self.dataset.name]
+        requirement = plugins.imported(needs)
+        reason = refusal(self.model.name, self.model.options(), shape, classes, requirement)
+        if reason:
+            raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
+
+    def prepare(self) -> None:
+        from hpogen.training.data.loaded import load
+
+        load(self.dataset)
+
+    def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
+        from hpogen.training.loop import train
+
+        yield from train(self, trial, wanted)
+
+    def measure(
+        self, trial: RunningTrial, wanted: frozenset[str], names: Collection[str]
+    ) -> plugins.Measured | None:
+        """Measures on the trial's kept final weights; None where there are none.
+
+        Raises Refusal for a measure that weights alone do not tell, or that the model cannot give.
+        """
+        from hpogen.training.remeasure import check_addable, remeasure
+
+        check_addable(names)
+        self.check(frozenset(m for name in names for m in plugins.measures.get(name).metrics))
+        return remeasure(self, trial, wanted, names)
+
+    def discard(self, trial: RunningTrial) -> None:
+        from hpogen.training.checkpoint import discard
+
+        discard(trial)
