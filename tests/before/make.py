@@ -31,9 +31,10 @@ sys.path.insert(0, str(HERE.parent))
 from test_before import called, end, key, said  # noqa: E402
 from toys import ShuffledExecutor, StopsAfter, essence  # noqa: E402
 
-from hpogen import Outcome, ledger, load_studies, open_study, run, run_all  # noqa: E402
-from hpogen.forking import fork  # noqa: E402
-from hpogen.opening import open_studies  # noqa: E402
+from hpogen import Outcome, load_studies, open_study, run, run_all  # noqa: E402
+from hpogen.record import ledger  # noqa: E402
+from hpogen.running.fork import fork  # noqa: E402
+from hpogen.study.open import open_studies  # noqa: E402
 
 TOY = "toy.py"
 MACHINE = {"system": "Linux", "processor": "x86_64", "cores": 2}
