@@ -1,6 +1,6 @@
 """The finished trials of a study that may be compared, and their held-out truth.
 
-`correlation.py`, `pgdl.py` and `gap_model.py` read a study's folder through this.
+`correlation.py` and the studies of the papers read a study's folder through this.
 """
 
 from __future__ import annotations

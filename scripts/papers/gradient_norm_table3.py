@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from common import STUDIES, Beside, Run, begin, call, options
 from gradient_norm_searches import small_dataset
+from grids import Grid, grid_of
 from matplotlib import pyplot
+from pgdl import pair_scores
 
-from hpogen.analysis.grids import Grid, grid_of
-from hpogen.analysis.pgdl import pair_scores
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.trials import finished_trials
 from hpogen.cli.drive import drive_all

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from common import Beside, Run, begin, call, options, pearson
+from gap_model import SPLITS, GapModelTest, assess, fit, random_splits
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,7 +28,6 @@ from running import train
 from scipy import stats
 from sparsity_parts import FITS, noise
 
-from hpogen.analysis.gap_model import SPLITS, GapModelTest, assess, fit, random_splits
 from hpogen.analysis.trials import FinishedTrials, finished_trials
 from hpogen.errors import Refusal
 from hpogen.measures.network_margins import FEATURES, LAYERS

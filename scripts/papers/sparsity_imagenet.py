@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 from common import Beside, begin, call, options, pearson
+from gap_model import GapModel, fit
 from matplotlib import colormaps, pyplot
 from matplotlib.figure import Figure
 from sparsity_parts import draw_curves
 from torch import nn
 from torchvision.models import VGG
 
-from hpogen.analysis.gap_model import GapModel, fit
 from hpogen.errors import Refusal, UserError
 from hpogen.measures import Ablation, ablation_curves
 from hpogen.measures.passes import undisturbed

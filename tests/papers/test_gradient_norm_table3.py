@@ -16,12 +16,11 @@ import pytest
 import torch
 from torch import nn
 
-from hpogen.analysis.grids import factorial
-
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "papers"))
 
 import gradient_norm_table3 as table3
 from gradient_norm_jacobian import jacobian_square
+from grids import factorial
 
 NAMES = {  # the hyper-parameters of the tiny grids, in the order of their YAML
     "vgg": ["width", "blocks", "dropout"],

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpogen.analysis.gap_model import assess
 from hpogen.record import history
 from hpogen.spec import load_study
 
@@ -18,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "papers"))
 
 import sparsity_gap
 from common import STUDIES, Run
+from gap_model import assess
 from scipy import stats
 from sparsity_gap import Family
 from sparsity_parts import ablation

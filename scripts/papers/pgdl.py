@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from grids import Grid, factorial, grid_of
 from numpy.typing import ArrayLike
 
-from hpogen.analysis.grids import Grid, factorial, grid_of
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.trials import finished_trials
 from hpogen.errors import Refusal, UserError, unknown

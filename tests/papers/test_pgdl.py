@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from analysis.studies import Made, made, study
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpogen.analysis.grids import factorial, granulated, granulated_study
-from hpogen.analysis.pgdl import pair_scores, score_studies, score_table
 from hpogen.errors import Refusal, UserError
 from hpogen.trial import Failure
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "papers"))
+
+from grids import factorial, granulated, granulated_study
+from pgdl import pair_scores, score_studies, score_table
 
 AXES = {"lr": [0.1, 0.01], "batch": [32, 64, 128], "decay": [0.0, 1e-3]}
 CONFIGS = [dict(zip(AXES, v, strict=True)) for v in itertools.product(*AXES.values())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 from analysis.studies import made, study
 from scipy import stats
 
-from hpogen.analysis.gap_model import assess, assess_study, fit, random_splits
 from hpogen.errors import Refusal, UserError
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "papers"))
+
+from gap_model import assess, assess_study, fit, random_splits
 
 N = 40
 RANDOM = np.random.default_rng(0).normal(size=(3, N))
