@@ -55,6 +55,11 @@ class Objective:
     def metrics(self) -> frozenset[str]:
         return frozenset(term.metric for term in self.terms)
 
+    @property
+    def is_validation(self) -> bool:
+        """Whether validation loss alone decides, on whatever scale."""
+        return [(term.metric, term.weight > 0) for term in self.terms] == [("val_loss", True)]
+
     def uses(self, scale: Scale) -> bool:
         return any(term.scale == scale for term in self.terms)
 

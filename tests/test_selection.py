@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,9 +19,9 @@ from hpogen.errors import UserError
 from hpogen.objective import Objective, Term
 from hpogen.record import folder, ledger
 from hpogen.record.history import History, asked, replay, told
-from hpogen.selection import SELECTIONS, Selection, choose
+from hpogen.selection import SELECTIONS, SelectionName, choose
 from hpogen.selection.choosing import one_se_margin
-from hpogen.selection.names import LATE
+from hpogen.selection.evidence import LATE
 from hpogen.selection.shrinking import PENALTIES, left_out_residuals, shrunk
 from hpogen.spec import load_study
 from hpogen.study.repeats import due
@@ -77,7 +77,7 @@ def made_study(
     return replay(events)
 
 
-def chosen(history: History, selection: Selection, directory: Path) -> int:
+def chosen(history: History, selection: SelectionName, directory: Path) -> int:
     record = choose(history, VALIDATION, selection, EPOCHS, directory)
     assert record is not None
     return record.trial.id
@@ -211,7 +211,7 @@ EXPECTED: dict[str, Callable[[list[dict[str, float]]], int]] = {
 
 @pytest.mark.parametrize("selection", EXPECTED)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_least_is_chosen(selection: Selection, seed: int, tmp_path: Path) -> None:
+def test_the_least_is_chosen(selection: SelectionName, seed: int, tmp_path: Path) -> None:
     assert LATE == 5
     metrics = made_metrics(seed, made_losses(seed, 10, 20))
     history = made_study(tmp_path, metrics)
@@ -239,7 +239,7 @@ class Poisoned(dict[str, float]):
 
 
 @pytest.mark.parametrize("selection", SELECTIONS)
-def test_nothing_that_chooses_reads_the_audit(selection: Selection, tmp_path: Path) -> None:
+def test_nothing_that_chooses_reads_the_audit(selection: SelectionName, tmp_path: Path) -> None:
     losses = made_losses(5, 8, 30)
     metrics = made_metrics(5, losses)
     history = made_study(tmp_path, metrics, losses)
@@ -255,7 +255,7 @@ def test_nothing_that_chooses_reads_the_audit(selection: Selection, tmp_path: Pa
 
 @pytest.mark.parametrize("selection", SELECTIONS)
 def test_failures_duplicates_and_other_budgets_are_not_chosen(
-    selection: Selection, tmp_path: Path
+    selection: SelectionName, tmp_path: Path
 ) -> None:
     losses = made_losses(2, 3, 30)
     history = made_study(tmp_path, made_metrics(2, losses), losses)
@@ -278,8 +278,14 @@ def test_failures_duplicates_and_other_budgets_are_not_chosen(
     assert chosen(history, selection, tmp_path) == best
 
 
+def test_every_name_has_its_row() -> None:
+    assert tuple(SELECTIONS) == get_args(SelectionName)
+
+
 @pytest.mark.parametrize("selection", SELECTIONS)
-def test_without_a_finished_trial_nothing_is_chosen(selection: Selection, tmp_path: Path) -> None:
+def test_without_a_finished_trial_nothing_is_chosen(
+    selection: SelectionName, tmp_path: Path
+) -> None:
     assert choose(History(), VALIDATION, selection, EPOCHS, tmp_path) is None
 
 
@@ -296,7 +302,7 @@ def spoiled(directory: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("selection", ["one_se_margin", "shrunk"])
-def test_losses_that_are_not_there_are_named(selection: Selection, tmp_path: Path) -> None:
+def test_losses_that_are_not_there_are_named(selection: SelectionName, tmp_path: Path) -> None:
     losses = made_losses(2, 3, 30)
     history = made_study(tmp_path, made_metrics(2, losses), losses)
     for said, where in spoiled(tmp_path):

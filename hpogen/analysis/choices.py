@@ -16,7 +16,7 @@ import numpy as np
 from hpogen.errors import UserError
 from hpogen.objective import Location, Objective, locate
 from hpogen.record.history import History
-from hpogen.selection import Evidence, Selection, candidates, figures, gather
+from hpogen.selection import SELECTIONS, Evidence, SelectionName, candidates, gather
 from hpogen.selection.evidence import Losses, read_losses
 from hpogen.spec import StudySpec
 
@@ -27,7 +27,7 @@ class Rule:
 
     label: str
     objective: Objective
-    selection: Selection
+    selection: SelectionName
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class Trials:
         self.evidence = gather(past, self.records, self.budget, directory)
         self.losses: Callable[[], Losses] = lru_cache(self.evidence.losses)
         self.evidence = replace(self.evidence, losses=self.losses)
-        self._locations = past.locations.get(self.budget, {})
         audits = [record.outcome.audit for record in self.records if record.outcome]
         known = [name for name in ("accuracy", "loss") if all(name in audit for audit in audits)]
         self.judged_by = (
@@ -78,16 +77,15 @@ class Trials:
 
     def chosen(self, rule: Rule, evidence: Evidence | None = None) -> int | None:
         """The number among the records that the rule chooses."""
-        evidence = evidence or self.evidence
-        found = figures(rule.selection, evidence, rule.objective, self.locations(rule.objective))
-        least = min(range(len(found)), key=found.__getitem__)
-        return least if found[least] < math.inf else None
+        locations = self.locations(rule.objective)
+        evidence = replace(evidence or self.evidence, locations=locations)
+        return SELECTIONS[rule.selection].choose(evidence, rule.objective)
 
     def locations(self, objective: Objective) -> Mapping[str, Location]:
         """The `standard` scales: the study's own, else of its first finished trials."""
         first = self.evidence.metrics[: self.after]
         return {
-            name: self._locations.get(name) or locate([metrics[name] for metrics in first])
+            name: self.evidence.locations.get(name) or locate([metrics[name] for metrics in first])
             for name in objective.standardized()
         }
 

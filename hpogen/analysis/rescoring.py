@@ -21,6 +21,7 @@ from hpogen.objective import Objective, Term
 from hpogen.spec import StudySpec
 from hpogen.study.open import read_study
 from hpogen.study.restate import Form, objective_form, restated
+from hpogen.study.standing import chooses_by_validation
 
 ALPHAS: tuple[float, ...] = tuple(float(x) for x in np.logspace(-4, 2, 25))
 SUBSAMPLES = 200
@@ -149,10 +150,9 @@ def _rules(spec: StudySpec, asked: StudySpec, trials: Trials) -> dict[str, Rule]
 
 
 def _rule(spec: StudySpec) -> Rule:
-    by_score = spec.selection == "score"
-    terms = [(term.metric, term.weight > 0) for term in spec.objective.terms]
-    if spec.selection == "val_loss" or (by_score and terms == [("val_loss", True)]):
+    if chooses_by_validation(spec):
         return VALIDATION
+    by_score = spec.selection == "score"
     label = spec.objective.label if by_score else f"selection {spec.selection}"
     return Rule(label, spec.objective, spec.selection)
 

@@ -14,10 +14,9 @@ from hpogen.analysis.answers import Siblings, Truth, held_out, seconds
 from hpogen.analysis.arms import Searched
 from hpogen.analysis.statistics import Array
 from hpogen.record.history import Record
-from hpogen.selection import PER_SAMPLE, candidates, figures, gather
+from hpogen.selection import SELECTIONS, candidates, gather
 from hpogen.selection.evidence import Losses, read_losses
 
-ALONE = ("score", "val_loss", "val_accuracy")  # selections by a figure of each trial alone
 STEPS = 50  # how many answers are sought where each takes all trials so far
 
 
@@ -66,7 +65,7 @@ def incumbents(study: Searched) -> list[Record | None]:
     its last answer stands. The scale of a `standard` term is the frozen one all the time.
     """
     ranks = study.spec.selection == "score" and study.spec.objective.uses("rank")
-    alone = study.spec.selection in ALONE and not ranks
+    alone = SELECTIONS[study.spec.selection].alone and not ranks
     return _smallest(study) if alone else _by_asking(study)
 
 
@@ -76,7 +75,7 @@ def _smallest(study: Searched) -> list[Record | None]:
     budget = spec.budgets[-1]
     records = candidates(past, budget)
     evidence = gather(past, records, budget, study.directory)
-    values = figures(spec.selection, evidence, spec.objective, past.locations.get(budget, {}))
+    values = SELECTIONS[spec.selection].figures(evidence, spec.objective)
     by_trial = {r.trial.id: value for r, value in zip(records, values, strict=True)}
     found: list[Record | None] = []
     best: tuple[float, int] | None = None
@@ -102,7 +101,7 @@ def _by_asking(study: Searched) -> list[Record | None]:
 
 def _losses(study: Searched) -> dict[int, Losses]:
     """The per-sample losses by trial, read once; of the selections that want them."""
-    if study.spec.selection not in PER_SAMPLE:
+    if not SELECTIONS[study.spec.selection].per_sample:
         return {}
     trials = [r.trial.id for r in candidates(study.history, study.spec.budgets[-1])]
     return dict(zip(trials, read_losses(study.directory, trials), strict=True))
@@ -119,6 +118,5 @@ def _chosen_of(study: Searched, told: set[int], losses: dict[int, Losses]) -> Re
     if losses:
         rows = np.stack([losses[record.trial.id] for record in records])
         evidence = replace(evidence, losses=lambda: rows)
-    found = figures(spec.selection, evidence, spec.objective, past.locations.get(budget, {}))
-    least = min(range(len(records)), key=found.__getitem__)
-    return records[least] if found[least] < math.inf else None
+    found = SELECTIONS[spec.selection].choose(evidence, spec.objective)
+    return None if found is None else records[found]

@@ -17,6 +17,8 @@ from hpogen.analysis.answers import Answer, Truth, held_out
 from hpogen.analysis.arms import Searched
 from hpogen.analysis.summary import Summary, by_seed, summary
 from hpogen.selection import candidates
+from hpogen.spec import StudySpec
+from hpogen.study.standing import chooses_by_validation
 from hpogen.trial import canonical
 
 Kind = Literal["baseline", "restarts", "validated", "oracle"]
@@ -49,7 +51,7 @@ def yardsticks(arms: Mapping[str, Answered], truth: Truth) -> Iterator[Yardstick
     k = len(arms)
     if k > 1:
         for arm, answers in arms.items():
-            if chooses_by_validation(answers[0][0]):
+            if _validates(answers[0][0].spec):
                 label = f"best of {k} restarts of {arm}"
                 yield Yardstick(label, "restarts", _restarts(k, [given for _, given in answers]))
         yield Yardstick(f"by val loss: best of the {k} arms", "validated", _validated(k, pairs))
@@ -60,10 +62,9 @@ def yardsticks(arms: Mapping[str, Answered], truth: Truth) -> Iterator[Yardstick
     yield Yardstick("oracle: best of all trials", "oracle", summary(map(min, oracle.values())))
 
 
-def chooses_by_validation(study: Searched) -> bool:
+def _validates(spec: StudySpec) -> bool:
     """Whether validation loss alone steers the search and chooses the answer."""
-    terms = [(term.metric, term.weight > 0) for term in study.spec.objective.terms]
-    return terms == [("val_loss", True)] and study.spec.selection in ("score", "val_loss")
+    return spec.objective.is_validation and chooses_by_validation(spec)
 
 
 def _baseline(study: Searched, name: str, truth: Truth) -> float | None:

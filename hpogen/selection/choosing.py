@@ -1,18 +1,45 @@
-"""Which finished trial is the answer: one figure per trial and selection, the least is chosen."""
+"""Which finished trial is the answer: one figure per trial and selection, the least is chosen.
+
+The border (`spec/`) and the study read a selection's row for what it needs and keeps for the end.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from hpogen.objective import Location, Objective, rank
 from hpogen.record.history import History, Record
-from hpogen.selection.evidence import Evidence, Losses, gather
-from hpogen.selection.names import MARGIN, Selection
+from hpogen.selection.evidence import REPEATS, TOP, Evidence, Losses, gather
 from hpogen.selection.shrinking import shrunk
+
+SelectionName = Literal["score", "val_loss", "val_accuracy", "one_se_margin", "shrunk", "noise_cut"]
+Figures = Callable[[Evidence, Objective], list[float]]
+
+MARGIN = "margin_q50"  # the median margin of the measure `margin`
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A rule that chooses among the finished trials of one budget."""
+
+    name: SelectionName
+    figures: Figures  # lower is better; infinity for a trial that it cannot choose
+    needs: frozenset[str] = frozenset()  # metrics of every trial, besides the objective's
+    alone: bool = False  # whether a trial's figure is the same whatever the others are
+    per_sample: bool = False  # whether it reads the loss of each validation sample
+    reserve: int = 0  # trials of the largest budget that a study keeps of `stop` for its end
+
+    def choose(self, evidence: Evidence, objective: Objective) -> int | None:
+        """The number of the trial with the least figure; the earliest of equals."""
+        found = self.figures(evidence, objective)
+        least = min(range(len(found)), key=found.__getitem__)
+        return least if found[least] < math.inf else None
 
 
 def candidates(history: History, budget: int) -> list[Record]:
@@ -46,7 +73,7 @@ def rescore(
 
 
 def choose(
-    history: History, objective: Objective, selection: Selection, budget: int, directory: Path
+    history: History, objective: Objective, selection: SelectionName, budget: int, directory: Path
 ) -> Record | None:
     """The answer among the finished trials at the largest budget; the earliest of equals.
 
@@ -57,41 +84,18 @@ def choose(
     if not records:
         return None
     evidence = gather(history, records, budget, directory)
-    found = figures(selection, evidence, objective, history.locations.get(budget, {}))
-    least = min(range(len(records)), key=found.__getitem__)
-    return records[least] if found[least] < math.inf else None
+    found = SELECTIONS[selection].choose(evidence, objective)
+    return None if found is None else records[found]
 
 
-def figures(
-    selection: Selection,
-    evidence: Evidence,
-    objective: Objective,
-    locations: Mapping[str, Location],
-) -> list[float]:
-    """What the selection compares, lower is better; infinity for a trial that it cannot choose."""
-    if selection == "score":
-        return scores(evidence, objective, locations)
-    if selection == "val_accuracy":
-        return [-x if x < math.inf else x for x in evidence.metric("val_accuracy")]
-    if selection == "one_se_margin":
-        return one_se_margin(evidence.metric(MARGIN), evidence.losses())
-    if selection == "shrunk":
-        return [float(x) for x in shrunk(evidence.metrics, evidence.losses())]
-    if selection == "noise_cut":
-        return evidence.late()
-    return evidence.metric("val_loss")
-
-
-def scores(
-    evidence: Evidence, objective: Objective, locations: Mapping[str, Location]
-) -> list[float]:
-    """The same of evidence; infinity where a term, or as yet a `standard` scale, is not defined."""
-    if not {*objective.standardized()} <= locations.keys():
+def scores(evidence: Evidence, objective: Objective) -> list[float]:
+    """As `rescore`, but infinity where a term, or as yet a `standard` scale, is not defined."""
+    if not {*objective.standardized()} <= evidence.locations.keys():
         return [math.inf] * len(evidence.metrics)
     found = []
     for own, ranks in zip(evidence.metrics, _ranks(evidence.metrics, objective), strict=True):
         try:
-            found.append(objective.score(own, evidence.budget, locations, ranks))
+            found.append(objective.score(own, evidence.budget, evidence.locations, ranks))
         except ValueError:
             found.append(math.inf)
     return found
@@ -102,6 +106,10 @@ def _ranks(metrics: Sequence[Mapping[str, float]], objective: Objective) -> list
     named = [term.metric for term in objective.terms if term.scale == "rank"]
     ranks = {name: rank([own.get(name, math.inf) for own in metrics]) for name in named}
     return [{name: ranks[name][i] for name in named} for i in range(len(metrics))]
+
+
+def _accuracy(evidence: Evidence, _: Objective) -> list[float]:
+    return [-x if x < math.inf else x for x in evidence.metric("val_accuracy")]
 
 
 def one_se_margin(margins: Sequence[float], losses: Losses) -> list[float]:
@@ -121,3 +129,25 @@ def one_se_margin(margins: Sequence[float], losses: Losses) -> list[float]:
 def _separable(differences: Losses) -> bool:
     n = len(differences)
     return n > 1 and bool(differences.mean() > differences.std(ddof=1) / math.sqrt(n))
+
+
+LOSS = frozenset({"val_loss"})
+ROWS = (
+    Selection("score", scores, alone=True),
+    Selection("val_loss", lambda evidence, _: evidence.metric("val_loss"), LOSS, alone=True),
+    Selection("val_accuracy", _accuracy, frozenset({"val_accuracy"}), alone=True),
+    Selection(
+        "one_se_margin",
+        lambda evidence, _: one_se_margin(evidence.metric(MARGIN), evidence.losses()),
+        LOSS | {MARGIN},
+        per_sample=True,
+    ),
+    Selection(
+        "shrunk",
+        lambda evidence, _: shrunk(evidence.metrics, evidence.losses()).tolist(),
+        LOSS,
+        per_sample=True,
+    ),
+    Selection("noise_cut", lambda evidence, _: evidence.late(), LOSS, reserve=TOP * REPEATS),
+)
+SELECTIONS: Mapping[SelectionName, Selection] = {row.name: row for row in ROWS}

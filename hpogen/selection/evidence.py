@@ -16,10 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpogen.errors import UserError
+from hpogen.objective import Location
 from hpogen.record import folder
 from hpogen.record.history import History, Record
-from hpogen.selection.names import LATE, TOP
 from hpogen.trial import canonical
+
+LATE = 5  # epochs that `noise_cut` averages
+TOP = 5  # configurations that it evaluates again, from what the study keeps of its `stop`
+REPEATS = 2  # times
 
 LOSSES = "val_losses.npy"
 Losses = NDArray[np.floating]
@@ -30,12 +34,14 @@ Losses = NDArray[np.floating]
 class Evidence:
     """n finished trials of one budget. What stands in files is read when it is called for.
 
-    `metrics` are those of the last epoch; `losses` gives `Losses`, `late` the figures of
-    `late_losses`. Both raise UserError where a file that is needed is missing.
+    `metrics` are those of the last epoch, `locations` the frozen `standard` scales; `losses` gives
+    `Losses`, `late` the figures of `late_losses`. Both raise UserError where a file that is needed
+    is missing.
     """
 
     budget: int  # epochs
     metrics: tuple[Mapping[str, float], ...]
+    locations: Mapping[str, Location]
     losses: Callable[[], Losses]
     late: Callable[[], list[float]]
 
@@ -50,6 +56,7 @@ def gather(history: History, records: Sequence[Record], budget: int, directory: 
     return Evidence(
         budget,
         tuple(metrics),
+        history.locations.get(budget, {}),
         lambda: np.stack(read_losses(directory, [record.trial.id for record in records])),
         lambda: late_losses(history, records, directory),
     )

@@ -13,7 +13,7 @@ from typing import Any
 from hpogen.errors import UserError, unknown
 from hpogen.objective import Objective, Scale, Term, label, preset
 from hpogen.record.stores import is_url
-from hpogen.selection import NEEDS, PER_SAMPLE, Selection, reserve
+from hpogen.selection import SELECTIONS, SelectionName
 from hpogen.space import Space
 from hpogen.space.parameters import Choice, Number, Parameter
 from hpogen.spec.form import AUDIT, BudgetsForm, Checkpoints, ObjectiveForm, StudyForm
@@ -94,7 +94,7 @@ def budgets(
 
 def stop(form: StudyForm, budgets: Sequence[int], mistakes: Mistakes) -> None:
     """At least one trial fits, beside those that the selection keeps for the end."""
-    kept, stop = reserve(form.selection), form.stop
+    kept, stop = SELECTIONS[form.selection].reserve, form.stop
     text = f", and selection {form.selection!r} keeps {kept} for the end" if kept else ""
     if stop.epochs is not None and stop.epochs < budgets[0] + kept * budgets[-1]:
         each = f"got {stop.epochs}, but one trial takes {budgets[-1 if kept else 0]} epochs"
@@ -196,15 +196,16 @@ def _metric(name: str, task: Task, path: KeyPath, mistakes: Mistakes) -> None:
         mistakes.add(path, unknown("metric", name, task.metrics()))
 
 
-def selection(name: Selection, task: Task, mistakes: Mistakes) -> None:
+def selection(name: SelectionName, task: Task, mistakes: Mistakes) -> None:
     """The task gives what the selection looks at."""
     path: KeyPath = ("selection",)
     keeps = getattr(task, "keeps_losses", False)
-    if name in PER_SAMPLE and not keeps:
+    row = SELECTIONS[name]
+    if row.per_sample and not keeps:
         text = f"{name!r} reads the loss of each validation sample, which task {task.name!r} does"
         mistakes.add(path, f"{text} not keep; expected score, val_loss or noise_cut")
         return
-    for metric in sorted(NEEDS[name]):
+    for metric in sorted(row.needs):
         if metric == name:
             _metric(metric, task, path, mistakes)
         elif metric not in task.metrics():
@@ -213,7 +214,7 @@ def selection(name: Selection, task: Task, mistakes: Mistakes) -> None:
             mistakes.add(path, text)
     if (check := getattr(task, "check", None)) is not None:
         with mistakes.under(*path):
-            check(NEEDS[name])
+            check(row.needs)
 
 
 def baselines(

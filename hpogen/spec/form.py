@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, mo
 
 from hpogen.objective import Preset, Scale
 from hpogen.record.stores import is_url
-from hpogen.selection import Selection
+from hpogen.selection import SelectionName
 from hpogen.trial import Keep
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
@@ -145,7 +145,7 @@ class StudyForm(Form):
     search_space: dict[str, Any]
     searcher: Annotated[SearcherForm, _mapping_with("name")]
     objective: Annotated[ObjectiveForm, _mapping_with("preset")] = ObjectiveForm(preset="val")
-    selection: Selection = "score"
+    selection: SelectionName = "score"
     stop: Stop
     baselines: dict[str, dict[str, Any]] | None = None
     limits: Limits = Limits()

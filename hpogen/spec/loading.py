@@ -18,7 +18,7 @@ from hpogen import plugins
 from hpogen.errors import UserError
 from hpogen.objective import Objective
 from hpogen.searchers.base import Searcher
-from hpogen.selection import Selection
+from hpogen.selection import SelectionName
 from hpogen.space import Space
 from hpogen.spec import checks
 from hpogen.spec.form import (
@@ -65,7 +65,7 @@ class StudySpec:
     space: Space
     searcher: SearcherSpec
     objective: Objective
-    selection: Selection
+    selection: SelectionName
     stop: Stop
     baselines: Mapping[str, Config]
     limits: Limits

@@ -19,8 +19,8 @@ from types import FrameType
 from hpogen import plugins
 from hpogen.plugins.interrupts import Ours
 from hpogen.searchers.brackets import Plan
-from hpogen.selection import reserve
-from hpogen.selection.names import REPEATS, TOP
+from hpogen.selection import SELECTIONS
+from hpogen.selection.evidence import REPEATS, TOP
 from hpogen.spec import SearcherSpec, StudySpec
 from hpogen.trial import Proposal, canonical
 
@@ -60,7 +60,7 @@ def cost(spec: StudySpec, seconds: float) -> Cost:
         found.whole = False
         if by_arithmetic is None:
             _rehearse(spec, found, deadline)
-        if reserve(spec.selection):
+        if SELECTIONS[spec.selection].reserve:
             found.add(REPEATS * _repeated(spec, deadline), spec.budgets[-1])
         found.whole = True
     trials, epochs = _room(spec)
@@ -72,7 +72,7 @@ def cost(spec: StudySpec, seconds: float) -> Cost:
 
 def _room(spec: StudySpec) -> tuple[int, int]:
     """The trials and epochs that `stop` leaves to the searcher."""
-    kept, stop = reserve(spec.selection), spec.stop
+    kept, stop = SELECTIONS[spec.selection].reserve, spec.stop
     trials = NO_END if stop.trials is None else stop.trials - kept
     epochs = NO_END if stop.epochs is None else stop.epochs - kept * spec.budgets[-1]
     return trials, epochs

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from hpogen.record.history import History, key_of
 from hpogen.searchers.base import Searcher
-from hpogen.selection.choosing import candidates
-from hpogen.selection.evidence import late_loss
-from hpogen.selection.names import REPEATS, TOP, reserve
+from hpogen.selection import SELECTIONS, candidates
+from hpogen.selection.evidence import REPEATS, TOP, late_loss
 from hpogen.spec import StudySpec
 from hpogen.trial import Proposal
 
@@ -51,7 +50,7 @@ class Repeats:
     """What a study still has to repeat; nothing for another selection than `noise_cut`."""
 
     def __init__(self, spec: StudySpec, directory: Path) -> None:
-        self._wanted = bool(reserve(spec.selection))
+        self._wanted = bool(SELECTIONS[spec.selection].reserve)
         self._budget = spec.budgets[-1]
         self._directory = directory
         self._left: deque[Proposal] | None = None

@@ -14,7 +14,7 @@ from hpogen import plugins
 from hpogen.errors import UserError, quoted, unknown
 from hpogen.objective import PRESETS, SCALES
 from hpogen.record.history import History, Record
-from hpogen.selection import NEEDS, candidates
+from hpogen.selection import SELECTIONS, candidates
 from hpogen.spec import StudySpec
 from hpogen.spec.positions import Unreadable, parse
 
@@ -85,7 +85,7 @@ def restated(
 
 
 def _require_metrics(spec: StudySpec, records: Sequence[Record], directory: Path) -> None:
-    for metric in sorted(spec.objective.metrics | NEEDS[spec.selection]):
+    for metric in sorted(spec.objective.metrics | SELECTIONS[spec.selection].needs):
         lacking = [
             record.trial.id
             for record in records

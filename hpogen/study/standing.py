@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hpogen.objective import Objective, Term
 from hpogen.record.history import History, Record
-from hpogen.selection import candidates, choose, reserve
+from hpogen.selection import SELECTIONS, candidates, choose
 from hpogen.spec import StudySpec
 from hpogen.study.repeats import is_over
 from hpogen.trial import canonical
@@ -41,9 +41,9 @@ def standing(spec: StudySpec, history: History, directory: Path) -> Standing:
     told = history.told()
     return Standing(
         best=choose(history, spec.objective, spec.selection, spec.budgets[-1], directory),
-        by_validation=choose(history, VALIDATION, "val_loss", spec.budgets[-1], directory)
-        if _weighs_something_else(spec)
-        else None,
+        by_validation=None
+        if chooses_by_validation(spec)
+        else choose(history, VALIDATION, "val_loss", spec.budgets[-1], directory),
         baselines=_baselines(spec, history),
         told=len(told),
         held=sum(record.state == "held" for record in history.records),
@@ -62,7 +62,7 @@ def rule(spec: StudySpec) -> str:
 def is_complete(spec: StudySpec, history: History) -> bool:
     """Whether nothing more will be asked, as far as `stop` tells: a grid may end before."""
     trials, epochs = history.stop["trials"], history.stop["epochs"]
-    kept = reserve(spec.selection)
+    kept = SELECTIONS[spec.selection].reserve
     if any(record.state != "told" for record in history.records):
         return False
     if kept and not is_over(history, spec.budgets[-1]):
@@ -73,11 +73,11 @@ def is_complete(spec: StudySpec, history: History) -> bool:
     )
 
 
-def _weighs_something_else(spec: StudySpec) -> bool:
-    if spec.selection == "score":
-        terms = spec.objective.terms
-        return [(t.metric, t.weight > 0) for t in terms] != [("val_loss", True)]
-    return spec.selection != "val_loss"
+def chooses_by_validation(spec: StudySpec) -> bool:
+    """Whether validation loss alone chooses the answer."""
+    return spec.selection == "val_loss" or (
+        spec.selection == "score" and spec.objective.is_validation
+    )
 
 
 def _baselines(spec: StudySpec, history: History) -> dict[str, Record]:

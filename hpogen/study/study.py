@@ -19,7 +19,7 @@ from pathlib import Path
 from hpogen.record import folder, history
 from hpogen.record.history import History, Record
 from hpogen.record.ledger import Event, Ledger
-from hpogen.selection import NEEDS, reserve
+from hpogen.selection import SELECTIONS
 from hpogen.spec import StudySpec
 from hpogen.study import replay, scales
 from hpogen.study.repeats import Engine, Repeats
@@ -205,7 +205,7 @@ class Study:
 
     def _fits(self, proposal: Proposal) -> bool:
         epochs, trials = self.stop["epochs"], self.stop["trials"]
-        kept = reserve(self.spec.selection)  # trials, for the end
+        kept = SELECTIONS[self.spec.selection].reserve  # trials, for the end
         if trials is not None and len(self.history.records) + kept >= trials:
             return False
         charged = self.history.charged + proposal.budget + kept * self.spec.budgets[-1]
@@ -255,7 +255,7 @@ class Study:
     @property
     def wanted(self) -> frozenset[str]:
         """The metrics that every outcome must have: the objective's and the selection's."""
-        return self.spec.objective.metrics | NEEDS[self.spec.selection]
+        return self.spec.objective.metrics | SELECTIONS[self.spec.selection].needs
 
     def _settle(self, outcome: Outcome) -> None:
         """Score an outcome now, or hold it until its scale is known; then its waiting twins."""
