@@ -88,10 +88,12 @@ class ShuffledExecutor:
                 del self._running[job]
         return events
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         for steps in self._running.values():
             steps.close()  # type: ignore[attr-defined]
         self._running.clear()
+
+    stop = cancel
 
 
 class StopsAfter:

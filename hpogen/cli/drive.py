@@ -39,6 +39,7 @@ def drive(
             print(idle, file=sys.stderr)
         with watch(opened) as watcher, _recorded([opened], [watcher], event_files) as observers:
             result = runner.run(opened, executor, seconds=seconds, observer=observers[0])
+            executor.stop()
         if not _told_broken([opened], [result]):
             _print_verdict(opened, result)
     return result.end
@@ -86,6 +87,7 @@ def pool(
             _recorded(studies, watchers, event_files) as observers,
         ):
             results = runner.run_all(studies, executor, seconds=seconds, observers=observers)
+            executor.stop()
         _told_broken(studies, results)
         yield studies, results
 

@@ -1,4 +1,4 @@
-"""The contract between the runner and whatever runs trials: a slot count, submit, wait, stop."""
+"""The contract between the runner and whatever runs trials: slots, submit, wait, cancel, stop."""
 
 from __future__ import annotations
 
@@ -67,6 +67,10 @@ class Executor(Protocol):
         """What has happened to which job; returns within about `timeout` seconds, maybe empty."""
         ...
 
+    def cancel(self) -> None:
+        """End the running jobs cleanly (resumable ones keep a checkpoint); others may follow."""
+        ...
+
     def stop(self) -> None:
-        """End the running jobs cleanly (resumable ones keep a checkpoint) and free everything."""
+        """The same, and free everything; no job follows."""
         ...

@@ -44,19 +44,19 @@ class InlineExecutor:
             if step is not None:
                 events.append((self._job, step))
             if isinstance(step, Outcome):
-                self._close()
+                self.cancel()
             if step is None and time.monotonic() > deadline:
                 break
         return events
 
-    def stop(self) -> None:
-        self._close()
-
-    def _close(self) -> None:
+    def cancel(self) -> None:
         steps: Any = self._steps
         self._job = self._steps = None
         if steps is not None:
             steps.close()
+
+    def stop(self) -> None:
+        self.cancel()
 
 
 def resolve_device(device: str) -> str:

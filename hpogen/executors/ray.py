@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import os
@@ -20,7 +19,7 @@ from hpogen.executors import ray_cluster, ray_room
 from hpogen.executors.base import Event, ExecutorLost, Job
 from hpogen.executors.ray_failures import equal_share, failed, kind_of, refuse_many_gpus, told_by
 from hpogen.executors.ray_luggage import Luggage, Packed
-from hpogen.executors.ray_member import Device, Member
+from hpogen.executors.ray_member import Device, Member, end_jobs
 from hpogen.executors.ray_watch import Aside, Watch, within
 from hpogen.executors.ray_worker import Place, Tail, Worker, append_tails
 from hpogen.record import lock
@@ -94,18 +93,23 @@ class RayExecutor:
     def wait(self, timeout: float) -> list[Event]:
         return self._call_ray(functools.partial(self._wait, timeout))
 
+    def cancel(self) -> None:
+        """End the running jobs, each with a checkpoint where it can have one; the workers stay."""
+        self._queue.clear()
+        within(STOP_SECONDS, self._cancel_jobs)
+        within(LEAVE_SECONDS, self._kill_hanging)
+
     def stop(self) -> None:
-        """End the running jobs, each with a checkpoint where it can have one; free the workers."""
+        """`cancel`, and free the workers."""
         import ray
 
         if not ray.is_initialized():
             return
         self._watch.end()
         try:
-            within(STOP_SECONDS, self._stop_jobs)
+            self.cancel()
         finally:
             members, self.members, self._calls = self.members, [], {}
-            self._queue.clear()
             ended = within(LEAVE_SECONDS, functools.partial(self._leave, members))
             if self._own and not ended:
                 ray_cluster.abandon()
@@ -138,15 +142,14 @@ class RayExecutor:
                 events += self._received(call)
         return events + self._hung()
 
-    def _stop_jobs(self) -> None:
-        import ray
+    def _cancel_jobs(self) -> None:
+        end_jobs(self.members)
+        for call in [call for call, member in self._calls.items() if member.place]:
+            self._received(call)  # of the jobs that ended: nobody asks any more
 
-        stopping = {m.actor.stop.remote(): m.job for m in self.members if m.job}
-        while stopping:
-            for call in ray.wait(list(stopping))[0]:
-                job = stopping.pop(call)
-                with contextlib.suppress(ray.exceptions.RayError):  # it died: nothing is to stop
-                    append_tails(job, ray.get(call))
+    def _kill_hanging(self) -> None:
+        for member in [member for member in self.members if member.job]:
+            self._kill(member, "its trial did not stop")
 
     def _leave(self, members: Sequence[Member]) -> None:
         import ray
@@ -304,17 +307,21 @@ class RayExecutor:
 
     def _hung(self) -> list[Event]:
         """Kill the workers whose trial is far beyond a limit: they no longer look at the clock."""
-        import ray
-
         events: list[Event] = []
         for member in list(self.members):
             job, text = member.job, member.overtime()
             if job is not None and text:
-                ray.kill(member.actor)
-                member.job = None
-                self._given_up(member, text)
+                self._kill(member, text)
                 events.append((job, failed(job, "timeout", text)))
         return events
+
+    def _kill(self, member: Member, text: str) -> None:
+        import ray
+
+        if not self._lost:
+            ray.kill(member.actor)
+        member.job = None
+        self._given_up(member, text)
 
     def _check_needs(self) -> None:
         """Raise UserError when no node could hold a worker, ever."""

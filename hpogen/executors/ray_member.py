@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hpogen.executors.base import Job
-from hpogen.executors.ray_worker import Place
+from hpogen.executors.ray_worker import Place, append_tails
 
 HUNG_SECONDS = 10.0  # beyond a limit that a worker has not kept itself, it is killed
 
@@ -39,3 +41,16 @@ class Member:
     @property
     def device(self) -> Device | None:
         return (self.place.node, self.place.device) if self.place else None
+
+
+def end_jobs(members: Sequence[Member]) -> None:
+    """End their jobs, each with a checkpoint where it can have one; the dead keep theirs."""
+    import ray
+
+    stopping = {m.actor.stop.remote(): (m, m.job) for m in members if m.job}
+    while stopping:
+        for call in ray.wait([*stopping])[0]:
+            member, job = stopping.pop(call)
+            with contextlib.suppress(ray.exceptions.RayError):
+                append_tails(job, ray.get(call))
+                member.job = None

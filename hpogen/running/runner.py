@@ -1,4 +1,4 @@
-"""Drives one study or many on one executor to their end: dispatch, record, retry, stop.
+"""Drives one study or many on one executor to their end: dispatch, record, retry.
 
 The only module that knows both studies and executors; `run` and `run_all` are for users, too.
 """
@@ -53,7 +53,7 @@ def run(
 
     Failed trials are outcomes; the study stops itself after `limits.max_consecutive_errors` errors
     of user code in a row, when a trial loses its worker a fourth time, or when the executor has
-    gone ("cluster"). Running trials that can be resumed keep a checkpoint.
+    gone ("cluster"). Running trials that can be resumed keep a checkpoint; the executor stays open.
     """
     observers = [observer] if observer else []
     return run_all([study], executor, seconds=seconds, observers=observers)[0]
@@ -99,7 +99,7 @@ class _Pool:
         self._jobs: dict[Job, _Drive] = {}
 
     def close(self) -> None:
-        self._executor.stop()
+        self._executor.cancel()
 
     def loop(self, stop: StopRequest, deadline: float | None) -> None:
         while True:

@@ -41,6 +41,7 @@ def ours(trials: int, workers: int, folder: Path, body: str = NULL) -> float:
     with hpogen.Study(hpogen.load_study(path), folder / "run") as study:
         result = hpogen.run(study, executor)
     seconds = time.perf_counter() - begin
+    executor.stop()
     check(result, ledger.read(folder / "run"), trials)
     return seconds
 

@@ -58,6 +58,7 @@ def seconds(workers: int, options: argparse.Namespace) -> tuple[float, list[dict
             result = hpogen.run(study, executor)
             records = study.history.told()
         taken = time.perf_counter() - begin
+        executor.stop()
         if result.end != "finished" or any(record.failure for record in records):
             sys.exit(f"wrong: {result}, {[record.failure for record in records]}")
         outcomes: list[Any] = [record.outcome for record in sorted(records, key=_number)]

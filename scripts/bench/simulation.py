@@ -79,8 +79,10 @@ class SimulatedExecutor:
         loss = float(job.trial.config["momentum"])
         return [(job, Outcome(job.trial.id, {"val_loss": loss}))]
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         self._running.clear()
+
+    stop = cancel
 
     @property
     def utilisation(self) -> float:

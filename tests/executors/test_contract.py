@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -57,7 +58,14 @@ def on_ray() -> Any:
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     if request.param is on_ray:
         request.getfixturevalue("cluster")
-    yield request.param
+    with contextlib.ExitStack() as stack:
+
+        def made() -> Any:
+            executor = request.param()
+            stack.callback(executor.stop)
+            return executor
+
+        yield made
 
 
 def odd_study(directory: Path, limits: dict[str, Any] | None = None, **options: Any) -> Path:
@@ -118,25 +126,42 @@ def test_limits_that_are_kept_change_nothing(make: Make, tmp_path: Path) -> None
     assert [event["failure"] for event in found.values()] == [None] * 6
 
 
+class Stops:
+    """Asks to stop when the first trial has finished."""
+
+    asked = False
+
+    def started(self, trial: object) -> None: ...
+
+    def progressed(self, progress: object) -> None: ...
+
+    def tick(self, stopping: bool) -> None: ...
+
+    def finished(self, record: object) -> None:
+        if not self.asked:
+            self.asked = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupt(path: Path, executor: Any) -> None:
+    with Study(load_study(path), path.parent / "run") as study:
+        assert runner.run(study, executor, observer=Stops()).end == "interrupted"
+    assert len(by_trial(ledger.read(path.parent / "run"), "told")) < 6
+
+
 def test_stopped_and_gone_on_with(make: Make, tmp_path: Path) -> None:
     path = odd_study(tmp_path, pause=0.02)
-    asked: list[Any] = []
-
-    class Stops:
-        """Asks to stop when the first trial has finished."""
-
-        def started(self, trial: object) -> None: ...
-
-        def progressed(self, progress: object) -> None: ...
-
-        def tick(self, stopping: bool) -> None: ...
-
-        def finished(self, record: Any) -> None:
-            if not asked:
-                asked.append(record)
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    with Study(load_study(path), tmp_path / "run") as study:
-        assert runner.run(study, make(), observer=Stops()).end == "interrupted"
-    assert len(by_trial(ledger.read(tmp_path / "run"), "told")) < 6
+    interrupt(path, make())
     assert len(told(path, make())) == 6
+
+
+def test_one_executor_serves_run_after_run(make: Make, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in "ab"]
+    for path in paths:
+        path.mkdir()
+    first, second = [odd_study(path, pause=0.02) for path in paths]
+    executor = make()
+    interrupt(first, executor)
+    for path in (second, first):
+        found = told(path, executor)
+        assert [event["failure"] for event in found.values()] == [None] * 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -80,7 +81,9 @@ def images(directory: Path, **keys: Any) -> Path:
 def drive(
     path: Path, directory: Path, executor: Any = None, observer: Any = None
 ) -> list[dict[str, Any]]:
-    with Study(load_study(path), directory) as study:
+    with Study(load_study(path), directory) as study, contextlib.ExitStack() as stack:
+        if executor is not None:
+            stack.callback(executor.stop)
         assert runner.run(study, executor, observer=observer).end == "finished"
     return ledger.read(directory)
 
@@ -365,9 +368,11 @@ def test_a_trial_out_of_memory_is_tried_alone(cluster: Any, tmp_path: Path) -> N
 def test_a_stopped_study_goes_on_elsewhere(cluster: Any, whole: Path, tmp_path: Path) -> None:
     path, directory = images(tmp_path), tmp_path / "run"
     stop = Disturber(1, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    executor = RayExecutor(2)
     with Study(load_study(path), directory) as study:
-        assert runner.run(study, RayExecutor(2), observer=stop).end == "interrupted"
+        assert runner.run(study, executor, observer=stop).end == "interrupted"
         running = sorted(study.running)
+    executor.stop()
     kept = [list((directory / f"trials/{trial:05d}").glob("checkpoint-*.pt")) for trial in running]
     assert running and all(kept)
     drive(path, directory)  # without Ray
