@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+
+from hpogen.record.provenance import TRAINS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "hpogen"
@@ -56,6 +59,17 @@ WALLS = {
 
 ALONE = {"training": {"record": {"stores"}}, "executors": {"record": {"provenance", "lock"}}}
 """Of some rooms only these files."""
+
+TRAINING = ("executors/worker.py", "training/task.py", "tasks", "measures")
+"""Where a worker begins: what these import, or name in the registries, can change a number."""
+
+NO_NUMBERS = {
+    "executors/base.py": "what a job is",
+    "record/lock.py": "whose a folder is",
+    "record/provenance.py": "names the code",
+    "searchers": "the registries name them; a worker is told the configuration",
+}
+"""Of these the ones that are not in `TRAINS` of `record/provenance.py`, with the reason."""
 
 HEAVY = ("torch", "torchvision", "ray", "cma", "ConfigSpace", "pyswarms", "hpbandster", "optuna")
 
@@ -198,6 +212,27 @@ def test_no_circle_among_files() -> None:
 
 def test_a_circle_is_seen() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c"]]
+
+
+def named(path: Path) -> set[str]:
+    """The modules that a file imports, or names in a string: `hpogen.tasks.command:Command`."""
+    places = re.findall(r"\"(hpogen(?:\.\w+)+):", path.read_text())
+    return {*arrows(path), *map(file_of, places)}
+
+
+def within(path: Path, places: Iterable[str]) -> bool:
+    own = path.relative_to(PACKAGE)
+    return any(own == Path(place) or Path(place) in own.parents for place in places)
+
+
+def test_what_trains_is_what_a_worker_imports() -> None:
+    numbers = {m: path for m, path in MODULES.items() if not within(path, NO_NUMBERS)}
+    graph = {module: named(path) for module, path in numbers.items()}
+    starts = [module for module, path in numbers.items() if within(path, TRAINING)]
+    reached = set(starts).union(*(reachable(graph, start) for start in starts))
+    assert {"hpogen.training.loop", "hpogen.training.data.folder"} < reached
+    assert [m for m in reached & numbers.keys() if not within(numbers[m], TRAINS)] == []
+    assert [place for place in (*TRAINS, *NO_NUMBERS) if not (PACKAGE / place).exists()] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
