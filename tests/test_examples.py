@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples"
 STUDIES = sorted(EXAMPLES.glob("*.yaml"))
 SOURCES = sorted(EXAMPLES.glob("*.py"))
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 GUIDE = (ROOT / "docs" / "own-parts.md").read_text()
 
 
@@ -51,6 +52,26 @@ def test_an_example_is_under_30_lines(path: Path) -> None:
 def test_the_guide_shows_the_file_that_runs(path: Path) -> None:
     language = {".py": "python", ".yaml": "yaml"}[path.suffix]
     assert f"```{language}\n{path.read_text()}```" in GUIDE
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_what_a_contributor_copies_is_short() -> None:
+    rows = (ROOT / "CONTRIBUTING.md").read_text().split("|---|---|---|---|---|\n")[1].splitlines()
+    links = [
+        link
+        for row in rows
+        if row.startswith("|")
+        for cell in row.split("|")[2:4]
+        if "a function of" not in cell
+        for link in re.findall(r"\]\(([^)]+)", cell)
+    ]
+    lengths = {link: (ROOT / link).read_text().count("\n") for link in links}
+    assert len(lengths) == 7 and all(15 <= lines <= 60 for lines in lengths.values())
 
 
 def test_the_readme_shows_what_is_there() -> None:
