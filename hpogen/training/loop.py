@@ -16,11 +16,10 @@ from hpogen.training.clock import timed
 from hpogen.training.evaluate import evaluate_epoch
 from hpogen.training.forms.task import Settings
 from hpogen.training.graphs import Tape
-from hpogen.training.memory import NoSpace, batch_that_fits, peak_memory
+from hpogen.training.memory import NoSpace, batch_that_fits, free_memory, peak_memory
 from hpogen.training.precision import set_arithmetic
 from hpogen.training.random_state import paced
 from hpogen.training.recipe import Recipe, State, begin
-from hpogen.training.room import free_memory
 from hpogen.training.step import Steps
 from hpogen.trial import RunningTrial
 

@@ -1,7 +1,8 @@
-"""How much memory a trial takes, and how many images fit into what there is.
+"""How much memory is free, how much a trial takes, and how many images fit into what there is.
 
-`status` goes by the peak when it suggests how to pack trials; the recipe takes the size of its
-evaluation batches from here, and the loop what it says when a device is full.
+`data/loaded.py` asks what is free; `status` goes by the peak when it suggests how to pack trials;
+the recipe takes the size of its evaluation batches from here, and the loop what it says when a
+device is full.
 """
 
 from __future__ import annotations
@@ -15,10 +16,36 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-STATUS = Path("/proc/self/status")
+STATUS, MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
+GROUP = Path("/sys/fs/cgroup")  # of a container: what it may use may be less than the machine has
 CPU_BATCH, LARGEST_BATCH = 250, 8192  # images per batch of an evaluation
 CPU_PIXELS = 250 * 64 * 64  # in such a batch, at most: of large images fewer
 EVALUATION_SHARE = 1 / 16  # of a GPU's memory, at most, for an evaluation's largest layer
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on the device; of the CPU those that can be had without swapping."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return min(_of_machine(), _of_container())
+
+
+def _of_machine() -> int:
+    try:
+        lines = MEMINFO.read_text().splitlines()
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = next(line for line in lines if line.startswith("MemAvailable:"))
+    return int(available.split()[1]) * 1024  # written in kB
+
+
+def _of_container() -> int:
+    try:
+        limit = int((GROUP / "memory.max").read_text())
+        used = int((GROUP / "memory.current").read_text())
+    except (OSError, ValueError):  # no container, or "max": no limit
+        return 1 << 62
+    return max(limit - used, 0)
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:

@@ -17,7 +17,7 @@ from training.pictures_on_disk import SIDE, picture, write
 from training.runs import epochs, task, trial
 
 from hpogen.errors import UserError
-from hpogen.training import room
+from hpogen.training import memory
 from hpogen.training.data import give, load, loaded
 from hpogen.training.data.image_data import ImageData
 from hpogen.training.data.pictures import Pictures, threaded
@@ -214,8 +214,8 @@ def test_what_does_not_fit_is_streamed_and_said_once(
     path, keys = write(tmp_path / "x"), {"validation": 7, "audit": 5}
     size = 75 * 3 * SIDE[0] * SIDE[1]  # bytes
     (tmp_path / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable: {2 * size // 1024} kB\n")
-    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(room, "GROUP", tmp_path)
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "GROUP", tmp_path)
     with caplog.at_level(logging.INFO, "hpogen"):
         assert isinstance(load(dataset(path, **keys)).train_images, Pictures)
         load(dataset(path, **keys))
@@ -239,7 +239,7 @@ def test_arrays_that_do_not_fit_a_second_time_stay_where_they_are(
     given = {"name": "digits", "subset": 0.5, "validation": 101}
     resident = prepare(Dataset.model_validate(given), CPU)
     (tmp_path / "meminfo").write_text("MemAvailable: 100 kB\n")
-    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     by_batch = prepare(Dataset.model_validate({**given, "seed": 0, "audit": 548}), CPU)
     source = getattr(by_batch.subset.images, "source", None)
     assert source is load(Dataset.model_validate(given)).train_images

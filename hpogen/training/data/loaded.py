@@ -20,7 +20,7 @@ from hpogen.training.data.image_data import ImageData, Moments, check
 from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.splits import Indices, splits
 from hpogen.training.forms.dataset import BY_SPLIT, BY_TRIAL, TOTALS, Dataset, key
-from hpogen.training.room import free_memory
+from hpogen.training.memory import free_memory
 
 log = logging.getLogger(__name__)
 
