@@ -28,7 +28,8 @@ from hpogen.training.measuring import (
     read,
     valued,
 )
-from hpogen.training.recipe import Recipe, State
+from hpogen.training.recipe import Recipe
+from hpogen.training.state import State
 
 
 @dataclass

@@ -19,7 +19,8 @@ from hpogen.training.graphs import Tape
 from hpogen.training.memory import NoSpace, batch_that_fits, free_memory, peak_memory
 from hpogen.training.precision import set_arithmetic
 from hpogen.training.random_state import paced
-from hpogen.training.recipe import Recipe, State, begin
+from hpogen.training.recipe import Recipe, begin
+from hpogen.training.state import State
 from hpogen.training.step import Steps
 from hpogen.trial import RunningTrial
 

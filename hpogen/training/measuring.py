@@ -18,7 +18,8 @@ from hpogen.measures.passes import undisturbed
 from hpogen.plugins import Measure, Measured
 from hpogen.tasks.base import Diverged
 from hpogen.training.plan import PlannedMeasure
-from hpogen.training.recipe import Recipe, State
+from hpogen.training.recipe import Recipe
+from hpogen.training.state import State
 
 Metrics = dict[str, float]
 

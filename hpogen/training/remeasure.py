@@ -20,7 +20,8 @@ from hpogen.training.forms.task import Settings
 from hpogen.training.measuring import check_finite, named, of_network, read, valued
 from hpogen.training.plan import PlannedMeasure
 from hpogen.training.precision import set_arithmetic
-from hpogen.training.recipe import Recipe, State, begin
+from hpogen.training.recipe import Recipe, begin
+from hpogen.training.state import State
 from hpogen.trial import RunningTrial
 
 

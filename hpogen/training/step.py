@@ -18,7 +18,8 @@ from hpogen.training.augment import Draws, crop_and_flip, draw, rotated
 from hpogen.training.forms.schedule import rate
 from hpogen.training.graphs import Graphs, Tape
 from hpogen.training.measuring import diverged, of_network
-from hpogen.training.recipe import Recipe, State
+from hpogen.training.recipe import Recipe
+from hpogen.training.state import State
 from hpogen.trial import derive_seed
 
 

@@ -1,0 +1,93 @@
+"""Where a trial stands: what changes as it trains, and goes into its checkpoints.
+
+`recipe.py` makes the first; the loop and its parts move it on.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpogen.tasks.base import Epoch
+from hpogen.training.clock import Clock
+from hpogen.training.random_state import random_state, set_random_state
+
+
+@dataclass
+class State:
+    """Where a trial stands: all of it goes into a checkpoint."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    forward: Callable[[Tensor], Tensor]  # the model's, for training: compiled where that is asked
+    epoch: int = 0  # epochs done
+    step: int = 0  # steps done in the epoch after them
+    step_sums: dict[str, Tensor] = field(default_factory=dict)  # over those steps, () float64
+    sums: dict[str, float] = field(default_factory=dict)  # over the epochs done
+    curve: list[dict[str, float]] = field(default_factory=list)  # the metrics of the epochs done
+    audits: dict[int, dict[str, float]] = field(default_factory=dict)  # by epoch, where evaluated
+    validation_losses: Tensor | None = None  # (N,) float32, at the budget's end
+    files: dict[str, bytes] = field(default_factory=dict)  # of the measures, the newest
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("train", "validation", "measures", "total"), 0.0)
+    )
+
+    @cached_property
+    def clock(self) -> Clock:
+        """What adds to `seconds`."""
+        return Clock(self.seconds, self.device)
+
+    def snapshot(self) -> dict[str, Any]:
+        plain = ("epoch", "step", "sums", "curve", "audits", "seconds")
+        return {
+            **{name: getattr(self, name) for name in plain},
+            "step_sums": {name: float(total) for name, total in self.step_sums.items()},
+            "files": {name: content.decode("latin-1") for name, content in self.files.items()},
+            "validation_losses": self.validation_losses,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": random_state(self.device),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved.pop("model"))
+        self.optimizer.load_state_dict(saved.pop("optimizer"))
+        set_random_state(saved.pop("random"), self.device)
+        for name, total in saved.pop("step_sums").items():
+            self.step_sums[name].fill_(total)
+        self.files = {name: text.encode("latin-1") for name, text in saved.pop("files").items()}
+        self.seconds.update(saved.pop("seconds"))
+        for name, value in saved.items():
+            setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
+
+    def finish_epoch(self, metrics: dict[str, float]) -> None:
+        self.curve.append(metrics)
+        self.epoch += 1
+        self.step = 0
+        for total in self.step_sums.values():
+            total.zero_()
+
+    def report(self, epoch: int, budget: int, seconds: dict[str, float]) -> Epoch:
+        """What the study is told of an epoch done; the last one carries the files."""
+        metrics, audit = self.curve[epoch - 1], self.audits.get(epoch, {})
+        if epoch < budget:
+            return Epoch(epoch, metrics, audit, seconds)
+        files = dict(self.files)
+        if self.validation_losses is not None:
+            files["val_losses.npy"] = _npy(self.validation_losses)
+        return Epoch(epoch, metrics, audit, dict(self.seconds), files)
+
+
+def _npy(values: Tensor) -> bytes:
+    """A tensor as the bytes of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, values.cpu().numpy())
+    return buffer.getvalue()
