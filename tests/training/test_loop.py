@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from training.runs import CONFIG, epochs, task, trial
 
 from hpogen import plugins
-from hpogen.measures import HeadStatistics, catalog_head
+from hpogen.measures import HeadStatistics, catalog
 from hpogen.plugins import Measured
 from hpogen.tasks.base import Diverged
 from hpogen.training import random_state
 from hpogen.training.task import ImageClassification
 
 SUBSET, VALIDATION, AUDIT = 259, 519, 519  # of the digits, by default
-HEAD = tuple(metric for row in catalog_head.HEAD for metric in row.metrics)
+HEAD = tuple(metric for row in catalog.HEAD for metric in row.metrics)
 FORWARDS: list[tuple[bool, int]] = []  # training mode and images of each forward pass
 SEEN: list[Tensor] = []  # the images of each forward pass
 STEPS = ("agn_online", "agn_lr", "tse", "tse_ema", "tse_last")
