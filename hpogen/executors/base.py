@@ -23,6 +23,7 @@ class Job:
     wanted: frozenset[str]  # the metrics that each epoch must have
     directory: Path  # the trial's own folder; survives retries
     log: Path  # the trial's log file
+    mark: tuple[Path, str] | None = None  # a file, and what a worker reads there if it has `log`
     start_epoch: int = 0  # epochs whose results have been received, for a resumable task
     received: Mapping[str, float] = field(default_factory=dict)  # the metrics of that epoch
     attempt: int = 0

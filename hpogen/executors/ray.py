@@ -22,7 +22,6 @@ from hpogen.executors.ray_luggage import Luggage, Packed
 from hpogen.executors.ray_member import Device, Member, end_jobs
 from hpogen.executors.ray_watch import Aside, Watch, within
 from hpogen.executors.ray_worker import Place, Tail, Worker, append_tails
-from hpogen.record import lock
 from hpogen.trial import Outcome, Progress
 
 log = logging.getLogger("hpogen.executors")
@@ -195,7 +194,7 @@ class RayExecutor:
         remote: Any = ray.remote(Worker)
         actor = remote.options(
             num_cpus=self._need(), num_gpus=self.gpus_per_trial, max_restarts=0, max_task_retries=0
-        ).remote(os.getcwd(), self.gpus_per_trial, lock.this_process())
+        ).remote(os.getcwd(), self.gpus_per_trial)
         member = Member(actor)
         self.members.append(member)
         self._call(member, actor.place)

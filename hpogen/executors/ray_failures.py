@@ -1,4 +1,4 @@
-"""What the death of a Ray worker means for its trial, and what the built-in task cannot use.
+"""What the death of a Ray worker means for its trial, and which GPUs a task cannot use.
 
 `RayExecutor` asks here.
 """
@@ -12,7 +12,6 @@ from hpogen.errors import UserError
 from hpogen.executors import ray_cluster
 from hpogen.executors.base import Job
 from hpogen.tasks.base import Task
-from hpogen.training.task import ImageClassification
 from hpogen.trial import Failure, FailureKind, Outcome
 
 LOW_MEMORY = ("running low on memory", "OutOfMemory")  # Ray's own watch kills the largest process
@@ -37,8 +36,8 @@ def told_by(error: Any) -> str:
 
 
 def refuse_many_gpus(task: Task, gpus_per_trial: float) -> None:
-    """Raise UserError where a trial of the built-in task would leave GPUs unused."""
-    if gpus_per_trial > 1 and isinstance(task, ImageClassification):
+    """Raise UserError where a trial would leave GPUs unused."""
+    if gpus_per_trial > 1 and task.one_gpu:
         raise UserError(
             f"--gpus-per-trial: got {gpus_per_trial:g}, but a trial of task {task.name!r} trains "
             "on one GPU at most; several GPUs train several trials: --workers"

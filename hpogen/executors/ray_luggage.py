@@ -7,23 +7,19 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpogen import plugins
 from hpogen.executors.base import Job
-from hpogen.training.task import ImageClassification
-
-if TYPE_CHECKING:
-    from hpogen.training.data import ImageData
-    from hpogen.training.forms.dataset import Dataset
+from hpogen.tasks.base import Cargo
 
 
 @dataclass(frozen=True)
 class Luggage:
-    """Plug-in files by path, and the data set's name."""
+    """Plug-in files by path, and the name of what the task's trials read."""
 
     plugins: Mapping[str, bytes]
-    dataset: Dataset | None = None
+    cargo: Cargo | None = None
 
 
 class Packed:
@@ -36,28 +32,21 @@ class Packed:
         """A name for it, the luggage, and a reference to the data (None: none are needed)."""
         import ray
 
-        task = job.task
-        dataset = task.dataset if isinstance(task, ImageClassification) else None
-        key = f"{job.plugins} {dataset}"
+        cargo = job.task.cargo
+        key = f"{job.plugins} {cargo}"
         if key not in self._known:
             files = {str(path): Path(path).read_bytes() for path in job.plugins}
-            data = None
-            if dataset is not None:
-                from hpogen.training.data import load
-
-                data = ray.put(load(dataset))
-            self._known[key] = (Luggage(files, dataset), data)
+            data = None if cargo is None else ray.put(cargo.load())
+            self._known[key] = (Luggage(files, cargo), data)
         return key, *self._known[key]
 
 
-def unpack(luggage: Luggage, data: ImageData | None) -> None:
+def unpack(luggage: Luggage, data: Any) -> None:
     """Register the plug-ins and hand out the data in this process."""
     for path, source in luggage.plugins.items():
         plugins.load_file(_unpacked(Path(path), source))
-    if luggage.dataset is not None and data is not None:
-        from hpogen.training.data import give
-
-        give(luggage.dataset, data)
+    if luggage.cargo is not None:
+        luggage.cargo.give(data)
 
 
 def _unpacked(path: Path, source: bytes) -> Path:

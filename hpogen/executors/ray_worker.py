@@ -14,17 +14,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpogen import plugins
 from hpogen.executors.base import Job
 from hpogen.executors.inline import InlineExecutor
 from hpogen.executors.ray_luggage import Luggage, unpack
-from hpogen.record import lock
 from hpogen.trial import Outcome, Progress
-
-if TYPE_CHECKING:
-    from hpogen.training.data import ImageData
 
 log = logging.getLogger("hpogen.executors")
 
@@ -50,18 +46,14 @@ class Tail:
 
 
 class Worker:
-    """Runs jobs on `gpu_share` of a GPU, or on the CPU where that is 0; one at a time.
+    """Runs jobs on `gpu_share` of a GPU, or on the CPU where that is 0; one at a time."""
 
-    `holder` is what the driver has written into the lock of its studies' folders.
-    """
-
-    def __init__(self, directory: str, gpu_share: float, holder: str) -> None:
+    def __init__(self, directory: str, gpu_share: float) -> None:
         _die_with_node()
         if os.path.isdir(directory):
             os.chdir(directory)  # commands and plug-ins may name files relative to it
         plugins.load_installed()
         self._share = min(gpu_share, 1.0)
-        self._holder = holder
         self._log: Path | None = None  # of the running job, where its folder is not the driver's
         self._device = place().device
         self._executor = InlineExecutor("cuda:0" if gpu_share else "cpu")  # Ray hides the others
@@ -70,7 +62,7 @@ class Worker:
         return place()
 
     def advance(
-        self, job: Job | None, seconds: float, luggage: Luggage | None, data: ImageData | None
+        self, job: Job | None, seconds: float, luggage: Luggage | None, data: Any
     ) -> list[Outcome | Progress | Tail]:
         """Begin `job` if there is one, train for about so many seconds, say what happened."""
         if luggage is not None:
@@ -97,7 +89,7 @@ class Worker:
     def _logged(self, job: Job) -> Job:
         """The job with a log that can be written, be the study's folder shared or not."""
         self._log = None
-        if _reads(job.log.parents[1] / lock.LOCK) != self._holder:
+        if job.mark is None or _reads(job.mark[0]) != job.mark[1]:
             self._log = Path(tempfile.mkdtemp(prefix="hpogen-")) / job.log.name
         return replace(job, log=self._log or job.log)
 

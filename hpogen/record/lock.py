@@ -47,6 +47,14 @@ def this_process() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
+def mark(directory: Path) -> tuple[Path, str]:
+    """The lock of a folder that this process has open, and what stands in it.
+
+    Who reads that there, on whatever machine, sees the same folder.
+    """
+    return directory.absolute() / LOCK, this_process()
+
+
 def holder(directory: Path) -> str | None:
     """Who writes to the folder now (`process 4711 on node3`), or None.
 

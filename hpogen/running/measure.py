@@ -30,8 +30,7 @@ def add_measures(
     A trial that has a measure already is passed over. Raises UserError for measures that the task
     or the model cannot give, and where no trial's weights were kept.
     """
-    measure = getattr(spec.task, "measure", None)
-    if measure is None:
+    if not spec.task.keeps_weights:
         raise UserError(f"{directory}: the task {spec.task.name!r} keeps no weights to measure")
     spec.task.prepare()
     with Study(spec, directory) as study:
@@ -41,7 +40,7 @@ def add_measures(
             if not missing:
                 continue
             try:
-                found = measure(_trial(study, record, device), study.wanted, missing)
+                found = spec.task.measure(_trial(study, record, device), study.wanted, missing)
             except UserError as error:
                 raise UserError(f"{directory}: {error}") from error
             except Diverged as error:

@@ -15,7 +15,7 @@ from typing import Literal
 from hpogen.errors import CannotGoOn, shortened
 from hpogen.executors.base import Executor, ExecutorLost, Job
 from hpogen.executors.worker import running_trial
-from hpogen.record import folder
+from hpogen.record import folder, lock
 from hpogen.record.provenance import digest, digests
 from hpogen.running.observer import Observer
 from hpogen.running.reuse import Sharing
@@ -222,18 +222,18 @@ class _Drive:
         return None
 
     def job(self, trial: Trial, attempt: int = 0, alone: bool = False) -> Job:
-        study = self.study
+        study, where = self.study, (self.study.spec, self.study.directory)
         curve = folder.received_curve(study.directory, trial.id)
         resumed = len(curve) if study.spec.task.resumable else 0
         continued = study.spec.rungs == "continue" and trial.parent is not None
         parent = study.history.records[trial.parent or 0].trial
-        where = (study.spec, study.directory)
         return Job(
             trial=trial,
             task=study.spec.task,
             wanted=study.wanted,
             directory=places.home(*where, trial.id, study.history.id),
             log=folder.log_path(study.directory.absolute(), trial.id),
+            mark=lock.mark(study.directory),
             start_epoch=resumed,
             received=curve[-1]["metrics"] if resumed else {},
             attempt=attempt,

@@ -52,17 +52,11 @@ def parameters(space: Space, task: Task, mistakes: Mistakes) -> None:
 
 def _values(name: str, space: Space, task: Task, mistakes: Mistakes) -> None:
     """The task can train with the ends of a range, or with every choice; not every task knows."""
-    check = getattr(task, "check_value", None)
-    parameter = space.parameters[name]
-    if check is None:
-        return
-    values = extremes(parameter)
-    check_range = getattr(task, "check_range", None)
+    values = extremes(space.parameters[name])
     try:
         for value in values:
-            check(name, value)
-        if check_range is not None:
-            check_range(name, values)
+            task.check_value(name, value)
+        task.check_range(name, values)
     except ValueError as error:
         mistakes.add(("search_space", name), f"task {task.name!r}: {error}")
 
@@ -105,7 +99,7 @@ def stop(form: StudyForm, budgets: Sequence[int], mistakes: Mistakes) -> None:
 
 def checkpoints(form: Checkpoints, task: Task, mistakes: Mistakes) -> None:
     """Only a task that is told where may keep its files elsewhere than in a folder."""
-    if form.path is not None and is_url(form.path) and not getattr(task, "keeps_at_urls", False):
+    if form.path is not None and is_url(form.path) and not task.keeps_at_urls:
         text = f"got {form.path!r}, but task {task.name!r} keeps its files in a folder"
         mistakes.add(("checkpoints", "path"), text)
 
@@ -144,9 +138,8 @@ def objective(
             mistakes.add(at_scale, f"'log' is refused for {term.metric!r}, which may be negative")
         if term.scale == "rank" and not searcher.declares("ranks_only"):
             mistakes.add(at_scale, "'rank' needs a searcher that uses ranks only, such as cmaes")
-    if (check := getattr(task, "check", None)) is not None:  # not every task has more to say
-        with mistakes.under("objective"):
-            check(frozenset(term.metric for term in terms))
+    with mistakes.under("objective"):
+        task.check(frozenset(term.metric for term in terms))
     return Objective(terms, text, task.sums(), form.standard_after)
 
 
@@ -199,9 +192,8 @@ def _metric(name: str, task: Task, path: KeyPath, mistakes: Mistakes) -> None:
 def selection(name: SelectionName, task: Task, mistakes: Mistakes) -> None:
     """The task gives what the selection looks at."""
     path: KeyPath = ("selection",)
-    keeps = getattr(task, "keeps_losses", False)
     row = SELECTIONS[name]
-    if row.per_sample and not keeps:
+    if row.per_sample and not task.keeps_losses:
         text = f"{name!r} reads the loss of each validation sample, which task {task.name!r} does"
         mistakes.add(path, f"{text} not keep; expected score, val_loss or noise_cut")
         return
@@ -209,12 +201,12 @@ def selection(name: SelectionName, task: Task, mistakes: Mistakes) -> None:
         if metric == name:
             _metric(metric, task, path, mistakes)
         elif metric not in task.metrics():
-            how = ": it has no validation images" if keeps and metric == "val_loss" else ""
+            without = task.keeps_losses and metric == "val_loss"
+            how = ": it has no validation images" if without else ""
             text = f"{name!r} needs {metric}, which task {task.name!r} does not give{how}"
             mistakes.add(path, text)
-    if (check := getattr(task, "check", None)) is not None:
-        with mistakes.under(*path):
-            check(row.needs)
+    with mistakes.under(*path):
+        task.check(row.needs)
 
 
 def baselines(

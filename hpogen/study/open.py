@@ -96,16 +96,16 @@ def studies_in(directory: Path) -> list[Path]:
         return sorted(path.parent for path in directory.glob(f"*/{LEDGER}"))
 
 
-def warnings(spec: StudySpec) -> Iterator[str]:
-    """What a study may be told about its search space, once its data are known, in a line each.
+def warnings(spec: StudySpec, samples: int | None = None) -> Iterator[str]:
+    """What a study may be told about its search space, in a line each.
 
-    Raises UserError, beginning with the place in the YAML, where no trial makes sense.
+    `samples` is what `task.prepare` gave. Raises UserError, beginning with the place in the YAML,
+    where no trial makes sense.
     """
-    check_range = getattr(spec.task, "check_range", lambda name, values: None)
     for name, parameter in spec.space.parameters.items():
         where = spec.where(f"search_space.{name}")
         try:
-            text = check_range(name, extremes(parameter))
+            text = spec.task.check_range(name, extremes(parameter), samples)
         except ValueError as error:
             raise UserError(f"{where}: {error}") from error
         if text is not None:
@@ -115,10 +115,10 @@ def warnings(spec: StudySpec) -> Iterator[str]:
 def prepare(spec: StudySpec) -> None:
     """Get what training needs. Raises UserError beginning with where the YAML asks for it."""
     try:
-        spec.task.prepare()
+        samples = spec.task.prepare()
     except UserError as error:
         raise UserError(f"{spec.where('task.dataset')}: {error}") from error
-    for warning in warnings(spec):
+    for warning in warnings(spec, samples):
         log.warning(warning)
     if (place := spec.checkpoints.path) is not None:
         try:

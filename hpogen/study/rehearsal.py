@@ -73,7 +73,6 @@ def _brackets(spec: StudySpec) -> list[list[dict[str, int]]] | None:
 
 
 def missing_data(spec: StudySpec) -> str | None:
-    """Which data are not on disk yet, or None; tasks of other kinds have nothing to look for."""
-    look = getattr(spec.task, "missing", None)
-    found = look() if look is not None else None
+    """Which data are not on disk yet, or None."""
+    found = spec.task.missing()
     return f"{spec.where('task.dataset')}: {found}" if found else None

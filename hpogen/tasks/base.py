@@ -6,15 +6,15 @@ picklable and light: neither making nor checking one imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from annotated_types import Ge, Le
 
 from hpogen import plugins
 from hpogen.errors import why
-from hpogen.trial import RunningTrial
+from hpogen.trial import RunningTrial, Value
 
 Threads = Annotated[int, Ge(1), Le(1024)]
 
@@ -46,6 +46,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(text in why(error) for text in words)
 
 
+class Cargo(Protocol):
+    """What the trials of a task read: loaded once, by the driver, and given to each worker.
+
+    It travels to the workers itself, so it is light; two of the same text load the same.
+    """
+
+    def load(self) -> Any:
+        """In the driver."""
+        ...
+
+    def give(self, loaded: Any) -> None:
+        """In a worker's process: what `load` gave is used there from now on."""
+        ...
+
+
 class Task(Protocol):
     """The `task:` mapping, checked. `name`, `epochs` and `threads` are keys of every task."""
 
@@ -60,6 +75,29 @@ class Task(Protocol):
 
     @property
     def resumable(self) -> bool: ...
+
+    @property
+    def keeps_losses(self) -> bool:
+        """Whether the loss of each validation sample stands beside a trial's curve."""
+        ...
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether `measure` can measure a finished trial."""
+        ...
+
+    @property
+    def keeps_at_urls(self) -> bool:
+        """Whether its checkpoints may be kept elsewhere than in a folder."""
+        ...
+
+    @property
+    def one_gpu(self) -> bool:
+        """Whether a trial trains on one GPU at most."""
+        ...
+
+    @property
+    def cargo(self) -> Cargo | None: ...
 
     def metrics(self) -> frozenset[str]:
         """Every metric that an objective may name; sums included."""
@@ -81,10 +119,32 @@ class Task(Protocol):
         """The hyper-parameters without which it cannot train."""
         ...
 
-    def prepare(self) -> None:
+    def check(self, wanted: frozenset[str]) -> None:
+        """Raise Refusal where the trials cannot have these metrics, which the task does name."""
+        ...
+
+    def check_value(self, name: str, value: Value) -> None:
+        """Raise ValueError for a value that the hyper-parameter cannot have."""
+        ...
+
+    def check_range(
+        self, name: str, values: Collection[Value], samples: int | None = None
+    ) -> str | None:
+        """A warning about the ends of a range, or the choices, of a hyper-parameter; else None.
+
+        `samples` is what `prepare` gave. Raises ValueError when none of the values makes sense.
+        """
+        ...
+
+    def missing(self) -> str | None:
+        """What is not on disk and would be got first, by a glance; None: nothing, or not known."""
+        ...
+
+    def prepare(self) -> int | None:
         """Get everything that training needs (the data set on disk), in the driver, once.
 
-        Raises UserError when that cannot be had. Cheap when called again.
+        How many samples a trial trains on, where that is known. Raises UserError when something
+        cannot be had. Cheap when called again.
         """
         ...
 
@@ -93,6 +153,16 @@ class Task(Protocol):
 
         Closing the iterator is a clean stop: a resumable task keeps a checkpoint. `wanted` are
         the metrics that each epoch must have. Raises Diverged, or anything for an error.
+        """
+        ...
+
+    def measure(
+        self, trial: RunningTrial, wanted: frozenset[str], names: Collection[str]
+    ) -> plugins.Measured | None:
+        """The measures of those names, of the weights that `train` kept; None where it did not.
+
+        Asked only where the task `keeps_weights`. Raises Refusal for a measure that weights alone
+        do not tell, or that is not defined, Diverged for a number that is not finite.
         """
         ...
 
@@ -105,8 +175,39 @@ class Task(Protocol):
         ...
 
 
+class Opaque:
+    """What a task says whose training hpogen cannot look into: it gives what it declares.
+
+    Such a task checks no value, keeps nothing that hpogen reads, and gets what it needs itself.
+    """
+
+    keeps_losses: ClassVar[bool] = False
+    keeps_weights: ClassVar[bool] = False
+    keeps_at_urls: ClassVar[bool] = False
+    one_gpu: ClassVar[bool] = False
+    cargo: ClassVar[None] = None
+
+    def check(self, wanted: frozenset[str]) -> None: ...
+
+    def check_value(self, name: str, value: Value) -> None: ...
+
+    def check_range(
+        self, name: str, values: Collection[Value], samples: int | None = None
+    ) -> None: ...
+
+    def missing(self) -> None: ...
+
+    def prepare(self) -> None: ...
+
+    def measure(
+        self, trial: RunningTrial, wanted: frozenset[str], names: Collection[str]
+    ) -> None: ...
+
+    def discard(self, trial: RunningTrial) -> None: ...
+
+
 @dataclass(frozen=True)
-class FunctionTask:
+class FunctionTask(Opaque):
     """A user's `@task` function with the options of the YAML; it is looked up by name."""
 
     name: str
@@ -138,9 +239,6 @@ class FunctionTask:
     def required(self) -> frozenset[str]:
         return frozenset()
 
-    def prepare(self) -> None:
-        """Nothing: the function gets what it needs itself."""
-
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         entry = self._entry
         epoch = trial.start_epoch
@@ -151,9 +249,6 @@ class FunctionTask:
             raise ValueError(
                 f"task {self.name!r} yielded {epoch} epochs, the trial's budget is {trial.budget}"
             )
-
-    def discard(self, trial: RunningTrial) -> None:
-        """Nothing: the trial's folder is the user's."""
 
     def record(self) -> dict[str, Any]:
         return {"name": self.name, "epochs": self.epochs, "threads": self.threads, **self.options}

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hpogen.tasks import guard
-from hpogen.tasks.base import Epoch, Threads
+from hpogen.tasks.base import Epoch, Opaque, Threads
 from hpogen.trial import RunningTrial
 
 PLACES = frozenset({"seed", "budget", "directory", "start_epoch"})
@@ -33,7 +33,7 @@ LAST_LINES = 100  # of standard output, which may be among these bytes
 PIPE_BYTES = 1 << 20  # what a pipe can hold at most
 
 
-class Command(BaseModel):
+class Command(Opaque, BaseModel):
     """The command is split as a shell splits words, then each word's placeholders are filled.
 
     No shell is involved, and `python` is the one that hpogen runs on. `{name}` is a
@@ -82,9 +82,6 @@ class Command(BaseModel):
     def required(self) -> frozenset[str]:
         return self.parameters()
 
-    def prepare(self) -> None:
-        """Nothing: the command gets what it needs itself."""
-
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         places = {name: "" for name in self.parameters()} | {
             **{name: _text(value) for name, value in trial.config.items()},
@@ -112,9 +109,6 @@ class Command(BaseModel):
             raise RuntimeError(f"the command {_ended(process.returncode)}: {said}")
         if epoch != trial.budget:
             raise ValueError(f"the command gave {epoch} epochs, the budget is {trial.budget}")
-
-    def discard(self, trial: RunningTrial) -> None:
-        """Nothing: the trial's folder is the user's."""
 
     def record(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True)

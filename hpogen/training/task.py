@@ -7,23 +7,46 @@ trains, or asks what a model can give. The training itself begins in `loop.py`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import model_validator
 
 from hpogen import plugins
 from hpogen.errors import Refusal
 from hpogen.tasks.base import Epoch
-from hpogen.training.forms.dataset import SIZES
+from hpogen.training.forms.dataset import SIZES, Dataset
 from hpogen.training.forms.measures import all_measures
 from hpogen.training.forms.task import Settings
 from hpogen.trial import RunningTrial
+
+if TYPE_CHECKING:
+    from hpogen.training.data import ImageData
+
+
+@dataclass(frozen=True)
+class Images:
+    """The cargo: the data set, as the driver has loaded it."""
+
+    dataset: Dataset
+
+    def load(self) -> ImageData:
+        from hpogen.training.data import load
+
+        return load(self.dataset)
+
+    def give(self, loaded: ImageData) -> None:
+        from hpogen.training.data import give
+
+        give(self.dataset, loaded)
 
 
 class ImageClassification(Settings):
     """Implements `hpogen.tasks.base.Task`."""
 
-    keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `record/stores.py`
+    @property
+    def cargo(self) -> Images:
+        return Images(self.dataset)
 
     @model_validator(mode="after")
     def _is_defined(self) -> ImageClassification:
@@ -32,7 +55,6 @@ class ImageClassification(Settings):
         return self
 
     def check(self, wanted: frozenset[str]) -> None:
-        """Raise Refusal, naming the model, when it cannot give one of the metrics wanted."""
         for measure in all_measures():
             for metric in sorted(wanted & set(measure.metrics)):
                 self._refuse_undefined(measure, f"the metric {metric!r}")
@@ -50,10 +72,8 @@ class ImageClassification(Settings):
         if reason:
             raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
 
-    def prepare(self) -> None:
-        from hpogen.training.data.loaded import load
-
-        load(self.dataset)
+    def prepare(self) -> int:
+        return self.dataset.counts(len(self.cargo.load().train_labels))[0]
 
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         from hpogen.training.loop import train
@@ -63,10 +83,6 @@ class ImageClassification(Settings):
     def measure(
         self, trial: RunningTrial, wanted: frozenset[str], names: Collection[str]
     ) -> plugins.Measured | None:
-        """Measures on the trial's kept final weights; None where there are none.
-
-        Raises Refusal for a measure that weights alone do not tell, or that the model cannot give.
-        """
         from hpogen.training.remeasure import check_addable, remeasure
 
         check_addable(names)

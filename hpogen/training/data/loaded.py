@@ -19,7 +19,7 @@ from hpogen.training.data.copies import separated
 from hpogen.training.data.image_data import ImageData, Moments, check
 from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.splits import Indices, splits
-from hpogen.training.forms.dataset import BY_SPLIT, BY_TRIAL, TOTALS, Dataset, key
+from hpogen.training.forms.dataset import BY_SPLIT, BY_TRIAL, Dataset, key
 from hpogen.training.memory import free_memory
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ def load(dataset: Dataset) -> ImageData:
     """
     text = key(dataset, BY_SPLIT)
     data = _load(text)
-    TOTALS[text] = len(data.train_labels)
     if isinstance(dataset.audit, str) and not len(data.test_labels):
         raise UserError(
             f"data set {dataset.name!r} has no test set, which audit: {dataset.audit} (and hpogen "

@@ -38,7 +38,6 @@ VALIDATION_DEFAULT, AUDIT_DEFAULT = 5_000, 10_000  # images, where there are as 
 
 BY_TRIAL = frozenset({"augment", "rotate", "corruption"})  # the steps and `data_for` apply them
 BY_SPLIT = BY_TRIAL | {"subset", "balanced", "validation", "audit", "seed"}
-TOTALS: dict[str, int] = {}  # training images of what this process has loaded, by `key`
 PATHS = ("folder", "numpy")  # data sets that lie at the option `path`, not in the root
 
 
@@ -161,11 +160,8 @@ class Dataset(BaseModel):
         return self.subset < 1 if self.validation_size is None else self.validation_size > 0
 
     def subset_size(self) -> int | None:
-        """How many images are trained on; None: not known before the data set is loaded."""
-        if self.name in SIZES:
-            return self.counts(SIZES[self.name][0])[0]
-        total = TOTALS.get(key(self, BY_SPLIT))
-        return None if total is None else self.counts(total)[0]
+        """How many images of a built-in data set are trained on; None: of another."""
+        return self.counts(SIZES[self.name][0])[0] if self.name in SIZES else None
 
     def hyperparameters(self) -> dict[str, str | float]:
         """The hyper-parameters that this mapping sets, for trials that do not search them."""

@@ -55,7 +55,9 @@ class Settings(BaseModel):
     cuda_graphs: bool = True  # on a GPU: a training step is one launch
     compile: bool = False  # by torch.compile: tens of seconds per batch size, before it pays
 
-    keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `hpogen.record.stores`
+    keeps_weights: ClassVar[bool] = True
+    keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `record/stores.py`
+    one_gpu: ClassVar[bool] = True
 
     @field_validator("measures")
     @classmethod
@@ -104,7 +106,6 @@ class Settings(BaseModel):
         return frozenset(name for name, field in fields if field.is_required())
 
     def check_value(self, name: str, value: Value) -> None:
-        """Raise ValueError for a value that the hyper-parameter cannot have."""
         self.dataset.check_searched(name)
         if name in self.model.searchable():
             sizes = SIZES.get(self.dataset.name)
@@ -112,17 +113,15 @@ class Settings(BaseModel):
         else:
             check_value(name, value)
 
-    def check_range(self, name: str, values: Collection[Value]) -> str | None:
-        """A warning about the ends of a range, or the choices, of a hyper-parameter; else None.
-
-        Raises ValueError when none of them makes sense. What depends on the data set is known for
-        the built-in ones, and for the others once it is loaded.
-        """
-        size = self.dataset.subset_size() if name == "batch_size" else None
-        return check_batch_sizes([int(value) for value in values], size) if size else None
+    def check_range(
+        self, name: str, values: Collection[Value], samples: int | None = None
+    ) -> str | None:
+        size = samples or self.dataset.subset_size()  # of a built-in data set it is known before
+        if name != "batch_size" or size is None:
+            return None
+        return check_batch_sizes([int(value) for value in values], size)
 
     def missing(self) -> str | None:
-        """What is not on disk and would be downloaded first, by a glance at the folder."""
         return self.dataset.missing()
 
     def record(self) -> dict[str, Any]:
