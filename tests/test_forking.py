@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import SPACE, study_file
+from toys import SPACE, TASK, study_file
 
 from hpogen.errors import UserError
 from hpogen.record import ledger
@@ -25,8 +25,10 @@ from hpogen.trial import canonical
 AGN = {"preset": "agn+val", "alpha": 0.5}
 
 
-def searched(directory: Path, **keys: Any) -> Path:
-    with Study(load_study(study_file(directory / "old", **keys)), directory / "q") as study:
+def searched(directory: Path, source: str = TASK, **keys: Any) -> Path:
+    path = study_file(directory / "old", **keys)
+    (directory / "old" / "bowl.py").write_text(source)
+    with Study(load_study(path), directory / "q") as study:
         assert run(study).end == "finished"
     return directory / "q"
 
@@ -119,6 +121,28 @@ def test_another_task_takes_the_configurations_only(tmp_path: Path) -> None:
     assert configs(past) == configs(read(old))
     assert (past.trained, past.reused) == (36, 0)
     assert "The task is another (epochs differs)" in " ".join(page(found, "n.yaml", "hpogen", 300))
+
+
+def test_a_task_of_another_name_is_another_task(tmp_path: Path) -> None:
+    two = TASK.replace(
+        '@task("bowl"', '@task("dish", metrics=METRICS, sums=("agn",))\n@task("bowl"'
+    )
+    new = study_file(tmp_path / "new", task={"name": "dish", "epochs": 2})
+    old = searched(tmp_path, source=two)
+    (tmp_path / "new" / "bowl.py").write_text(two)
+    found = fork(old, new, tmp_path / "n")
+    assert (found.task, found.reused, found.to_train) == ("name", 0, 12)
+
+
+def test_a_study_that_is_older_than_a_key_is_the_same_task(tmp_path: Path) -> None:
+    keys = {**IMAGES}
+    old = searched(tmp_path, task=keys.pop("task"), **keys)
+    first, *others = ledger.read(old)
+    del first["spec"]["task"]["precision"], first["spec"]["task"]["dataset"]["rotate"]
+    lines = [ledger.encode(event, i) for i, event in enumerate([first, *others])]
+    (old / ledger.LEDGER).write_bytes(b"".join(lines))
+    new = study_file(tmp_path / "new", **{**IMAGES, "seed": 1})
+    assert fork(old, new, tmp_path / "n").reused == 2
 
 
 def test_a_plug_in_that_has_changed_is_another_task(tmp_path: Path) -> None:
@@ -236,7 +260,10 @@ def test_what_changes_no_training_is_the_same_task(tmp_path: Path) -> None:
             ({"terms": [{"metric": "osgr_head"}]}, [], 0),  # which was not measured
         ]
     ):
-        changed = {**task, "threads": 2, "measures": measures}
+        elsewhere = {"root": str(tmp_path), "download": False, "resident": False}
+        data = {**task["dataset"], **elsewhere}
+        speed = {"threads": 2, "deterministic": True, "cuda_graphs": False, "compile": True}
+        changed = {**task, **speed, "dataset": data, "measures": measures}
         new = study_file(tmp_path / f"new{i}", task=changed, objective=objective, **keys)
         assert fork(old, new, tmp_path / f"n{i}").reused == reused
     deeper = {**task, "model": {"name": "mlp", "width": 9, "depth": 1}}

@@ -177,6 +177,29 @@ def test_a_trial_of_two_studies_is_trained_once(tmp_path: Path) -> None:
             assert curves[0] == curves[1] and len(curves[0]) == 2
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "trained"),
+    [
+        ("dataset.root", ["a", "b"], 2),
+        ("dataset.download", [True, False], 2),
+        ("dataset.resident", [True, False], 2),
+        ("cuda_graphs", [True, False], 4),  # last bits: an outcome is of its own way to train
+        ("threads", [1, 2], 4),
+        ("measures", [[], ["osgr_head"]], 4),
+    ],
+)
+def test_what_may_differ_between_studies_that_share(
+    key: str, values: list[Any], trained: int, tmp_path: Path
+) -> None:
+    task = {"dataset": {"name": "digits", "subset": 0.1}, "model": "mlp", "epochs": 1}
+    labelled = [{"value": value, "label": f"v{i}"} for i, value in enumerate(values)]
+    space = {"lr": {"float": [0.01, 0.5], "default": 0.1}}
+    keys = {"task": task, "search_space": space, "stop": {"trials": 2}, "plugins": []}
+    executor = Recording()
+    drive_all(matrix_file(tmp_path, {f"task.{key}": labelled}, **keys), executor)
+    assert len(executor.trained) == trained
+
+
 def test_a_study_added_later_reuses_what_is_there(tmp_path: Path) -> None:
     drive_all(matrix_file(tmp_path, {"objective": OBJECTIVES[:1]}))
     executor = Recording()

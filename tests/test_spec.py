@@ -178,7 +178,9 @@ def test_changes_names_what_differs_and_leaves_out_where_it_runs(study: Path) ->
         ("searcher.sigma", 0.25, 0.1),
         ("stop.trials", 4, 8),
     ]
-    assert changes({"task": {"dataset": {"root": "a"}}}, {"task": {"dataset": {}}}) == []
+    places = {"root": "a", "download": False, "resident": True}
+    there, here = ({"name": "image-classification", "dataset": x} for x in (places, {}))
+    assert changes({"task": there}, {"task": here}) == []
     assert changes({"a": 1}, {"a": True}) == [("a", 1, True)]
     assert changes({"a": 1}, {"b": 2}) == [("a", 1, None), ("b", None, 2)]
 

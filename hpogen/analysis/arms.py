@@ -17,10 +17,10 @@ from hpogen.record import ledger
 from hpogen.record.history import History
 from hpogen.spec import StudySpec
 from hpogen.study.open import read_study, studies_in
+from hpogen.tasks import keys
+from hpogen.tasks.keys import Meaning
 
 NOT_AN_ARM = frozenset({"name", "seed", "limits", "checkpoints", "plugins", "primary"})
-NOT_A_TASK = ("measures", "threads", "deterministic")  # how a task is trained and observed
-NOWHERE = ("root", "download")  # where its data lie
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,7 @@ def _grouped(studies: Iterable[Searched], keys: Sequence[str]) -> list[list[Sear
 
 def _task_record(study: Searched) -> dict[str, Any]:
     """What makes figures of two studies comparable: data and splits, model, epochs, schedule."""
-    task = {k: x for k, x in study.spec.record()["task"].items() if k not in NOT_A_TASK}
-    if isinstance(task.get("dataset"), Mapping):
-        task["dataset"] = {k: x for k, x in task["dataset"].items() if k not in NOWHERE}
-    return task
+    return keys.part(study.spec.record()["task"], Meaning.WHAT)
 
 
 def _task(study: Searched) -> str:
@@ -144,7 +141,8 @@ def _task(study: Searched) -> str:
 def _setting(study: Searched) -> dict[str, Any]:
     """What may tell two arms apart, by dotted key: everything but the seed and the task."""
     record = study.spec.record()
-    found: dict[str, Any] = {f"task.{k}": record["task"].get(k) for k in NOT_A_TASK}
+    way = keys.part(record["task"], Meaning.SPEED, Meaning.OBSERVED)
+    found: dict[str, Any] = {f"task.{key}": value for key, value in way.items()}
     for key in record.keys() - NOT_AN_ARM - {"task"}:
         value = record[key]
         if key in ("searcher", "objective", "stop") and isinstance(value, Mapping):

@@ -20,20 +20,13 @@ from hpogen.record import history
 from hpogen.record.history import History, Key, Record, key_of
 from hpogen.record.ledger import Ledger
 from hpogen.record.provenance import digests
-from hpogen.running.retrain import TASK
-from hpogen.spec import StudySpec, changes, load_study
+from hpogen.spec import StudySpec, differences, load_study
 from hpogen.study import replay
 from hpogen.study.open import RUNS, studies_in
 from hpogen.study.study import Study
+from hpogen.tasks import keys
+from hpogen.tasks.keys import Meaning
 from hpogen.trial import Config, Trial, canonical
-
-SAME_TRAINING = (
-    "measures",
-    "threads",
-    "deterministic",
-    "cuda_graphs",
-)  # keys of a task that do not change it
-SAME_DATA = ("root", "download", "resident")
 
 
 @dataclass(frozen=True)
@@ -94,17 +87,9 @@ def _other_task(past: History, spec: StudySpec) -> str:
     for name in sorted(before.keys() & now.keys()):
         if before[name] != now[name]:
             return str(name)
-    old, new = (_training(record["task"]) for record in (past.header["spec"], spec.record()))
-    return next((key for key, _, _ in changes(old, new)), "")
-
-
-def _training(task: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a task's record decides what comes out."""
-    if task["name"] != TASK:
-        return {key: value for key, value in task.items() if key != "threads"}
-    kept = {key: value for key, value in task.items() if key not in SAME_TRAINING}
-    data = {key: value for key, value in task["dataset"].items() if key not in SAME_DATA}
-    return {**kept, "dataset": data}
+    records = (past.header["spec"], spec.record())
+    old, new = (keys.part(record["task"], Meaning.WHAT) for record in records)
+    return next((key for key, _, _ in differences(old, new)), "")
 
 
 @dataclass(frozen=True)
@@ -198,9 +183,8 @@ def _known(past: History, new: Study) -> dict[Key, Record]:
 
 def _measured(task: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
     """How the metrics wanted are measured: on how many samples, how often."""
-    if task["name"] != TASK:
-        return {}
-    listed = {measure["name"]: measure for measure in task["measures"]}
+    measures = keys.part(task, Meaning.OBSERVED).get("measures", ())
+    listed = {measure["name"]: measure for measure in measures}
     return {
         name: listed.get(name, {"name": name, "every": 1, "samples": None})
         for name in plugins.measures.names()

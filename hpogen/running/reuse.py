@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hpogen.errors import CannotGoOn
 from hpogen.record.provenance import code_of, digest, digests
 from hpogen.study.study import Study
+from hpogen.tasks import keys
 from hpogen.trial import Outcome, Trial, canonical
 
 UNSURE = "command"  # the task whose code hpogen does not know
@@ -114,8 +115,5 @@ def _outcome(known: Claim) -> Outcome:
 def _task(study: Study) -> str:
     """The task and what is kept of its trials, wherever the data lie."""
     record = study.spec.record()
-    task = dict(record["task"])
-    if isinstance(task.get("dataset"), dict):
-        places = ("root", "resident")
-        task["dataset"] = {key: x for key, x in task["dataset"].items() if key not in places}
+    task = keys.part(record["task"], *keys.NUMBERS)
     return digest({"task": json.dumps([task, record["checkpoints"]], sort_keys=True)})

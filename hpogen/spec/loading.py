@@ -36,17 +36,16 @@ from hpogen.spec.mistakes import Mistakes
 from hpogen.spec.parts import SearcherSpec, searcher_of, task_of
 from hpogen.spec.positions import KeyPath
 from hpogen.spec.source import Source, load
+from hpogen.tasks import keys
 from hpogen.tasks.base import Task
 from hpogen.trial import Config
 
-NOT_COMPARED: tuple[KeyPath, ...] = (
-    ("name",),
-    ("task", "dataset", "root"),
-    ("task", "dataset", "resident"),  # the same images, wherever they are kept
-    ("checkpoints",),
-    ("limits",),
-    ("plugins",),  # the study compares their content
-    ("primary",),  # what the study began with is what was declared
+NOT_COMPARED = (
+    "name",
+    "checkpoints",
+    "limits",
+    "plugins",  # the study compares their content
+    "primary",  # what the study began with is what was declared
 )
 AS_WRITTEN = ("seed", "selection", "stop", "limits", "rungs", "primary")
 
@@ -277,19 +276,23 @@ def _space(mapping: Mapping[str, Any], mistakes: Mistakes) -> Space | None:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """The differences of two records as (dotted key, old value, new value); None: not there.
+    """The `differences` of two studies' records.
 
     What may differ between runs of one study is left out: its name and limits, where its data
     and plug-ins lie, which checkpoints it keeps.
     """
-    return [*_changes(old, new, ())]
+    return [*differences(_compared(old), _compared(new))]
 
 
-def _changes(old: object, new: object, path: KeyPath) -> Iterator[tuple[str, Any, Any]]:
-    if path in NOT_COMPARED:
-        return
+def _compared(record: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in record.items() if key not in NOT_COMPARED}
+    return {**kept, "task": keys.part(record.get("task", {}), *keys.NUMBERS)}
+
+
+def differences(old: object, new: object, path: KeyPath = ()) -> Iterator[tuple[str, Any, Any]]:
+    """Where two mappings differ: (dotted key, old value, new value); None: not there."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(key for key in new if key not in old)]:
-            yield from _changes(old.get(key), new.get(key), (*path, key))
+            yield from differences(old.get(key), new.get(key), (*path, key))
     elif type(old) is not type(new) or old != new:
         yield ".".join(map(str, path)), old, new

@@ -14,9 +14,10 @@ from annotated_types import Ge, Le
 
 from hpogen import plugins
 from hpogen.errors import why
+from hpogen.tasks.keys import Meaning
 from hpogen.trial import RunningTrial, Value
 
-Threads = Annotated[int, Ge(1), Le(1024)]
+Threads = Annotated[int, Ge(1), Le(1024), Meaning.SPEED]
 
 
 @dataclass(frozen=True)

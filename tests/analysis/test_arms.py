@@ -94,9 +94,18 @@ def test_what_does_not_part_arms(tmp_path: Path) -> None:
     """Names, limits, checkpoints and where the data lie."""
     search(tmp_path / "a", [Made()], seed=0)
     keys: dict[str, Any] = {"limits": {"trial_seconds": 9.0}, "checkpoints": {"keep": "final"}}
-    task = {"dataset": {"name": "digits", "validation": 400, "root": "/data"}}
+    places = {"root": "/data", "download": False, "resident": True}
+    task = {"dataset": {"name": "digits", "validation": 400, **places}}
     search(tmp_path / "b", [Made()], seed=1, task=task, **keys)
     assert len(design(tmp_path).arms) == len(design(tmp_path).tasks) == 1
+
+
+@pytest.mark.parametrize("key", ["threads", "deterministic", "cuda_graphs", "compile", "measures"])
+def test_the_way_of_training_parts_arms_and_not_tasks(key: str, tmp_path: Path) -> None:
+    values = {"threads": [1, 2], "measures": [[], ["gsnr"]]}
+    for arm, value in zip("ab", values.get(key, [False, True]), strict=True):
+        search(tmp_path / f"{arm}__seed-0", [Made()], seed=0, task={key: value})
+    assert shape(design(tmp_path)) == {arm: {"digits, mlp": [0]} for arm in "ab"}
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,9 @@ def test_a_study_that_is_older_than_a_key_goes_on(tmp_path: Path) -> None:
 def test_the_place_of_the_images_makes_no_other_study(tmp_path: Path) -> None:
     spec = load_study(study(tmp_path))
     record = spec.record()
-    record["task"]["dataset"]["resident"] = False
+    record["task"]["dataset"] |= {"resident": False, "download": False, "root": "elsewhere"}
     header = {"spec": record, "plugins": {}, "versions": {}}
     assert check_same_study(spec, [{"kind": "header", **header}], tmp_path) is None
+    record["task"]["compile"] = True  # last bits are a study's own
+    with pytest.raises(UserError, match=r"task\.compile: False, but the study in"):
+        check_same_study(spec, [{"kind": "header", **header}], tmp_path)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_v
 
 from hpogen import plugins
 from hpogen.errors import quoted
+from hpogen.tasks.keys import Meaning
 from hpogen.training.forms.hyperparameters import Augment, Degrees, Hyperparameters, Share
 from hpogen.training.forms.options import OPEN, STRICT, check_options, registered
 
@@ -78,7 +79,7 @@ class Dataset(BaseModel):
     model_config = OPEN
 
     name: str
-    root: str | None = None  # default: $HPOGEN_DATA, else the user's cache folder
+    root: Annotated[str | None, Meaning.WHERE] = None  # else $HPOGEN_DATA, or the user's cache
     subset: Annotated[float, Field(gt=0, le=1)] = 0.2
     balanced: bool = False
     validation: Annotated[int, Field(ge=0)] | Redraw | None = None
@@ -87,8 +88,8 @@ class Dataset(BaseModel):
     rotate: Degrees = 0.0
     corruption: Annotated[Corruption, BeforeValidator(_fraction)] = Corruption()
     seed: Annotated[int, Field(ge=0)] = 0
-    download: bool = True
-    resident: bool | Literal["auto"] = "auto"  # whether the images are all kept on the device
+    download: Annotated[bool, Meaning.WHERE] = True
+    resident: Annotated[bool | Literal["auto"], Meaning.WHERE] = "auto"  # all images on the device
 
     @field_validator("name")
     @classmethod

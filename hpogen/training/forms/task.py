@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from hpogen.tasks.base import Threads
+from hpogen.tasks.keys import Meaning
 from hpogen.training.forms.dataset import SIZES, Dataset, check_batch_sizes
 from hpogen.training.forms.hyperparameters import Hyperparameters, OptimizerName, check_value
 from hpogen.training.forms.measures import (
@@ -47,13 +48,15 @@ class Settings(BaseModel):
     schedule: Annotated[Schedule, BeforeValidator(named)] = Schedule()
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # unless the search space has it
     measures: Annotated[
-        tuple[Annotated[ListedMeasure, BeforeValidator(named)], ...], Field(strict=False)
+        tuple[Annotated[ListedMeasure, BeforeValidator(named)], ...],
+        Field(strict=False),
+        Meaning.OBSERVED,
     ] = ()
     threads: Threads = 1  # torch's; part of the study: it changes last bits
-    deterministic: bool = False  # on a GPU: only kernels that repeat bit for bit
+    deterministic: Annotated[bool, Meaning.SPEED] = False  # kernels that repeat bit for bit
     precision: Precision = "fp32"
-    cuda_graphs: bool = True  # on a GPU: a training step is one launch
-    compile: bool = False  # by torch.compile: tens of seconds per batch size, before it pays
+    cuda_graphs: Annotated[bool, Meaning.SPEED] = True  # on a GPU: a training step is one launch
+    compile: Annotated[bool, Meaning.SPEED] = False  # tens of seconds per batch size, then it pays
 
     keeps_weights: ClassVar[bool] = True
     keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `record/stores.py`
