@@ -61,6 +61,17 @@ ODD: list[tuple[Callable[[], Any], str]] = [
     (lambda: measure("a", of="head", final=1), "final=1, expected True or False"),
     (lambda: measure("a", of="head")(two), "two takes 2 arguments, expected 1"),
     (lambda: measure("a", of="network")(one), "one takes 1 arguments, expected 2"),
+    (lambda: measure("a", of="network", initial=True)(two), "takes 2 arguments, expected 3 (head;"),
+    (lambda: measure("a", of="head", initial=True), 'only one of="network" is given the model'),
+    (lambda: measure("a", of="network", initial=2), "initial=2, expected True or False"),
+    (lambda: measure("a", of="head", means=["b"]), "means: metric 'b' is unknown"),
+    (lambda: measure("a", of="head", needs=5), "needs=5, expected a function of the model and a"),
+    (
+        lambda: measure("a", of="head", needs=one),
+        "one takes 1 arguments, expected 2 (model, im",
+    ),
+    (lambda: measure("a", of="head", cost=5), "@measure: got cost=5, expected a text"),
+    (lambda: measure("a", of="head", source=None), "@measure: got source=None, expected a text"),
 ]
 
 

@@ -11,10 +11,11 @@ from hpogen.plugins.parts import (
     measures,
     models,
     options_of,
+    resolved,
     searchers,
     tasks,
 )
-from hpogen.plugins.registry import Registry, imported
+from hpogen.plugins.registry import Registry
 
 __all__ = [
     "LAST_LINEAR",
@@ -24,7 +25,6 @@ __all__ = [
     "TaskFunction",
     "dataset",
     "datasets",
-    "imported",
     "load_file",
     "load_installed",
     "measure",
@@ -32,6 +32,7 @@ __all__ = [
     "model",
     "models",
     "options_of",
+    "resolved",
     "searcher",
     "searchers",
     "task",

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from hpogen.errors import UserError, unknown
@@ -49,6 +49,25 @@ def one_of(decorator: str, key: str, value: object, choices: Collection[str]) ->
         raise UserError(f"@{decorator}: {key}: {unknown('', value, choices)}")
 
 
+def measure(
+    of: object, flags: Mapping[str, object], needs: object, texts: Mapping[str, object]
+) -> None:
+    """Raise UserError for what a measure cannot be, apart from its names and its function."""
+    one_of("measure", "of", of, ("head", "network"))
+    for key, value in flags.items():
+        flag("measure", key, value)
+    if flags["initial"] and of == "head":
+        raise UserError('@measure: initial: only one of="network" is given the model')
+    if needs is not None:
+        if not callable(needs):
+            expected = "a function of the model and a batch of images"
+            raise _odd("measure", "needs", needs, expected)
+        function("measure: needs", needs, 2)
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            raise _odd("measure", key, value, "a text")
+
+
 def function(decorator: str, value: Any, arguments: int) -> None:
     """Raise UserError for what cannot be called with so many arguments beside its options."""
     if not callable(value):
@@ -73,7 +92,8 @@ GIVEN = {
     "task": "trial",
     "model": "in_shape, classes",
     "dataset": "root",
-    "measure": 'head; of="network": model, batches',
+    "measure": 'head; of="network": model, batches; with initial=True: untrained, too',
+    "measure: needs": "model, images",
     "searcher": "space, budgets, seed",
 }
 

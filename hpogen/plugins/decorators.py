@@ -97,19 +97,40 @@ def measure(
     of: typing.Literal["head", "network"],
     metrics: Collection[str] = (),
     sums: Collection[str] = (),
+    means: Collection[str] = (),
     final: bool = False,
+    initial: bool = False,
+    needs: Callable[..., Any] | None = None,
+    cost: str = "",
+    source: str = "",
 ) -> Callable[[F], F]:
-    """Register a measure (see `Measure`); without `metrics` it gives one, of its own name."""
+    """Register a measure (see `Measure`); without `metrics` it gives one, of its own name.
+
+    The first line of the function's docstring is its definition in `hpogen list measures`.
+    """
     declared.name("measure", name)
-    declared.one_of("measure", "of", of, ("head", "network"))
     given = tuple(metrics) if declared.names("measure", "metrics", metrics) else (name,)
     summed = declared.names("measure", "sums", sums, within=given)
-    declared.flag("measure", "final", final)
+    averaged = declared.names("measure", "means", means, within=given)
+    texts = {"cost": cost, "source": source}
+    declared.measure(of, {"final": final, "initial": initial}, needs, texts)
 
     def register(function: F) -> F:
-        declared.function("measure", function, 1 if of == "head" else 2)
-        doc = (inspect.getdoc(function) or "").partition("\n")[0]
-        made = Measure(name, guarded(function), given, of, summed, final=final, definition=doc)
+        declared.function("measure", function, 1 if of == "head" else 2 + initial)
+        made = Measure(
+            name,
+            guarded(function),
+            given,
+            of,
+            sums=summed,
+            means=averaged,
+            final=final,
+            initial=initial,
+            needs=guarded(needs) if needs else "",
+            definition=(inspect.getdoc(function) or "").partition("\n")[0],
+            cost=cost,
+            source=source,
+        )
         measures.add(name, made)
         return function
 

@@ -46,10 +46,10 @@ class Measure:
     with `initial=True` it is given the untrained model as a third argument. `of="step"`: collected
     by the training step itself, without a pass of its own. `final=True` is computed at the last
     epoch of a budget only. `sums` names those metrics whose per-epoch values hpogen adds up over
-    the epochs, `means` those it averages (both belong to the trial's checkpoint). `needs` is the
-    place of a function of the model and a batch of images that raises Refusal where the measure is
-    not defined; it is asked when a study is loaded, with both on the meta device. A built-in
-    function is `module:attribute`, so that naming a measure imports no torch.
+    the epochs, `means` those it averages (both belong to the trial's checkpoint). `needs` is a
+    function of the model and a batch of images that raises Refusal where the measure is not
+    defined; it is asked when a study is loaded, with both on the meta device. A built-in function
+    is `module:attribute`, so that naming a measure imports no torch.
     """
 
     name: str
@@ -61,19 +61,19 @@ class Measure:
     final: bool = False
     initial: bool = False
     deferred: bool = False  # gives () tensors on the model's device and has read nothing
-    needs: str = ""
+    needs: Callable[..., Any] | str = ""
     definition: str = ""  # a line or two for `hpogen list measures`
     cost: str = ""
     source: str = ""
 
     def resolve(self) -> Callable[..., Any]:
         """The function, imported now."""
-        return imported(self.function) if isinstance(self.function, str) else self.function
+        return resolved(self.function)
 
     @property
-    def requirement(self) -> str:
-        """`needs`; of a head measure it goes without saying."""
-        return self.needs or (LAST_LINEAR if self.of == "head" else "")
+    def requirements(self) -> list[Callable[..., Any] | str]:
+        """`needs`, and the last Linear that goes without saying of a head measure."""
+        return [need for need in (LAST_LINEAR if self.of == "head" else "", self.needs) if need]
 
 
 searchers: Registry[Any] = Registry(
@@ -113,6 +113,11 @@ datasets: Registry[Callable[..., Any]] = Registry(
     },
 )
 measures: Registry[Measure] = Registry("measure", table="hpogen.measures.catalog:MEASURES")
+
+
+def resolved(function: Callable[..., Any] | str) -> Callable[..., Any]:
+    """A function, imported now where it is `module:attribute`."""
+    return imported(function) if isinstance(function, str) else function
 
 
 def options_of(function: Callable[..., Any], *, without: Collection[str] = ()) -> Mapping[str, Any]:

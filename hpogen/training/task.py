@@ -61,16 +61,16 @@ class ImageClassification(Settings):
 
     def _refuse_undefined(self, measure: plugins.Measure, what: str) -> None:
         """Ask the measure what it thinks of the model; of ours each has a last Linear."""
-        needs, ours = measure.requirement, plugins.models.is_builtin(self.model.name)
-        if not needs or self.dataset.name not in SIZES or (ours and needs == plugins.LAST_LINEAR):
+        given = {plugins.LAST_LINEAR} if plugins.models.is_builtin(self.model.name) else set()
+        needs = [need for need in measure.requirements if need not in given]
+        if not needs or self.dataset.name not in SIZES:
             return
         from hpogen.training.models.build import refusal
 
         _, shape, classes = SIZES[self.dataset.name]
-        requirement = plugins.imported(needs)
-        reason = refusal(self.model.name, self.model.options(), shape, classes, requirement)
-        if reason:
-            raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
+        for need in map(plugins.resolved, needs):
+            if reason := refusal(self.model.name, self.model.options(), shape, classes, need):
+                raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
 
     def prepare(self) -> int:
         return self.dataset.counts(len(self.cargo.load().train_labels))[0]

@@ -32,8 +32,7 @@ def test_a_row_is_whole(name: str) -> None:
     parameters = inspect.signature(row.resolve()).parameters.values()
     needed = [p for p in parameters if p.default is p.empty and p.kind is not p.KEYWORD_ONLY]
     assert len(needed) == {"head": 1, "step": 1, "network": 2 + row.initial}[row.of]
-    if row.requirement:
-        assert callable(plugins.imported(row.requirement))
+    assert all(callable(plugins.resolved(need)) for need in row.requirements)
 
 
 def test_no_metric_is_given_twice() -> None:

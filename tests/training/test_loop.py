@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from training.runs import CONFIG, epochs, task, trial
 
 from hpogen import plugins
+from hpogen.errors import Refusal
 from hpogen.measures import HeadStatistics, catalog
 from hpogen.plugins import Measured
+from hpogen.report.measures import rows
 from hpogen.tasks.base import Diverged
 from hpogen.training import random_state
 from hpogen.training.task import ImageClassification
@@ -324,6 +326,7 @@ def test_a_measure_without_a_value_makes_a_trial_diverge(tmp_path: Path, of: str
 def my_measures() -> Iterator[list[int]]:
     """Plug-in measures of every kind; gives the numbers of samples that `loudness` saw."""
     seen: list[int] = []
+    counted: list[int] = []
 
     @plugins.measure("features", of="head", metrics=["features", "features_sum"])
     def features(head: HeadStatistics) -> dict[str, float]:
@@ -346,14 +349,22 @@ def my_measures() -> Iterator[list[int]]:
     def distance_now(model: nn.Module, batches: Any) -> float:
         return float(sum(p.detach().square().sum() for p in model.parameters()))
 
+    @plugins.measure("from_the_start", of="network", initial=True)
     def from_the_start(model: nn.Module, batches: Any, untrained: nn.Module) -> Measured:
         pairs = zip(model.parameters(), untrained.parameters(), strict=True)
         distance = sum(float((p - q).square().sum().detach()) for p, q in pairs)
         return Measured({"from_the_start": distance}, {"start.bin": bytes([0, 255, 3])})
 
-    given = ("from_the_start",)
-    initial = plugins.Measure(*given, from_the_start, given, of="network", initial=True)
-    plugins.measures.add(*given, initial)
+    def shallow(model: nn.Module, images: Tensor) -> None:
+        assert images.is_meta
+        if len(list(model.modules())) > 6:
+            raise Refusal("it is deep")
+
+    @plugins.measure("ups", of="head", means=["ups"], needs=shallow, cost="none", source="me")
+    def ups(head: HeadStatistics) -> float:
+        """One, three, five …"""
+        counted.append(0)
+        return 2.0 * len(counted) - 1
 
     @plugins.measure("liar", of="head")
     def liar(head: HeadStatistics) -> dict[str, float]:
@@ -373,6 +384,19 @@ def test_plug_in_measures(tmp_path: Path, my_measures: list[int]) -> None:
     assert [("at_the_end" in epoch.metrics) for epoch in done] == [False] * 4 + [True]
     assert my_measures == [50] * 5
     assert done[-1].metrics["val_loss"] == plain[-1].metrics["val_loss"]  # nothing disturbed
+
+
+@pytest.mark.usefixtures("my_measures")
+def test_a_plug_in_measure_declares_all_that_a_built_in_one_can(tmp_path: Path) -> None:
+    done = epochs(task(measures=["ups"]), trial(tmp_path))
+    assert [epoch.metrics["ups"] for epoch in done] == [1.0, 2.0, 3.0]
+    row = next(row for row in rows() if row["name"] == "ups")
+    assert (row["definition"], row["cost"], row["source"]) == ("One, three, five …", "none", "me")
+    deep = {"name": "mlp", "depth": 5}
+    with pytest.raises(Refusal, match="'ups' is not defined for the model 'mlp': it is deep"):
+        task(measures=["ups"], model=deep)
+    with pytest.raises(Refusal, match="the metric 'ups' is not defined"):
+        task(model=deep).check(frozenset({"ups"}))
 
 
 def test_a_wanted_measure_need_not_be_listed(tmp_path: Path, my_measures: list[int]) -> None:
