@@ -35,19 +35,20 @@ def _row(
     name: str,
     place: str,
     definition: str,
-    cost: str,
     source: str,
     *metrics: str,
+    cost: str,
+    within: str = "",
     needs: str = "",
     total: bool = False,
     mean: bool = False,
     **flags: bool,
 ) -> Measure:
-    """`place` is `module:attribute` in this room; `total` and `mean` are over the epochs."""
+    """`within` and `place` make `module:attribute`; `total` and `mean` are over the epochs."""
     given = metrics or (name,)
     return Measure(
         name,
-        f"{HERE}.{place}",
+        f"{HERE}.{within}{place}",
         given,
         of,
         sums=frozenset(given if total else ()),
@@ -60,37 +61,8 @@ def _row(
     )
 
 
-def _head(
-    name: str,
-    function: str,
-    definition: str,
-    source: str,
-    *metrics: str,
-    total: bool = False,
-    mean: bool = False,
-    deferred: bool = False,
-) -> Measure:
-    return _row(
-        "head",
-        name,
-        f"head_family:{function}",
-        definition,
-        ONE_PASS,
-        source,
-        *metrics,
-        total=total,
-        mean=mean,
-        deferred=deferred,
-    )
-
-
-def _step(
-    name: str, function: str, definition: str, source: str, needs: str = "", total: bool = True
-) -> Measure:
-    place = f"online:{function}"
-    return _row("step", name, place, definition, FREE, source, needs=needs, total=total)
-
-
+_head = functools.partial(_row, "head", within="head_family:", cost=ONE_PASS)
+_step = functools.partial(_row, "step", within="online:", cost=FREE, total=True)
 _network = functools.partial(_row, "network")
 
 HEAD: tuple[Measure, ...] = (
@@ -176,121 +148,123 @@ NETWORK: tuple[Measure, ...] = (
         "gn",
         "network:gn",
         "Σ over epochs (every: iteration, over training steps) of mean_i ‖∇L(θ; x_i)‖²",
-        f"{ONE_BACKWARD}; at every iteration, that many times the steps of an epoch",
         f"{NORM}, eq. 4",
         needs=PER_SAMPLE,
         total=True,
+        cost=f"{ONE_BACKWARD}; at every iteration, that many times the steps of an epoch",
     ),
     _network(
         "gsnr",
         "network_moments:gsnr",
         "over all parameters: mean_j m_j²/ρ_j²; the median; Σm²/Σρ²; with m² − ρ²/N",
-        ONE_BACKWARD,
         f"{GSNR}, eqs. 2 and 25",
         *("gsnr", "gsnr_median", "gsnr_ratio", "gsnr_debiased"),
         needs=PER_SAMPLE,
+        cost=ONE_BACKWARD,
     ),
     _network(
         "osgr",
         "network_moments:osgr",
         "1 − (A − B)/(N·B) over all parameters, A = mean_i ‖g_i‖², B = ‖mean_i g_i‖²",
-        ONE_BACKWARD,
         f"{GSNR}, eqs. 19 to 22",
         needs=PER_SAMPLE,
+        cost=ONE_BACKWARD,
     ),
     _network(
         "same_sign",
         "network_moments:same_sign",
         "mean over all parameters of max(n₊, n₋)/(n₊ + n₋), zeros left out",
-        ONE_BACKWARD,
         GSNR,
         needs=PER_SAMPLE,
+        cost=ONE_BACKWARD,
     ),
     _network(
         "sharpness",
         "sharpness:sharpness",
         "L(θ + ρ ∇L/‖∇L‖) − L(θ), ρ = 0.05",
-        "two forwards and one backward over the subset, or over `samples` of it",
         "Foret et al. 2021, eq. 2",
+        cost="two forwards and one backward over the subset, or over `samples` of it",
     ),
     _network(
         "sharpness_pacbayes",
         "sharpness:sharpness_pacbayes",
         "the largest σ of Gaussian noise on θ with an accuracy at most 0.1 lower",
-        "at the end: 151 forwards",
         JIANG,
         final=True,
+        cost="at the end: 151 forwards",
     ),
     _network(
         "jacobian_norm",
         "jacobian:jacobian_norm",
         "mean over samples and hidden layers of ‖∂z/∂h_l‖_F, exact",
-        "one forward and a backward for each class",
         f"{NORM}, Table 3",
         needs=HIDDEN,
+        cost="one forward and a backward for each class",
     ),
-    _network("param_norm", "complexity:param_norm", "‖θ‖₂", "none", JIANG),
+    _network("param_norm", "complexity:param_norm", "‖θ‖₂", JIANG, cost="none"),
     _network(
         "distance_init",
         "complexity:distance_init",
         "‖θ − θ₀‖₂, θ₀ the untrained weights",
-        "none",
         "Nagarajan and Kolter 2019",
         initial=True,
+        cost="none",
     ),
     _network(
         "spectral",
         "spectral:spectral",
         "Σ_l ln ‖W_l‖₂², convolutions as operators on the inputs that they meet",
-        "one sample, and about a hundred convolutions of one sample for each layer",
         JIANG,
         needs=WEIGHTED,
+        cost="one sample, and about a hundred convolutions of one sample for each layer",
     ),
     _network(
         "path_norm",
         "complexity:path_norm",
         "√ Σ over paths of the product of squared weights, BatchNorm as a scale and shift",
-        "three forwards of one sample",
         f"Neyshabur et al. 2015; {JIANG}",
         needs=f"{HERE}.complexity:require_relu_kind",
+        cost="three forwards of one sample",
     ),
     _network(
         "vc_dim",
         "complexity:vc_dim",
         "W · L · log₂ W: W parameters, L linear layers and convolutions",
-        "one sample",
         "Bartlett, Harvey, Liaw and Mehrabian 2019",
         needs=WEIGHTED,
+        cost="one sample",
     ),
     _network(
         "margin_input",
         "network_margins:margin_input",
         "quartiles and fences of (z_y − z_j)/‖∇_x(z_y − z_j)‖ / sqrt(Σ_k Var x_k)",
-        ONE_BACKWARD,
         "Jiang et al. 2019",
         *(f"margin_input_{feature}" for feature in FEATURES),
         needs=WEIGHTED,
+        cost=ONE_BACKWARD,
     ),
     _network(
         "margin_layers",
         "network_margins:margin_layers",
         "the same at the inputs of three hidden layers, evenly spaced",
-        ONE_BACKWARD,
         "Jiang et al. 2019",
         *(f"margin_layers_{layer}_{feature}" for layer in (1, 2, 3) for feature in FEATURES),
         needs=HIDDEN,
+        cost=ONE_BACKWARD,
     ),
     _network(
         "zeta",
         "ablation:zeta_and_kappa",
         "mean over classes of (n0 + M − n0r)/2M, removing the M units of a layer by activity; "
         "Σ|E_r − E|/M; that over E(0)",
-        "at the end: one pass and partial sums; up to 66 tail passes where units do not reach "
-        "the last layer by averaging",
         "sparsity paper, eq. 2 to 6",
         *("zeta", "kappa", "kappa_fit"),
         needs=f"{HERE}.ablation_layer:require_ablation_layer",
         final=True,
+        cost=(
+            "at the end: one pass and partial sums; up to 66 tail passes where units do not reach "
+            "the last layer by averaging"
+        ),
     ),
 )
 

@@ -48,18 +48,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Cargo(Protocol):
-    """What the trials of a task read: loaded once, by the driver, and given to each worker.
+    """What the trials of a task read: the driver loads it, once, and gives it to each worker.
 
-    It travels to the workers itself, so it is light; two of the same text load the same.
+    `give` is called in the worker's process with what `load` has given. The cargo itself is light;
+    two of the same text load the same.
     """
 
-    def load(self) -> Any:
-        """In the driver."""
-        ...
+    def load(self) -> Any: ...
 
-    def give(self, loaded: Any) -> None:
-        """In a worker's process: what `load` gave is used there from now on."""
-        ...
+    def give(self, loaded: Any) -> None: ...
 
 
 class Task(Protocol):
@@ -78,24 +75,16 @@ class Task(Protocol):
     def resumable(self) -> bool: ...
 
     @property
-    def keeps_losses(self) -> bool:
-        """Whether the loss of each validation sample stands beside a trial's curve."""
-        ...
+    def keeps_losses(self) -> bool: ...  # of each validation sample, beside a trial's curve
 
     @property
-    def keeps_weights(self) -> bool:
-        """Whether `measure` can measure a finished trial."""
-        ...
+    def keeps_weights(self) -> bool: ...  # if it is asked to, for `measure`
 
     @property
-    def keeps_at_urls(self) -> bool:
-        """Whether its checkpoints may be kept elsewhere than in a folder."""
-        ...
+    def keeps_at_urls(self) -> bool: ...  # its checkpoints; else in a folder only
 
     @property
-    def one_gpu(self) -> bool:
-        """Whether a trial trains on one GPU at most."""
-        ...
+    def one_gpu(self) -> bool: ...  # at most, a trial trains on
 
     @property
     def cargo(self) -> Cargo | None: ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pydantic import model_validator
 
@@ -20,9 +20,6 @@ from hpogen.training.forms.measures import all_measures
 from hpogen.training.forms.task import Settings
 from hpogen.trial import RunningTrial
 
-if TYPE_CHECKING:
-    from hpogen.training.data import ImageData
-
 
 @dataclass(frozen=True)
 class Images:
@@ -30,12 +27,12 @@ class Images:
 
     dataset: Dataset
 
-    def load(self) -> ImageData:
+    def load(self) -> Any:
         from hpogen.training.data import load
 
         return load(self.dataset)
 
-    def give(self, loaded: ImageData) -> None:
+    def give(self, loaded: Any) -> None:
         from hpogen.training.data import give
 
         give(self.dataset, loaded)
