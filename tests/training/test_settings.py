@@ -170,7 +170,11 @@ def test_options_of_plug_ins() -> None:
     settings = task({"name": "noise", "count": 80}, model="straight")
     assert settings.model.options() == {"width": 8}  # a plug-in's defaults are filled in
     assert settings.dataset.options() == {"count": 80, "bad": False}
-    settings.prepare()
+    large = ("batch_size", [16, 100])
+    assert settings.check_range(*large) is None
+    samples = settings.prepare()
+    assert samples == 16 and settings.check_range(*large) is None  # what was loaded changes nothing
+    assert "the subset has 16 images" in (settings.check_range(*large, samples) or "")
     place, text = mistake({"dataset": {"name": "noise", "cuont": 3}})
     assert place == ("dataset", "cuont")
     assert "did you mean 'count'?" in text
