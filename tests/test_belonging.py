@@ -21,7 +21,8 @@ from hpogen.running.runner import run
 from hpogen.selection.evidence import read_losses
 from hpogen.spec import load_study
 from hpogen.study import status
-from hpogen.study.open import open_study, read_study
+from hpogen.study.open import loaded, open_study
+from hpogen.study.read import read
 from hpogen.study.study import Study
 
 BEFORE = Path(__file__).parent / "before"  # studies of an hpogen that had no ids, interrupted
@@ -78,7 +79,7 @@ def test_a_study_whose_ledger_is_lost_leaves_nothing_to_the_next(
     LOST[how](tmp_path / "q" / ledger.LEDGER)
     assert ran(second, tmp_path / "q") == ran(second, tmp_path / "right") == "finished"
     assert told(tmp_path / "q") == told(tmp_path / "right")
-    assert status.trial(history.read(tmp_path / "q"), tmp_path / "q", 0)["log"] is None
+    assert status.trial(read(tmp_path / "q"), 0)["log"] is None
     assert (tmp_path / "q" / "earlier-1" / "trials" / "00000.jsonl").exists()  # nothing is lost
 
 
@@ -173,7 +174,7 @@ def test_what_a_fork_takes_over_is_its_own_then(tmp_path: Path) -> None:
     assert np.stack(read_losses(tmp_path / "n", [0, 1, 2])).shape == (3, 40)
     with open_study(new, tmp_path / "n") as study:
         assert run(study).trials == 0
-    found = list(add_measures(read_study(tmp_path / "n")[0], tmp_path / "n", ["param_norm"], "cpu"))
+    found = list(add_measures(loaded(read(tmp_path / "n")), tmp_path / "n", ["param_norm"], "cpu"))
     assert len(found) == 3
 
 
@@ -184,8 +185,7 @@ def old(tmp_path: Path, name: str) -> Path:
 
 
 def resumed(directory: Path) -> History:
-    spec, _ = read_study(directory)
-    with open_study(spec, directory) as study:
+    with open_study(loaded(read(directory)), directory) as study:
         assert run(study).end == "finished"
     return history.read(directory)
 
@@ -211,8 +211,7 @@ def test_images_of_before_are_resumed_measured_and_chosen_from(
     assert len(folder.curve_path(directory, 2).read_bytes().splitlines()) == 3
     assert [record.outcome.epochs for record in past.told() if record.outcome] == [3, 3, 3]
     assert np.stack(read_losses(directory, [0, 1, 2])).shape == (3, 40)
-    spec, past = read_study(directory)
-    assert status.best(spec, past, directory)["trial"] in (0, 1, 2)
+    assert status.best(read(directory))["trial"] in (0, 1, 2)
     found = dict((r.trial.id, m) for r, m in add_measures_until_missing(directory))
     assert not isinstance(found[0], str) and not isinstance(found[2], str)
 
@@ -220,7 +219,7 @@ def test_images_of_before_are_resumed_measured_and_chosen_from(
 def add_measures_until_missing(directory: Path) -> list[Any]:
     found: list[Any] = []
     with pytest.raises(UserError, match="final weights were not kept"):  # of trial 1, left out here
-        found.extend(add_measures(read_study(directory)[0], directory, ["param_norm"], "cpu"))
+        found.extend(add_measures(loaded(read(directory)), directory, ["param_norm"], "cpu"))
     return found
 
 

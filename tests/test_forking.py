@@ -18,7 +18,8 @@ from hpogen.report.fork import page
 from hpogen.running.fork import Fork, fork
 from hpogen.running.runner import run
 from hpogen.spec import load_study
-from hpogen.study.open import open_study, read_study
+from hpogen.study import read as folders
+from hpogen.study.open import loaded, open_study
 from hpogen.study.study import Study
 from hpogen.trial import canonical
 
@@ -73,9 +74,9 @@ def test_the_forked_study_goes_on_with_its_yaml_and_without(tmp_path: Path) -> N
     shutil.copytree(tmp_path / "n", tmp_path / "m")
     with open_study(new, tmp_path / "n", ["stop.trials=15"]) as study:
         assert run(study).trials == 3
-    spec, past = read_study(tmp_path / "n")
-    assert [record.reused != "" for record in past.records] == [True] * 12 + [False] * 3
-    with open_study(spec, tmp_path / "n") as study:  # as `hpogen resume` does
+    forked = folders.read(tmp_path / "n")
+    assert [record.reused != "" for record in forked.history.records] == [True] * 12 + [False] * 3
+    with open_study(loaded(forked), tmp_path / "n") as study:  # as `hpogen resume` does
         assert study.next() is None
     with pytest.raises(UserError, match=r"objective\.alpha: 0.7, but the study in"):
         open_study(new, tmp_path / "m", ["objective.alpha=0.7"])

@@ -15,7 +15,8 @@ from hpogen.executors.base import Event, Job
 from hpogen.record import folder, ledger
 from hpogen.running.runner import run, run_all
 from hpogen.spec import StudySpec, load_studies, load_study
-from hpogen.study.open import open_studies, studies_in
+from hpogen.study.open import open_studies
+from hpogen.study.read import studies_in
 from hpogen.study.study import Study
 from hpogen.trial import Failure, Outcome
 

@@ -26,7 +26,8 @@ from hpogen.report.html.page import write_report
 from hpogen.running.logs import LogFile
 from hpogen.running.runner import run, run_all
 from hpogen.spec import load_study
-from hpogen.study.open import open_study, read_study, studies_in
+from hpogen.study.open import open_study
+from hpogen.study.read import read, studies_in
 from hpogen.study.status import status
 from hpogen.study.study import Study
 from hpogen.trial import Failure, Progress
@@ -230,9 +231,9 @@ def test_an_odd_line_with_a_right_checksum_is_named(
         run(study)
     damaged(tmp_path / "q", line, **keys)
     before = (tmp_path / "q" / ledger.LEDGER).read_bytes()
-    for read in (lambda: history.read(tmp_path / "q"), lambda: Study(spec, tmp_path / "q")):
+    for act in (lambda: history.read(tmp_path / "q"), lambda: Study(spec, tmp_path / "q")):
         with pytest.raises(UserError, match=rf"ledger\.jsonl:{line}: .*({said}).*upgrade") as error:
-            read()
+            act()
         assert "\n" not in str(error.value) and len(str(error.value)) < 800
     assert (tmp_path / "q" / ledger.LEDGER).read_bytes() == before
 
@@ -253,7 +254,7 @@ def test_a_first_line_without_plug_ins_is_read(tmp_path: Path) -> None:
         pass
     record = {key: value for key, value in spec.record().items() if key != "plugins"}
     damaged(tmp_path / "q", 1, spec=record, plugins="gone", versions="gone")
-    assert read_study(tmp_path / "q")[0].name == spec.name
+    assert read(tmp_path / "q").name == spec.name
     with pytest.raises(UserError, match="begun with"):
         open_study(spec, tmp_path / "q")
 

@@ -16,7 +16,8 @@ from hpogen.record import ledger
 from hpogen.running import runner
 from hpogen.spec import load_study
 from hpogen.study import replay
-from hpogen.study.open import open_studies, open_study, read_study
+from hpogen.study.open import loaded, open_studies, open_study
+from hpogen.study.read import read
 
 EARLIER = {"inertia": 0.9, "cognitive": 0.5, "social": 0.3}
 
@@ -53,7 +54,7 @@ def test_a_study_of_earlier_defaults_goes_on_with_them(tmp_path: Path) -> None:
         for name in ("q", "whole")
     )
     assert asked == wanted
-    spec, _ = read_study(tmp_path / "q")  # `hpogen resume`: no YAML
+    spec = loaded(read(tmp_path / "q"))  # `hpogen resume`: no YAML
     assert spec.searcher.options["inertia"] == 0.9
     for opened in open_studies({tmp_path / "q": load_study(path)}):
         opened.close()

@@ -23,8 +23,9 @@ from hpogen.running.retrain import plan
 from hpogen.running.runner import run, run_all
 from hpogen.spec import load_study
 from hpogen.study import status
-from hpogen.study.open import open_studies, read_study, studies_in
-from hpogen.study.retrained import RETRAIN, results
+from hpogen.study.open import loaded, open_studies
+from hpogen.study.read import RETRAIN, read, studies_in
+from hpogen.study.retrained import results
 from hpogen.study.study import Study
 from hpogen.training.data import load
 from hpogen.trial import canonical, trial_seed
@@ -63,14 +64,15 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_trained_is_the_full_training_set_and_no_more(done: Path) -> None:
-    answer = status.best(*read_study(done), done)
+    answer = status.best(read(done))
     folders = {path.name: path for path in studies_in(done / RETRAIN)}
     assert set(folders) == {f"trial-{answer['trial']}", "baseline-practice"}
     for label, config in (
         (f"trial-{answer['trial']}", answer["config"]),
         ("baseline-practice", PRACTICE),
     ):
-        spec, past = read_study(folders[label])
+        study = read(folders[label])
+        spec, past = loaded(study), study.history
         assert [dict(record.trial.config) for record in past.records] == [config] * 2
         assert [record.trial.seed for record in past.records] == [
             trial_seed(0, config, replicate) for replicate in (0, 1)
@@ -108,7 +110,7 @@ def test_of_a_study_with_rungs_the_largest_budget_is_trained(tmp_path: Path) -> 
         budgets={"min": 1, "max": 2, "eta": 2},
         rungs="continue",
     )
-    for spec in plan(directory, 1).values():
+    for spec in plan(read(directory), 1).values():
         assert (spec.budgets, spec.rungs, spec.stop.trials) == ((2,), "retrain", 1)
 
 
@@ -139,7 +141,7 @@ def test_more_seeds_are_added_and_fewer_change_nothing(done: Path) -> None:
 
 def test_killed_and_resumed_gives_the_same(tmp_path: Path) -> None:
     directory = searched(tmp_path, task={**KEYS["task"], "epochs": 6}, baselines={})
-    undisturbed = plan(directory, 2)
+    undisturbed = plan(read(directory), 2)
     copies = {tmp_path / "copy" / path.name: spec for path, spec in undisturbed.items()}
     with_all = open_studies(undisturbed)
     run_all(with_all, ShuffledExecutor(1))
@@ -173,7 +175,7 @@ def test_an_answer_that_changes_is_added(tmp_path: Path) -> None:
     assert [row["epoch"] for row in first.runs[0].curve] == [1]  # which has no curve's file
     kept = ledger.read(first.directory)
     searched(tmp_path, stop={"trials": 6}, task={**KEYS["task"], "epochs": 1})
-    new = status.best(*read_study(directory), directory)
+    new = status.best(read(directory))
     assert new["trial"] > 0
     assert [one.choice.is_answer for one in results(directory)] == [False]  # not trained yet
     assert retrain(directory, Where("cpu"), seeds=1) == ["finished", "finished"]
@@ -218,7 +220,7 @@ def test_a_training_that_fails_is_said(tmp_path: Path) -> None:
 def test_nothing_that_chooses_sees_the_test_set(done: Path, tmp_path: Path) -> None:
     """Test figures that say the opposite change neither the answer nor what is retrained."""
     done = shutil.copytree(done, tmp_path / "q")
-    before = {path: spec.record() for path, spec in plan(done, 3).items()}
+    before = {path: spec.record() for path, spec in plan(read(done), 3).items()}
     for path in studies_in(done / RETRAIN):
         events = ledger.read(path)
         poisoned = [
@@ -227,14 +229,15 @@ def test_nothing_that_chooses_sees_the_test_set(done: Path, tmp_path: Path) -> N
         ]
         lines = [ledger.encode(event, seq) for seq, event in enumerate(poisoned)]
         (path / ledger.LEDGER).write_bytes(b"".join(lines))
-    assert {path: spec.record() for path, spec in plan(done, 3).items()} == before
+    assert {path: spec.record() for path, spec in plan(read(done), 3).items()} == before
     assert {run.accuracy for one in results(done) for run in one.runs} == {0.0}
 
 
 @pytest.mark.parametrize("seeds", [0, -1])
 def test_a_number_of_seeds(tmp_path: Path, seeds: int) -> None:
+    Study(load_study(study_file(tmp_path)), tmp_path / "q").close()
     with pytest.raises(UserError, match=f"--seeds: got {seeds}, expected 1 or more"):
-        plan(tmp_path, seeds)
+        retrain(tmp_path / "q", Where("cpu"), seeds)
 
 
 def test_a_task_of_ones_own_cannot_be_retrained(tmp_path: Path) -> None:

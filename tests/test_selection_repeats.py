@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from toys import ShuffledExecutor, StopsAfter, by_trial, essence, study_file
+from toys import ShuffledExecutor, StopsAfter, as_read, by_trial, essence, study_file
 
 from hpogen.executors.inline import InlineExecutor
 from hpogen.record import folder, history, ledger
@@ -19,6 +19,7 @@ from hpogen.running.runner import run, run_all
 from hpogen.selection import choose
 from hpogen.spec import load_study
 from hpogen.study import status
+from hpogen.study.read import read
 from hpogen.study.rehearsal import plan
 from hpogen.study.standing import is_complete, standing
 from hpogen.study.study import Study
@@ -122,7 +123,7 @@ def test_the_answer_is_the_least_mean_of_the_evaluations(tmp_path: Path) -> None
         spec, past = load_study(path), history.read(directory / "q")
         record = choose(past, spec.objective, "noise_cut", EPOCHS, directory / "q")
         assert record is not None and record.trial.id == expected
-        assert standing(spec, past, directory / "q").best is record
+        assert standing(as_read(spec, past, directory / "q")).best is record
         other += expected != min(asked, key=lambda i: late(directory / "q", i))
     assert other  # a lucky single evaluation is not taken for the best
 
@@ -223,11 +224,11 @@ def test_the_studies_of_a_pool_repeat_what_they_would_alone(tmp_path: Path) -> N
 
 def test_a_trial_that_was_trained_again_says_so(tmp_path: Path) -> None:
     finished(noisy_study(tmp_path), tmp_path / "q")
-    found = status.trial(history.read(tmp_path / "q"), tmp_path / "q", 21)
+    found = status.trial(read(tmp_path / "q"), 21)
     assert found["repeat"] == 2
     assert "trained again by the study itself, replicate 2" in pages.show_page(found, "", 80)
     assert "trained again, replicate 2" in line(history.read(tmp_path / "q").records[21])
-    assert status.trial(history.read(tmp_path / "q"), tmp_path / "q", 3)["repeat"] is None
+    assert status.trial(read(tmp_path / "q"), 3)["repeat"] is None
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
@@ -245,7 +246,9 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
 def test_a_study_is_complete_with_its_last_repeat(tmp_path: Path) -> None:
     path = noisy_study(tmp_path)
     events, spec = finished(path, tmp_path / "q"), load_study(path)
-    complete = [is_complete(spec, history.replay(events[: n + 1])) for n in range(len(events))]
+    complete = [
+        is_complete(as_read(spec, history.replay(events[: n + 1]))) for n in range(len(events))
+    ]
     assert complete == [False] * (len(events) - 1) + [True]
 
 

@@ -12,6 +12,9 @@ from typing import Any
 
 from hpogen.executors.base import Event, Job
 from hpogen.executors.worker import run_job
+from hpogen.record.history import History
+from hpogen.spec import StudySpec
+from hpogen.study.read import Folder
 from hpogen.trial import Outcome, Progress
 
 TASK = '''
@@ -59,6 +62,11 @@ def study_file(directory: Path, **keys: Any) -> Path:
     path = directory / "study.yaml"
     path.write_text(json.dumps({**spec, **keys}))  # JSON is YAML
     return path
+
+
+def as_read(spec: StudySpec, history: History, directory: Path = Path()) -> Folder:
+    """A study of that history, as if its folder had been read."""
+    return Folder(directory, spec, history, ())
 
 
 class ShuffledExecutor:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hpogen.analysis.arms import Searched
 from hpogen.record import history
 from hpogen.record.history import History, Record
 from hpogen.record.ledger import LEDGER
-from hpogen.selection import candidates, choose
-from hpogen.study.open import studies_in
-from hpogen.study.retrained import RETRAIN, results
+from hpogen.study.read import Folder
+from hpogen.study.retrained import retrained
+from hpogen.study.standing import chosen
 from hpogen.trial import Config
 
 Truth = Literal["audit error", "audit loss"]
@@ -56,12 +55,12 @@ class Answer:
         return math.fsum(self.test) / len(self.test) if self.test else None
 
 
-def truth_of(studies: Sequence[Searched]) -> Truth | None:
+def truth_of(studies: Sequence[Folder]) -> Truth | None:
     """Which held-out figure all audited trials of these studies have; None where none is."""
     audits = [
         record.outcome.audit
         for study in studies
-        for record in candidates(study.history, study.spec.budgets[-1])
+        for record in study.finished
         if record.outcome and record.outcome.audit
     ]
     if not audits:
@@ -85,20 +84,13 @@ def validated(record: Record, truth: Truth | None) -> float | None:
     return 1 - metrics["val_accuracy"] if "val_accuracy" in metrics else None
 
 
-def chosen(study: Searched) -> Record | None:
-    """The answer so far, as `hpogen best` gives it."""
-    spec, past = study.spec, study.history
-    return choose(past, spec.objective, spec.selection, spec.budgets[-1], study.directory)
-
-
-def answer(study: Searched, truth: Truth | None, siblings: Siblings) -> Answer | None:
+def answer(study: Folder, truth: Truth | None, siblings: Siblings) -> Answer | None:
     """What the study has chosen so far; None while no trial of the largest budget has finished."""
     record = chosen(study)
     if record is None or record.outcome is None:
         return None
     spent = [*seconds(study, siblings).values()]
-    finished = candidates(study.history, study.spec.budgets[-1])
-    truths = [x for r in finished if (x := held_out(r, truth)) is not None]
+    truths = [x for r in study.finished if (x := held_out(r, truth)) is not None]
     return Answer(
         study=study.directory,
         seed=study.seed,
@@ -107,7 +99,7 @@ def answer(study: Searched, truth: Truth | None, siblings: Siblings) -> Answer |
         val_loss=record.outcome.metrics.get("val_loss"),
         validation=validated(record, truth),
         truth=held_out(record, truth),
-        test=tuple(test_errors(study.directory) or ()),
+        test=tuple(test_errors(study)),
         oracle=min(truths, default=None),
         charged=study.history.charged,
         trained=study.history.trained,
@@ -116,7 +108,7 @@ def answer(study: Searched, truth: Truth | None, siblings: Siblings) -> Answer |
     )
 
 
-def siblings_of(studies: Sequence[Searched]) -> Siblings:
+def siblings_of(studies: Sequence[Folder]) -> Siblings:
     """The histories of the studies that trained what these reuse, as far as they still exist."""
     known = {study.directory: study.history for study in studies}
     found: dict[Path, History] = {}
@@ -130,7 +122,7 @@ def siblings_of(studies: Sequence[Searched]) -> Siblings:
     return found
 
 
-def seconds(study: Searched, siblings: Siblings) -> dict[int, Mapping[str, float]]:
+def seconds(study: Folder, siblings: Siblings) -> dict[int, Mapping[str, float]]:
     """What each told trial took; of one that a sibling has trained, what it took there."""
     found: dict[int, Mapping[str, float]] = {}
     for number in study.order:
@@ -144,9 +136,7 @@ def seconds(study: Searched, siblings: Siblings) -> dict[int, Mapping[str, float
     return found
 
 
-def test_errors(directory: Path) -> list[float] | None:
-    """The test errors of the retrainings of a study's answer; None where there are none."""
-    if not studies_in(directory / RETRAIN):
-        return None
-    answers = [found for found in results(directory) if found.choice.is_answer]
-    return [1 - run.accuracy for found in answers for run in found.runs] or None
+def test_errors(study: Folder) -> list[float]:
+    """The test errors of the retrainings of a study's answer, as many as there are."""
+    answers = [found for found in retrained(study) if found.choice.is_answer]
+    return [run.error for found in answers for run in found.runs]

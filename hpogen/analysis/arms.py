@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpogen.analysis.labels import arm_labels, task_labels
 from hpogen.errors import UserError
-from hpogen.record import ledger
-from hpogen.record.history import History
-from hpogen.spec import StudySpec
-from hpogen.study.open import read_study, studies_in
+from hpogen.study.read import Folder
 from hpogen.tasks import keys
 from hpogen.tasks.keys import Meaning
 
@@ -24,29 +21,11 @@ NOT_AN_ARM = frozenset({"name", "seed", "limits", "checkpoints", "plugins", "pri
 
 
 @dataclass(frozen=True)
-class Searched:
-    """A study as its folder has it. `order` are the trials in the order of being told."""
-
-    directory: Path
-    spec: StudySpec = field(repr=False)
-    history: History = field(repr=False)
-    order: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        return self.spec.name
-
-    @property
-    def seed(self) -> int:
-        return self.spec.seed
-
-
-@dataclass(frozen=True)
 class Arm:
     """What is compared: its studies by task and search seed."""
 
     label: str
-    studies: Mapping[str, Mapping[int, Searched]]
+    studies: Mapping[str, Mapping[int, Folder]]
 
 
 @dataclass(frozen=True)
@@ -58,29 +37,7 @@ class Design:
     notes: tuple[str, ...]
 
 
-def read_all(directories: Sequence[Path]) -> list[Searched]:
-    """The studies in folders, each a study's or that of a matrix; every study once.
-
-    Raises UserError for a folder with neither, and for no folder.
-    """
-    if not directories:
-        raise UserError("got no folder, expected those of studies or of a matrix")
-    found: dict[Path, Searched] = {}
-    for directory in directories:
-        for path in studies_in(directory) or [directory]:
-            if path.resolve() not in found:
-                found[path.resolve()] = _read(path)
-    return list(found.values())
-
-
-def _read(directory: Path) -> Searched:
-    events = ledger.read(directory)
-    told = [e["trial"] for e in events if e.get("kind") == "told" and "trial" in e]
-    spec, history = read_study(directory)  # read later, so that it has told all of them
-    return Searched(directory, spec, history, tuple(told))
-
-
-def arrange(studies: Sequence[Searched]) -> Design:
+def arrange(studies: Sequence[Folder]) -> Design:
     """Studies as tasks, arms and search seeds.
 
     Raises UserError where two studies are the same search, or where there are several tasks and
@@ -109,8 +66,8 @@ def arrange(studies: Sequence[Searched]) -> Design:
     )
 
 
-def _arm(label: str, studies: Sequence[Searched], by_task: Mapping[Path, str]) -> Arm:
-    found: dict[str, dict[int, Searched]] = {}
+def _arm(label: str, studies: Sequence[Folder], by_task: Mapping[Path, str]) -> Arm:
+    found: dict[str, dict[int, Folder]] = {}
     for study in sorted(studies, key=lambda s: s.seed):
         seeds = found.setdefault(by_task[study.directory], {})
         if study.seed in seeds:
@@ -122,23 +79,23 @@ def _arm(label: str, studies: Sequence[Searched], by_task: Mapping[Path, str]) -
     return Arm(label, found)
 
 
-def _grouped(studies: Iterable[Searched], keys: Sequence[str]) -> list[list[Searched]]:
-    groups: dict[str, list[Searched]] = {}
+def _grouped(studies: Iterable[Folder], keys: Sequence[str]) -> list[list[Folder]]:
+    groups: dict[str, list[Folder]] = {}
     for study, key in zip(studies, keys, strict=True):
         groups.setdefault(key, []).append(study)
     return list(groups.values())
 
 
-def _task_record(study: Searched) -> dict[str, Any]:
+def _task_record(study: Folder) -> dict[str, Any]:
     """What makes figures of two studies comparable: data and splits, model, epochs, schedule."""
     return keys.part(study.spec.record()["task"], Meaning.WHAT)
 
 
-def _task(study: Searched) -> str:
+def _task(study: Folder) -> str:
     return json.dumps(_task_record(study), sort_keys=True)
 
 
-def _setting(study: Searched) -> dict[str, Any]:
+def _setting(study: Folder) -> dict[str, Any]:
     """What may tell two arms apart, by dotted key: everything but the seed and the task."""
     record = study.spec.record()
     way = keys.part(record["task"], Meaning.SPEED, Meaning.OBSERVED)
@@ -152,14 +109,14 @@ def _setting(study: Searched) -> dict[str, Any]:
     return found
 
 
-def _differing(group: Sequence[Searched], settings: Mapping[Path, Mapping[str, Any]]) -> set[str]:
+def _differing(group: Sequence[Folder], settings: Mapping[Path, Mapping[str, Any]]) -> set[str]:
     maps = [settings[study.directory] for study in group]
     keys = {key for setting in maps for key in setting}
     return {key for key in keys if len({json.dumps(m.get(key)) for m in maps}) > 1}
 
 
 def _notes(
-    studies: Sequence[Searched],
+    studies: Sequence[Folder],
     settings: Mapping[Path, Mapping[str, Any]],
     differing: Sequence[str],
 ) -> Iterable[str]:
@@ -179,6 +136,6 @@ def _notes(
             yield f"the plug-in {name} is not the same in all of these studies"
 
 
-def _audits_on_test(study: Searched) -> bool:
+def _audits_on_test(study: Folder) -> bool:
     dataset = _task_record(study).get("dataset")
     return isinstance(dataset, Mapping) and dataset.get("audit") == "test"

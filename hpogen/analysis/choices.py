@@ -9,16 +9,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
+from hpogen.analysis.answers import held_out, truth_of
 from hpogen.errors import UserError
 from hpogen.objective import Location, Objective, locate
-from hpogen.record.history import History
-from hpogen.selection import SELECTIONS, Evidence, SelectionName, candidates, gather
+from hpogen.selection import SELECTIONS, Evidence, SelectionName, gather
 from hpogen.selection.evidence import Losses, read_losses
-from hpogen.spec import StudySpec
+from hpogen.study.read import Folder
 
 
 @dataclass(frozen=True)
@@ -43,37 +42,34 @@ class Choice:
 class Trials:
     """The finished trials that are chosen among: what may be looked at, and what judges."""
 
-    def __init__(self, spec: StudySpec, past: History, directory: Path) -> None:
-        self.budget = spec.budgets[-1]
-        self.directory = directory
-        self.records = candidates(past, self.budget)
-        self.after = spec.objective.standard_after
+    def __init__(self, study: Folder) -> None:
+        past = study.history
+        self.study = study
+        self.budget = study.spec.budgets[-1]
+        self.records = study.finished
+        self.after = study.spec.objective.standard_after
         if not self.records:
             raise UserError(
-                f"{directory}: no trial has finished {self.budget} epochs: nothing to choose from"
+                f"{study.directory}: no trial has finished {self.budget} epochs: nothing to choose "
+                "from"
             )
-        self.evidence = gather(past, self.records, self.budget, directory)
+        self.evidence = gather(past, self.records, self.budget, study.directory)
         self.losses: Callable[[], Losses] = lru_cache(self.evidence.losses)
         self.evidence = replace(self.evidence, losses=self.losses)
-        audits = [record.outcome.audit for record in self.records if record.outcome]
-        known = [name for name in ("accuracy", "loss") if all(name in audit for audit in audits)]
-        self.judged_by = (
-            {"accuracy": "audit error", "loss": "audit loss"}[known[0]] if known else ""
-        )
+        truth = truth_of([study])
+        known = all(held_out(record, truth) is not None for record in self.records)
+        self.truth = truth if known else None
 
     def validation_images(self) -> int | None:
         """Of how many the losses are kept; None where they are not."""
         try:
-            return len(read_losses(self.directory, [self.records[0].trial.id])[0])
+            first = [self.records[0].trial.id]
+            return len(read_losses(self.study.directory, first, self.study.history.id)[0])
         except UserError:
             return None
 
     def held_out(self, i: int) -> float | None:
-        outcome = self.records[i].outcome
-        if outcome is None or not self.judged_by:
-            return None
-        by_error = self.judged_by == "audit error"
-        return 1 - outcome.audit["accuracy"] if by_error else outcome.audit["loss"]
+        return held_out(self.records[i], self.truth)
 
     def chosen(self, rule: Rule, evidence: Evidence | None = None) -> int | None:
         """The number among the records that the rule chooses."""
@@ -99,8 +95,8 @@ class Trials:
         return Choice(label, self.records[i].trial.id, loss, self.held_out(i))
 
     def oracle(self) -> Choice | None:
-        if not self.judged_by:
+        if self.truth is None:
             return None
         truths = [self.held_out(i) for i in range(len(self.records))]
         known = [math.inf if truth is None else truth for truth in truths]
-        return self.named(f"oracle (least {self.judged_by})", int(np.argmin(known)))
+        return self.named(f"oracle (least {self.truth})", int(np.argmin(known)))

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpogen.analysis.answers import Answer, Truth, siblings_of, truth_of
-from hpogen.analysis.arms import arrange, read_all
+from hpogen.analysis.answers import Answer, Siblings, Truth, siblings_of, truth_of
+from hpogen.analysis.arms import arrange
 from hpogen.analysis.contrasts import Contrast, Errors, pairwise, primary_of
 from hpogen.analysis.critical_difference import (
     FEWEST_TASKS,
@@ -21,6 +21,7 @@ from hpogen.analysis.critical_difference import (
 )
 from hpogen.analysis.tables import TaskTable, task_table
 from hpogen.spec.parts import DEFAULT_TASK
+from hpogen.study.read import Folder, read_all
 from hpogen.study.standing import is_complete
 
 TEST = "test error"
@@ -59,6 +60,13 @@ def compare(directories: Sequence[Path], primary: str | None = None) -> Comparis
     search twice, and studies that have nothing in common.
     """
     studies = read_all(directories)
+    return compare_studies(studies, siblings_of(studies), directories, primary)
+
+
+def compare_studies(
+    studies: Sequence[Folder], siblings: Siblings, given: Sequence[Path], primary: str | None
+) -> Comparison:
+    """The same of studies that have been read, from the folders `given`."""
     design = arrange(studies)
     labels = [arm.label for arm in design.arms]
     declared = {study.spec.primary for study in studies}
@@ -66,11 +74,10 @@ def compare(directories: Sequence[Path], primary: str | None = None) -> Comparis
         primary = declared.pop()
     pair = primary_of(primary, labels) if primary else _only(labels)
     truth = truth_of(studies)
-    siblings = siblings_of(studies)
     tasks = [task_table(task, design.arms, truth, siblings) for task in design.tasks]
     judged_by, errors = _errors(labels, tasks, truth)
-    answers = [given for task in tasks for row in task.rows for given in row.answers]
-    answered = {given.study for given in answers}
+    answers = [one for task in tasks for row in task.rows for one in row.answers]
+    answered = {one.study for one in answers}
     retrainable = {s.directory for s in studies if s.spec.task.name == DEFAULT_TASK}
     return Comparison(
         judged_by=judged_by,
@@ -79,12 +86,12 @@ def compare(directories: Sequence[Path], primary: str | None = None) -> Comparis
         primary=pair,
         contrasts=tuple(pairwise(errors, pair)),
         critical_difference=_over_tasks(errors),
-        given=tuple(directories),
+        given=tuple(given),
         studies=tuple(study.directory for study in studies),
         unanswered=tuple(s.directory for s in studies if s.directory not in answered),
-        unfinished=tuple(s.directory for s in studies if not is_complete(s.spec, s.history)),
+        unfinished=tuple(s.directory for s in studies if not is_complete(s)),
         not_retrained=tuple(
-            given.study for given in answers if not given.test and given.study in retrainable
+            one.study for one in answers if not one.test and one.study in retrainable
         ),
         notes=(*design.notes, *_unpaired(errors, pair)),
     )

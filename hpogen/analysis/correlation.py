@@ -29,6 +29,7 @@ from hpogen.analysis.statistics import (
     standardized,
 )
 from hpogen.analysis.trials import TARGETS, FinishedTrials, finished_trials
+from hpogen.study.read import read
 
 Part = Literal["all", "top", "bottom"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -124,7 +125,7 @@ def judge(
     Percentile bootstrap intervals over trials. Raises UserError when there is no study, no trial
     to be judged, or no such metric.
     """
-    trials = finished_trials(directory)
+    trials = finished_trials(read(directory))
     named = {name: trials.measure(name) for name in measures or sorted(trials.metrics)}
     parts, tied = halves(trials)
     interval = partial(bootstrap, level=level, resamples=resamples, seed=seed)

@@ -84,8 +84,8 @@ def _subsamples(trials: Trials, size: int, number: int, seed: int) -> Iterator[E
     images = losses.shape[1]
     if not 1 <= size <= images:
         raise UserError(
-            f"{trials.directory}: --validation: got {size}, expected 1 to {images}, the validation "
-            "images that the study has"
+            f"{trials.study.directory}: --validation: got {size}, expected 1 to {images}, the "
+            "validation images that the study has"
         )
     generator = np.random.default_rng([seed, size])
     for _ in range(1 if size == images else number):
@@ -127,7 +127,7 @@ def _at_labels(
         better=None,
         worse=None,
     )
-    if not trials.judged_by:
+    if trials.truth is None:
         return row
     truths = _truths(trials, known)
     low, high = np.quantile(truths, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -19,15 +18,15 @@ from hpogen.analysis.trials import NOT_ADAPTIVE
 from hpogen.errors import UserError
 from hpogen.objective import Objective, Term
 from hpogen.spec import StudySpec
-from hpogen.study.open import read_study
+from hpogen.study.read import Folder
 from hpogen.study.restate import Form, objective_form, restated
-from hpogen.study.standing import chooses_by_validation
+from hpogen.study.standing import VALIDATION, chooses_by_validation
 
 ALPHAS: tuple[float, ...] = tuple(float(x) for x in np.logspace(-4, 2, 25))
 SUBSAMPLES = 200
 LOSSES = frozenset({"val_loss", "train_loss"})  # the terms that alpha does not weigh
 
-VALIDATION = Rule("validation loss alone", Objective((Term("val_loss", 1.0),), "val"), "val_loss")
+ALONE = Rule("validation loss alone", VALIDATION, "val_loss")
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Rescoring:
 
 
 def rescore(
-    directory: Path,
+    study: Folder,
     objective: str | None = None,
     selection: str | None = None,
     *,
@@ -86,11 +85,11 @@ def rescore(
     losses are missing.
     """
     _require_alphas(alphas or ())
-    spec, past = read_study(directory)
+    spec = study.spec
     form = _form(spec.record()["objective"], objective, alpha, scale)
     by = selection or (None if form is None else "score")
-    asked = restated(spec, past, directory, form, by)
-    trials = Trials(spec, past, directory)
+    asked = restated(study, form, by)
+    trials = Trials(study)
     rules = _rules(spec, asked, trials)
     weighed = asked.objective if _measures(asked.objective) else None
     return Rescoring(
@@ -99,7 +98,7 @@ def rescore(
         budget=trials.budget,
         trials=len(trials.records),
         adaptive=spec.searcher.name not in NOT_ADAPTIVE,
-        judged_by=trials.judged_by,
+        judged_by=trials.truth or "",
         validation_images=trials.validation_images(),
         own=trials.choice(rules["own"]),
         validation=_choice(trials, rules.get("validation")),
@@ -120,7 +119,7 @@ def _over_labels(
 ) -> tuple[AtLabels, ...]:
     """A rule that was asked for is not left out in silence."""
     if sizes and "asked" in rules:
-        require_losses(rules["asked"], trials.directory)
+        require_losses(rules["asked"], trials.study.directory)
     return over_labels(trials, [*rules.values()], sizes, subsamples, seed)
 
 
@@ -143,7 +142,7 @@ def _rules(spec: StudySpec, asked: StudySpec, trials: Trials) -> dict[str, Rule]
     """The rules to be compared: the study's own, validation loss alone, the one asked for."""
     rules = {"own": _rule(spec)}
     if all("val_loss" in metrics for metrics in trials.evidence.metrics):
-        rules["validation"] = VALIDATION
+        rules["validation"] = ALONE
     if _rule(asked) != rules["own"]:
         rules["asked"] = _rule(asked)
     return rules
@@ -151,9 +150,8 @@ def _rules(spec: StudySpec, asked: StudySpec, trials: Trials) -> dict[str, Rule]
 
 def _rule(spec: StudySpec) -> Rule:
     if chooses_by_validation(spec):
-        return VALIDATION
-    by_score = spec.selection == "score"
-    label = spec.objective.label if by_score else f"selection {spec.selection}"
+        return ALONE
+    label = spec.objective.label if spec.selection == "score" else f"selection {spec.selection}"
     return Rule(label, spec.objective, spec.selection)
 
 

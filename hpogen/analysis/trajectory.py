@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hpogen.analysis.answers import Siblings, Truth, held_out, seconds
-from hpogen.analysis.arms import Searched
 from hpogen.analysis.statistics import Array
 from hpogen.record.history import Record
 from hpogen.selection import SELECTIONS, candidates, gather
 from hpogen.selection.evidence import Losses, read_losses
+from hpogen.study.read import Folder
 
 STEPS = 50  # how many answers are sought where each takes all trials so far
 
@@ -36,10 +36,10 @@ class Trajectory:
     oracle: Array  # (T,)
 
 
-def trajectory(study: Searched, truth: Truth | None, siblings: Siblings) -> Trajectory:
+def trajectory(study: Folder, truth: Truth | None, siblings: Siblings) -> Trajectory:
     records = [study.history.records[number] for number in study.order]
     spent = seconds(study, siblings)
-    finished = {r.trial.id for r in candidates(study.history, study.spec.budgets[-1])}
+    finished = {r.trial.id for r in study.finished}
     found = incumbents(study)
     best = [
         _value(record, truth) if record.trial.id in finished else math.inf for record in records
@@ -58,7 +58,7 @@ def _value(record: Record, truth: Truth | None) -> float:
     return math.nan if value is None else value
 
 
-def incumbents(study: Searched) -> list[Record | None]:
+def incumbents(study: Folder) -> list[Record | None]:
     """The answer after each trial that was told: what `selection.choose` gives for these alone.
 
     A selection that weighs trials against each other is asked at most `STEPS` times; in between
@@ -69,11 +69,11 @@ def incumbents(study: Searched) -> list[Record | None]:
     return _smallest(study) if alone else _by_asking(study)
 
 
-def _smallest(study: Searched) -> list[Record | None]:
+def _smallest(study: Folder) -> list[Record | None]:
     """Of a figure that a trial has whatever the others have: the least so far."""
     spec, past = study.spec, study.history
     budget = spec.budgets[-1]
-    records = candidates(past, budget)
+    records = study.finished
     evidence = gather(past, records, budget, study.directory)
     values = SELECTIONS[spec.selection].figures(evidence, spec.objective)
     by_trial = {r.trial.id: value for r, value in zip(records, values, strict=True)}
@@ -86,7 +86,7 @@ def _smallest(study: Searched) -> list[Record | None]:
     return found
 
 
-def _by_asking(study: Searched) -> list[Record | None]:
+def _by_asking(study: Folder) -> list[Record | None]:
     total = len(study.order)
     steps = {round(total * step / STEPS) for step in range(1, STEPS + 1)}
     losses = _losses(study)
@@ -99,15 +99,16 @@ def _by_asking(study: Searched) -> list[Record | None]:
     return found
 
 
-def _losses(study: Searched) -> dict[int, Losses]:
+def _losses(study: Folder) -> dict[int, Losses]:
     """The per-sample losses by trial, read once; of the selections that want them."""
     if not SELECTIONS[study.spec.selection].per_sample:
         return {}
-    trials = [r.trial.id for r in candidates(study.history, study.spec.budgets[-1])]
-    return dict(zip(trials, read_losses(study.directory, trials), strict=True))
+    trials = [record.trial.id for record in study.finished]
+    found = read_losses(study.directory, trials, study.history.id)
+    return dict(zip(trials, found, strict=True))
 
 
-def _chosen_of(study: Searched, told: set[int], losses: dict[int, Losses]) -> Record | None:
+def _chosen_of(study: Folder, told: set[int], losses: dict[int, Losses]) -> Record | None:
     """The answer of a study that has told these trials alone."""
     spec, budget = study.spec, study.spec.budgets[-1]
     past = replace(study.history, records=[r for r in study.history.records if r.trial.id in told])

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpogen.analysis.answers import Truth, held_out
-from hpogen.analysis.arms import Searched
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.validity import Validity, validity
-from hpogen.selection import candidates
-from hpogen.study.open import studies_in
-from hpogen.study.retrained import RETRAIN, results
+from hpogen.study.read import Folder
+from hpogen.study.retrained import retrained
 from hpogen.trial import canonical
 
 
@@ -32,7 +30,7 @@ class Transfer:
     by: Mapping[str, Validity]
 
 
-def transfer(studies: Sequence[Searched], truth: Truth | None) -> Transfer | None:
+def transfer(studies: Sequence[Folder], truth: Truth | None) -> Transfer | None:
     """Of all retrained configurations of a task's studies; None for fewer than three of them."""
     figures: dict[str, list[Mapping[str, float]]] = {}
     for study in studies:
@@ -50,21 +48,16 @@ def _means(figures: Mapping[str, Sequence[Mapping[str, float]]], name: str) -> A
     return np.array([np.mean([found[name] for found in of]) for of in figures.values()])
 
 
-def _retrained(study: Searched, truth: Truth | None) -> Iterator[tuple[str, dict[str, float]]]:
+def _retrained(study: Folder, truth: Truth | None) -> Iterator[tuple[str, dict[str, float]]]:
     """Each retrained configuration that has finished on the subset, with its figures."""
-    if not studies_in(study.directory / RETRAIN):
-        return
-    records = {
-        canonical(record.trial.config): record
-        for record in reversed(candidates(study.history, study.spec.budgets[-1]))
-    }
-    for found in results(study.directory):
+    records = {canonical(r.trial.config): r for r in reversed(study.finished)}
+    for found in retrained(study):
         config = canonical(found.choice.config)
-        accuracy = found.mean(lambda run: run.accuracy)
+        tested = found.mean(lambda run: run.error)
         record = records.get(config)
-        if accuracy is None or record is None or record.outcome is None:
+        if tested is None or record is None or record.outcome is None:
             continue
-        figures = {"test error": 1 - accuracy}
+        figures = {"test error": tested}
         if "val_loss" in record.outcome.metrics:
             figures["val_loss"] = record.outcome.metrics["val_loss"]
         if truth is not None and (error := held_out(record, truth)) is not None:

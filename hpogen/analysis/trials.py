@@ -10,15 +10,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hpogen.analysis.statistics import Array
 from hpogen.errors import UserError, unknown
-from hpogen.record import history
 from hpogen.record.history import Record
+from hpogen.study.read import Folder
 from hpogen.trial import Config
 
 TARGETS = ("audit_gap_loss", "audit_gap_accuracy", "audit_error")
@@ -73,13 +72,12 @@ class FinishedTrials:
         return self.metrics[name]
 
 
-def finished_trials(directory: Path) -> FinishedTrials:
-    """The trials of a study's folder that may be compared, whether it runs or not.
+def finished_trials(study: Folder) -> FinishedTrials:
+    """The trials of a study that may be compared.
 
-    Raises UserError when there is no study, or when no trial has finished with train metrics and
-    audit.
+    Raises UserError when no trial has finished with train metrics and audit.
     """
-    past = history.read(directory)
+    past = study.history
     spec = past.header["spec"]
     budget = max((record.trial.budget for record in past.records), default=0)
     reasons = [_reason(record, budget) for record in past.records]
@@ -88,8 +86,8 @@ def finished_trials(directory: Path) -> FinishedTrials:
     if not records:
         counts = ", ".join(f"{n} {reason}" for reason, n in sorted(left_out.items()))
         raise UserError(
-            f"{directory}: no trial can be judged ({counts or 'there are none'}): it needs audit "
-            "images (task.dataset.audit) and the metrics train_loss and train_accuracy"
+            f"{study.directory}: no trial can be judged ({counts or 'there are none'}): it needs "
+            "audit images (task.dataset.audit) and the metrics train_loss and train_accuracy"
         )
     outcomes = [record.outcome for record in records if record.outcome]
     names = {name: None for outcome in outcomes for name in outcome.metrics}

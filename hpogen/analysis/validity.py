@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hpogen.analysis.answers import Truth, held_out
-from hpogen.analysis.arms import Searched
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.summary import Average, average
 from hpogen.objective import Location, Objective, locate
 from hpogen.record.history import Record
-from hpogen.selection import candidates, rescore
+from hpogen.selection import rescore
+from hpogen.study.read import Folder
 
 FEWEST = 3  # trials, for a correlation
 TOP = (5, 10)
@@ -72,17 +72,13 @@ def _overlap(chosen: Indices, best: Indices) -> float:
     return len({*chosen.tolist()} & {*best.tolist()}) / len(best)
 
 
-def of_study(study: Searched, objectives: Sequence[Objective], truth: Truth) -> dict[str, Validity]:
+def of_study(study: Folder, objectives: Sequence[Objective], truth: Truth) -> dict[str, Validity]:
     """Every objective and every metric on a study's audited trials at the largest budget.
 
     Left out is what these trials lack: an objective whose metrics they do not have, a metric that
     not all of them have.
     """
-    records = [
-        record
-        for record in candidates(study.history, study.spec.budgets[-1])
-        if held_out(record, truth) is not None
-    ]
+    records = [record for record in study.finished if held_out(record, truth) is not None]
     errors = np.array([held_out(record, truth) for record in records], dtype=np.float64)
     rules = {o.label: scores for o in objectives if (scores := _scores(study, records, o))}
     for name in sorted({name for r in records if r.outcome for name in r.outcome.metrics}):
@@ -93,7 +89,7 @@ def of_study(study: Searched, objectives: Sequence[Objective], truth: Truth) -> 
     return {name: result for name, result in found.items() if result is not None}
 
 
-def _scores(study: Searched, records: Sequence[Record], objective: Objective) -> list[float] | None:
+def _scores(study: Folder, records: Sequence[Record], objective: Objective) -> list[float] | None:
     """An objective's scores of these trials on one scale: the study's own, else their own."""
     metrics = [record.outcome.metrics for record in records if record.outcome]
     if not metrics or any(objective.metrics - found.keys() for found in metrics):

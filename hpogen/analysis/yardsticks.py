@@ -14,15 +14,14 @@ from typing import Literal
 import numpy as np
 
 from hpogen.analysis.answers import Answer, Truth, held_out
-from hpogen.analysis.arms import Searched
 from hpogen.analysis.summary import Summary, by_seed, summary
-from hpogen.selection import candidates
 from hpogen.spec import StudySpec
+from hpogen.study.read import Folder
 from hpogen.study.standing import chooses_by_validation
 from hpogen.trial import canonical
 
 Kind = Literal["baseline", "restarts", "validated", "oracle"]
-Answered = Sequence[tuple[Searched, Answer]]
+Answered = Sequence[tuple[Folder, Answer]]
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ def _validates(spec: StudySpec) -> bool:
     return spec.objective.is_validation and chooses_by_validation(spec)
 
 
-def _baseline(study: Searched, name: str, truth: Truth) -> float | None:
+def _baseline(study: Folder, name: str, truth: Truth) -> float | None:
     config = study.spec.baselines.get(name)
-    for record in candidates(study.history, study.spec.budgets[-1]) if config else ():
+    for record in study.finished if config else ():
         if canonical(record.trial.config) == canonical(config or {}):
             return held_out(record, truth)
     return None

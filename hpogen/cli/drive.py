@@ -121,7 +121,7 @@ def _print_verdict(study: Study, result: Result) -> None:
     ended = ending(study.spec, result.end, result.trials, result.text)
     commands = next_commands(study.history, str(study.directory), result.end, program())
     with contextlib.suppress(OSError):  # a terminal that has gone
-        print_lines(verdict(study.spec, study.history, study.directory, ended, commands, width()))
+        print_lines(verdict(study, ended, commands, width()))
 
 
 def _print_overview(home: Path, studies: Sequence[Study], results: Sequence[Result]) -> None:
@@ -130,6 +130,7 @@ def _print_overview(home: Path, studies: Sequence[Study], results: Sequence[Resu
         return
     texts = [ending(s.spec, r.end, r.trials, r.text) for s, r in pairs if r.text]
     finished = all(result.end == "finished" for result in results)
-    rows = [(study.directory, study.spec, study.history) for study, _ in pairs]
     with contextlib.suppress(OSError):
-        print_lines(endings(home, rows, texts, finished, width(), program()))
+        print_lines(
+            endings(home, [study for study, _ in pairs], texts, finished, width(), program())
+        )

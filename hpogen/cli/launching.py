@@ -80,15 +80,16 @@ def resume(
     """Go on with the study or the matrix in a folder, without its YAML."""
     from hpogen.cli.drive import drive, drive_all
     from hpogen.executors.choice import Where
-    from hpogen.study.open import read_study, studies_in
+    from hpogen.study.open import loaded
+    from hpogen.study.read import read, studies_in
 
     where = Where(device, workers, ray, cpus, gpus)
     if inner := studies_in(directory):
-        specs = {path: read_study(path)[0] for path in inner}
+        specs = {path: loaded(read(path)) for path in inner}
         raise typer.Exit(
             exit_code(drive_all(specs, directory, where, duration, event_files=event_files))
         )
-    spec, _ = read_study(directory)
+    spec = loaded(read(directory))
     raise typer.Exit(exit_code([drive(spec, directory, where, duration, event_files=event_files)]))
 
 

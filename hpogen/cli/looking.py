@@ -19,21 +19,20 @@ def status(
 ) -> None:
     """Where a study or a matrix stands: how far it is, what runs, the best so far."""
     from hpogen.report import live, matrix, pages
-    from hpogen.study import status as facts
-    from hpogen.study.open import read_studies, read_study, studies_in
+    from hpogen.study.read import read, read_all, studies_in
+    from hpogen.study.status import status
 
     if studies_in(directory):
         name = directory.absolute().name
         if as_json:
-            return print_json(matrix.status(name, read_studies(directory)))
+            return print_json(matrix.status(name, read_all([directory])))
         return live.follow(
-            lambda columns: matrix.status_page(name, read_studies(directory), columns, program()),
+            lambda columns: matrix.status_page(name, read_all([directory]), columns, program()),
             watch,
         )
-    spec, _ = read_study(directory)
     if as_json:
-        return print_json(facts.status(spec, directory))
-    live.follow(lambda columns: pages.status_page(spec, directory, columns, program()), watch)
+        return print_json(status(read(directory)))
+    live.follow(lambda columns: pages.status_page(read(directory), columns, program()), watch)
 
 
 @command
@@ -45,11 +44,10 @@ def show(
     """One trial: configuration, metrics, curve, time, log and traceback."""
     from hpogen.record.folder import log_path
     from hpogen.report import pages
-    from hpogen.study import status as facts
-    from hpogen.study.open import read_study
+    from hpogen.study import status
+    from hpogen.study.read import read
 
-    _, past = read_study(directory)
-    found = facts.trial(past, directory, trial)
+    found = status.trial(read(directory), trial)
     if as_json:
         return print_json(found)
     print_lines(pages.show_page(found, str(log_path(directory, trial)), width()))
@@ -65,12 +63,12 @@ def best(
 ) -> None:
     """The answer as YAML: trial, config, budget, score, metrics."""
     from hpogen.report import pages
-    from hpogen.study import status as facts
-    from hpogen.study.open import read_study
+    from hpogen.study import status
+    from hpogen.study.read import read
     from hpogen.study.restate import restated
 
-    spec, past = read_study(directory)
-    found = facts.best(restated(spec, past, directory, selection=selection), past, directory)
+    study = read(directory)
+    found = status.best(study, restated(study, selection=selection))
     if as_json:
         return print_json(found)
     print_lines(pages.yaml_lines(found))
@@ -87,9 +85,10 @@ def measure(
     from hpogen.executors.inline import resolve_device
     from hpogen.plugins import Measured
     from hpogen.running.measure import add_measures, measures_named
-    from hpogen.study.open import read_study
+    from hpogen.study.open import loaded
+    from hpogen.study.read import read
 
-    spec, _ = read_study(directory)
+    spec = loaded(read(directory))
     names = measures_named([name.strip() for name in add.split(",")])
     for record, found in add_measures(spec, directory, names, resolve_device(device)):
         metrics = dict(found.metrics) if isinstance(found, Measured) else None

@@ -89,13 +89,14 @@ def rescore(
     """What another objective, alpha or selection would have chosen from the same trials."""
     from hpogen.analysis.rescoring import rescore
     from hpogen.report.rescore import check_plot_path, rescore_data, rescore_page
+    from hpogen.study.read import read
 
     if plot is not None:
         check_plot_path(plot)
     sizes = _numbers("--validation", validation, int)
     weights = _numbers("--alphas", alphas, float)
     found = rescore(
-        directory,
+        read(directory),
         objective,
         selection,
         alpha=alpha,

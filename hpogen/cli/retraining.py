@@ -10,14 +10,13 @@ from hpogen.cli.drive import pool
 from hpogen.errors import UserError, explained
 from hpogen.executors.choice import Where
 from hpogen.record.belonging import own
-from hpogen.record.ledger import study_id
 from hpogen.report.retrain import last_lines, page
 from hpogen.report.terminal import print_lines, program, width
 from hpogen.report.verdict import ending
 from hpogen.running.retrain import SEEDS, plan
 from hpogen.running.runner import End, Result
-from hpogen.study.open import studies_in
-from hpogen.study.retrained import RETRAIN, results
+from hpogen.study.read import RETRAIN, read_all, studies_in
+from hpogen.study.retrained import results
 from hpogen.study.study import Study
 
 
@@ -27,17 +26,16 @@ def retrain(directory: Path, where: Where, seeds: int = SEEDS, duration: str = "
     `directory` is a study's or a matrix's; `seeds` is how often each configuration is trained in
     all, so that more may be added. Raises UserError.
     """
-    inner = studies_in(directory)
-    studies = inner or [directory]
+    studies = read_all([directory])
     specs = {path: spec for study in studies for path, spec in plan(study, seeds).items()}
     for study in studies:
-        with explained(study, UserError):
-            own(study / RETRAIN, study_id(study))
-    home = directory if inner else directory / RETRAIN
+        with explained(study.directory, UserError):
+            own(study.directory / RETRAIN, study.history.id)
+    home = directory if studies_in(directory) else directory / RETRAIN
     name = f"{directory.absolute().name}: {RETRAIN}"
     with pool(name, specs, home, where, duration) as (opened, ended):
         if not any(result.end == "broken" for result in ended):
-            _print(directory, studies, opened, ended)
+            _print(directory, [study.directory for study in studies], opened, ended)
     return [result.end for result in ended]
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpogen.errors import UserError, quoted
-from hpogen.export.rows import read_all, table
+from hpogen.export.rows import table
 from hpogen.record.folder import replace_file
 from hpogen.record.stores import is_url
+from hpogen.study.read import read_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,7 @@ def export(directory: Path, to: str) -> int:
             f"--to: got {quoted(to)}, expected a file that ends in .csv or .parquet, the URL of a "
             "database such as sqlite:///study.db, or mlflow:http://HOST:PORT"
         )
-    studies = read_all(directory)
+    studies = read_all([directory])
     if to.startswith(MLFLOW):
         from hpogen.export.mlflow_runs import write as write_runs
 
@@ -42,8 +43,8 @@ def export(directory: Path, to: str) -> int:
 
         write(studies, to)
     else:
-        _write(table([(spec, past) for _, spec, past in studies]), Path(to), suffix)
-    return sum(len(past.records) for _, _, past in studies)
+        _write(table(studies), Path(to), suffix)
+    return sum(len(study.history.records) for study in studies)
 
 
 def _write(frame: pd.DataFrame, path: Path, suffix: str) -> None:

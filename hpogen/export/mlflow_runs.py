@@ -9,20 +9,18 @@ import importlib.util
 import logging
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hpogen.errors import UserError
-from hpogen.export.rows import Studies, row, shown
-from hpogen.record import folder
+from hpogen.export.rows import curve, row, shown
 from hpogen.record.history import Record
-from hpogen.spec import StudySpec
+from hpogen.study.read import Folder
 
 BATCH = 1000  # metrics that a server takes at once
 
 
-def write(studies: Studies, uri: str) -> None:
+def write(studies: Sequence[Folder], uri: str) -> None:
     """Add an experiment for each study, of its name, which must not be there.
 
     `uri` is a tracking server's (`http://host:5000`) or a database's (`sqlite:///mlflow.db`).
@@ -38,26 +36,26 @@ def write(studies: Studies, uri: str) -> None:
 
     try:
         client = MlflowClient(tracking_uri=uri)
-        for _, spec, _ in studies:
-            if client.get_experiment_by_name(spec.name) is not None:
+        for study in studies:
+            if client.get_experiment_by_name(study.name) is not None:
                 raise UserError(
-                    f"--to: {shown(uri)} has an experiment {spec.name!r} already: delete it "
+                    f"--to: {shown(uri)} has an experiment {study.name!r} already: delete it "
                     "there, or name another place"
                 )
-        for directory, spec, past in studies:
-            experiment = client.create_experiment(spec.name)
-            for record in past.records:
-                _add(client, experiment, directory, spec, record)
+        for study in studies:
+            experiment = client.create_experiment(study.name)
+            for record in study.history.records:
+                _add(client, experiment, study, record)
     except MlflowException as error:
         text = " ".join(str(error).replace(uri.rstrip("/"), shown(uri)).split())
         raise UserError(f"--to: {shown(uri)} cannot be used: {text}") from error
 
 
-def _add(client: Any, experiment: str, directory: Path, spec: StudySpec, record: Record) -> None:
+def _add(client: Any, experiment: str, study: Folder, record: Record) -> None:
     """A run whose times are those of the export, as far apart as training took."""
     from mlflow.entities import Metric, Param, RunTag
 
-    cells = row(spec, record)
+    cells = row(study, record)
     now, seconds = int(time.time() * 1000), cells.get("seconds.total") or 0.0
     run = client.create_run(
         experiment, start_time=now - int(seconds * 1000), run_name=f"trial {record.trial.id}"
@@ -70,7 +68,7 @@ def _add(client: Any, experiment: str, directory: Path, spec: StudySpec, record:
         params=[Param(name, str(value)) for name, value in record.trial.config.items()],
         tags=[RunTag(f"hpogen.{name}", str(value)) for name, value in tags.items()],
     )
-    metrics = [Metric(name, x, now, step) for name, x, step in _metrics(directory, record, cells)]
+    metrics = [Metric(name, x, now, step) for name, x, step in _metrics(study, record, cells)]
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run, metrics=metrics[start : start + BATCH])
     if record.state == "told":
@@ -78,13 +76,10 @@ def _add(client: Any, experiment: str, directory: Path, spec: StudySpec, record:
 
 
 def _metrics(
-    directory: Path, record: Record, cells: dict[str, Any]
+    study: Folder, record: Record, cells: dict[str, Any]
 ) -> Iterator[tuple[str, float, int]]:
     """Name, value, epoch: each epoch's metrics, at the end score, audit and seconds."""
-    rows = folder.read_curve(directory, record.trial.id if record.twin is None else record.twin)
-    if not rows and record.outcome is not None:
-        rows = [{"epoch": record.trial.budget, "metrics": record.outcome.metrics}]
-    for found in rows:
+    for found in curve(study, record):
         yield from ((name, x, found["epoch"]) for name, x in found["metrics"].items())
     for name, x in cells.items():
         if x is not None and (name == "score" or name.startswith(("audit.", "seconds."))):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import importlib.util
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,16 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpogen.errors import UserError
-from hpogen.export.rows import Studies, read_all, row, shown
-from hpogen.record import folder
+from hpogen.export.rows import curve, row, shown
 from hpogen.record.history import Record
 from hpogen.space.parameters import Choice, Constant, Parameter
-from hpogen.spec import StudySpec
+from hpogen.study.read import Folder, read_all
 from hpogen.study.standing import rule
 
 OPTUNAS = {"study", "trial", "score"}  # columns that an Optuna trial has itself
 
 
-def write(studies: Studies, url: str) -> None:
+def write(studies: Sequence[Folder], url: str) -> None:
     """Add an Optuna study for each to a database, of its name; all of them or none.
 
     Raises UserError for a name that is taken, and a database that cannot be written. Optuna adds
@@ -61,18 +61,18 @@ def _unusable(url: str, error: Exception) -> UserError:
     return UserError(f"--to: {shown(url)} cannot be used: {text}")
 
 
-def _add(studies: Studies, storage: BaseStorage) -> None:
+def _add(studies: Sequence[Folder], storage: BaseStorage) -> None:
     logging.getLogger("optuna").setLevel(logging.WARNING)
     made: list[str] = []
     try:
-        for directory, spec, past in studies:
+        for study in studies:
             try:
-                study = optuna.create_study(storage=storage, study_name=spec.name)
+                copy = optuna.create_study(storage=storage, study_name=study.name)
             except DuplicatedStudyError:
-                raise DuplicatedStudyError(spec.name) from None  # its own text has three lines
-            made.append(spec.name)
-            study.set_user_attr("objective", rule(spec))
-            study.add_trials([_trial(directory, spec, record) for record in past.records])
+                raise DuplicatedStudyError(study.name) from None  # its own text has three lines
+            made.append(study.name)
+            copy.set_user_attr("objective", rule(study.spec))
+            copy.add_trials([_trial(study, record) for record in study.history.records])
     except BaseException:
         for name in made:
             optuna.delete_study(study_name=name, storage=storage)
@@ -90,14 +90,14 @@ def dashboard(directory: Path, port: int = 8080) -> None:
     import optuna_dashboard
 
     storage = InMemoryStorage()
-    _add(read_all(directory), storage)
+    _add(read_all([directory]), storage)
     try:
         optuna_dashboard.run_server(storage, host="127.0.0.1", port=port)
     except (OSError, OverflowError) as error:
         raise UserError(f"--port: {port} cannot be used: {error}") from error
 
 
-def _trial(directory: Path, spec: StudySpec, record: Record) -> FrozenTrial:
+def _trial(study: Folder, record: Record) -> FrozenTrial:
     """Its times are those of the export, as far apart as training took: the ledger has none."""
     state = TrialState.RUNNING
     if record.state == "told":
@@ -112,10 +112,10 @@ def _trial(directory: Path, spec: StudySpec, record: Record) -> FrozenTrial:
         datetime_start=now - datetime.timedelta(seconds=seconds),
         datetime_complete=now if state.is_finished() else None,
         params=dict(config),
-        distributions={name: _distribution(spec.space.parameters[name]) for name in config},
-        user_attrs=_attributes(spec, record),
+        distributions={name: _distribution(study.spec.space.parameters[name]) for name in config},
+        user_attrs=_attributes(study, record),
         system_attrs={},
-        intermediate_values=_validation_losses(directory, record),
+        intermediate_values=_validation_losses(study, record),
         trial_id=record.trial.id,
     )
 
@@ -131,9 +131,9 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
 
 
-def _attributes(spec: StudySpec, record: Record) -> dict[str, Any]:
+def _attributes(study: Folder, record: Record) -> dict[str, Any]:
     """The columns of the table that are no parameters and not missing."""
-    found = row(spec, record)
+    found = row(study, record)
     return {
         name: x
         for name, x in found.items()
@@ -141,10 +141,7 @@ def _attributes(spec: StudySpec, record: Record) -> dict[str, Any]:
     }
 
 
-def _validation_losses(directory: Path, record: Record) -> dict[int, float]:
-    """By epoch; a duplicate has its twin's."""
-    trial = record.trial.id if record.twin is None else record.twin
-    rows = folder.read_curve(directory, trial)
-    if not rows and record.outcome is not None:
-        rows = [{"epoch": record.trial.budget, "metrics": record.outcome.metrics}]
+def _validation_losses(study: Folder, record: Record) -> dict[int, float]:
+    """By epoch."""
+    rows = curve(study, record)
     return {r["epoch"]: r["metrics"]["val_loss"] for r in rows if "val_loss" in r["metrics"]}

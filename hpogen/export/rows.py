@@ -8,22 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpogen.record.history import History, Record
-from hpogen.spec import StudySpec
-from hpogen.study.open import read_study, studies_in
+from hpogen.record.history import Record
+from hpogen.study.read import Folder
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Studies = Sequence[tuple[Path, StudySpec, History]]
-
-
-def read_all(directory: Path) -> Studies:
-    """The study in a folder, or all of a matrix. Raises UserError."""
-    return [(path, *read_study(path)) for path in studies_in(directory) or [directory]]
 
 
 def shown(url: str) -> str:
@@ -37,7 +28,7 @@ def shown(url: str) -> str:
         return f"{url.partition('://')[0]}://…"
 
 
-def table(studies: Sequence[tuple[StudySpec, History]]) -> pd.DataFrame:
+def table(studies: Sequence[Folder]) -> pd.DataFrame:
     """One row per trial, in the order of asking; what a trial does not have is missing.
 
     `score` is missing where it is infinite: for failed trials. `duplicate_of` and `parent` are
@@ -46,16 +37,16 @@ def table(studies: Sequence[tuple[StudySpec, History]]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = [row(spec, record) for spec, past in studies for record in past.records]
+    rows = [row(study, record) for study in studies for record in study.history.records]
     columns = _columns(studies, rows)
     return pd.DataFrame({name: _column([cells.get(name) for cells in rows]) for name in columns})
 
 
-def row(spec: StudySpec, record: Record) -> dict[str, Any]:
+def row(study: Folder, record: Record) -> dict[str, Any]:
     """The cells of one trial, None where it has none."""
     trial, outcome, failure = record.trial, record.outcome, record.failure
     cells = {
-        "study": spec.name,
+        "study": study.name,
         "trial": trial.id,
         "state": record.state,
         "score": record.score if math.isfinite(record.score) else None,
@@ -74,6 +65,14 @@ def row(spec: StudySpec, record: Record) -> dict[str, Any]:
     return {**cells, **_grouped(record)}
 
 
+def curve(study: Folder, record: Record) -> list[dict[str, Any]]:
+    """A trial's rows by epoch, a duplicate's those of its twin; of one without a file the last."""
+    rows = study.curve(record.trial.id if record.twin is None else record.twin)
+    if not rows and record.outcome is not None:
+        return [{"epoch": record.trial.budget, "metrics": record.outcome.metrics}]
+    return rows
+
+
 def _grouped(record: Record) -> dict[str, Any]:
     """A trial's configuration and numbers: `config.lr`, `metrics.val_loss`, `audit.accuracy`, …"""
     outcome = record.outcome
@@ -86,13 +85,11 @@ def _grouped(record: Record) -> dict[str, Any]:
     return {f"{group}.{key}": x for group, values in groups.items() for key, x in values.items()}
 
 
-def _columns(
-    studies: Sequence[tuple[StudySpec, History]], rows: Sequence[Mapping[str, Any]]
-) -> list[str]:
+def _columns(studies: Sequence[Folder], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Those of every trial, then the groups: parameters as in the space, the others sorted."""
     found = dict.fromkeys(name for cells in rows for name in cells)
     fixed = [name for name in found if "." not in name or name.startswith("failure.")]
-    searched = dict.fromkeys(f"config.{name}" for spec, _ in studies for name in spec.space.names)
+    searched = dict.fromkeys(f"config.{name}" for s in studies for name in s.spec.space.names)
     order = ("metrics.", "audit.", "seconds.")
     rest = sorted(name for name in found if name.startswith(order))
     return [

@@ -80,16 +80,17 @@ def _encoded(row: Mapping[str, Any], study: str) -> bytes:
     return json.dumps(owned, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
-def read_curve(directory: Path, trial: int) -> list[dict[str, Any]]:
+def read_curve(directory: Path, trial: int, study: str | None = None) -> list[dict[str, Any]]:
     """The rows of a trial by epoch, the last one of each: `epoch`, `metrics`, `seconds`, `device`.
 
-    What is no such row, or another study's, is passed over.
+    `study` is the study's id; None: looked up. What is no such row, or another study's, is passed
+    over.
     """
     try:
         lines = curve_path(directory, trial).read_bytes().split(b"\n")
     except OSError:
         return []
-    study = study_id(directory)
+    study = study_id(directory) if study is None else study
     rows = {
         row["epoch"]: row
         for row in map(row_of, lines)
@@ -98,9 +99,9 @@ def read_curve(directory: Path, trial: int) -> list[dict[str, Any]]:
     return [rows[epoch] for epoch in sorted(rows)]
 
 
-def received_curve(directory: Path, trial: int) -> list[dict[str, Any]]:
+def received_curve(directory: Path, trial: int, study: str | None = None) -> list[dict[str, Any]]:
     """The rows of the epochs from the first on that have been received without a gap."""
-    rows = read_curve(directory, trial)
+    rows = read_curve(directory, trial, study)
     return [row for number, row in enumerate(rows, 1) if row["epoch"] == number]
 
 
@@ -120,12 +121,12 @@ def keep_files(directory: Path, trial: int, files: Mapping[str, bytes], study: s
             replace_file(path, data)
 
 
-def read_kept(directory: Path, trial: int, suffix: str) -> bytes:
-    """A file that the study kept of a trial.
+def read_kept(directory: Path, trial: int, suffix: str, study: str | None = None) -> bytes:
+    """A file that the study of that id (None: looked up) kept of a trial.
 
     Raises FileNotFoundError where there is none, or only another study's; OSError.
     """
-    stem, study = trial_stem(directory, trial), study_id(directory)
+    stem, study = trial_stem(directory, trial), study_id(directory) if study is None else study
     data = stem.with_suffix(f".{suffix}").read_bytes()
     if study and _kept(stem, study).get(suffix) != _crc(data):
         raise FileNotFoundError("it is not the one that this study kept")

@@ -40,6 +40,14 @@ class Spec(TypedDict):
 
 
 @with_config(STRICT)
+class Declared(TypedDict):
+    metrics: list[str]
+    sums: list[str]
+    keeps_losses: bool
+    ranks_only: bool
+
+
+@with_config(STRICT)
 class Forked(TypedDict):
     study: str
     enqueue: list[Config]
@@ -50,6 +58,7 @@ class Header(TypedDict):
     kind: Literal["study"]
     id: NotRequired[Annotated[str, Field(pattern="^[0-9a-f]+$")]]
     spec: Spec
+    declared: NotRequired[Declared]
     plugins: NotRequired[dict[str, str]]
     versions: NotRequired[dict[str, str]]
     machine: NotRequired[dict[str, str | int]]

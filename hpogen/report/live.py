@@ -88,10 +88,7 @@ class Overview:
         if begin < self._next and not stopping:
             return
         note = STOPPING if stopping else ""
-        rows = [
-            Row(s.spec, s.history, s.directory, "finished" if self._finished(s) else "")
-            for s in self._studies
-        ]
+        rows = [Row(study, "finished" if self._finished(study) else "") for study in self._studies]
         left = self._left(begin)
         with contextlib.suppress(OSError):
             text = overview(self._name, rows, self._live.console.width, note, left)
@@ -99,7 +96,7 @@ class Overview:
         self._next = begin + max(REFRESH_SECONDS, (time.monotonic() - begin) / REFRESH_SHARE)
 
     def _finished(self, study: Study) -> bool:
-        return not study.running and is_complete(study.spec, study.history)
+        return not study.running and is_complete(study)
 
     def _share(self) -> float:
         """How much of all `stop` is charged."""
@@ -148,9 +145,8 @@ class Table:
         running = [(trial, self._latest.get(trial.id)) for trial in trials]
         return cropped(
             picture(
-                study.spec,
-                study.history,
-                standing(study.spec, study.history, study.directory),
+                study,
+                standing(study),
                 running,
                 width=self._live.console.width,
                 left=self._pace.left(running),
@@ -165,7 +161,7 @@ class Pace:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._begin = time.monotonic()
-        again = under_way(study.history, study.directory) if study.spec.task.resumable else []
+        again = under_way(study) if study.spec.task.resumable else []
         self._before = self._done(again)
         self._next = PACE_SECONDS
         self._text = ""

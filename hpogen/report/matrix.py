@@ -13,14 +13,14 @@ from typing import Any
 
 from rich.text import Text
 
-from hpogen.record import ledger
-from hpogen.record.history import History, Record
+from hpogen.analysis.answers import held_out
+from hpogen.record.history import Record
 from hpogen.report.table import BAR, Column, charged, table
 from hpogen.report.text import bar, count, labelled, number, percent
 from hpogen.report.verdict import command
-from hpogen.spec import StudySpec
+from hpogen.study.read import AnyStudy, Folder
 from hpogen.study.standing import standing
-from hpogen.study.status import state
+from hpogen.study.status import ended, state
 from hpogen.study.status import status as of_one
 
 BLANK = "–"
@@ -30,9 +30,7 @@ BLANK = "–"
 class Row:
     """One study: how far it is, and its answer so far."""
 
-    spec: StudySpec
-    history: History
-    directory: Path
+    study: AnyStudy
     state: str  # running, stopped, finished, or why it stopped itself
 
 
@@ -46,7 +44,7 @@ def overview(
     """
     unit = _unit(rows)
     columns = [
-        Column("study", max(len(row.spec.name) for row in rows)),
+        Column("study", max(len(row.study.spec.name) for row in rows)),
         Column(f"{unit}s", max(len(_share(row, unit)) for row in rows)),
         Column("running", 4),
         Column("failed", 4, optional=True),
@@ -72,27 +70,28 @@ def _header(name: str, rows: Sequence[Row], left: str | None) -> str:
     line = f" {name} · {finished} of {count(len(rows), 'study')} finished"
     if left is None:
         return line
-    share = sum(charged(row.history)[0] for row in rows) / len(rows)
+    share = sum(charged(row.study.history)[0] for row in rows) / len(rows)
     return f"{line}   {bar(share, BAR)} {100 * share:3.0f} %   {left}".rstrip()
 
 
 def _unit(rows: Sequence[Row]) -> str:
-    units = {charged(row.history)[1].removesuffix("s") for row in rows}
+    units = {charged(row.study.history)[1].removesuffix("s") for row in rows}
     return "epoch" if "epoch" in units else "trial"
 
 
 def _share(row: Row, unit: str) -> str:
-    done = {"epoch": row.history.charged, "trial": len(row.history.records)}[unit]
-    limit = row.history.stop[f"{unit}s"]
+    history = row.study.history
+    done = {"epoch": history.charged, "trial": len(history.records)}[unit]
+    limit = history.stop[f"{unit}s"]
     return f"{done:,}" if limit is None else f"{done:,}/{limit:,}"
 
 
 def _cells(row: Row, unit: str) -> list[str]:
-    now = standing(row.spec, row.history, row.directory)
-    running = sum(record.state == "running" for record in row.history.records)
+    now = standing(row.study)
+    running = sum(record.state == "running" for record in row.study.history.records)
     failed = sum(now.failures.values())
     return [
-        row.spec.name,
+        row.study.spec.name,
         _share(row, unit),
         str(running or BLANK),
         str(failed or BLANK),
@@ -104,38 +103,31 @@ def _cells(row: Row, unit: str) -> list[str]:
 def _best(best: Record | None) -> list[str]:
     if best is None or best.outcome is None:
         return [BLANK] * 4
-    metrics, audit = best.outcome.metrics, best.outcome.audit
+    metrics, error = best.outcome.metrics, held_out(best, "audit error")
     loss = number(metrics["val_loss"]) if "val_loss" in metrics else BLANK
-    error = percent(1 - audit["accuracy"]) if "accuracy" in audit else BLANK
-    return [str(best.trial.id), number(best.score), loss, error]
+    shown = BLANK if error is None else percent(error)
+    return [str(best.trial.id), number(best.score), loss, shown]
 
 
 def status_page(
-    name: str, studies: Sequence[tuple[Path, StudySpec, History]], width: int, program: str
+    name: str, studies: Sequence[Folder], width: int, program: str
 ) -> tuple[Text, bool]:
     """The table of the studies in a folder and what to do next; whether one of them runs."""
-    processes = [ledger.holder(directory) for directory, _, _ in studies]
-    rows = [
-        Row(spec, history, directory, state(spec, history, process))
-        for (directory, spec, history), process in zip(studies, processes, strict=True)
-    ]
-    process = next(filter(None, processes), None)
-    return overview(name, rows, width, _note(rows, studies, process, program)), process is not None
+    rows = [Row(study, state(study)) for study in studies]
+    process = next(filter(None, (study.process for study in studies)), None)
+    return overview(name, rows, width, _note(rows, process, program)), process is not None
 
 
 def endings(
     home: Path,
-    studies: Sequence[tuple[Path, StudySpec, History]],
+    studies: Sequence[AnyStudy],
     texts: Sequence[str],
     finished: bool,
     width: int,
     program: str,
 ) -> list[str]:
     """The last lines of a run: the table, what stopped whom, the folder, what to type next."""
-    rows = [
-        Row(spec, history, directory, state(spec, history, None))
-        for directory, spec, history in studies
-    ]
+    rows = [Row(study, ended(study)) for study in studies]
     lines = ["", *overview(home.absolute().name, rows, width).plain.splitlines(), ""]
     for text in texts:
         lines += [f" {part}" for part in textwrap.wrap(text, width - 1)]
@@ -144,20 +136,15 @@ def endings(
     return lines + labelled("next", command(program, verb, str(home)))
 
 
-def _note(
-    rows: Sequence[Row],
-    studies: Sequence[tuple[Path, StudySpec, History]],
-    process: str | None,
-    program: str,
-) -> str:
+def _note(rows: Sequence[Row], process: str | None, program: str) -> str:
     if process is not None:
         return f"running: {process}"
-    home = str(studies[0][0].parent)
+    home = str(rows[0].study.directory.parent)
     if all(row.state == "finished" for row in rows):
         return f"finished; side by side: {command(program, 'compare', home)}"
     return f"stopped; go on with: {command(program, 'resume', home)}"
 
 
-def status(name: str, studies: Sequence[tuple[Path, StudySpec, History]]) -> dict[str, Any]:
+def status(name: str, studies: Sequence[Folder]) -> dict[str, Any]:
     """The same as data: `studies` as `status` tells of one."""
-    return {"name": name, "studies": [of_one(spec, path) for path, spec, _ in studies]}
+    return {"name": name, "studies": [*map(of_one, studies)]}

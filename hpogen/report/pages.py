@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
-from hpogen.record import ledger
-from hpogen.record.history import read
 from hpogen.report.table import Column, picture, table
 from hpogen.report.text import count, duration, number
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
 from hpogen.study.memory import advice, memory
+from hpogen.study.read import Folder
 from hpogen.study.rehearsal import COSTS
 from hpogen.study.standing import rule, standing
 from hpogen.study.status import state, under_way
@@ -29,23 +27,19 @@ REHEARSED = "more depends on the scores; the searcher was rehearsed for half a s
 UNFINISHED = {"running": "not finished", "held": "waiting for its score"}
 
 
-def status_page(spec: StudySpec, directory: Path, width: int, program: str) -> tuple[Text, bool]:
+def status_page(study: Folder, width: int, program: str) -> tuple[Text, bool]:
     """The live table's picture of a folder and what to do next; whether it runs now."""
-    process = ledger.holder(directory)
-    history = read(directory)  # after the glance at the lock: a study that has ended is complete
-    now = state(spec, history, process)
+    directory, runs = study.directory, study.process is not None
     notes = {
-        "running": f"running: {process}",
+        "running": f"running: {study.process}",
         "stopped": f"stopped; go on with: {command(program, 'resume', str(directory))}",
         "finished": f"finished; the answer: {command(program, 'best', str(directory))}",
     }
-    running = under_way(history, directory)
-    found = memory(history, directory)
-    note = "\n ".join([*([advice(found)] if found else []), notes[now]])
-    label = "running" if process else "stopped"
-    standing_now = standing(spec, history, directory)
-    text = picture(spec, history, standing_now, running, width=width, note=note, label=label)
-    return text, process is not None
+    found = memory(study)
+    note = "\n ".join([*([advice(found)] if found else []), notes[state(study)]])
+    label = "running" if runs else "stopped"
+    text = picture(study, standing(study), under_way(study), width=width, note=note, label=label)
+    return text, runs
 
 
 def show_page(trial: Mapping[str, Any], log_name: str, width: int) -> list[str]:

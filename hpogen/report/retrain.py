@@ -14,7 +14,8 @@ from typing import Any
 from hpogen.report.table import Column, table
 from hpogen.report.text import configuration, labelled, number
 from hpogen.report.verdict import command
-from hpogen.study.retrained import RETRAIN, Retrained, Run
+from hpogen.study.read import RETRAIN
+from hpogen.study.retrained import Retrained, Run
 
 BLANK = "–"
 CAPTION = (

@@ -16,6 +16,7 @@ from hpogen.record.history import History, Record
 from hpogen.report.text import INDENT, bar, count, number, percent, value, words
 from hpogen.space.parameters import Choice, Constant, Number, Parameter
 from hpogen.spec import StudySpec
+from hpogen.study.read import AnyStudy
 from hpogen.study.standing import Standing, rule
 from hpogen.trial import Progress, Trial
 
@@ -33,8 +34,7 @@ class Column:
 
 
 def picture(
-    spec: StudySpec,
-    history: History,
+    study: AnyStudy,
     standing: Standing,
     running: Sequence[tuple[Trial, Progress | None]],
     *,
@@ -47,12 +47,13 @@ def picture(
 
     The place of `left` is kept free when it is empty; None leaves it out.
     """
+    spec = study.spec
     names = metric_names(spec)
     rows = [_running_row(spec, trial, progress, names) for trial, progress in running]
     best = [_best_row(spec, standing.best, names)] if standing.best else []
     where = max((len(row[-1]) for row in rows), default=0)
     titles, *cells = table(_columns(spec, names, where), rows + best, width - INDENT)
-    lines = _header(spec, history, width, left)
+    lines = _header(study, width, left)
     for i, title in enumerate(titles.splitlines()):
         last = i == len(titles.splitlines()) - 1
         lines.append(_line(label if last and running else "", title, "dim"))
@@ -229,10 +230,11 @@ def _line(label: str, text: str, style: str) -> Text:
     return Text.assemble((f" {label}".ljust(INDENT), "dim"), (text, style))
 
 
-def _header(spec: StudySpec, history: History, width: int, left: str | None) -> list[Text]:
+def _header(study: AnyStudy, width: int, left: str | None) -> list[Text]:
     """One line where it fits even when its numbers have grown, else two; the bar stands still."""
+    spec = study.spec
     name = f" {spec.name} · {spec.searcher.name} · {rule(spec)}"
-    share, unit, done, limit = charged(history)
+    share, unit, done, limit = charged(study.history)
     before = f"{unit} {f'{done:,}'.rjust(len(f'{limit:,}'))} / {limit:,} "
     after = f" {100 * share:3.0f} %" + (
         "" if left is None else f"   {left}".ljust(len(LONGEST) + 3)

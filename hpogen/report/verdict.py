@@ -8,13 +8,14 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from hpogen.analysis.answers import held_out
 from hpogen.errors import shortened
 from hpogen.record.history import History, Record
 from hpogen.report.table import mishaps, results
 from hpogen.report.text import configuration, count, labelled, number, percent
 from hpogen.spec import StudySpec
+from hpogen.study.read import AnyStudy
 from hpogen.study.standing import Standing, rule, standing
 
 LIMIT = "One search does not show which of them is better."
@@ -24,18 +25,16 @@ FAR = 0.1  # in audit error, and twice the other's: no luck of one search
 
 
 def verdict(
-    spec: StudySpec,
-    history: History,
-    directory: Path,
+    study: AnyStudy,
     ended: str,
     next_commands: Sequence[str],
     width: int,
 ) -> list[str]:
     """How it `ended`, the choice with its evidence, the best trial, what to type next."""
-    now = standing(spec, history, directory)
+    history, now = study.history, standing(study)
     lines = textwrap.wrap(f"{ended}: {_counted(history, now)}", width - 1)
     if now.best is not None:
-        lines += ["", *textwrap.wrap(choice(spec, now), width - 1), ""]
+        lines += ["", *textwrap.wrap(choice(study.spec, now), width - 1), ""]
     lines = ["", *(f" {line}".rstrip() for line in lines)]
     if now.best is not None:
         lines += labelled("best", f"trial {now.best.trial.id}: {results(now.best)}", width)
@@ -43,7 +42,7 @@ def verdict(
     elif (last := last_failure(history)) is not None:
         text = f"{last.failure.kind}: {shortened(last.failure.text)}" if last.failure else ""
         lines += labelled("last", f"trial {last.trial.id}: {text}", width)
-    lines += labelled("folder", str(directory))
+    lines += labelled("folder", str(study.directory))
     for label, text in zip(["next", ""], next_commands, strict=False):
         lines += labelled(label, text)
     return lines
@@ -83,16 +82,11 @@ def _comment(spec: StudySpec, now: Standing) -> list[str]:
     """What follows from the choice and its rival, and what does not."""
     if now.best is None or now.by_validation is None or now.best is now.by_validation:
         return []
-    ours, other = _audit_error(now.best), _audit_error(now.by_validation)
+    ours, other = (held_out(r, "audit error") for r in (now.best, now.by_validation))
     if ours is None or other is None or ours < max(other + FAR, 2 * other):
         return [LIMIT]
     raw = any(t.metric.startswith("agn") and t.scale == "raw" for t in spec.objective.terms)
     return [FAR_WORSE, *([HARDLY_LEARNED] if raw else [])]
-
-
-def _audit_error(record: Record) -> float | None:
-    audit = record.outcome.audit if record.outcome else {}
-    return 1 - audit["accuracy"] if "accuracy" in audit else None
 
 
 def _clauses(spec: StudySpec, now: Standing) -> Iterator[str]:
@@ -118,12 +112,12 @@ def _named(record: Record, now: Standing) -> str:
 def evidence(record: Record) -> str:
     """`val loss 0.398, audit error 8.9 %`; without these numbers, the score."""
     metrics = record.outcome.metrics if record.outcome else {}
-    audit = record.outcome.audit if record.outcome else {}
+    error, loss = held_out(record, "audit error"), held_out(record, "audit loss")
     parts = [f"val loss {number(metrics['val_loss'])}"] if "val_loss" in metrics else []
-    if "accuracy" in audit:
-        parts.append(f"audit error {percent(1 - audit['accuracy'])}")
-    elif "loss" in audit:
-        parts.append(f"audit loss {number(audit['loss'])}")
+    if error is not None:
+        parts.append(f"audit error {percent(error)}")
+    elif loss is not None:
+        parts.append(f"audit loss {number(loss)}")
     return ", ".join(parts) or f"score {number(record.score)}"
 
 

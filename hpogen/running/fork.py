@@ -22,7 +22,8 @@ from hpogen.record.ledger import Ledger
 from hpogen.record.provenance import digests
 from hpogen.spec import StudySpec, differences, load_study
 from hpogen.study import replay
-from hpogen.study.open import RUNS, studies_in
+from hpogen.study.open import RUNS
+from hpogen.study.read import read, studies_in
 from hpogen.study.study import Study
 from hpogen.tasks import keys
 from hpogen.tasks.keys import Meaning
@@ -57,7 +58,7 @@ def fork(
     otherwise only the configurations are taken. An interrupted fork may be repeated. Raises
     UserError.
     """
-    past = history.read(directory)
+    past = read(directory).history
     spec = load_study(study, overrides)
     target = RUNS / spec.name if target is None else target
     task = _other_task(past, spec)

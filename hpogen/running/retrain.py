@@ -6,21 +6,20 @@ recorded, resumed and spread over workers like any other.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hpogen.errors import UserError
-from hpogen.record import history
-from hpogen.record.belonging import belongs
-from hpogen.record.ledger import LEDGER
 from hpogen.spec import StudySpec
-from hpogen.study.open import read_study
-from hpogen.study.retrained import RETRAIN, Choice, choices
+from hpogen.spec.parts import DEFAULT_TASK
+from hpogen.study.open import plugin_files
+from hpogen.study.read import RETRAIN, Folder
+from hpogen.study.retrained import Choice, choices
 
-TASK = "image-classification"  # the one whose data hpogen knows
 SEEDS = 3
 
 
-def plan(directory: Path, seeds: int) -> dict[Path, StudySpec]:
+def plan(study: Folder, seeds: int) -> dict[Path, StudySpec]:
     """The studies to run, by folder: one for the answer and each baseline, `seeds` trials each.
 
     Where more seeds have been trained already, those stay. Raises UserError for a task that cannot
@@ -28,26 +27,23 @@ def plan(directory: Path, seeds: int) -> dict[Path, StudySpec]:
     """
     if seeds < 1:
         raise UserError(f"--seeds: got {seeds}, expected 1 or more")
-    spec, past = read_study(directory)
-    if spec.task.name != TASK:
+    spec, directory = study.spec, study.directory
+    if spec.task.name != DEFAULT_TASK:
         raise UserError(
             f"{directory}: the task {spec.task.name!r} cannot be retrained: it trains on its own "
-            f"data, and hpogen knows a full training set and a test set of {TASK!r} alone"
+            f"data, and hpogen knows a full training set and a test set of {DEFAULT_TASK!r} alone"
         )
-    found = choices(spec, past, directory)
-    home = directory / RETRAIN
-    known = belongs(home, past.id)  # else what is there was begun for another study
-    asked = {c.label: max(seeds, _begun(home / c.label) * known) for c in found}
-    return {home / c.label: _spec(spec, c, asked[c.label]) for c in found}
+    begun = {label: inner.history.stop["trials"] or 0 for label, inner in study.retrainings.items()}
+    files = plugin_files(study)
+    return {
+        directory / RETRAIN / choice.label: _spec(
+            spec, choice, max(seeds, begun.get(choice.label, 0)), files
+        )
+        for choice in choices(study)
+    }
 
 
-def _begun(directory: Path) -> int:
-    """How many seeds were asked for before."""
-    exists = (directory / LEDGER).exists()
-    return history.read(directory).stop["trials"] or 0 if exists else 0
-
-
-def _spec(spec: StudySpec, choice: Choice, seeds: int) -> StudySpec:
+def _spec(spec: StudySpec, choice: Choice, seeds: int, files: Sequence[Path]) -> StudySpec:
     """The study that trains one configuration; its limits of time were those of a subset."""
     record = spec.record()
     task = record["task"]
@@ -66,4 +62,4 @@ def _spec(spec: StudySpec, choice: Choice, seeds: int) -> StudySpec:
         "budgets": None,
         "rungs": "retrain",
     }
-    return StudySpec.from_record({**record, **changed}, plugins=spec.plugins)
+    return StudySpec.from_record({**record, **changed}, plugins=files)

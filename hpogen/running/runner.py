@@ -223,7 +223,7 @@ class _Drive:
 
     def job(self, trial: Trial, attempt: int = 0, alone: bool = False) -> Job:
         study, where = self.study, (self.study.spec, self.study.directory)
-        curve = folder.received_curve(study.directory, trial.id)
+        curve = folder.received_curve(study.directory, trial.id, study.history.id)
         resumed = len(curve) if study.spec.task.resumable else 0
         continued = study.spec.rungs == "continue" and trial.parent is not None
         parent = study.history.records[trial.parent or 0].trial

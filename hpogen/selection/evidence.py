@@ -57,13 +57,13 @@ def gather(history: History, records: Sequence[Record], budget: int, directory: 
         budget,
         tuple(metrics),
         history.locations.get(budget, {}),
-        lambda: np.stack(read_losses(directory, [record.trial.id for record in records])),
+        lambda: np.stack(read_losses(directory, [r.trial.id for r in records], history.id)),
         lambda: late_losses(history, records, directory),
     )
 
 
-def read_losses(directory: Path, trials: Sequence[int]) -> list[Losses]:
-    """The per-sample validation losses of trials, (N,) each.
+def read_losses(directory: Path, trials: Sequence[int], study: str | None = None) -> list[Losses]:
+    """The per-sample validation losses of trials, (N,) each; `study` is the id, None: looked up.
 
     Raises UserError for a file that is missing, unreadable, or of another length than the first.
     """
@@ -71,7 +71,7 @@ def read_losses(directory: Path, trials: Sequence[int]) -> list[Losses]:
     for trial in trials:
         path = folder.trial_stem(directory, trial).with_suffix(f".{LOSSES}")
         try:
-            content = io.BytesIO(folder.read_kept(directory, trial, LOSSES))
+            content = io.BytesIO(folder.read_kept(directory, trial, LOSSES, study))
             losses = np.load(content, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             reason = "cannot be read"
@@ -95,12 +95,12 @@ def late_losses(history: History, records: Sequence[Record], directory: Path) ->
     first evaluations' best: a single low figure is not set against a mean. An evaluation that
     failed counts as infinity.
     """
-    first = [late_loss(record, directory) for record in records]
+    first = [late_loss(record, directory, history.id) for record in records]
     repeats: dict[str, list[float]] = {}
     for record in history.records:
         if record.repeat and record.state == "told":
             losses = repeats.setdefault(canonical(record.trial.config), [])
-            losses.append(late_loss(record, directory))
+            losses.append(late_loss(record, directory, history.id))
     if not repeats:
         return first
     best = set(sorted(range(len(records)), key=first.__getitem__)[:TOP])
@@ -113,7 +113,7 @@ def late_losses(history: History, records: Sequence[Record], directory: Path) ->
     ]
 
 
-def late_loss(record: Record, directory: Path) -> float:
+def late_loss(record: Record, directory: Path, study: str) -> float:
     """The mean validation loss of the last epochs that the curve has; infinity after a failure.
 
     That of the last epoch alone where there is no curve.
@@ -121,6 +121,6 @@ def late_loss(record: Record, directory: Path) -> float:
     outcome = record.outcome
     if outcome is None or outcome.failure is not None or "val_loss" not in outcome.metrics:
         return math.inf
-    rows = folder.read_curve(directory, record.trial.id)[-LATE:]
+    rows = folder.read_curve(directory, record.trial.id, study)[-LATE:]
     losses = [row["metrics"]["val_loss"] for row in rows if "val_loss" in row["metrics"]]
     return statistics.fmean(losses or [outcome.metrics["val_loss"]])

@@ -165,7 +165,7 @@ def load_studies(path: Path | str, overrides: Sequence[str] = ()) -> Studies:
 def _build(source: Source, path: Path | None, plugin_files: Sequence[Path] | None) -> StudySpec:
     mistakes = Mistakes(source)
     checks.finite(source.data, mistakes)
-    form, wrong = _form(source.data, mistakes)
+    form, wrong = form_of(source.data, mistakes)
     if form.matrix is not None:
         mistakes.add((MATRIX,), "stands for many studies: use load_studies")
     if plugin_files is None:
@@ -176,7 +176,7 @@ def _build(source: Source, path: Path | None, plugin_files: Sequence[Path] | Non
     task_form = form.task if path is None else _anchored(form.task, path.parent)
     task = None if "task" in wrong else task_of(task_form, mistakes)
     searcher = None if "searcher" in wrong else searcher_of(form.searcher, mistakes)
-    space = None if "search_space" in wrong else _space(form.search_space, mistakes)
+    space = None if "search_space" in wrong else space_of(form.search_space, mistakes)
     resolved = _resolved(form, wrong, task, searcher, space, mistakes)
     mistakes.raise_first()
     assert task and searcher and space  # what is None has left a mistake
@@ -226,7 +226,7 @@ def _resolved(
     return resolved
 
 
-def _form(data: Mapping[str, Any], mistakes: Mistakes) -> tuple[StudyForm, set[str]]:
+def form_of(data: Mapping[str, Any], mistakes: Mistakes) -> tuple[StudyForm, set[str]]:
     """The form of the data, and the keys with mistakes, in whose place it has placeholders."""
     optional = StudyForm.model_fields.keys() - REQUIRED
     given = {k: v for k, v in data.items() if not (v is None and k in optional)}
@@ -269,7 +269,7 @@ def _name(form: StudyForm, path: Path | None, mistakes: Mistakes) -> str:
     return name
 
 
-def _space(mapping: Mapping[str, Any], mistakes: Mistakes) -> Space | None:
+def space_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Space | None:
     with mistakes.under("search_space"):
         return Space.parse(mapping)
     return None

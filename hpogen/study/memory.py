@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from hpogen.record import folder
-from hpogen.record.history import History
+from hpogen.study.read import AnyStudy
 
 LOOKED_AT = 200  # trials, the latest: a long study is not read whole
 MARGIN = 1.2  # later epochs and other batch sizes
 CONTEXT = 0.6 * 2**30  # bytes of a GPU that each process takes beside what torch reserves
 
 
-def memory(history: History, directory: Path) -> dict[str, Any] | None:
+def memory(study: AnyStudy) -> dict[str, Any] | None:
     """The largest peak of the latest trials: `peak`, `total` (bytes), `device`, `share`.
 
     `share` is the part of the device that a trial should be given; None while nothing is known.
     """
     rows = [
         row
-        for record in history.records[-LOOKED_AT:]
-        for row in folder.read_curve(directory, record.trial.id)
+        for record in study.history.records[-LOOKED_AT:]
+        for row in folder.read_curve(study.directory, record.trial.id, study.history.id)
         if row.get("memory")
     ]
     if not rows:

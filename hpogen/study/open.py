@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hpogen.errors import UserError, explained, quoted
-from hpogen.record import history
-from hpogen.record.history import History
-from hpogen.record.ledger import LEDGER, Event
+from hpogen.record.ledger import LEDGER
 from hpogen.record.stores import check_writable
 from hpogen.spec import StudySpec, load_studies, load_study
 from hpogen.spec.checks import extremes
+from hpogen.study.read import Folder, is_matrix, studies_in
 from hpogen.study.replay import as_begun
 from hpogen.study.study import Study
 
@@ -41,7 +40,7 @@ def open_study(
     spec = study if isinstance(study, StudySpec) else load_study(study, overrides)
     folder = Path(directory) if directory is not None else RUNS / spec.name
     if inner := studies_in(folder):
-        raise _is_matrix(folder, inner)
+        raise is_matrix(folder, inner)
     prepare(spec)
     return Study(as_begun(spec, folder), folder)
 
@@ -88,14 +87,6 @@ def _allow_files(studies: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
-def studies_in(directory: Path) -> list[Path]:
-    """The folders of a matrix's studies; none for any other folder."""
-    with explained(directory, UserError, "read"):
-        if (directory / LEDGER).exists():
-            return []
-        return sorted(path.parent for path in directory.glob(f"*/{LEDGER}"))
-
-
 def warnings(spec: StudySpec, samples: int | None = None) -> Iterator[str]:
     """What a study may be told about its search space, in a line each.
 
@@ -128,40 +119,26 @@ def prepare(spec: StudySpec) -> None:
             raise UserError(f"{where}: checkpoints.path: {quoted(place)} {error}") from error
 
 
-def read_study(directory: Path) -> tuple[StudySpec, History]:
-    """A folder's spec, with `stop` as it was raised, and its history. Nothing is written.
+def loaded(study: Folder) -> StudySpec:
+    """The spec of a study that was read, its plug-ins imported: to go on with it.
 
-    The plug-ins are those files that the study began with, where they are unchanged, else the
-    folder's copies. Raises UserError beginning with the folder.
+    Raises UserError beginning with the folder.
     """
-    if inner := studies_in(directory):
-        raise _is_matrix(directory, inner)
-    past = history.read(directory)
-    record = {**past.header["spec"], "stop": past.stop}
+    record = {**study.history.header["spec"], "stop": study.history.stop}
     try:
-        return StudySpec.from_record(record, plugins=_plugins(directory, past.header)), past
+        return StudySpec.from_record(record, plugins=plugin_files(study))
     except UserError as error:
-        raise UserError(f"{directory}: {error}") from error
+        raise UserError(f"{study.directory}: {error}") from error
 
 
-def _is_matrix(directory: Path, inner: Sequence[Path]) -> UserError:
-    return UserError(
-        f"{directory}: here are the {len(inner)} studies of a matrix: name one, such as {inner[0]}"
-    )
-
-
-def read_studies(directory: Path) -> list[tuple[Path, StudySpec, History]]:
-    """The studies of a matrix, from its folder. Raises UserError as `read_study` does."""
-    return [(path, *read_study(path)) for path in studies_in(directory)]
-
-
-def _plugins(directory: Path, header: Event) -> list[Path]:
-    files = []
-    for original in map(Path, header["spec"].get("plugins", [])):
-        kept = directory / "plugins" / original.name
-        same = _unchanged(original, header.get("plugins", {}).get(original.name))
-        files.append(original if same else kept)
-    return files
+def plugin_files(study: Folder) -> list[Path]:
+    """The plug-in files to load for it: those that it began with, else the folder's copies."""
+    digests = study.history.header.get("plugins", {})
+    kept = study.directory / "plugins"
+    return [
+        path if _unchanged(path, digests.get(path.name)) else kept / path.name
+        for path in study.spec.plugins
+    ]
 
 
 def _unchanged(path: Path, sha256: str | None) -> bool:

@@ -74,7 +74,7 @@ def due(history: History, budget: int, directory: Path) -> list[Proposal]:
     trials and of which repeats have been asked: a study that was interrupted goes on with the same.
     """
     records = [r for r in candidates(history, budget) if r.trial.replicate == 0]
-    losses = [late_loss(record, directory) for record in records]
+    losses = [late_loss(record, directory, history.id) for record in records]
     best = sorted(range(len(records)), key=losses.__getitem__)[:TOP]
     there = {key_of(record.trial) for record in history.records}
     proposals = [

@@ -24,6 +24,7 @@ from hpogen.record.history import checked
 from hpogen.record.ledger import FORMAT, LEDGER, Event, new_id, parse
 from hpogen.record.provenance import digests, machine
 from hpogen.spec import SearcherSpec, StudySpec, changes
+from hpogen.spec.recorded import declared
 from hpogen.trial import Proposal, Trial
 
 log = logging.getLogger("hpogen.study")
@@ -58,6 +59,7 @@ def header(spec: StudySpec, study: str = "") -> Event:
         "format": FORMAT,
         **({"id": study} if study else {}),
         "spec": spec.record(),
+        "declared": declared(spec),
         "plugins": digests(spec.plugins),
         "versions": _versions(),
         "machine": machine(),

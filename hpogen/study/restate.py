@@ -5,23 +5,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hpogen import plugins
 from hpogen.errors import UserError, quoted, unknown
 from hpogen.objective import PRESETS, SCALES
-from hpogen.record.history import History, Record
-from hpogen.selection import SELECTIONS, candidates
+from hpogen.selection import SELECTIONS
 from hpogen.spec import StudySpec
 from hpogen.spec.positions import Unreadable, parse
+from hpogen.spec.recorded import restated_spec
+from hpogen.study.read import Folder
 
 Form = Mapping[str, Any]
 """An objective in the form of the YAML."""
-
-NO_END = {"trials": sys.maxsize}  # what is not run needs no room in `stop`
 
 
 def objective_form(
@@ -59,42 +57,31 @@ def _preset(text: str, alpha: float | None, scale: str | None, own: Form) -> For
 
 
 def restated(
-    spec: StudySpec,
-    past: History,
-    directory: Path,
-    objective: Form | None = None,
-    selection: str | None = None,
+    study: Folder, objective: Form | None = None, selection: str | None = None
 ) -> StudySpec:
-    """The study with that objective and selection, checked as at load; None: its own.
+    """The study's spec with that objective and selection, checked as at load; None: its own.
 
     Raises UserError beginning with the folder, also where a finished trial lacks a metric.
     """
     if objective is None and selection is None:
-        return spec
-    record = {**spec.record(), "stop": NO_END}
-    if objective is not None:
-        record["objective"] = dict(objective)
-    if selection is not None:
-        record["selection"] = selection
+        return study.spec
     try:
-        found = StudySpec.from_record(record, plugins=spec.plugins)
+        found = restated_spec(study.spec, objective, selection)
     except UserError as error:
-        raise UserError(f"{directory}: {error}") from error
-    _require_metrics(found, candidates(past, found.budgets[-1]), directory)
+        raise UserError(f"{study.directory}: {error}") from error
+    _require_metrics(found, study)
     return found
 
 
-def _require_metrics(spec: StudySpec, records: Sequence[Record], directory: Path) -> None:
+def _require_metrics(spec: StudySpec, study: Folder) -> None:
+    records = study.finished
     for metric in sorted(spec.objective.metrics | SELECTIONS[spec.selection].needs):
-        lacking = [
-            record.trial.id
-            for record in records
-            if record.outcome is None or metric not in record.outcome.metrics
-        ]
+        lacking = [r.trial.id for r in records if r.outcome and metric not in r.outcome.metrics]
         if lacking:
             raise UserError(
-                f"{directory}: {len(lacking)} of {len(records)} trials (the first: {lacking[0]}) "
-                f"do not have the metric {metric}: {_how_to_get(metric, directory)}"
+                f"{study.directory}: {len(lacking)} of {len(records)} trials (the first: "
+                f"{lacking[0]}) do not have the metric {metric}: "
+                f"{_how_to_get(metric, study.directory)}"
             )
 
 

@@ -12,18 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError
-from hpogen.record import folder, history
-from hpogen.record.belonging import belongs
 from hpogen.record.history import History, Record
-from hpogen.record.ledger import study_id
 from hpogen.record.provenance import digest
-from hpogen.spec import StudySpec
 from hpogen.spec.form import is_folder_name
 from hpogen.study import status
-from hpogen.study.open import read_study, studies_in
+from hpogen.study.read import Folder, read
 from hpogen.trial import Config, canonical
-
-RETRAIN = "retrain"  # the folder in the study's own; in it a study per configuration
 
 
 @dataclass(frozen=True)
@@ -53,6 +47,10 @@ class Run:
     loss: float  # there
     curve: tuple[Mapping[str, Any], ...]
 
+    @property
+    def error(self) -> float:
+        return 1 - self.accuracy
+
 
 @dataclass(frozen=True)
 class Retrained:
@@ -77,19 +75,21 @@ class Retrained:
         return statistics.stdev(map(value, self.runs)) if self.n > 1 else None
 
 
-def choices(spec: StudySpec, past: History, directory: Path) -> list[Choice]:
+def choices(study: Folder) -> list[Choice]:
     """The answer, then the baselines; one that is both stands once.
 
     Raises UserError while the study has no answer.
     """
-    answer = status.best(spec, past, directory)["config"]
+    answer = status.best(study)["config"]
     names: dict[str, list[str]] = {canonical(answer): []}
     configs: dict[str, Config] = {canonical(answer): answer}
-    for name, config in spec.baselines.items():
+    for name, config in study.spec.baselines.items():
         names.setdefault(canonical(config), []).append(name)
         configs.setdefault(canonical(config), config)
     return [
-        Choice(_label(config, names[key], past), config, config is answer, tuple(names[key]))
+        Choice(
+            _label(config, names[key], study.history), config, config is answer, tuple(names[key])
+        )
         for key, config in configs.items()
     ]
 
@@ -109,16 +109,20 @@ def results(directory: Path) -> list[Retrained]:
     Works while a retraining runs. A choice whose training has not begun is left out. Raises
     UserError where nothing has been retrained.
     """
-    home = directory / RETRAIN
-    own = belongs(home, study_id(directory))
-    begun = {path.name: path for path in studies_in(home) if own}
+    if found := retrained(read(directory)):
+        return found
+    raise UserError(f"{directory}: nothing has been retrained: hpogen retrain {directory}")
+
+
+def retrained(study: Folder) -> list[Retrained]:
+    """The same of a study that has been read; nothing where nothing has been retrained."""
+    begun = study.retrainings
     if not begun:
-        history.read(directory)  # no study at all is said first
-        raise UserError(f"{directory}: nothing has been retrained: hpogen retrain {directory}")
-    now = {choice.label: choice for choice in choices(*read_study(directory), directory)}
+        return []
+    now = {choice.label: choice for choice in choices(study)}
     earlier = {
-        label: Choice(label, history.read(path).header["spec"]["enqueue"][0], False, ())
-        for label, path in begun.items()
+        label: Choice(label, inner.spec.enqueue[0], False, ())
+        for label, inner in begun.items()
         if label not in now
     }
     return [
@@ -128,28 +132,29 @@ def results(directory: Path) -> list[Retrained]:
     ]
 
 
-def _retrained(choice: Choice, directory: Path) -> Retrained:
-    past = history.read(directory)
-    told = past.told()
+def _retrained(choice: Choice, study: Folder) -> Retrained:
+    told = study.history.told()
     return Retrained(
         choice,
-        directory,
-        tuple(_run(record, directory) for record in told if record.failure is None),
-        past.stop["trials"] or 0,
+        study.directory,
+        tuple(_run(record, study) for record in told if record.failure is None),
+        study.history.stop["trials"] or 0,
         {r.trial.replicate: r.failure.kind for r in told if r.failure},
     )
 
 
-def _run(record: Record, directory: Path) -> Run:
+def _run(record: Record, study: Folder) -> Run:
     outcome, trial = record.outcome, record.trial
     if outcome is None or not outcome.audit:
-        raise UserError(f"{directory}: trial {trial.id} has no test figures: is the test set empty")
+        raise UserError(
+            f"{study.directory}: trial {trial.id} has no test figures: is the test set empty"
+        )
     single = {  # of one epoch there is no curve's file
         "epoch": 1,
         "metrics": dict(outcome.metrics),
         "audit": dict(outcome.audit),
         "seconds": dict(outcome.seconds),
     }
-    curve = folder.read_curve(directory, trial.id) or [single]
+    curve = study.curve(trial.id) or [single]
     audit = outcome.audit
     return Run(trial.replicate, trial.seed, audit["accuracy"], audit["loss"], tuple(curve))

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from hpogen.objective import Objective, Term
 from hpogen.record.history import History, Record
 from hpogen.selection import SELECTIONS, candidates, choose
 from hpogen.spec import StudySpec
+from hpogen.study.read import AnyStudy
 from hpogen.study.repeats import is_over
 from hpogen.trial import canonical
 
@@ -36,20 +36,28 @@ class Standing:
     duplicates: int
 
 
-def standing(spec: StudySpec, history: History, directory: Path) -> Standing:
+def standing(study: AnyStudy) -> Standing:
     """O(trials); some selections read files of the folder."""
+    spec, history = study.spec, study.history
     told = history.told()
     return Standing(
-        best=choose(history, spec.objective, spec.selection, spec.budgets[-1], directory),
+        best=chosen(study),
         by_validation=None
         if chooses_by_validation(spec)
-        else choose(history, VALIDATION, "val_loss", spec.budgets[-1], directory),
+        else choose(history, VALIDATION, "val_loss", spec.budgets[-1], study.directory),
         baselines=_baselines(spec, history),
         told=len(told),
         held=sum(record.state == "held" for record in history.records),
         failures=Counter(record.failure.kind for record in told if record.failure),
         duplicates=history.duplicates,
     )
+
+
+def chosen(study: AnyStudy, spec: StudySpec | None = None) -> Record | None:
+    """The answer so far, by the study's own objective and selection, or those of `spec`."""
+    spec = spec or study.spec
+    budget = spec.budgets[-1]
+    return choose(study.history, spec.objective, spec.selection, budget, study.directory)
 
 
 def rule(spec: StudySpec) -> str:
@@ -59,8 +67,9 @@ def rule(spec: StudySpec) -> str:
     return f"{spec.objective.label}, selected by {spec.selection}"
 
 
-def is_complete(spec: StudySpec, history: History) -> bool:
+def is_complete(study: AnyStudy) -> bool:
     """Whether nothing more will be asked, as far as `stop` tells: a grid may end before."""
+    spec, history = study.spec, study.history
     trials, epochs = history.stop["trials"], history.stop["epochs"]
     kept = SELECTIONS[spec.selection].reserve
     if any(record.state != "told" for record in history.records):

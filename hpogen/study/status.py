@@ -10,26 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError
-from hpogen.record import folder, ledger
-from hpogen.record.history import History, Record, read
-from hpogen.selection import choose
+from hpogen.record import folder
+from hpogen.record.history import Record
 from hpogen.spec import StudySpec
 from hpogen.study.memory import memory
-from hpogen.study.standing import is_complete, rule, standing
+from hpogen.study.read import AnyStudy, Folder
+from hpogen.study.standing import chosen, is_complete, rule, standing
 from hpogen.trial import Progress, Trial
 
 
-def status(spec: StudySpec, directory: Path) -> dict[str, Any]:
+def status(study: Folder) -> dict[str, Any]:
     """Where the study stands; `state` is running, stopped or finished."""
-    process = ledger.holder(directory)
-    history = read(directory)  # after the glance at the lock: a study that has ended is complete
-    now = standing(spec, history, directory)
+    spec, history, now = study.spec, study.history, standing(study)
     return {
         "name": spec.name,
         "searcher": spec.searcher.name,
         "objective": rule(spec),
-        "state": state(spec, history, process),
-        "process": process,
+        "state": state(study),
+        "process": study.process,
         "stop": dict(history.stop),
         "trials": len(history.records),
         "told": now.told,
@@ -38,7 +36,7 @@ def status(spec: StudySpec, directory: Path) -> dict[str, Any]:
         "reused": history.reused,
         "epochs_charged": history.charged,
         "epochs_trained": history.trained,
-        "memory": memory(history, directory),
+        "memory": memory(study),
         "running": [
             {
                 "trial": trial.id,
@@ -47,43 +45,47 @@ def status(spec: StudySpec, directory: Path) -> dict[str, Any]:
                 "metrics": dict(progress.metrics) if progress else {},
                 "device": progress.device if progress else None,
             }
-            for trial, progress in under_way(history, directory)
+            for trial, progress in under_way(study)
         ],
         "best": _answer(now.best) if now.best else None,
         "by_val_loss": _answer(now.by_validation) if now.by_validation else None,
     }
 
 
-def state(spec: StudySpec, history: History, process: str | None) -> str:
-    if process is not None:
-        return "running"
-    return "finished" if is_complete(spec, history) else "stopped"
+def state(study: Folder) -> str:
+    return "running" if study.process is not None else ended(study)
 
 
-def under_way(history: History, directory: Path) -> list[tuple[Trial, Progress | None]]:
+def ended(study: AnyStudy) -> str:
+    """`finished`, or `stopped` before."""
+    return "finished" if is_complete(study) else "stopped"
+
+
+def under_way(study: AnyStudy) -> list[tuple[Trial, Progress | None]]:
     """The trials that are running, or were when the study stopped, each with its last epoch."""
     return [
-        (record.trial, _last_epoch(directory, record.trial.id))
-        for record in history.records
+        (record.trial, _last_epoch(study, record.trial.id))
+        for record in study.history.records
         if record.state == "running" and record.twin is None
     ]
 
 
-def _last_epoch(directory: Path, trial: int) -> Progress | None:
-    rows = folder.read_curve(directory, trial)
+def _last_epoch(study: AnyStudy, trial: int) -> Progress | None:
+    rows = folder.read_curve(study.directory, trial, study.history.id)
     if not rows:
         return None
     row = rows[-1]
     return Progress(trial, row["epoch"], row["metrics"], row["seconds"], row["device"])
 
 
-def trial(history: History, directory: Path, number: int) -> dict[str, Any]:
+def trial(study: Folder, number: int) -> dict[str, Any]:
     """Everything that is known of a trial. Raises UserError when there is none of that number."""
-    if not 0 <= number < len(history.records):
-        last = len(history.records) - 1
+    records = study.history.records
+    if not 0 <= number < len(records):
+        last = len(records) - 1
         there = f"its trials are 0 to {last}" if last >= 0 else "it has no trials yet"
-        raise UserError(f"{directory}: there is no trial {number}: {there}")
-    record = history.records[number]
+        raise UserError(f"{study.directory}: there is no trial {number}: {there}")
+    record = records[number]
     outcome = record.outcome
     return {
         "trial": number,
@@ -103,8 +105,8 @@ def trial(history: History, directory: Path, number: int) -> dict[str, Any]:
         "failure": {"kind": record.failure.kind, "text": record.failure.text}
         if record.failure
         else None,
-        "curve": folder.read_curve(directory, number) or _single(record),
-        "log": _log(directory, number),
+        "curve": study.curve(number) or _single(record),
+        "log": _log(study.directory, number),
     }
 
 
@@ -124,11 +126,16 @@ def _log(directory: Path, number: int) -> str | None:
         return None
 
 
-def best(spec: StudySpec, history: History, directory: Path) -> dict[str, Any]:
-    """The answer. Raises UserError while no trial has succeeded."""
-    record = choose(history, spec.objective, spec.selection, spec.budgets[-1], directory)
+def best(study: Folder, spec: StudySpec | None = None) -> dict[str, Any]:
+    """The answer, by the objective and selection of `spec`; None: the study's own.
+
+    Raises UserError while no trial has succeeded.
+    """
+    record = chosen(study, spec)
     if record is None:
-        raise UserError(f"{directory}: there is no answer yet: no trial has finished with a score")
+        raise UserError(
+            f"{study.directory}: there is no answer yet: no trial has finished with a score"
+        )
     return _answer(record)
 
 

@@ -17,6 +17,7 @@ from scipy import stats
 from hpogen.analysis.statistics import Array, standardized
 from hpogen.analysis.trials import finished_trials
 from hpogen.errors import Refusal, UserError
+from hpogen.study.read import read
 
 Indices = NDArray[np.int64]
 
@@ -126,7 +127,7 @@ def assess_study(
     seed: int = 0,
 ) -> GapModelTest:
     """The same on a study's finished trials that have all the metrics named."""
-    trials = finished_trials(directory)
+    trials = finished_trials(read(directory))
     columns = {name: trials.measure(name) for name in names}
     known = np.all([np.isfinite(x) for x in columns.values()], axis=0)
     metrics = {name: x[known] for name, x in columns.items()}

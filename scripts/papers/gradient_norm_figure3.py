@@ -32,6 +32,7 @@ from scipy import stats
 from hpogen.analysis.correlation import PARTS, Correlation, Judgement, Part, halves, judge
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.trials import FinishedTrials, finished_trials
+from hpogen.study.read import read
 
 P_TOP = {"resnet20": 0.336, "resnet56": 0.039, "resnet110": 0.036, "densenet100": 0.053}
 FITTED = 0.88  # training accuracy: what all of the paper's top halves reach
@@ -94,7 +95,7 @@ def overrides(run: Run) -> list[str]:
 
 def study(path: Path, name: str) -> Study:
     net, arm = name.split("__")
-    return Study(net, arm, finished_trials(path), judge(path, ["agn"]))
+    return Study(net, arm, finished_trials(read(path)), judge(path, ["agn"]))
 
 
 def compare(run: Run, found: Sequence[Study]) -> None:

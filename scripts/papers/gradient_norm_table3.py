@@ -30,6 +30,7 @@ from hpogen.analysis.trials import finished_trials
 from hpogen.cli.drive import drive_all
 from hpogen.errors import UserError
 from hpogen.spec import load_study
+from hpogen.study.read import read
 
 FILES = {"vgg": STUDIES / "table3-vgg.yaml", "nin": STUDIES / "table3-nin.yaml"}
 PAPER = {  # Table 3
@@ -141,7 +142,7 @@ def trained(run: Run) -> dict[str, Models]:
 
 def models(directory: Path) -> Models:
     """Raises Refusal, naming what is missing, where a model of the grid has failed."""
-    found = finished_trials(directory)
+    found = finished_trials(read(directory))
     measures = {name: found.measure(name) for name in PAPER}
     accuracy = found.metrics["train_accuracy"]
     return Models(grid_of(found), measures, found.target(GAP), accuracy)

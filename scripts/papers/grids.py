@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.trials import FinishedTrials, finished_trials
 from hpogen.errors import Refusal
+from hpogen.study.read import read
 from hpogen.trial import Config, Value
 
 SHOWN = 3  # cells that an error names
@@ -120,7 +121,7 @@ def granulated_study(
     directory: Path, measures: Sequence[str], target: str = "audit_gap_accuracy"
 ) -> tuple[Granulated, ...]:
     """Ψ of each measure on a study. Raises Refusal unless its trials fill a grid."""
-    trials = finished_trials(directory)
+    trials = finished_trials(read(directory))
     grid = grid_of(trials)
     gaps = trials.target(target)
     return tuple(granulated(name, grid, trials.measure(name), gaps) for name in measures)

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.trials import finished_trials
 from hpogen.errors import Refusal, UserError, unknown
+from hpogen.study.read import read
 
 Pair = tuple[str, str]
 
@@ -114,7 +115,7 @@ def score_studies(
     """
     tasks: dict[str, list[TaskScore]] = {name: [] for name in measures}
     for directory in directories:
-        trials = finished_trials(directory)
+        trials = finished_trials(read(directory))
         grid = grid_of(trials)
         for name in measures:
             pairs = _of_task(trials.study, grid, trials.measure(name), trials.target(target))

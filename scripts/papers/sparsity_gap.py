@@ -32,6 +32,7 @@ from hpogen.analysis.trials import FinishedTrials, finished_trials
 from hpogen.errors import Refusal
 from hpogen.measures.network_margins import FEATURES, LAYERS
 from hpogen.record import history
+from hpogen.study.read import read
 
 Array = NDArray[np.float64]
 Metrics = Mapping[str, Array]
@@ -282,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = begin(f"sparsity_gap_{model}", given)
     least = run.pick(tiny=0.0, small=FITS, paper=FITS)
     (directory,) = train(run, {f"sparsity-{model}": overrides(run, model)})
-    trials = finished_trials(directory)
+    trials = finished_trials(read(directory))
     networks, everything = family(trials, least), family(trials)
     seconds = [
         r.outcome.seconds.get("total", 0.0) for r in history.read(directory).records if r.outcome

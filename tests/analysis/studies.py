@@ -25,9 +25,14 @@ def study(
     """Write the ledger of a study whose trials have ended so; by default all after 4 epochs."""
     spec: dict[str, Any] = {
         "name": "made-up",
-        "searcher": {"name": searcher},
+        "searcher": {"name": searcher, **({"brackets": 1} if searcher == "bohb" else {})},
         "stop": {"trials": len(trials)},
-        "task": {"name": "image-classification", "dataset": {"name": "digits", "audit": audit}},
+        "search_space": {"lr": {"float": [0.0, 1.0], "default": 0.5}},
+        "task": {
+            "name": "image-classification",
+            "dataset": {"name": "digits", "audit": audit},
+            "epochs": max(budgets, default=4),
+        },
     }
     events: list[dict[str, Any]] = [{"kind": "study", "format": 1, "spec": spec}]
     for number, given in enumerate(trials):

@@ -9,10 +9,11 @@ import pytest
 from analysis.searches import AGN, Made, matrix, search
 from toys import study_file
 
-from hpogen.analysis.arms import Design, arrange, read_all
+from hpogen.analysis.arms import Design, arrange
 from hpogen.errors import UserError
 from hpogen.spec import load_studies
 from hpogen.study.open import open_studies
+from hpogen.study.read import read_all
 
 LOG = {**AGN, "scale": "log"}
 FASHION = {"dataset": {"name": "fashion-mnist"}, "model": "lenet5"}

@@ -18,6 +18,7 @@ from hpogen.analysis.statistics import holm
 from hpogen.analysis.tables import Row
 from hpogen.errors import UserError
 from hpogen.record import ledger
+from hpogen.study.read import read
 
 TESTED = (0.90, 0.92, 0.97)
 
@@ -167,7 +168,7 @@ def test_ten_tasks_have_a_critical_difference(tmp_path: Path) -> None:
 def test_retrainings_are_averaged_never_counted(tmp_path: Path) -> None:
     matrix(tmp_path, 2)
     for folder in tmp_path.iterdir():
-        assert errors_of_retrainings(folder) is None
+        assert errors_of_retrainings(read(folder)) == []
         [row] = compare([folder]).tasks[0].rows
         config = dict(row.answers[0].config)
         label = f"trial-{row.answers[0].trial}" if row.answers[0].trial else "baseline-default"
@@ -175,7 +176,7 @@ def test_retrainings_are_averaged_never_counted(tmp_path: Path) -> None:
         if label != "baseline-default":  # whose figures are not the answer's
             search(folder / "retrain" / "baseline-default", [Made(audit=0.5)])
         replicate(folder / "retrain" / label)
-        assert errors_of_retrainings(folder) == pytest.approx([0.10, 0.08, 0.03])
+        assert errors_of_retrainings(read(folder)) == pytest.approx([0.10, 0.08, 0.03])
     found = compare([tmp_path])
     assert found.not_retrained == ()
     for row in rows(found).values():

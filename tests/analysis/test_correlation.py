@@ -17,6 +17,7 @@ from hpogen.analysis.correlation import Judgement, halves, judge, render, sign_e
 from hpogen.analysis.statistics import holm
 from hpogen.analysis.trials import TARGETS, finished_trials
 from hpogen.errors import UserError
+from hpogen.study.read import read
 from hpogen.trial import Failure
 
 N = 21
@@ -109,7 +110,7 @@ def test_equal_training_accuracies_are_split_by_loss_and_counted(tmp_path: Path)
         )
     ]
     folder = study(tmp_path, finished)
-    parts, tied = halves(finished_trials(folder))
+    parts, tied = halves(finished_trials(read(folder)))
     assert parts["top"].tolist() == [2, 3, 5]
     assert parts["bottom"].tolist() == [0, 1, 4]
     assert parts["all"].tolist() == [0, 1, 2, 3, 4, 5]
@@ -122,7 +123,7 @@ def test_only_comparable_trials_are_judged_and_the_others_counted(tmp_path: Path
     without = (good[0][0] | {"lr": 50.0}, good[0][1], {})
     finished = [good[0], good[0], good[1], Failure("diverged", "NaN"), *good[2:], without]
     folder = study(tmp_path, finished, budgets=[4, 4, 2, 4, 4, 4, 4, 4, 4])
-    found = finished_trials(folder)
+    found = finished_trials(read(folder))
     assert found.numbers == (0, 4, 5, 6, 7)
     assert found.budget == 4
     assert found.left_out == {
@@ -203,11 +204,11 @@ def test_pairs_that_the_audit_cannot_tell_apart_weigh_nothing() -> None:
 
 def test_how_many_audit_images_there_are_is_told_or_found(tmp_path: Path) -> None:
     finished = [made({"lr": i}, 0.9, k / 360, m=0.0) for i, k in enumerate([301, 288, 323])]
-    assert finished_trials(study(tmp_path / "a", finished, audit=250)).audit_images == 250
-    assert finished_trials(study(tmp_path / "b", finished)).audit_images == 360
+    assert finished_trials(read(study(tmp_path / "a", finished, audit=250))).audit_images == 250
+    assert finished_trials(read(study(tmp_path / "b", finished))).audit_images == 360
     irrational = [made({"lr": i}, 0.9, 1 / math.pi**i, m=0.0) for i in range(1, 4)]
     folder = study(tmp_path / "c", irrational)
-    assert finished_trials(folder).audit_images is None
+    assert finished_trials(read(folder)).audit_images is None
     assert judge(folder, ["m"], resamples=50).sign_errors == ()
 
 
@@ -232,7 +233,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="metric 'goood' is unknown; did you mean 'good'"):
         judge(folder, ["goood"])
     with pytest.raises(UserError, match="target 'gap' is unknown"):
-        finished_trials(folder).target("gap")
+        finished_trials(read(folder)).target("gap")
     with pytest.raises(UserError, match="there is no study here"):
         judge(tmp_path / "b")
     without = study(tmp_path / "c", [({"lr": 1}, {"train_loss": 1.0}, {})])

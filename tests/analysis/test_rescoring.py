@@ -19,7 +19,7 @@ from hpogen.errors import UserError
 from hpogen.objective import Objective, Term
 from hpogen.selection.choosing import one_se_margin
 from hpogen.selection.shrinking import shrunk
-from hpogen.study.open import read_study
+from hpogen.study.read import read
 from hpogen.study.restate import objective_form, restated
 from hpogen.study.status import best
 
@@ -47,7 +47,7 @@ def test_the_grid_of_alphas() -> None:
 def test_each_alpha_chooses_the_least_score(seed: int, tmp_path: Path) -> None:
     metrics, _, audits = made_trials(seed, 30, 20)
     home = made_study(tmp_path, metrics, audits=audits)
-    found = rescore(home, "agn+val", scale="log", alpha=0.3)
+    found = rescore(read(home), "agn+val", scale="log", alpha=0.3)
     assert [at.alpha for at in found.alphas] == [0.0, *ALPHAS]
     for at in found.alphas:
         scores = [m["val_loss"] + at.alpha * math.log(m["agn"] / EPOCHS) for m in metrics]
@@ -77,17 +77,17 @@ SELECTIONS = {
 def test_another_selection_chooses_as_best_would(selection: str, tmp_path: Path) -> None:
     metrics, losses, audits = made_trials(4, 20, 30)
     home = made_study(tmp_path, metrics, losses, audits)
-    found = rescore(home, selection=selection)
+    found = rescore(read(home), selection=selection)
     assert trial_of(found.asked) == least(SELECTIONS[selection](metrics, losses))
-    spec, past = read_study(home)
-    other = restated(spec, past, home, selection=selection)
-    assert best(other, past, home)["trial"] == trial_of(found.asked)
+    study = read(home)
+    other = restated(study, selection=selection)
+    assert best(study, other)["trial"] == trial_of(found.asked)
 
 
 def test_an_objective_is_scored_whatever_the_study_selects_by(tmp_path: Path) -> None:
     metrics, losses, audits = made_trials(4, 20, 30)
     home = made_study(tmp_path, metrics, losses, audits, selection="val_accuracy")
-    found = rescore(home, "train")
+    found = rescore(read(home), "train")
     assert trial_of(found.asked) == least([m["train_loss"] for m in metrics])
     assert trial_of(found.own) == least([-m["val_accuracy"] for m in metrics])
     assert found.own.rule == "selection val_accuracy"
@@ -101,7 +101,7 @@ def test_a_standard_scale_is_that_of_the_first_trials(tmp_path: Path) -> None:
     first = [m["agn"] for m in metrics[:8]]
     center = statistics.median(first)
     spread = 1.4826 * statistics.median(abs(x - center) for x in first)
-    found = rescore(home, terms, alphas=[0.1])
+    found = rescore(read(home), terms, alphas=[0.1])
     for at in found.alphas:
         scores = [m["val_loss"] + at.alpha * (m["agn"] - center) / spread for m in metrics]
         assert at.choice.trial == least(scores)
@@ -116,7 +116,7 @@ def test_alpha_keeps_signs_and_proportions() -> None:
 
 def test_a_measure_alone_has_no_alpha_of_zero(tmp_path: Path) -> None:
     home = made_study(tmp_path, made_trials(0, 9, 20)[0])
-    assert [at.alpha for at in rescore(home, "[{metric: agn}]", alphas=[0, 2]).alphas] == [2]
+    assert [at.alpha for at in rescore(read(home), "[{metric: agn}]", alphas=[0, 2]).alphas] == [2]
 
 
 # fewer labels
@@ -138,7 +138,7 @@ def test_the_mean_over_random_subsamples_is_that_over_all(size: int, tmp_path: P
     metrics, losses, audits = made_trials(7, 8, 7)
     home = made_study(tmp_path, metrics, losses, audits)
     terms = "[{metric: val_loss}, {metric: margin_q50, weight: -0.2}]"
-    found = rescore(home, terms, validation=[size], subsamples=1500)
+    found = rescore(read(home), terms, validation=[size], subsamples=1500)
     truths = [1 - audit["accuracy"] for audit in audits]
     expected = by_all_subsamples(metrics, losses, truths, size)
     spread = statistics.pstdev(truths)
@@ -155,7 +155,7 @@ def test_a_row_of_labels_by_hand(selection: str, tmp_path: Path) -> None:
     metrics, losses, audits = made_trials(9, 12, 40)
     home = made_study(tmp_path, metrics, losses, audits)
     objective = "[{metric: gap_loss}]" if selection == "score" else None
-    found = rescore(home, objective, selection, validation=[10], subsamples=60, seed=5)
+    found = rescore(read(home), objective, selection, validation=[10], subsamples=60, seed=5)
     alone, row = found.labels
     generator = np.random.default_rng([5, 10])
     chosen, by_loss = [], []
@@ -186,7 +186,7 @@ def test_a_row_of_labels_by_hand(selection: str, tmp_path: Path) -> None:
 def test_all_labels_choose_what_the_study_would(tmp_path: Path) -> None:
     metrics, losses, audits = made_trials(1, 12, 40)
     home = made_study(tmp_path, metrics, losses, audits)
-    found = rescore(home, selection="one_se_margin", validation=[40, 40, 3])
+    found = rescore(read(home), selection="one_se_margin", validation=[40, 40, 3])
     assert [row.images for row in found.labels] == [3, 3, 40, 40]
     full = {row.rule: row for row in found.labels if row.images == 40}
     for choice in (found.own, found.validation, found.asked):
@@ -194,7 +194,7 @@ def test_all_labels_choose_what_the_study_would(tmp_path: Path) -> None:
         row = full[choice.rule]
         assert (row.trial, row.share, row.subsamples) == (choice.trial, 1.0, 1)
         assert row.held_out == choice.held_out
-    assert rescore(home, selection="one_se_margin", validation=[40, 3]) == found  # seeded
+    assert rescore(read(home), selection="one_se_margin", validation=[40, 3]) == found  # seeded
 
 
 def test_nothing_is_chosen_by_the_audit(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_nothing_is_chosen_by_the_audit(tmp_path: Path) -> None:
     turned = [{"accuracy": 1 - a["accuracy"], "loss": 9 * a["loss"]} for a in audits]
     found = [
         rescore(
-            made_study(tmp_path / str(i), metrics, losses, audit),
+            read(made_study(tmp_path / str(i), metrics, losses, audit)),
             LOG,
             validation=[5],
             subsamples=40,
@@ -225,7 +225,7 @@ def test_nothing_is_chosen_by_the_audit(tmp_path: Path) -> None:
 def test_without_accuracies_the_audit_loss_judges(tmp_path: Path) -> None:
     metrics, _, audits = made_trials(3, 15, 25)
     home = made_study(tmp_path, metrics, audits=[{"loss": a["loss"]} for a in audits])
-    found = rescore(home)
+    found = rescore(read(home))
     assert found.judged_by == "audit loss"
     assert found.own.held_out == audits[trial_of(found.own)]["loss"]
 
@@ -239,7 +239,7 @@ def test_what_an_adaptive_searcher_proposed_is_marked(
 ) -> None:
     space = {n: {"float": [0.001, 100.0], "log": True} for n in ("lr", "weight_decay")}
     home = made_study(tmp_path, made_trials(0, 5, 9)[0], searcher=searcher, search_space=space)
-    assert rescore(home).adaptive == adaptive
+    assert rescore(read(home)).adaptive == adaptive
 
 
 @pytest.mark.parametrize(
@@ -260,11 +260,11 @@ def test_an_objective_as_it_is_typed(typed: tuple[Any, ...], form: dict[str, Any
 def test_the_studys_own_alpha_and_scale_serve_where_none_is_typed(tmp_path: Path) -> None:
     own = {"preset": "agn+val", "alpha": 0.07, "scale": "log"}
     home = made_study(tmp_path, made_trials(0, 5, 9)[0], objective=own)
-    found = rescore(home, "agn+train")
+    found = rescore(read(home), "agn+train")
     assert found.asked is not None and found.asked.rule == "agn+train (α 0.07, log)"
-    other = rescore(home, alpha=3)
+    other = rescore(read(home), alpha=3)
     assert other.asked is not None and other.asked.rule == "agn+val (α 3, log)"
-    assert rescore(home).weighed == "agn+val (α 0.07, log)"
+    assert rescore(read(home)).weighed == "agn+val (α 0.07, log)"
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_what_cannot_be_asked_is_said_in_one_line(
         own["gap_accuracy"] = i / 10
     home = made_study(tmp_path, metrics, losses, audits)
     with pytest.raises(UserError, match=said) as caught:
-        rescore(home, **options)
+        rescore(read(home), **options)
     assert "\n" not in str(caught.value)
 
 
@@ -310,21 +310,21 @@ def test_some_trials_without_a_metric_are_counted(tmp_path: Path) -> None:
     metrics = made_trials(0, 9, 20)[0]
     del metrics[4]["margin_q50"], metrics[7]["margin_q50"]
     with pytest.raises(UserError, match=r"2 of 9 trials \(the first: 4\) do not have .*margin_q50"):
-        rescore(made_study(tmp_path, metrics), "[{metric: margin_q50}]")
+        rescore(read(made_study(tmp_path, metrics)), "[{metric: margin_q50}]")
 
 
 def test_losses_that_are_not_there(tmp_path: Path) -> None:
     home = made_study(tmp_path, made_trials(0, 9, 20)[0])
-    assert rescore(home).validation_images is None
+    assert rescore(read(home)).validation_images is None
     with pytest.raises(UserError, match=r"00000\.val_losses\.npy: is missing"):
-        rescore(home, validation=[5])
+        rescore(read(home), validation=[5])
 
 
 def test_folders_that_cannot_be_rescored(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=str(tmp_path)):
-        rescore(tmp_path / "nothing")
+        rescore(read(tmp_path / "nothing"))
     empty = made_study(tmp_path / "a", [])
     with pytest.raises(UserError, match="no trial has finished 4 epochs: nothing to choose from"):
-        rescore(empty)
+        rescore(read(empty))
     with pytest.raises(UserError, match="studies of a matrix"):
-        rescore(tmp_path / "a")
+        rescore(read(tmp_path / "a"))

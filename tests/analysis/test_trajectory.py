@@ -11,16 +11,16 @@ import pytest
 from analysis.searches import AGN, Made, random_trials, search
 
 from hpogen.analysis import trajectory as module
-from hpogen.analysis.answers import answer, chosen, seconds, siblings_of
+from hpogen.analysis.answers import answer, seconds, siblings_of
 from hpogen.analysis.anytime import POINTS, Curve, curve
-from hpogen.analysis.arms import Searched, read_all
 from hpogen.analysis.comparison import compare
 from hpogen.analysis.trajectory import Trajectory, incumbents, trajectory
 from hpogen.errors import UserError
 from hpogen.record import ledger
 from hpogen.record.folder import trial_stem
 from hpogen.record.history import replay
-from hpogen.study.open import read_study
+from hpogen.study.read import Folder, read_all
+from hpogen.study.standing import chosen
 from hpogen.study.status import best
 from hpogen.trial import Failure
 
@@ -38,7 +38,7 @@ CHOOSERS: dict[str, dict[str, Any]] = {
 }
 
 
-def read(directory: Path) -> Searched:
+def read(directory: Path) -> Folder:
     [study] = read_all([directory])
     return study
 
@@ -76,10 +76,9 @@ def test_an_incumbent_is_the_answer_of_a_study_that_has_told_no_more(
     told = [i for i, event in enumerate(events) if event["kind"] == "told"]
     found = incumbents(study)
     assert len(found) == len(told) == 14
-    spec, _ = read_study(tmp_path)
     for record, end in zip(found, told, strict=True):
         try:
-            expected = best(spec, replay(events[: end + 1]), tmp_path)["trial"]
+            expected = best(replace(study, history=replay(events[: end + 1])))["trial"]
         except UserError:  # no answer yet
             expected = None
         assert (record.trial.id if record else None) == expected

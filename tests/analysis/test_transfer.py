@@ -8,10 +8,10 @@ import pytest
 from analysis.searches import AGN, Made, search
 from scipy import stats
 
-from hpogen.analysis.arms import read_all
 from hpogen.analysis.comparison import compare
 from hpogen.analysis.transfer import transfer
 from hpogen.report.compare import compare_page
+from hpogen.study.read import read_all
 
 DEFAULT = {"lr": 0.01, "momentum": 0.6}
 HALF, THIRD = ({**DEFAULT, "lr": 0.01 / k} for k in (2, 3))

@@ -13,6 +13,7 @@ from hpogen.analysis.correlation import judge
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.trials import finished_trials
 from hpogen.analysis.trust import TARGETS, Trust, flips, trust
+from hpogen.study.read import read
 
 
 def one(directory: Path, seed: int, n: int = 20) -> Path:
@@ -40,7 +41,7 @@ def tau_b(x: Array, y: Array) -> float:
 
 def test_of_one_search_it_is_what_judge_says(tmp_path: Path) -> None:
     directory = one(tmp_path, 3)
-    found = trust([finished_trials(directory)])
+    found = trust([finished_trials(read(directory))])
     said = {(c.measure, c.target, c.part): c.kendall for c in judge(directory).correlations}
     assert len(found) == 3 * 3 * len(TARGETS)
     for own in found:
@@ -54,7 +55,7 @@ def test_of_one_search_it_is_what_judge_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seeds", [2, 5])
 def test_of_several_searches_it_is_the_mean_of_theirs(tmp_path: Path, seeds: int) -> None:
-    searches = [finished_trials(one(tmp_path / str(seed), seed)) for seed in range(seeds)]
+    searches = [finished_trials(read(one(tmp_path / str(seed), seed))) for seed in range(seeds)]
     [own] = [
         t for t in trust(searches) if (t.measure, t.target, t.part) == ("m", "audit_error", "all")
     ]
@@ -65,7 +66,7 @@ def test_of_several_searches_it_is_the_mean_of_theirs(tmp_path: Path, seeds: int
 
 
 def test_of_many_trials_there_is_no_interval(tmp_path: Path) -> None:
-    found = trust([finished_trials(one(tmp_path, 0, n=900))])
+    found = trust([finished_trials(read(one(tmp_path, 0, n=900)))])
     assert all(own.interval is None for own in found)
 
 

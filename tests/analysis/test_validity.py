@@ -10,9 +10,9 @@ import pytest
 from analysis.searches import AGN, Made, search
 from scipy import stats
 
-from hpogen.analysis.arms import read_all
 from hpogen.analysis.validity import averaged, of_study, validity
 from hpogen.objective import Location, Objective, Term
+from hpogen.study.read import read_all
 
 RULE = np.random.default_rng(0).normal(size=30)
 TRUTH = np.round(0.2 + 0.05 * RULE + 0.05 * np.random.default_rng(1).normal(size=30), 2)  # ties

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from hpogen.record import history
-from hpogen.study.open import read_study
+from hpogen.study.open import loaded
+from hpogen.study.read import read
 from hpogen.training.forms.schedule import Schedule, rate
 from hpogen.training.recipe import begin
 from hpogen.training.task import ImageClassification
@@ -60,7 +61,8 @@ def test_the_terms_add_up_and_change_phase_with_the_learning_rate(out: Path) -> 
     told = json.loads((out / f"{NAME}.json").read_text())["figures"]
     ours = {figure["what"]: figure["ours"] for figure in told}
     for net, own in rows.groupby("net"):
-        spec, past = read_study(out / f"{NAME}-tiny" / f"figure1-{net}")
+        study = read(out / f"{NAME}-tiny" / f"figure1-{net}")
+        spec, past = loaded(study), study.history
         assert isinstance(spec.task, ImageClassification)
         schedule, epochs = spec.task.schedule, spec.task.epochs
         rates = [rate(schedule, 1.0, e - 1, 1e-3, epochs, epochs) for e in own["epoch"]]

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.live import Live
 from toys import study_file
 
-from hpogen.record.history import History, read
 from hpogen.report.live import Overview
 from hpogen.report.matrix import Row, overview, status, status_page
 from hpogen.running.runner import run_all
-from hpogen.spec import StudySpec, load_studies
-from hpogen.study.open import open_studies, read_studies
+from hpogen.spec import load_studies
+from hpogen.study.open import open_studies
+from hpogen.study.read import Folder, read_all
 from hpogen.study.study import Study
 
 
@@ -31,10 +31,10 @@ def studies(tmp_path: Path) -> list[Study]:
     return opened
 
 
-def closed(studies: list[Study]) -> list[tuple[Path, StudySpec, History]]:
+def closed(studies: list[Study]) -> list[Folder]:
     for study in studies:
         study.close()
-    return read_studies(studies[0].directory.parent)
+    return read_all([studies[0].directory.parent])
 
 
 def test_a_line_for_each_study_and_no_empty_column(studies: list[Study]) -> None:
@@ -52,7 +52,7 @@ def test_a_line_for_each_study_and_no_empty_column(studies: list[Study]) -> None
 
 
 def test_while_it_is_written(studies: list[Study]) -> None:
-    found = read_studies(studies[0].directory.parent)
+    found = read_all([studies[0].directory.parent])
     text, running = status_page("m", found, 100, "hpogen")
     assert running and text.plain.splitlines()[-1].startswith(" running: process ")
     closed(studies)
@@ -85,6 +85,6 @@ def test_the_live_table_stands_still(studies: list[Study], monkeypatch: Any) -> 
 
 def test_an_outcome_counts_in_its_own_study_only(studies: list[Study]) -> None:
     first, second = closed(studies)
-    rows = [Row(spec, read(path), path, "") for path, spec, _ in (first, second)]
+    rows = [Row(study, "") for study in (first, second)]
     lines = overview("m", rows, 100).plain.splitlines()
     assert lines[2].split()[2] != "–" and lines[3].split()[2] == "–"

@@ -12,12 +12,12 @@ from test_kill import IMAGES
 from toys import study_file
 
 from hpogen.record import folder
-from hpogen.record.history import History, read
 from hpogen.report import pages
 from hpogen.running.runner import run
 from hpogen.study import status
 from hpogen.study.memory import CONTEXT, advice, memory
-from hpogen.study.open import open_study, read_study
+from hpogen.study.open import open_study
+from hpogen.study.read import Folder, read
 from hpogen.training.memory import peak_memory
 from hpogen.trial import Progress
 
@@ -38,15 +38,15 @@ def test_status_tells_what_a_trial_took(tmp_path: Path) -> None:
         run(study)
     rows = folder.read_curve(tmp_path / "run", 1)
     assert ["memory" in row for row in rows] == [True] * len(rows)
-    spec, _ = read_study(tmp_path / "run")
-    found = status.status(spec, tmp_path / "run")["memory"]
+    seen = read(tmp_path / "run")
+    found = status.status(seen)["memory"]
     assert found["device"] == "cpu" and 50e6 < found["peak"] < found["total"]
     assert 0 < found["share"] <= 1
-    text, _ = pages.status_page(spec, tmp_path / "run", 100, "hpogen")
+    text, _ = pages.status_page(seen, 100, "hpogen")
     assert "a trial took up to " in text.plain and "room for" in text.plain
 
 
-def history_with(directory: Path, *peaks: int, device: str) -> History:
+def study_with(directory: Path, *peaks: int, device: str) -> Folder:
     path = study_file(directory, stop={"trials": len(peaks)})
     with open_study(path, directory / "run") as study:
         for peak in peaks:
@@ -58,8 +58,7 @@ def history_with(directory: Path, *peaks: int, device: str) -> History:
 
 
 def test_the_largest_peak_counts(tmp_path: Path) -> None:
-    history = history_with(tmp_path, 1 * GIB, 6 * GIB, 2 * GIB, device="cuda:1")
-    found = memory(history, tmp_path / "run")
+    found = memory(study_with(tmp_path, 1 * GIB, 6 * GIB, 2 * GIB, device="cuda:1"))
     assert found is not None and found["peak"] == 6 * GIB
     need = 1.2 * 6 * GIB + CONTEXT
     assert found["share"] == pytest.approx(0.10) and 0.09 * 80 * GIB < need <= 0.10 * 80 * GIB
@@ -69,7 +68,7 @@ def test_the_largest_peak_counts(tmp_path: Path) -> None:
 
 
 def test_one_that_fills_its_device_has_all_of_it(tmp_path: Path) -> None:
-    found = memory(history_with(tmp_path, 79 * GIB, device="cuda:0"), tmp_path / "run")
+    found = memory(study_with(tmp_path, 79 * GIB, device="cuda:0"))
     assert found is not None and found["share"] == 1.0
 
 
@@ -77,4 +76,4 @@ def test_nothing_is_said_when_nothing_is_known(tmp_path: Path) -> None:
     path = study_file(tmp_path)
     with open_study(path, tmp_path / "run") as study:
         run(study)
-    assert memory(read(tmp_path / "run"), tmp_path / "run") is None
+    assert memory(read(tmp_path / "run")) is None

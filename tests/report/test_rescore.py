@@ -18,6 +18,7 @@ from hpogen.analysis.statistics import Interval
 from hpogen.errors import UserError
 from hpogen.report.rescore import check_plot_path, pays, ranges, rescore_data, rescore_page
 from hpogen.report.rescore_plot import rescore_svg, write_svg
+from hpogen.study.read import read
 
 OWN = Choice("gap_loss", 5, 0.45, 0.2)
 ASKED = Choice("agn+val (α 0.05, log)", 12, 0.398, 0.089)
@@ -130,7 +131,7 @@ def test_fewer_labels_are_the_next_question(images: int | None, suggested: str) 
 def test_without_audit_the_choices_stand_and_nothing_is_judged(tmp_path: Path) -> None:
     metrics, losses, _ = made_trials(0, 9, 20)
     home = made_study(tmp_path, metrics, losses)
-    found = rescore(home, "agn+val", validation=[5])
+    found = rescore(read(home), "agn+val", validation=[5])
     page = rescore_page(found, str(home), 100, "hpogen")
     assert any("no choice can be judged" in line for line in page)
     assert not any("oracle" in line or "%" in line.split("(")[0] for line in page[4:6])

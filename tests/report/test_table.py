@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import study_file
+from toys import as_read, study_file
 
 from hpogen.record.history import History, asked, replay, told
 from hpogen.report.table import picture
@@ -58,7 +58,8 @@ def draw(spec: StudySpec, history: History, width: int = 120, **options: Any) ->
         for record in history.records
         if record.state == "running"
     ]
-    text = picture(spec, history, standing(spec, history, Path()), running, width=width, **options)
+    study = as_read(spec, history)
+    text = picture(study, standing(study), running, width=width, **options)
     return text.plain.splitlines()
 
 
@@ -141,6 +142,6 @@ def test_the_same_choice_is_said(tmp_path: Path) -> None:
 
 def test_a_study_is_complete_when_all_that_fits_is_told(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, stop={"epochs": 330})
-    assert is_complete(spec, history_of(spec, metrics(0.4), metrics(0.5)))
-    assert not is_complete(spec, history_of(spec, metrics(0.4), None))
-    assert not is_complete(spec, history_of(spec, metrics(0.4)))
+    assert is_complete(as_read(spec, history_of(spec, metrics(0.4), metrics(0.5))))
+    assert not is_complete(as_read(spec, history_of(spec, metrics(0.4), None)))
+    assert not is_complete(as_read(spec, history_of(spec, metrics(0.4))))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import study_file
+from toys import as_read, study_file
 
 from hpogen.record.history import History, asked, replay, told
 from hpogen.report.verdict import choice, ending, next_commands, verdict
@@ -39,7 +39,7 @@ def a_study(
 
 def sentence(directory: Path, *trials: Any, **keys: Any) -> str:
     spec, history = a_study(directory, *trials, **keys)
-    return choice(spec, standing(spec, history, directory))
+    return choice(spec, standing(as_read(spec, history, directory)))
 
 
 def test_choice_rival_and_baseline_stand_side_by_side(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_sentences_are_wrapped_commands_are_not(tmp_path: Path, width: int) -> N
     commands = next_commands(
         history, "runs/a folder with spaces in its long name", "time", "hpogen"
     )
-    lines = verdict(spec, history, Path("runs/s"), "s finished", commands, width)
+    lines = verdict(as_read(spec, history, Path("runs/s")), "s finished", commands, width)
     *others, last = lines
     assert last == " next     hpogen resume 'runs/a folder with spaces in its long name'"
     assert max(map(len, others)) <= width
@@ -94,7 +94,7 @@ def test_sentences_are_wrapped_commands_are_not(tmp_path: Path, width: int) -> N
 
 def test_when_nothing_succeeded_the_last_failure_is_shown(tmp_path: Path) -> None:
     spec, history = a_study(tmp_path, Failure("error", "ValueError: no"), Failure("oom", "full"))
-    lines = verdict(spec, history, Path("runs/s"), "s finished", [], 80)
+    lines = verdict(as_read(spec, history, Path("runs/s")), "s finished", [], 80)
     assert lines[1].startswith(" s finished: 2 of 12 trials (1 with an error, 1 out of memory)")
     assert " last     trial 1: oom: full" in lines
 

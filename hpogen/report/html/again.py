@@ -7,13 +7,12 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from hpogen.analysis.arms import Searched
-from hpogen.record.folder import read_curve
 from hpogen.record.ledger import LEDGER
 from hpogen.report.html.blocks import Section
 from hpogen.report.html.material import Material
 from hpogen.report.html.template import render
 from hpogen.report.verdict import command
+from hpogen.study.read import Folder
 
 DEVICES = 20  # trials whose curves are looked into for their devices
 
@@ -41,7 +40,7 @@ def _commands(material: Material, program: str) -> list[str]:
     ]
 
 
-def _facts(study: Searched, program: str) -> dict[str, Any]:
+def _facts(study: Folder, program: str) -> dict[str, Any]:
     header = study.history.header
     return {
         "name": study.name,
@@ -57,18 +56,18 @@ def _facts(study: Searched, program: str) -> dict[str, Any]:
     }
 
 
-def _devices(study: Searched) -> Iterable[str]:
+def _devices(study: Folder) -> Iterable[str]:
     """Of the last trials, from their curves."""
     found = {
         str(row["device"])
         for number in study.order[-DEVICES:]
-        for row in read_curve(study.directory, number)[-1:]
+        for row in study.curve(number)[-1:]
         if row.get("device")
     }
     return sorted(found)
 
 
-def _codes(study: Searched) -> Iterable[str]:
+def _codes(study: Folder) -> Iterable[str]:
     """The names of the code that trained, see `hpogen.record.provenance`."""
     codes = {r.outcome.code for r in study.history.records if r.outcome and r.outcome.code}
     return sorted(codes)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hpogen.analysis.arms import Searched
 from hpogen.analysis.rescoring import Rescoring, rescore
 from hpogen.errors import UserError
 from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
 from hpogen.report.html.drawing import INK, MUTED, arm_colour, log_axis, log_ticks, picture
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
+from hpogen.study.read import Folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,17 +56,17 @@ def choosing(task: TaskMaterial) -> list[Part]:
     ]  # fmt: skip
 
 
-def _rescored(study: Searched) -> Rescoring | None:
+def _rescored(study: Folder) -> Rescoring | None:
     """With as many sub-samples of labels as a report can wait for."""
     try:
-        plain = rescore(study.directory)
+        plain = rescore(study)
         images = plain.validation_images or 0
         affordable = WORK // (plain.trials * max(images, 200))
         sizes = [size for size in SIZES if size < images / 1.5] + ([images] if images else [])
         if not sizes or plain.validation == plain.own:
             return plain
         subsamples = min(max(affordable, LEAST), MOST)
-        return rescore(study.directory, validation=sizes, subsamples=subsamples)
+        return rescore(study, validation=sizes, subsamples=subsamples)
     except UserError:
         return None
 
@@ -110,7 +110,7 @@ def _alpha(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> Fi
     return single(picture(draw, f"α against {task.truth}"), caption, arm.label, arm.number)
 
 
-def _own_alpha(study: Searched) -> float:
+def _own_alpha(study: Folder) -> float:
     objective = study.spec.record()["objective"]
     return float(objective.get("alpha") or 0.0)
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from hpogen.analysis.answers import Answer, Siblings, Truth, siblings_of, truth_of
-from hpogen.analysis.arms import Searched, arrange, read_all
-from hpogen.analysis.comparison import Comparison, compare
+from hpogen.analysis.arms import arrange
+from hpogen.analysis.comparison import Comparison, compare_studies
 from hpogen.analysis.tables import Row, TaskTable
 from hpogen.analysis.trials import NOT_ADAPTIVE
 from hpogen.report.compare_figures import figure
 from hpogen.report.text import count
+from hpogen.study.read import Folder, read_all
 
 MOST_ARMS = 8  # with panels of their own
 
@@ -27,10 +27,10 @@ class ArmOfTask:
 
     label: str
     number: int
-    studies: tuple[Searched, ...]
+    studies: tuple[Folder, ...]
     row: Row | None
 
-    def answer(self, study: Searched) -> Answer | None:
+    def answer(self, study: Folder) -> Answer | None:
         answers = self.row.answers if self.row else ()
         return next((given for given in answers if given.study == study.directory), None)
 
@@ -40,7 +40,7 @@ class ArmOfTask:
         return self.first.spec.searcher.name in NOT_ADAPTIVE
 
     @property
-    def first(self) -> Searched:
+    def first(self) -> Folder:
         """The study that stands for the arm where one is shown: of its lowest search seed."""
         return self.studies[0]
 
@@ -94,15 +94,9 @@ class Material:
 
     folders: tuple[Path, ...]
     comparison: Comparison
-    studies: tuple[Searched, ...]
-
-    @cached_property
-    def truth(self) -> Truth | None:
-        return truth_of(self.studies)
-
-    @cached_property
-    def siblings(self) -> Siblings:
-        return siblings_of(self.studies)
+    studies: tuple[Folder, ...]
+    truth: Truth | None
+    siblings: Siblings
 
     def tasks(self) -> Iterator[TaskMaterial]:
         design = arrange(self.studies)
@@ -121,7 +115,7 @@ class Material:
 
 def read_material(directories: Sequence[Path], primary: str | None) -> Material:
     """Of studies that have ended or go on. Raises UserError as `compare` does."""
-    found = compare(directories, primary)
-    known = {*found.studies}
-    studies = [study for study in read_all(directories) if study.directory in known]
-    return Material(tuple(directories), found, tuple(studies))
+    studies = tuple(read_all(directories))
+    siblings = siblings_of(studies)
+    found = compare_studies(studies, siblings, directories, primary)
+    return Material(tuple(directories), found, studies, truth_of(studies), siblings)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from hpogen.analysis.arms import Searched
 from hpogen.analysis.correlation import FEWEST, halves
 from hpogen.analysis.correlation import Part as Half
 from hpogen.analysis.trials import FinishedTrials, finished_trials
@@ -18,6 +17,7 @@ from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences,
 from hpogen.report.html.drawing import INK, MUTED, arm_colour, cut, picture, points, thinned
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.text import count, words
+from hpogen.study.read import Folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,9 +47,9 @@ def measures(task: TaskMaterial) -> list[Part]:
     return [_forest(arm, searches), _against_gap(task, arm, searches)]
 
 
-def _trials(study: Searched) -> FinishedTrials | None:
+def _trials(study: Folder) -> FinishedTrials | None:
     try:
-        return finished_trials(study.directory)
+        return finished_trials(study)
     except UserError:
         return None
 

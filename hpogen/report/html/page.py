@@ -115,7 +115,7 @@ def _verdict(material: Material) -> list[str]:
     """What can be acted on; of a single study what it chose and on what evidence."""
     if len(material.studies) == 1:
         study = material.studies[0]
-        now = standing(study.spec, study.history, study.directory)
+        now = standing(study)
         if now.best is not None:
             return [choice(study.spec, now)]
     return [verdict(material.comparison)]

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from scipy import stats
 
-from hpogen.analysis.arms import Searched
 from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
 from hpogen.report.html.drawing import MUTED, arm_colour, log_ticks, picture
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.html.scores import scored
 from hpogen.report.text import count
 from hpogen.selection import candidates
+from hpogen.study.read import Folder
 from hpogen.trial import canonical
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def rungs(task: TaskMaterial) -> Part:
     )
 
 
-def ranks(study: Searched) -> Ranks:
+def ranks(study: Folder) -> Ranks:
     """Each configuration's rank by score among the trials of a budget, 0 the best and 1 the worst.
 
     Failed trials have none.

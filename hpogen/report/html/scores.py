@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hpogen.analysis.answers import held_out
-from hpogen.analysis.arms import Searched
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.validity import RuleValidity
 from hpogen.record.history import Record
@@ -19,6 +18,7 @@ from hpogen.report.html.drawing import arm_colour, cut, picture, points, ring, t
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.text import count, percent
 from hpogen.selection import candidates, rescore
+from hpogen.study.read import Folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def scores(task: TaskMaterial) -> Part:
     )
 
 
-def scored(study: Searched, records: Sequence[Record]) -> list[float]:
+def scored(study: Folder, records: Sequence[Record]) -> list[float]:
     """The study's own scores of trials of one budget on one scale; where not defined, the told."""
     try:
         return rescore(records, study.spec.objective, study.history.locations)

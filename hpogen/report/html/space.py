@@ -27,7 +27,6 @@ from hpogen.report.html.drawing import (
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.html.scores import scored
 from hpogen.report.text import count, percent, value, words
-from hpogen.selection import candidates
 from hpogen.space import Number, Space
 from hpogen.trial import Config
 
@@ -73,7 +72,7 @@ def _searches(arm: ArmOfTask) -> list[Scored]:
     """Configurations and finite scores of the largest budget, by search seed."""
     found = []
     for study in arm.studies:
-        records = candidates(study.history, study.spec.budgets[-1])
+        records = study.finished
         pairs = [
             (record.trial.config, score)
             for record, score in zip(records, scored(study, records), strict=True)

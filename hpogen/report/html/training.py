@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpogen.analysis.answers import seconds
-from hpogen.record.folder import read_curve
 from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
 from hpogen.report.html.drawing import (
     INK,
@@ -54,12 +53,12 @@ def _curves(arm: ArmOfTask) -> Figure | None:
     answer = arm.answer(study) if study is not None else None
     if study is None or answer is None:
         return None
-    chosen = read_curve(study.directory, answer.trial)
+    chosen = study.curve(answer.trial)
     if len(chosen) < 2:
         return None
-    beside = standing(study.spec, study.history, study.directory).baselines
+    beside = standing(study).baselines
     name, baseline = next(iter(beside.items()), ("", None))
-    rows = read_curve(study.directory, baseline.trial.id) if baseline is not None else []
+    rows = study.curve(baseline.trial.id) if baseline is not None else []
     if baseline is not None and baseline.trial.id == answer.trial:
         rows = []
 

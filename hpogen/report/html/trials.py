@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hpogen.analysis.answers import seconds
-from hpogen.analysis.arms import Searched
 from hpogen.record.history import Record
 from hpogen.report.html.blocks import Section
 from hpogen.report.html.material import Material
 from hpogen.report.html.template import render
 from hpogen.report.text import count, number, value, words
+from hpogen.study.read import Folder
 
 MOST = 12_000  # rows; a browser sorts them in a second
 
@@ -54,7 +54,7 @@ def _filled(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[int]:
 
 
 def _rows(
-    study: Searched, material: Material, names: Sequence[str], several: bool
+    study: Folder, material: Material, names: Sequence[str], several: bool
 ) -> Iterable[list[Cell]]:
     spent = seconds(study, material.siblings)
     answer = next(

@@ -1,0 +1,179 @@
+"""A study's spec as its ledger has it, for whoever reads: no plug-in is imported, nor torch.
+
+`study/read.py` makes it of a folder's history. What no option of the parts tells, the header of a
+new study says in `declared`, which `study/replay.py` writes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any, cast
+
+from hpogen import plugins
+from hpogen.objective import Objective
+from hpogen.record.history import History
+from hpogen.spec import checks
+from hpogen.spec.form import SearcherForm
+from hpogen.spec.loading import AS_WRITTEN, StudySpec, form_of, space_of
+from hpogen.spec.mistakes import Mistakes
+from hpogen.spec.parts import DEFAULT_TASK, SearcherSpec, searcher_of
+from hpogen.spec.source import Source
+from hpogen.tasks.base import Opaque, Task
+
+POINTWISE = ("per_epoch", "log")  # scales that divide a sum by the budget
+
+
+@dataclass(frozen=True)
+class RecordedTask(Opaque):
+    """Of `tasks.base.Task` what can be asked of a record; it trains nothing."""
+
+    name: str
+    epochs: int
+    mapping: Mapping[str, Any]
+    declared: Mapping[str, Any]
+
+    @property
+    def keeps_losses(self) -> bool:  # type: ignore[override]
+        return bool(self.declared["keeps_losses"])
+
+    def metrics(self) -> frozenset[str]:
+        return frozenset(self.declared["metrics"])
+
+    def sums(self) -> frozenset[str]:
+        return frozenset(self.declared["sums"])
+
+    def record(self) -> dict[str, Any]:
+        return dict(self.mapping)
+
+
+@dataclass(frozen=True)
+class RecordedSearcher:
+    """Of a plug-in's `SearcherSpec` what can be asked of a record; it proposes nothing."""
+
+    name: str
+    options: Mapping[str, Any]
+    declared: Mapping[str, Any]
+
+    def declares(self, what: str) -> bool:
+        return bool(self.declared.get(what, False))
+
+
+def declared(spec: StudySpec) -> dict[str, Any]:
+    """What readers ask of the parts and no option tells, for the header of a new study."""
+    return {
+        "metrics": sorted(spec.task.metrics()),
+        "sums": sorted(spec.task.sums()),
+        "keeps_losses": spec.task.keeps_losses,
+        "ranks_only": spec.searcher.declares("ranks_only"),
+    }
+
+
+def recorded(past: History) -> StudySpec:
+    """The spec of the study of that history, `stop` as it was raised.
+
+    Raises UserError for a record that this hpogen cannot read.
+    """
+    record = {**past.header["spec"], "stop": past.stop}
+    source = Source(record, str(record["name"]))
+    mistakes = Mistakes(source)
+    form, _ = form_of(record, mistakes)
+    mistakes.raise_first()
+    known = past.header.get("declared") or _derived(past, form.task)
+    space = space_of(form.search_space, mistakes)
+    searcher = _searcher(form.searcher, known, mistakes)
+    mistakes.raise_first()
+    assert space and searcher  # what is None has left a mistake
+    task = _task(form.task, known)
+    budgets = form.budgets.rungs() if form.budgets else (task.epochs,)
+    objective = checks.objective(form.objective, task, searcher, budgets, Mistakes(source))
+    assert objective  # it was checked when the study began
+    if "declared" not in past.header:
+        objective = replace(objective, sums=objective.sums | _sums(past, objective))
+        task = _task(form.task, {**known, "sums": objective.sums})
+    return StudySpec(
+        name=form.name,
+        task=task,
+        space=space,
+        searcher=searcher,
+        objective=objective,
+        baselines=checks.baselines(form.baselines, space, mistakes),
+        enqueue=checks.enqueue(form.enqueue or [], space, searcher, mistakes),
+        plugins=tuple(map(Path, form.plugins)),
+        checkpoints=form.checkpoints,
+        budgets=budgets,
+        path=None,
+        form=form,
+        source=source,
+        **{key: getattr(form, key) for key in AS_WRITTEN},
+    )
+
+
+def restated_spec(
+    spec: StudySpec, objective: Mapping[str, Any] | None, selection: str | None
+) -> StudySpec:
+    """The spec with an objective in the form of the YAML and a selection; None: its own.
+
+    Raises UserError as `load_study` does.
+    """
+    record = spec.record()
+    given = {"objective": objective, "selection": selection}
+    record |= {key: value for key, value in given.items() if value is not None}
+    mistakes = Mistakes(Source(record, spec.name))
+    form, wrong = form_of(record, mistakes)
+    found = spec.objective
+    if objective is not None and "objective" not in wrong:
+        made = checks.objective(form.objective, spec.task, spec.searcher, spec.budgets, mistakes)
+        found = made or found
+    checks.selection(form.selection, spec.task, mistakes)
+    mistakes.raise_first()
+    return replace(spec, objective=found, selection=form.selection, form=form)
+
+
+def _task(mapping: Mapping[str, Any], known: Mapping[str, Any]) -> Task:
+    task = RecordedTask(mapping["name"], mapping["epochs"], mapping, known)
+    return cast(Task, task)  # it is not asked to train
+
+
+def _searcher(
+    form: SearcherForm, known: Mapping[str, Any], mistakes: Mistakes
+) -> SearcherSpec | None:
+    if plugins.searchers.is_builtin(form.name):
+        return searcher_of(form, mistakes)
+    return cast(SearcherSpec, RecordedSearcher(form.name, form.options, known))
+
+
+def _derived(past: History, task: Mapping[str, Any]) -> dict[str, Any]:
+    """`declared` of an older study: built-in parts are known, of others what the outcomes have."""
+    metrics = {name for r in past.records if r.outcome for name in r.outcome.metrics}
+    if task["name"] != DEFAULT_TASK:
+        metrics |= {*task.get("metrics", ())}  # a command says them
+        return {"metrics": metrics, "sums": (), "keeps_losses": False}
+    names = [name for name in plugins.measures.names() if plugins.measures.is_builtin(name)]
+    measures = [plugins.measures.get(name) for name in names]
+    return {
+        "metrics": metrics.union(*(measure.metrics for measure in measures)),
+        "sums": frozenset[str]().union(*(measure.sums for measure in measures)),
+        "keeps_losses": not isinstance(task["dataset"].get("validation"), Mapping),  # redrawn
+    }
+
+
+def _sums(past: History, objective: Objective) -> frozenset[str]:
+    """Which metrics of a plug-in are sums over epochs: those by which the told scores come out."""
+    open_ = {t.metric for t in objective.terms if t.scale in POINTWISE} - objective.sums
+    record = next((r for r in past.told() if r.score < math.inf and r.trial.budget > 1), None)
+    if record is None or record.outcome is None:
+        return frozenset()
+    budget = record.trial.budget
+    for sums in chain.from_iterable(combinations(sorted(open_), n) for n in range(len(open_) + 1)):
+        tried = replace(objective, sums=objective.sums.union(sums))
+        try:
+            score = tried.score(record.outcome.metrics, budget, past.locations.get(budget))
+        except (KeyError, ValueError):  # it has a `rank` term
+            break
+        if math.isclose(score, record.score, rel_tol=1e-9, abs_tol=1e-12):
+            return frozenset(sums)
+    return frozenset()

@@ -1,0 +1,120 @@
+"""A study's folder, read once: what every command that looks at one is given.
+
+Nothing is written, no lock is taken and no plug-in is imported; `open.py` opens a study to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from hpogen.errors import UserError, explained
+from hpogen.record import folder, ledger
+from hpogen.record.belonging import belongs
+from hpogen.record.history import History, Record, checked
+from hpogen.record.ledger import LEDGER
+from hpogen.selection import candidates
+from hpogen.spec import StudySpec
+from hpogen.spec.recorded import recorded
+
+RETRAIN = "retrain"  # the folder in the study's own; in it a study per configuration
+
+
+class AnyStudy(Protocol):
+    """A study that is open (`Study`), or as its folder had it (`Folder`)."""
+
+    @property
+    def directory(self) -> Path: ...
+
+    @property
+    def spec(self) -> StudySpec: ...
+
+    @property
+    def history(self) -> History: ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A study as its folder had it at one moment.
+
+    `spec` has `stop` as it was raised, and parts that tell what the record says of them but train
+    nothing. `order` are the trials in the order of being told; `process` is who ran the study just
+    before it was read: one that has ended since is complete here.
+    """
+
+    directory: Path
+    spec: StudySpec = field(repr=False)
+    history: History = field(repr=False)
+    order: tuple[int, ...] = field(repr=False)
+    process: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def seed(self) -> int:
+        return self.spec.seed
+
+    @cached_property
+    def finished(self) -> Sequence[Record]:
+        """The trials that may be compared: see `selection.candidates`, at the largest budget."""
+        return candidates(self.history, self.spec.budgets[-1])
+
+    def curve(self, trial: int) -> list[dict[str, Any]]:
+        """As `folder.read_curve` gives it."""
+        return folder.read_curve(self.directory, trial, self.history.id)
+
+    @cached_property
+    def retrainings(self) -> Mapping[str, Folder]:
+        """The studies of its `retrain` folder by label; none of what another study has left."""
+        home = self.directory / RETRAIN
+        if not belongs(home, self.history.id):
+            return {}
+        return {path.name: read(path) for path in studies_in(home)}
+
+
+def read(directory: Path) -> Folder:
+    """A study's folder, whether it runs or not. Raises UserError beginning with the folder."""
+    if inner := studies_in(directory):
+        raise is_matrix(directory, inner)
+    process = ledger.holder(directory)
+    events = ledger.read(directory)
+    history = checked(events, directory / LEDGER)
+    told = tuple(event["trial"] for event in events if event["kind"] == "told")
+    try:
+        return Folder(directory, recorded(history), history, told, process)
+    except UserError as error:
+        raise UserError(f"{directory}: {error}") from error
+
+
+def read_all(directories: Sequence[Path]) -> list[Folder]:
+    """The studies in folders, each a study's or that of a matrix; every study once.
+
+    Raises UserError for a folder with neither, and for no folder.
+    """
+    if not directories:
+        raise UserError("got no folder, expected those of studies or of a matrix")
+    paths = [path for directory in directories for path in studies_in(directory) or [directory]]
+    found: dict[Path, Path] = {}
+    for path in paths:
+        found.setdefault(path.resolve(), path)
+    return [read(path) for path in found.values()]
+
+
+def studies_in(directory: Path) -> list[Path]:
+    """The folders of a matrix's studies; none for any other folder."""
+    with explained(directory, UserError, "read"):
+        if (directory / LEDGER).exists():
+            return []
+        return sorted(path.parent for path in directory.glob(f"*/{LEDGER}"))
+
+
+def is_matrix(directory: Path, inner: Sequence[Path]) -> UserError:
+    """What is said where a study is expected."""
+    return UserError(
+        f"{directory}: here are the {len(inner)} studies of a matrix: name one, such as {inner[0]}"
+    )
