@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hpogen.tasks.base import Task
-from hpogen.trial import Keep, Outcome, Progress, Trial
+from hpogen.trial import Outcome, Progress, RunningTrial
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,21 +18,13 @@ class Job:
     A job is equal to itself alone: two studies may have a trial of the same number.
     """
 
-    trial: Trial
+    trial: RunningTrial  # but for its device, which the worker knows
     task: Task
     wanted: frozenset[str]  # the metrics that each epoch must have
-    directory: Path  # the trial's own folder; survives retries
     log: Path  # the trial's log file
     mark: tuple[Path, str] | None = None  # a file, and what a worker reads there if it has `log`
-    start_epoch: int = 0  # epochs whose results have been received, for a resumable task
-    received: Mapping[str, float] = field(default_factory=dict)  # the metrics of that epoch
-    attempt: int = 0
-    keep: Keep = "none"
-    checkpoints: str = ""  # the URL of the place for them; empty: `directory`
-    inherited: str = ""  # the same of the trial that is continued
-    study: str = ""  # the id of the study, which its checkpoints have
-    parent: Path | None = None  # the folder of the trial that is continued
-    parent_epochs: int = 0  # that trial's budget
+    received: Mapping[str, float] = field(default_factory=dict)  # the metrics at `start_epoch`
+    parent: RunningTrial | None = None  # the trial that is continued
     plugins: tuple[Path, ...] = ()  # the study's files, to be imported where the job runs
     sources: str = ""  # digest of their contents
     limits: Mapping[str, float] = field(default_factory=dict)  # trial_seconds, epoch_seconds

@@ -130,7 +130,8 @@ class RayExecutor:
             self._cpus = float(job.task.threads)
             self._check_needs()
         refuse_many_gpus(job.task, self.gpus_per_trial)
-        (self._queue.appendleft if job.attempt else self._queue.append)(job)  # the oldest first
+        put = self._queue.appendleft if job.trial.attempt else self._queue.append
+        put(job)  # the oldest first
         self._assign()
 
     def _wait(self, timeout: float) -> list[Event]:

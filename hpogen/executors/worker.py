@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +24,7 @@ from hpogen.executors.base import Job
 from hpogen.plugins.guest import PLUGINS, Place, described, guest
 from hpogen.record.provenance import code_of
 from hpogen.tasks.base import Diverged, Epoch, is_out_of_memory
-from hpogen.trial import Failure, Outcome, Progress, RunningTrial
+from hpogen.trial import Failure, Outcome, Progress
 
 
 def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
@@ -31,8 +32,9 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
 
     Closing the iterator stops the trial cleanly. What the task prints goes to the trial's log.
     """
-    trial = running_trial(job, device)
-    last, place = Epoch(job.start_epoch, job.received), Place(PLUGINS.folder)
+    trial = replace(job.trial, device=device)
+    continued = job.parent.budget if job.parent else 0
+    last, place = Epoch(trial.start_epoch, job.received), Place(PLUGINS.folder)
     begin = epoch_begin = time.monotonic()
     log = LazyFile(job.log)
     steps: Any = None
@@ -54,14 +56,14 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
             yield Progress(
                 trial.id, step.epoch, step.metrics, seconds, device, step.memory, step.audit
             )
-        epochs = job.trial.budget - job.parent_epochs
+        epochs = trial.budget - continued
         seconds = last.seconds or {"total": time.monotonic() - begin}
         code = code_of(job.sources, device)
         yield Outcome(trial.id, last.metrics, last.audit, seconds, epochs, None, last.files, code)
     except Exception as error:
         log.write(traceback.format_exc())
-        epochs = max(last.epoch - job.parent_epochs, 0)
-        failure = failure_of(error, job.directory.parent)
+        epochs = max(last.epoch - continued, 0)
+        failure = failure_of(error, trial.home.parent)
         yield Outcome(
             trial.id, {}, epochs=epochs, failure=failure, code=code_of(job.sources, device)
         )
@@ -71,39 +73,18 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
         log.close()
 
 
-def running_trial(job: Job, device: str = "cpu") -> RunningTrial:
-    """The trial as its task sees it."""
-    trial = job.trial
-    return RunningTrial(
-        config=trial.config,
-        budget=trial.budget,
-        parent=trial.parent,
-        cohort=trial.cohort,
-        replicate=trial.replicate,
-        id=trial.id,
-        seed=trial.seed,
-        start_epoch=job.start_epoch,
-        home=job.directory,
-        device=device,
-        attempt=job.attempt,
-        keep=job.keep,
-        checkpoints=job.checkpoints,
-        inherited=job.inherited,
-        study=job.study,
-    )
-
-
 def _make_home(job: Job) -> None:
     """Make where the trial's folder goes; that of one that continues another is a copy at first.
 
     Checkpoints that are kept at a URL the task reads there.
     """
-    job.directory.parent.mkdir(parents=True, exist_ok=True)
-    if job.parent is not None and not job.inherited and not job.directory.exists():
-        temporary = job.directory.with_name(job.directory.name + ".tmp")
+    home = job.trial.home
+    home.parent.mkdir(parents=True, exist_ok=True)
+    if job.parent is not None and not job.trial.inherited and not home.exists():
+        temporary = home.with_name(home.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(job.parent, temporary)
-        temporary.replace(job.directory)
+        shutil.copytree(job.parent.home, temporary)
+        temporary.replace(home)
 
 
 def _set_threads(threads: int) -> None:

@@ -6,20 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hpogen import plugins
 from hpogen.errors import UserError, unknown
-from hpogen.executors.base import Job
-from hpogen.executors.worker import running_trial
 from hpogen.plugins import Measured
 from hpogen.record import folder
 from hpogen.record.history import History, Record
 from hpogen.spec import StudySpec
-from hpogen.study import places
 from hpogen.study.study import Study
 from hpogen.tasks.base import Diverged
-from hpogen.trial import RunningTrial
 
 
 def add_measures(
@@ -40,7 +37,8 @@ def add_measures(
             if not missing:
                 continue
             try:
-                found = spec.task.measure(_trial(study, record, device), study.wanted, missing)
+                trial = replace(study.given(record.trial.id), keep="final", device=device)
+                found = spec.task.measure(trial, study.wanted, missing)
             except UserError as error:
                 raise UserError(f"{directory}: {error}") from error
             except Diverged as error:
@@ -77,22 +75,6 @@ def candidates(history: History) -> list[Record]:
     """The finished trials that have metrics and were trained themselves."""
     told = history.told()
     return [record for record in told if record.failure is None and record.twin is None]
-
-
-def _trial(study: Study, record: Record, device: str) -> RunningTrial:
-    job = Job(
-        trial=record.trial,
-        task=study.spec.task,
-        wanted=study.wanted,
-        directory=places.home(study.spec, study.directory, record.trial.id, study.history.id),
-        checkpoints=places.checkpoints(
-            study.spec, study.directory, record.trial.id, study.history.id
-        ),
-        study=study.history.id,
-        log=folder.log_path(study.directory, record.trial.id),
-        keep="final",
-    )
-    return running_trial(job, device)
 
 
 def _has(record: Record, name: str) -> bool:

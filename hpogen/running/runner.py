@@ -9,20 +9,18 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hpogen.errors import CannotGoOn, shortened
 from hpogen.executors.base import Executor, ExecutorLost, Job
-from hpogen.executors.worker import running_trial
 from hpogen.record import folder, lock
 from hpogen.record.provenance import digest, digests
 from hpogen.running.observer import Observer
 from hpogen.running.reuse import Sharing
 from hpogen.running.signals import StopRequest
-from hpogen.study import places
 from hpogen.study.study import Study
-from hpogen.trial import Outcome, Progress, Trial
+from hpogen.trial import Outcome, Progress, RunningTrial, Trial
 
 log = logging.getLogger("hpogen.runner")
 
@@ -142,7 +140,7 @@ class _Pool:
         with drive.guarded():
             while (trial := drive.next()) is not None:
                 if self._sharing is None or not self._sharing.serves(drive.study, trial):
-                    return drive.job(trial)
+                    return drive.job(trial.id)
         return None
 
     def _submit(self, drive: _Drive, job: Job) -> None:
@@ -159,9 +157,10 @@ class _Pool:
                 return
             drive.ended(job, outcome)
         if self._sharing is not None:
-            for claim in self._sharing.ended(drive.study, job.trial):
+            trial = drive.study.history.records[job.trial.id].trial
+            for claim in self._sharing.ended(drive.study, trial):
                 owner = next(d for d in self.drives if d.study is claim.study)
-                self._submit(owner, owner.job(claim.trial))
+                self._submit(owner, owner.job(claim.trial.id))
             for other in self._active():
                 other.waits = False
 
@@ -221,31 +220,29 @@ class _Drive:
             self.end = "finished"
         return None
 
-    def job(self, trial: Trial, attempt: int = 0, alone: bool = False) -> Job:
-        study, where = self.study, (self.study.spec, self.study.directory)
-        curve = folder.received_curve(study.directory, trial.id, study.history.id)
-        resumed = len(curve) if study.spec.task.resumable else 0
-        continued = study.spec.rungs == "continue" and trial.parent is not None
-        parent = study.history.records[trial.parent or 0].trial
+    def job(self, trial: int, attempt: int = 0, alone: bool = False) -> Job:
+        study, spec = self.study, self.study.spec
+        given = study.given(trial)
+        received = folder.received_curve(study.directory, trial, study.history.id)
+        curve = received if spec.task.resumable else []
+        continues = spec.rungs == "continue" and given.parent is not None
+        parent = study.given(given.parent or 0) if continues else None
         return Job(
-            trial=trial,
-            task=study.spec.task,
+            trial=replace(
+                given,
+                start_epoch=len(curve),
+                attempt=attempt,
+                inherited=parent.checkpoints if parent else "",
+            ),
+            task=spec.task,
             wanted=study.wanted,
-            directory=places.home(*where, trial.id, study.history.id),
-            log=folder.log_path(study.directory.absolute(), trial.id),
+            log=folder.log_path(study.directory.absolute(), trial),
             mark=lock.mark(study.directory),
-            start_epoch=resumed,
-            received=curve[-1]["metrics"] if resumed else {},
-            attempt=attempt,
-            keep=study.spec.checkpoints.keep,
-            checkpoints=places.checkpoints(*where, trial.id, study.history.id),
-            parent=places.home(*where, parent.id, study.history.id) if continued else None,
-            inherited=places.checkpoints(*where, parent.id, study.history.id) * continued,
-            study=study.history.id,
-            parent_epochs=parent.budget if continued else 0,
-            plugins=study.spec.plugins,
+            received=curve[-1]["metrics"] if curve else {},
+            parent=parent,
+            plugins=spec.plugins,
             sources=self._sources,
-            limits=study.spec.limits.times,
+            limits=spec.limits.times,
             alone=alone,
         )
 
@@ -265,15 +262,15 @@ class _Drive:
 
     def retried(self, job: Job, outcome: Outcome) -> Job | None:
         """The trial's next attempt, where its failure is not its own."""
-        failure, trial = outcome.failure, job.trial
+        failure, trial = outcome.failure, job.trial.id
         if failure is None or self.end == "broken":
             return None
-        if failure.kind == "lost" and self.study.lost(trial.id, failure.text) <= MAX_LOST:
-            return self.job(trial, job.attempt + 1, job.alone)
-        if failure.kind == "oom" and trial.id not in self._out_of_memory:
-            self._out_of_memory.add(trial.id)
-            log.warning("trial=%d failure=oom action=once_more_alone", trial.id)
-            return self.job(trial, job.attempt + 1, alone=True)
+        if failure.kind == "lost" and self.study.lost(trial, failure.text) <= MAX_LOST:
+            return self.job(trial, job.trial.attempt + 1, job.alone)
+        if failure.kind == "oom" and trial not in self._out_of_memory:
+            self._out_of_memory.add(trial)
+            log.warning("trial=%d failure=oom action=once_more_alone", trial)
+            return self.job(trial, job.trial.attempt + 1, alone=True)
         return None
 
     def ended(self, job: Job, outcome: Outcome) -> None:
@@ -286,7 +283,7 @@ class _Drive:
             self._stop_after("lost", outcome)
             return
         self.study.record(outcome)
-        self._discard(job)
+        self._discard(job.trial)
         self._show_finished()
         self._errors = self._errors + 1 if kind == "error" else 0
         if self._errors >= self.study.spec.limits.max_consecutive_errors:
@@ -306,12 +303,14 @@ class _Drive:
             if self._observer:
                 self._observer.finished(record)
 
-    def _discard(self, job: Job) -> None:
-        """Delete what the trial kept for going on, unless a rung above may continue it."""
+    def _discard(self, trial: RunningTrial, *, over: bool = False) -> None:
+        """Delete what a trial kept for going on, unless a rung above may continue it."""
         spec = self.study.spec
-        if spec.rungs == "continue" and job.trial.budget < max(spec.budgets):
-            return
-        _discard(job)
+        promotable = spec.rungs == "continue" and trial.budget < max(spec.budgets)
+        if (over or not promotable) and (trial.checkpoints or trial.home.exists()):
+            spec.task.discard(trial)
+            with contextlib.suppress(OSError):  # not empty: the user's own files stay
+                trial.home.rmdir()
 
     def _sweep(self) -> None:
         """At the end of a study nothing is promotable any more."""
@@ -320,11 +319,4 @@ class _Drive:
             return
         for record in self.study.history.records:
             if record.trial.budget < max(spec.budgets):
-                _discard(self.job(record.trial))
-
-
-def _discard(job: Job) -> None:
-    if job.checkpoints or job.directory.exists():
-        job.task.discard(running_trial(job))
-        with contextlib.suppress(OSError):  # not empty: the user's own files stay
-            job.directory.rmdir()
+                self._discard(self.study.given(record.trial.id), over=True)

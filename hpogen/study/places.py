@@ -1,4 +1,7 @@
-"""Where the trials of a study keep their files: in the study's folder, or at `checkpoints.path`."""
+"""Where the trials of a study keep their files: in the study's folder, or at `checkpoints.path`.
+
+The Study asks here what it gives a task.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,34 @@ from hpogen.record import folder
 from hpogen.record.provenance import digest
 from hpogen.record.stores import is_url
 from hpogen.spec import StudySpec
+from hpogen.trial import RunningTrial, Trial
 
 
-def home(spec: StudySpec, directory: Path, trial: int, study: str) -> Path:
-    """The own folder, absolute, of a trial of the study of that id."""
+def given(trial: Trial, spec: StudySpec, directory: Path, study: str) -> RunningTrial:
+    """A trial of the study of that id as its task is given it, on the way from its first epoch.
+
+    Its folder's path is absolute.
+    """
     place = _elsewhere(spec, directory, study)
-    inside = folder.trial_stem(directory.absolute(), trial)
-    return inside if place is None or is_url(place) else Path(place) / inside.name
+    home = folder.trial_stem(directory.absolute(), trial.id)
+    url = f"{place}/{home.name}" if is_url(place) else ""
+    return RunningTrial(
+        **vars(trial),
+        start_epoch=0,
+        home=Path(place) / home.name if place and not url else home,
+        keep=spec.checkpoints.keep,
+        checkpoints=url,
+        study=study,
+    )
 
 
-def checkpoints(spec: StudySpec, directory: Path, trial: int, study: str) -> str:
-    """The URL under which the trial keeps its checkpoints; empty: in its folder."""
-    place = _elsewhere(spec, directory, study)
-    return f"{place}/{trial:05d}" if place is not None and is_url(place) else ""
-
-
-def _elsewhere(spec: StudySpec, directory: Path, study: str) -> str | None:
-    """This study's part of `checkpoints.path`, which other studies may use, too.
+def _elsewhere(spec: StudySpec, directory: Path, study: str) -> str:
+    """This study's part of `checkpoints.path`, which other studies may use, too; empty without one.
 
     The copy of a folder is another study, from another machine even one of the same path.
     """
     path = spec.checkpoints.path
+    if path is None:
+        return ""
     whose = {"directory": str(directory.absolute()), **({"study": study} if study else {})}
-    mine = digest(whose)
-    return None if path is None else f"{path.rstrip('/')}/{spec.name}-{mine}"
+    return f"{path.rstrip('/')}/{spec.name}-{digest(whose)}"

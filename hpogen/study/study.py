@@ -21,9 +21,9 @@ from hpogen.record.history import History, Record
 from hpogen.record.ledger import Event, Ledger
 from hpogen.selection import SELECTIONS
 from hpogen.spec import StudySpec
-from hpogen.study import replay, scales
+from hpogen.study import places, replay, scales
 from hpogen.study.repeats import Engine, Repeats
-from hpogen.trial import Failure, Outcome, Progress, Proposal, Trial, trial_seed
+from hpogen.trial import Failure, Outcome, Progress, Proposal, RunningTrial, Trial, trial_seed
 
 log = logging.getLogger("hpogen.study")
 
@@ -130,6 +130,11 @@ class Study:
         """The trials that were told since the last call (or the opening), in that order."""
         told, self._told = self._told, []
         return [self.history.records[trial] for trial in told]
+
+    def given(self, trial: int) -> RunningTrial:
+        """A trial as its task is given it, at its first attempt."""
+        asked = self.history.records[trial].trial
+        return places.given(asked, self.spec, self.directory, self.history.id)
 
     @property
     def running(self) -> frozenset[int]:

@@ -1,0 +1,280 @@
+"""The lines of a ledger, kind by kind, and the rows of a curve: what each holds, written and read.
+
+The Study writes with the functions here, `history.py` and `folder.py` read. A line with a right
+checksum may still be another program's, or a newer hpogen's: it is checked before it is believed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+
+from hpogen.errors import KEPT, quoted, shortened
+from hpogen.objective import Location
+from hpogen.record.ledger import FORMAT, Event
+from hpogen.trial import Failure, FailureKind, Outcome, Progress, Trial
+
+STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+OPEN = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
+LARGEST = 2**63 - 1
+
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+Number = Annotated[float, Field(strict=True)]
+Numbers = dict[str, Number]
+Values = dict[str, bool | int | float | str]
+Stop = dict[str, Positive | None]
+Words = dict[str, str]
+Machine = dict[str, str | int]
+
+
+@with_config(OPEN)
+class Part(TypedDict):
+    name: str
+
+
+@with_config(OPEN)
+class Spec(TypedDict):
+    """What of a study's spec is used before the spec itself is read."""
+
+    stop: Stop
+    name: str
+    task: Part
+    searcher: Part
+    plugins: NotRequired[list[str]]
+    enqueue: NotRequired[list[Values]]
+
+
+class Forked(TypedDict):
+    """Where a study has its configurations from, and what its YAML itself enqueues."""
+
+    study: str
+    enqueue: list[Values]
+
+
+class Began(TypedDict):
+    kind: Literal["study"]
+    format: NotRequired[int]
+    id: NotRequired[Annotated[str, Field(pattern="^[0-9a-f]+$")]]
+    spec: Spec
+    plugins: NotRequired[Words]
+    versions: NotRequired[Words]
+    machine: NotRequired[Machine]
+    forked: NotRequired[Forked]
+
+
+class Asked(TypedDict):
+    """A `Trial`, whose `id` is `trial` here; `repeat`: see `hpogen.study.repeats`."""
+
+    kind: Literal["asked"]
+    trial: Count
+    config: Values
+    budget: Positive
+    parent: Count | None
+    cohort: Count | None
+    replicate: Count
+    seed: Count
+    repeat: NotRequired[bool]
+
+
+class Failed(TypedDict):
+    kind: FailureKind
+    text: str
+
+
+class Ended(TypedDict):
+    """An `Outcome` without its files, which stand beside the curve."""
+
+    trial: Count
+    metrics: Numbers
+    audit: Numbers
+    epochs: Count | None
+    seconds: Numbers
+    failure: Failed | None
+    code: NotRequired[str]
+
+
+class Held(Ended):
+    kind: Literal["held"]
+
+
+class Told(Ended):
+    kind: Literal["told"]
+    score: Number | None
+
+
+class Standard(TypedDict):
+    """A `Location`."""
+
+    center: Number
+    spread: Annotated[Number, Field(gt=0)]
+
+
+class Scale(TypedDict):
+    kind: Literal["scale"]
+    budget: Positive
+    metrics: dict[str, Standard]
+
+
+class Extended(TypedDict):
+    kind: Literal["extended"]
+    stop: Stop
+
+
+class Reused(TypedDict):
+    kind: Literal["reused"]
+    trial: Count
+    study: str
+    of: Count
+
+
+class Lost(TypedDict):
+    kind: Literal["lost"]
+    trial: Count
+    text: str
+
+
+class Measured(TypedDict):
+    kind: Literal["measured"]
+    trial: Count
+    metrics: Numbers
+
+
+Line = Annotated[
+    Began | Asked | Held | Told | Scale | Extended | Reused | Lost | Measured,
+    Field(discriminator="kind"),
+]
+_LINE: TypeAdapter[Any] = TypeAdapter(Line, config=STRICT)
+
+
+def check(event: Event) -> None:
+    """Raise ValueError, in words, for an event that is none of these."""
+    try:
+        _LINE.validate_python(event)
+    except ValidationError as error:
+        raise ValueError(_words(error, event)) from None
+
+
+def _words(error: ValidationError, event: Event) -> str:
+    first = error.errors(include_url=False)[0]
+    if not first["loc"]:
+        return f"its kind {quoted(event.get('kind'))} is unknown"
+    key = ".".join(shortened(part) for part in first["loc"][1:])
+    if first["type"] == "missing":
+        return f"its key {key} is missing"
+    if first["type"] == "extra_forbidden":
+        return f"its key {key} is unknown"
+    return f"{key}: got {quoted(first['input'])}, {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def began(
+    study: str,
+    spec: Mapping[str, Any],
+    plugins: Words,
+    versions: Words,
+    machine: Machine,
+    forked: Forked | None = None,
+) -> Event:
+    """The first line; `ledger.study_id` knows where the id stands in it."""
+    keys = {"spec": spec, "plugins": plugins, "versions": versions, "machine": machine}
+    origin = {"forked": forked} if forked else {}
+    return {"kind": "study", "format": FORMAT, "id": study, **keys, **origin}
+
+
+def asked(trial: Trial, repeat: bool = False) -> Event:
+    line = {"kind": "asked", "trial": trial.id, **_plain(trial, "id")}
+    return {**line, "repeat": True} if repeat else line
+
+
+def trial_of(line: Event) -> Trial:
+    own = {key: value for key, value in line.items() if key not in ("kind", "trial", "repeat")}
+    return Trial(id=line["trial"], **own)
+
+
+def held(outcome: Outcome) -> Event:
+    return {"kind": "held", **_ended(outcome)}
+
+
+def told(outcome: Outcome, score: float) -> Event:
+    """Infinity is null."""
+    return {"kind": "told", **_ended(outcome), "score": score if math.isfinite(score) else None}
+
+
+def _ended(outcome: Outcome) -> Event:
+    own = _plain(outcome, "files")
+    return {**own, "failure": outcome.failure and _plain(outcome.failure)}
+
+
+def outcome_of(line: Event) -> Outcome:
+    own = {key: value for key, value in line.items() if key not in ("kind", "score")}
+    return Outcome(**{**own, "failure": own["failure"] and Failure(**own["failure"])})
+
+
+def scale(budget: int, locations: Mapping[str, Location]) -> Event:
+    numbers = {metric: _plain(at) for metric, at in locations.items()}
+    return {"kind": "scale", "budget": budget, "metrics": numbers}
+
+
+def locations_of(line: Event) -> dict[str, Location]:
+    return {metric: Location(**numbers) for metric, numbers in line["metrics"].items()}
+
+
+def extended(stop: Mapping[str, int | None]) -> Event:
+    return {"kind": "extended", "stop": dict(stop)}
+
+
+def reused(trial: int, study: str, of: int) -> Event:
+    return {"kind": "reused", "trial": trial, "study": study, "of": of}
+
+
+def lost(trial: int, text: str) -> Event:
+    return {"kind": "lost", "trial": trial, "text": shortened(text, KEPT)}
+
+
+def measured(trial: int, metrics: Mapping[str, float]) -> Event:
+    return {"kind": "measured", "trial": trial, "metrics": dict(metrics)}
+
+
+def _plain(data: object, *but: str) -> Event:
+    """The fields of a dataclass for JSON, without some; so a line has whatever field is added."""
+    given = {key: value for key, value in vars(data).items() if key not in but}
+    return {key: dict(x) if isinstance(x, Mapping) else x for key, x in given.items()}
+
+
+@with_config(OPEN)
+class Memory(TypedDict):
+    peak: Positive
+    total: Positive
+
+
+@with_config(OPEN)
+class Row(TypedDict):
+    """A `Progress` without its trial, in the study of that id."""
+
+    epoch: Annotated[int, Field(ge=1, le=2**31)]
+    metrics: Numbers
+    seconds: NotRequired[Numbers]
+    device: NotRequired[str]
+    memory: NotRequired[Memory]
+    audit: NotRequired[Numbers]
+    study: NotRequired[str]
+
+
+_ROW = TypeAdapter(Row)
+
+
+def row(progress: Progress) -> Event:
+    own = _plain(progress, "trial")
+    return {key: value for key, value in own.items() if value or key == "metrics"}
+
+
+def row_of(line: bytes) -> Event | None:
+    """A curve's row; None for a torn one, and for whatever else stands there."""
+    try:
+        return {"seconds": {}, "device": "cpu", **_ROW.validate_json(line)}
+    except ValidationError:
+        return None
