@@ -109,9 +109,12 @@ class Progress:
     audit: Mapping[str, float] = field(default_factory=dict)  # where the epoch has one
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical(config: Config) -> str:
     """The configuration as JSON that does not depend on the order of its keys."""
-    return json.dumps(dict(config), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(dict(config))
 
 
 def derive_seed(*parts: int | str) -> int:
