@@ -221,6 +221,10 @@ def damaged(directory: Path, line: int, **keys: Any) -> None:
         (1, {"format": "2"}, "format '2'"),
         (1, {"spec": 2}, "spec: got 2"),
         (1, {"forked": 5}, "forked: got 5"),
+        (1, {"colour": "blue"}, "key colour is unknown"),
+        (1, {"forked": {"study": "q", "enqueue": [], "colour": 1}}, "key forked.colour is unknown"),
+        (2, {"colour": "blue"}, "key colour is unknown"),
+        (3, {"failure": {"kind": "oom", "text": "", "colour": 1}}, "failure.colour is unknown"),
     ],
 )
 def test_an_odd_line_with_a_right_checksum_is_named(
@@ -259,12 +263,15 @@ def test_a_first_line_without_plug_ins_is_read(tmp_path: Path) -> None:
         open_study(spec, tmp_path / "q")
 
 
-def test_keys_of_a_newer_hpogen_are_left_alone(tmp_path: Path) -> None:
+def test_keys_of_another_spec_are_not_the_ledgers_business(tmp_path: Path) -> None:
     spec = load_study(study_file(tmp_path))
     with Study(spec, tmp_path / "q") as study:
         run(study)
     past = history.read(tmp_path / "q")
-    damaged(tmp_path / "q", 3, colour="blue")
+    record = spec.record()
+    damaged(
+        tmp_path / "q", 1, spec={**record, "colour": "blue", "task": {**record["task"], "hue": 1}}
+    )
     assert history.read(tmp_path / "q").records == past.records
 
 

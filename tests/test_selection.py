@@ -13,12 +13,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.linear_model import Ridge, RidgeCV
-from toys import study_file
+from toys import replay, study_file
 
 from hpogen.errors import UserError
 from hpogen.objective import Objective, Term
 from hpogen.record import folder, ledger
-from hpogen.record.history import History, asked, replay, told
+from hpogen.record.events import asked, told
+from hpogen.record.history import History
 from hpogen.selection import SELECTIONS, SelectionName, choose
 from hpogen.selection.choosing import one_se_margin
 from hpogen.selection.evidence import LATE

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from toys import ShuffledExecutor, StopsAfter, as_read, by_trial, essence, study_file
+from toys import ShuffledExecutor, StopsAfter, as_read, by_trial, essence, replay, study_file
 
 from hpogen.executors.inline import InlineExecutor
 from hpogen.record import folder, history, ledger
@@ -246,9 +246,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
 def test_a_study_is_complete_with_its_last_repeat(tmp_path: Path) -> None:
     path = noisy_study(tmp_path)
     events, spec = finished(path, tmp_path / "q"), load_study(path)
-    complete = [
-        is_complete(as_read(spec, history.replay(events[: n + 1]))) for n in range(len(events))
-    ]
+    complete = [is_complete(as_read(spec, replay(events[: n + 1]))) for n in range(len(events))]
     assert complete == [False] * (len(events) - 1) + [True]
 
 

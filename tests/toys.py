@@ -135,6 +135,14 @@ def essence(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def replay(events: list[dict[str, Any]]) -> History:
+    """The state of a study after the events, unchecked."""
+    history = History()
+    for event in events:
+        history.apply(event)
+    return history
+
+
 def by_trial(events: list[dict[str, Any]], kind: str) -> dict[int, dict[str, Any]]:
     """The events of a kind by trial; fails when a trial has two."""
     found = [event for event in essence(events) if event["kind"] == kind]

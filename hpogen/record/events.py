@@ -49,6 +49,13 @@ class Spec(TypedDict):
     enqueue: NotRequired[list[Values]]
 
 
+class Declared(TypedDict):
+    metrics: list[str]
+    sums: list[str]
+    keeps_losses: bool
+    ranks_only: bool
+
+
 class Forked(TypedDict):
     """Where a study has its configurations from, and what its YAML itself enqueues."""
 
@@ -61,6 +68,7 @@ class Began(TypedDict):
     format: NotRequired[int]
     id: NotRequired[Annotated[str, Field(pattern="^[0-9a-f]+$")]]
     spec: Spec
+    declared: NotRequired[Declared]
     plugins: NotRequired[Words]
     versions: NotRequired[Words]
     machine: NotRequired[Machine]
@@ -174,15 +182,24 @@ def _words(error: ValidationError, event: Event) -> str:
 def began(
     study: str,
     spec: Mapping[str, Any],
+    declared: Mapping[str, Any],
     plugins: Words,
     versions: Words,
     machine: Machine,
     forked: Forked | None = None,
 ) -> Event:
     """The first line; `ledger.study_id` knows where the id stands in it."""
-    keys = {"spec": spec, "plugins": plugins, "versions": versions, "machine": machine}
-    origin = {"forked": forked} if forked else {}
-    return {"kind": "study", "format": FORMAT, "id": study, **keys, **origin}
+    return {
+        "kind": "study",
+        "format": FORMAT,
+        "id": study,
+        "spec": spec,
+        "declared": declared,
+        "plugins": plugins,
+        "versions": versions,
+        "machine": machine,
+        **({"forked": forked} if forked else {}),
+    }
 
 
 def asked(trial: Trial, repeat: bool = False) -> Event:
@@ -191,8 +208,10 @@ def asked(trial: Trial, repeat: bool = False) -> Event:
 
 
 def trial_of(line: Event) -> Trial:
-    own = {key: value for key, value in line.items() if key not in ("kind", "trial", "repeat")}
-    return Trial(id=line["trial"], **own)
+    own = line.copy()
+    del own["kind"]
+    own.pop("repeat", None)
+    return Trial(id=own.pop("trial"), **own)
 
 
 def held(outcome: Outcome) -> Event:
@@ -210,8 +229,11 @@ def _ended(outcome: Outcome) -> Event:
 
 
 def outcome_of(line: Event) -> Outcome:
-    own = {key: value for key, value in line.items() if key not in ("kind", "score")}
-    return Outcome(**{**own, "failure": own["failure"] and Failure(**own["failure"])})
+    own = line.copy()
+    del own["kind"]
+    own.pop("score", None)
+    failure = own.pop("failure")
+    return Outcome(**own, failure=failure and Failure(**failure))
 
 
 def scale(budget: int, locations: Mapping[str, Location]) -> Event:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import explained
+from hpogen.record.events import row, row_of
 from hpogen.record.ledger import study_id
-from hpogen.record.lines import row_of
 from hpogen.record.stores import checkpoint_prefix
 from hpogen.trial import Progress
 
@@ -43,17 +43,7 @@ def append_curve(directory: Path, progress: Progress, study: str = "") -> None:
 
     `study` is the study's id. Raises CannotGoOn where it cannot be written whole.
     """
-    row: dict[str, Any] = {
-        "epoch": progress.epoch,
-        "metrics": dict(progress.metrics),
-        "seconds": dict(progress.seconds),
-        "device": progress.device,
-    }
-    if progress.memory:
-        row["memory"] = dict(progress.memory)
-    if progress.audit:
-        row["audit"] = dict(progress.audit)
-    line = _encoded(row, study)
+    line = _encoded(row(progress), study)
     path = curve_path(directory, progress.trial)
     with explained(path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -92,9 +82,9 @@ def read_curve(directory: Path, trial: int, study: str | None = None) -> list[di
         return []
     study = study_id(directory) if study is None else study
     rows = {
-        row["epoch"]: row
-        for row in map(row_of, lines)
-        if row is not None and row.pop("study", "") == study
+        found["epoch"]: found
+        for found in map(row_of, lines)
+        if found is not None and found.pop("study", "") == study
     }
     return [rows[epoch] for epoch in sorted(rows)]
 

@@ -6,14 +6,14 @@ The Study applies every event that it writes; readers of a folder apply the same
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from hpogen.errors import KEPT, shortened
+from hpogen.errors import shortened
 from hpogen.objective import Location
-from hpogen.record import ledger, lines
+from hpogen.record import events, ledger
 from hpogen.record.ledger import LEDGER, Corrupt, Event
 from hpogen.trial import Failure, Outcome, Proposal, Trial, canonical
 
@@ -54,14 +54,20 @@ class History:
     locations: dict[int, dict[str, Location]] = field(default_factory=dict)
     charged: int = 0  # epochs
     trained: int = 0  # epochs
-    duplicates: int = 0
     reused: int = 0
+    running: set[int] = field(default_factory=set)  # the trials without an outcome, but duplicates
+    held: set[int] = field(default_factory=set)
+    twins: dict[int, list[int]] = field(default_factory=dict)  # the duplicates of a trial
     _first: dict[Key, int] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         """The study's, by which its files are known; empty where it is older than ids."""
         return str(self.header.get("id", ""))
+
+    @property
+    def duplicates(self) -> int:
+        return sum(map(len, self.twins.values()))
 
     def apply(self, event: Event) -> None:
         """Bring the state forward by one event. Raises ValueError where it does not follow."""
@@ -86,33 +92,38 @@ class History:
         self.stop = dict(event["stop"])
 
     def _asked(self, event: Event) -> None:
-        trial = trial_of(event)
+        trial = events.trial_of(event)
         if trial.id != len(self.records):
             raise ValueError(f"trial {trial.id} is asked as number {len(self.records)}")
         if trial.parent is not None and trial.parent >= trial.id:
             raise ValueError(f"its parent, trial {trial.parent}, has not been asked")
-        twin = self._first.setdefault(key_of(trial), trial.id)
-        repeat = event.get("repeat", False)
-        record = Record(trial, twin=None if twin == trial.id else twin, repeat=repeat)
+        record = Record(trial, repeat=event.get("repeat", False))
+        first = self._first.setdefault(key_of(trial), trial.id)
+        if first == trial.id:
+            self.running.add(trial.id)
+        else:
+            record.twin = first
+            self.twins.setdefault(first, []).append(trial.id)
         self.records.append(record)
         self.charged += trial.budget
-        self.duplicates += record.twin is not None
 
     def _held(self, event: Event) -> None:
         record = self._record(event)
         if record.state != "running":
             raise ValueError(f"trial {event['trial']} has ended already")
-        record.state = "held"
-        record.outcome = outcome_of(event)
+        record.state, record.outcome = "held", events.outcome_of(event)
+        self.running.discard(event["trial"])
+        self.held.add(event["trial"])
 
     def _told(self, event: Event) -> None:
         record = self._record(event)
         if record.state == "told":
             raise ValueError(f"trial {event['trial']} has been told already")
-        record.state = "told"
-        record.outcome = outcome_of(event)
+        record.state, record.outcome = "told", events.outcome_of(event)
         record.score = math.inf if event["score"] is None else event["score"]
         self.trained += record.outcome.epochs or 0
+        self.running.discard(event["trial"])
+        self.held.discard(event["trial"])
 
     def _reused(self, event: Event) -> None:
         record = self._record(event)
@@ -126,21 +137,10 @@ class History:
             record.outcome = replace(record.outcome, metrics=metrics)
 
     def _scale(self, event: Event) -> None:
-        self.locations[event["budget"]] = {
-            metric: Location(numbers["center"], numbers["spread"])
-            for metric, numbers in event["metrics"].items()
-        }
+        self.locations[event["budget"]] = events.locations_of(event)
 
     def _lost(self, event: Event) -> None:
         self._record(event).lost += 1
-
-
-def replay(events: Iterable[Event]) -> History:
-    """The state after the events."""
-    history = History()
-    for event in events:
-        history.apply(event)
-    return history
 
 
 def read(directory: Path) -> History:
@@ -151,14 +151,14 @@ def read(directory: Path) -> History:
     return checked(ledger.read(directory), directory / LEDGER)
 
 
-def checked(events: Iterable[Event], path: Path) -> History:
+def checked(lines: Iterable[Event], path: Path) -> History:
     """The state after the events that were read from a file. Raises Corrupt naming the line."""
     history = History()
-    for number, event in enumerate(events, 1):
+    for number, event in enumerate(lines, 1):
         try:
             if number == 1 and event["kind"] != "study":
                 raise ValueError("no study has begun")
-            lines.check(event)
+            events.check(event)
             history.apply(event)
         except ValueError as error:
             raise Corrupt(
@@ -167,77 +167,3 @@ def checked(events: Iterable[Event], path: Path) -> History:
                 "new study with --dir"
             ) from None
     return history
-
-
-def asked(trial: Trial, repeat: bool = False) -> Event:
-    """`repeat`: the study asks it on its own account, see `hpogen.study.repeats`."""
-    return {
-        "kind": "asked",
-        "trial": trial.id,
-        "config": dict(trial.config),
-        "budget": trial.budget,
-        "parent": trial.parent,
-        "cohort": trial.cohort,
-        "replicate": trial.replicate,
-        "seed": trial.seed,
-        **({"repeat": True} if repeat else {}),
-    }
-
-
-def trial_of(event: Event) -> Trial:
-    return Trial(
-        config=event["config"],
-        budget=event["budget"],
-        parent=event["parent"],
-        cohort=event["cohort"],
-        replicate=event["replicate"],
-        id=event["trial"],
-        seed=event["seed"],
-    )
-
-
-def _body(outcome: Outcome) -> dict[str, Any]:
-    failure = outcome.failure
-    return {
-        "metrics": dict(outcome.metrics),
-        "audit": dict(outcome.audit),
-        "epochs": outcome.epochs,
-        "seconds": dict(outcome.seconds),
-        "failure": {"kind": failure.kind, "text": failure.text} if failure else None,
-        "code": outcome.code,
-    }
-
-
-def held(outcome: Outcome) -> Event:
-    return {"kind": "held", "trial": outcome.trial, **_body(outcome)}
-
-
-def told(outcome: Outcome, score: float) -> Event:
-    finite = score if math.isfinite(score) else None
-    return {"kind": "told", "trial": outcome.trial, "score": finite, **_body(outcome)}
-
-
-def reused(trial: int, study: str, of: int) -> Event:
-    return {"kind": "reused", "trial": trial, "study": study, "of": of}
-
-
-def lost(trial: int, text: str) -> Event:
-    return {"kind": "lost", "trial": trial, "text": shortened(text, KEPT)}
-
-
-def scale(budget: int, locations: Mapping[str, Location]) -> Event:
-    numbers = {m: {"center": at.center, "spread": at.spread} for m, at in locations.items()}
-    return {"kind": "scale", "budget": budget, "metrics": numbers}
-
-
-def outcome_of(event: Event) -> Outcome:
-    failure = event["failure"]
-    return Outcome(
-        trial=event["trial"],
-        metrics=event["metrics"],
-        audit=event["audit"],
-        seconds=event["seconds"],
-        epochs=event["epochs"],
-        failure=Failure(failure["kind"], failure["text"]) if failure else None,
-        code=event.get("code", ""),
-    )

@@ -45,7 +45,7 @@ def encode(event: Mapping[str, Any], seq: int) -> bytes:
 
 def decode(line: bytes, seq: int) -> Event:
     """The event of one line without its newline. Raises ValueError when it is not that line."""
-    event: Event = json.loads(line)
+    event: Event = json.loads(line.decode())
     if line[-_CRC:] != f',"crc":"{zlib.crc32(line[:-_CRC]):08x}"}}'.encode():
         raise ValueError("its checksum does not match")
     if event.pop("crc", None) is None or event.pop("seq", None) != seq:

@@ -162,8 +162,7 @@ def _begun(directory: Path, target: Path, spec: StudySpec, old: Old) -> StudySpe
             if header.get("forked", {}).get("study") != origin:
                 raise UserError(f"{target}: here is a study already: use another --dir")
             return replay.as_begun(spec, target)
-        header = replay.begin(extended, target)
-        ledger.append({**header, "forked": {"study": origin, "enqueue": own}})
+        ledger.append(replay.begin(extended, target, {"study": origin, "enqueue": own}))
     return extended
 
 

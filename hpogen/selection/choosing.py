@@ -24,6 +24,9 @@ Figures = Callable[[Evidence, Objective], list[float]]
 MARGIN = "margin_q50"  # the median margin of the measure `margin`
 
 
+NO_END = 2**100
+
+
 @dataclass(frozen=True)
 class Selection:
     """A rule that chooses among the finished trials of one budget."""
@@ -34,6 +37,17 @@ class Selection:
     alone: bool = False  # whether a trial's figure is the same whatever the others are
     per_sample: bool = False  # whether it reads the loss of each validation sample
     reserve: int = 0  # trials of the largest budget that a study keeps of `stop` for its end
+
+    def room(self, stop: Mapping[str, int | None], budget: int) -> tuple[int, int]:
+        """The trials and the epochs of a study's `stop` that are its searcher's.
+
+        `budget` is the largest. NO_END where there is no limit.
+        """
+        trials, epochs = stop["trials"], stop["epochs"]
+        return (
+            NO_END if trials is None else trials - self.reserve,
+            NO_END if epochs is None else epochs - self.reserve * budget,
+        )
 
     def choose(self, evidence: Evidence, objective: Objective) -> int | None:
         """The number of the trial with the least figure; the earliest of equals."""

@@ -88,12 +88,13 @@ def budgets(
 
 def stop(form: StudyForm, budgets: Sequence[int], mistakes: Mistakes) -> None:
     """At least one trial fits, beside those that the selection keeps for the end."""
-    kept, stop = SELECTIONS[form.selection].reserve, form.stop
+    selection, stop = SELECTIONS[form.selection], form.stop
+    kept, (trials, epochs) = selection.reserve, selection.room(stop.model_dump(), budgets[-1])
     text = f", and selection {form.selection!r} keeps {kept} for the end" if kept else ""
-    if stop.epochs is not None and stop.epochs < budgets[0] + kept * budgets[-1]:
+    if epochs < budgets[0]:
         each = f"got {stop.epochs}, but one trial takes {budgets[-1 if kept else 0]} epochs"
         mistakes.add(("stop", "epochs"), each + text)
-    if stop.trials is not None and stop.trials <= kept:
+    if trials < 1:
         mistakes.add(("stop", "trials"), f"got {stop.trials}, expected at least {kept + 1}{text}")
 
 

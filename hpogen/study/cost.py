@@ -20,11 +20,11 @@ from hpogen import plugins
 from hpogen.plugins.interrupts import Ours
 from hpogen.searchers.brackets import Plan
 from hpogen.selection import SELECTIONS
+from hpogen.selection.choosing import NO_END
 from hpogen.selection.evidence import REPEATS, TOP
 from hpogen.spec import SearcherSpec, StudySpec
 from hpogen.trial import Proposal, canonical
 
-NO_END = 2**100
 TICK = 0.01  # seconds: an interval timer goes by these
 AGAIN = 0.2  # seconds after which a timer whose exception was swallowed comes once more
 LOSING = ("weakref", "_weakrefset")  # modules whose callbacks print an exception and go on
@@ -71,11 +71,7 @@ def cost(spec: StudySpec, seconds: float) -> Cost:
 
 
 def _room(spec: StudySpec) -> tuple[int, int]:
-    """The trials and epochs that `stop` leaves to the searcher."""
-    kept, stop = SELECTIONS[spec.selection].reserve, spec.stop
-    trials = NO_END if stop.trials is None else stop.trials - kept
-    epochs = NO_END if stop.epochs is None else stop.epochs - kept * spec.budgets[-1]
-    return trials, epochs
+    return SELECTIONS[spec.selection].room(spec.stop.model_dump(), spec.budgets[-1])
 
 
 def _of_one_budget(spec: StudySpec) -> Cost | None:

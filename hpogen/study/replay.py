@@ -18,10 +18,11 @@ from typing import Any
 
 from hpogen import plugins
 from hpogen.errors import UserError, explained, quoted
-from hpogen.record import belonging
+from hpogen.record import belonging, events
+from hpogen.record.events import Forked
 from hpogen.record.folder import TRIALS
 from hpogen.record.history import checked
-from hpogen.record.ledger import FORMAT, LEDGER, Event, new_id, parse
+from hpogen.record.ledger import LEDGER, Event, new_id, parse
 from hpogen.record.provenance import digests, machine
 from hpogen.spec import SearcherSpec, StudySpec, changes
 from hpogen.spec.recorded import declared
@@ -37,33 +38,21 @@ SAME = 1e-9  # how far a replayed number may be from the recorded one, relativel
 Stop = Mapping[str, int | None]
 
 
-def begin(spec: StudySpec, directory: Path) -> Event:
+def begin(spec: StudySpec, directory: Path, forked: Forked | None = None) -> Event:
     """Make a folder ready for a new study; the first line of its ledger. Raises UserError."""
-    study = new_id()
+    study, recorded = new_id(), digests(spec.plugins)
     with explained(directory, UserError):
         belonging.begin(directory, study)
         _keep_plugins(spec, directory)
-    return header(spec, study)
+    return events.began(
+        study, spec.record(), declared(spec), recorded, _versions(), machine(), forked
+    )
 
 
 def own_trials(directory: Path, study: str) -> None:
     """Make sure that what stands beside the trials is of the study that goes on."""
     with explained(directory, UserError):
         belonging.own(directory / TRIALS, study)
-
-
-def header(spec: StudySpec, study: str = "") -> Event:
-    """The first line of the ledger of the study of that id; older ones have none."""
-    return {
-        "kind": "study",
-        "format": FORMAT,
-        **({"id": study} if study else {}),
-        "spec": spec.record(),
-        "declared": declared(spec),
-        "plugins": digests(spec.plugins),
-        "versions": _versions(),
-        "machine": machine(),
-    }
 
 
 def as_begun(spec: StudySpec, directory: Path) -> StudySpec:
@@ -99,12 +88,12 @@ def _with_earlier_defaults(spec: StudySpec, recorded: Mapping[str, Any]) -> Stud
     return replace(spec, searcher=SearcherSpec(name, {**options, **kept}))
 
 
-def replayed(events: Sequence[Event]) -> Iterator[Event]:
+def replayed(lines: Sequence[Event]) -> Iterator[Event]:
     """The events one by one; after two seconds, and then now and again, the log says how far."""
-    trials, done = sum(event["kind"] == "asked" for event in events), 0
+    trials, done = sum(event["kind"] == "asked" for event in lines), 0
     begin = time.monotonic()
     due = begin + SHOWN_AFTER
-    for event in events:
+    for event in lines:
         if event["kind"] == "asked":
             if (now := time.monotonic()) >= due:
                 progress.info("replay trials=%d of=%d seconds=%.0f", done, trials, now - begin)
@@ -122,10 +111,10 @@ def _keep_plugins(spec: StudySpec, directory: Path) -> None:
             shutil.copyfile(path, kept)
 
 
-def check_same_study(spec: StudySpec, events: list[Event], directory: Path) -> Stop | None:
+def check_same_study(spec: StudySpec, lines: list[Event], directory: Path) -> Stop | None:
     """The raised `stop`, or None where it is as recorded. Raises UserError for another study."""
-    first = events[0]
-    stop = next((e["stop"] for e in reversed(events) if e["kind"] == "extended"), None)
+    first = lines[0]
+    stop = next((e["stop"] for e in reversed(lines) if e["kind"] == "extended"), None)
     old = {**_completed(first["spec"], spec), "stop": stop or first["spec"]["stop"]}
     new = spec.record()
     for key, was, now in changes(old, new):

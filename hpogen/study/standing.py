@@ -67,19 +67,21 @@ def rule(spec: StudySpec) -> str:
     return f"{spec.objective.label}, selected by {spec.selection}"
 
 
+def fits(study: AnyStudy, budget: int) -> bool:
+    """Whether `stop` has room for a trial of so many epochs after those that were asked."""
+    spec, history = study.spec, study.history
+    trials, epochs = SELECTIONS[spec.selection].room(history.stop, spec.budgets[-1])
+    return len(history.records) < trials and history.charged + budget <= epochs
+
+
 def is_complete(study: AnyStudy) -> bool:
     """Whether nothing more will be asked, as far as `stop` tells: a grid may end before."""
     spec, history = study.spec, study.history
-    trials, epochs = history.stop["trials"], history.stop["epochs"]
-    kept = SELECTIONS[spec.selection].reserve
     if any(record.state != "told" for record in history.records):
         return False
-    if kept and not is_over(history, spec.budgets[-1]):
+    if SELECTIONS[spec.selection].reserve and not is_over(history, spec.budgets[-1]):
         return False
-    charged = history.charged + spec.budgets[0] + kept * spec.budgets[-1]
-    return (trials is not None and len(history.records) + kept >= trials) or (
-        epochs is not None and charged > epochs
-    )
+    return not fits(study, spec.budgets[0])
 
 
 def chooses_by_validation(spec: StudySpec) -> bool:

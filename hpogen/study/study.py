@@ -16,13 +16,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hpogen.record import folder, history
+from hpogen.record import events, folder, history
 from hpogen.record.history import History, Record
 from hpogen.record.ledger import Event, Ledger
 from hpogen.selection import SELECTIONS
 from hpogen.spec import StudySpec
 from hpogen.study import places, replay, scales
 from hpogen.study.repeats import Engine, Repeats
+from hpogen.study.standing import fits
 from hpogen.trial import Failure, Outcome, Progress, Proposal, RunningTrial, Trial, trial_seed
 
 log = logging.getLogger("hpogen.study")
@@ -41,10 +42,7 @@ class Study:
         self.history = History()
         self._searcher = Engine(spec.make_searcher())
         self._repeats = Repeats(spec, directory)
-        self._again: deque[Trial] = deque()  # asked before an interruption, to be run again
-        self._running: set[int] = set()
-        self._held: dict[int, None] = {}
-        self._twins: dict[int, list[int]] = {}  # duplicates that wait for a running trial
+        self._again: deque[int] = deque()  # asked before an interruption, to be run again
         self._ended = False
         self._told: list[int] = []  # not taken yet
         self._ledger = Ledger(directory)
@@ -58,24 +56,22 @@ class Study:
         """The next trial to run. None: wait for a running one, or, with none running, the end."""
         while True:
             if self._again:
-                trial = self._again.popleft()
-                self._running.add(trial.id)
-                return trial
+                return self.history.records[self._again.popleft()].trial
             proposal = None if self._ended else self._searcher.ask()
-            if proposal is not None and not self._fits(proposal):
+            if proposal is not None and not fits(self, proposal.budget):
                 self._ended = True
                 continue
             repeat = None
             if proposal is None:
-                if not self._running and self._release():
+                if not self.history.running and self._release():
                     continue
                 repeat = self._repeats.next(self.history)
             if (proposal := proposal or repeat) is None:
                 return None
             trial = self._ask(proposal, repeat is not None)
-            if self._twin_of(trial) is None:
-                self._running.add(trial.id)
+            if trial.id in self.history.running:
                 return trial
+            self._settle_twin(trial.id)
 
     def record(self, outcome: Outcome) -> None:
         """Write down how a running trial ended, score it, and tell the searcher when it is due.
@@ -83,10 +79,9 @@ class Study:
         Raises ValueError for a trial that is not running, or a metric missing or not finite.
         """
         self._ledger.owner.check()
-        if outcome.trial not in self._running:
+        if outcome.trial not in self.running:
             raise ValueError(f"trial {outcome.trial} is not running: it cannot be recorded")
         outcome = self._checked(outcome, trial := self.history.records[outcome.trial].trial)
-        self._running.remove(outcome.trial)
         folder.keep_files(self.directory, trial.id, outcome.files, self.history.id)
         self._settle(outcome)
 
@@ -97,7 +92,7 @@ class Study:
         ValueError as `record` does.
         """
         folder.copy_trial(source, outcome.trial, self.directory, trial)
-        self._write(history.reused(trial, source.name, outcome.trial))
+        self._write(events.reused(trial, source.name, outcome.trial))
         self.record(_copied(outcome, trial))
 
     def progress(self, progress: Progress) -> None:
@@ -108,7 +103,7 @@ class Study:
 
     def lost(self, trial: int, text: str) -> int:
         """Note that a trial's worker died, to be dispatched again; how often it has by now."""
-        self._write(history.lost(trial, text))
+        self._write(events.lost(trial, text))
         return self.history.records[trial].lost
 
     def add_metrics(self, trial: int, metrics: Mapping[str, float]) -> None:
@@ -124,7 +119,7 @@ class Study:
         for name, value in metrics.items():
             if name in known or not math.isfinite(value):
                 raise ValueError(f"trial {trial}: {name} = {value}, known: {known.get(name)}")
-        self._write({"kind": "measured", "trial": trial, "metrics": dict(metrics)})
+        self._write(events.measured(trial, metrics))
 
     def take_told(self) -> list[Record]:
         """The trials that were told since the last call (or the opening), in that order."""
@@ -139,7 +134,7 @@ class Study:
     @property
     def running(self) -> frozenset[int]:
         """The trials handed out by `next` and not recorded yet."""
-        return frozenset(self._running)
+        return frozenset(self.history.running.difference(self._again))
 
     @property
     def stop(self) -> Mapping[str, int | None]:
@@ -163,80 +158,63 @@ class Study:
     # Opening: a new folder gets its header, an old one is replayed.
 
     def _begin(self) -> None:
-        events, torn = self._ledger.events, len(self._ledger.torn)
-        if not events:
+        lines, torn = self._ledger.events, len(self._ledger.torn)
+        if not lines:
             self._write(replay.begin(self.spec, self.directory))
             return
-        history.checked(events, self._ledger.path)
-        extended = replay.check_same_study(self.spec, events, self.directory)
+        history.checked(lines, self._ledger.path)
+        extended = replay.check_same_study(self.spec, lines, self.directory)
         if torn:
             log.warning("ledger torn_bytes=%d action=cut_off", torn)
-        self._replay(events)
+        self._replay(lines)
         replay.own_trials(self.directory, self.history.id)
         if extended is not None:
-            self._write({"kind": "extended", "stop": extended})
+            self._write(events.extended(extended))
 
-    def _replay(self, events: list[Event]) -> None:
-        for line, event in enumerate(replay.replayed(events), 1):
+    def _replay(self, lines: list[Event]) -> None:
+        for number, event in enumerate(replay.replayed(lines), 1):
             if event["kind"] == "asked":
-                self._ask_again(event, f"{self._ledger.path}:{line}")
+                self._ask_again(event, f"{self._ledger.path}:{number}")
             self.history.apply(event)
             if event["kind"] == "told":
                 self._searcher.tell(event["trial"], self.history.records[event["trial"]].score)
-        for record in self.history.records:
-            if record.state == "held":
-                self._held[record.trial.id] = None
-            elif record.state == "running" and record.twin is None:
-                self._again.append(record.trial)
+        self._again.extend(sorted(self.history.running))
         self._catch_up()
 
     def _ask_again(self, event: Event, where: str) -> None:
         """Take the searcher past one of its recorded proposals."""
         if not event.get("repeat", False):
-            replay.check_same_proposal(self._searcher.ask(), history.trial_of(event), where)
+            replay.check_same_proposal(self._searcher.ask(), events.trial_of(event), where)
             self._searcher.asked(event["trial"])
 
     def _catch_up(self) -> None:
         """Do what was due when the record ends: tell what has its scale, settle duplicates."""
-        for budget in sorted({self.history.records[trial].trial.budget for trial in self._held}):
+        for budget in self._held_budgets():
             if budget in self.history.locations:
                 self._tell_held(budget)
             self._freeze(budget)
         for record in self.history.records:
             if record.state == "running" and record.twin is not None:
-                self._twin_of(record.trial)
+                self._settle_twin(record.trial.id)
 
     # Asking.
-
-    def _fits(self, proposal: Proposal) -> bool:
-        epochs, trials = self.stop["epochs"], self.stop["trials"]
-        kept = SELECTIONS[self.spec.selection].reserve  # trials, for the end
-        if trials is not None and len(self.history.records) + kept >= trials:
-            return False
-        charged = self.history.charged + proposal.budget + kept * self.spec.budgets[-1]
-        return epochs is None or charged <= epochs
 
     def _ask(self, proposal: Proposal, repeat: bool) -> Trial:
         seed = trial_seed(self.spec.seed, proposal.config, proposal.replicate)
         trial = Trial(**vars(proposal), id=len(self.history.records), seed=seed)
-        self._write(history.asked(trial, repeat))
+        self._write(events.asked(trial, repeat))
         if not repeat:
             self._searcher.asked(trial.id)
         asked = (self.spec.name, trial.id, trial.budget, dict(trial.config))
         log.info("ask study=%s trial=%d budget=%d config=%s", *asked)
         return trial
 
-    def _twin_of(self, trial: Trial) -> int | None:
-        """The earlier trial whose outcome serves this duplicate, now or when it has ended."""
-        twin = self.history.records[trial.id].twin
-        if twin is None:
-            return None
-        first = self.history.records[twin]
-        if first.outcome is None:
-            self._twins.setdefault(twin, []).append(trial.id)
-        else:
-            self._settle(_copied(first.outcome, trial.id))
-        return twin
+    def _settle_twin(self, trial: int) -> None:
+        """A duplicate ends with the earlier trial, whose outcome serves it."""
+        twin = self.history.records[trial].twin
+        first = None if twin is None else self.history.records[twin].outcome
+        if first is not None:
+            self._settle(_copied(first, trial))
 
     # Recording.
 
@@ -267,41 +245,41 @@ class Study:
         budget = self.history.records[outcome.trial].trial.budget
         must_wait = scales.must_wait(self.spec.objective, self.history, budget)
         if outcome.failure is None and must_wait:
-            self._held[outcome.trial] = None
-            self._write(history.held(outcome))
+            self._write(events.held(outcome))
         else:
             self._tell(outcome)
-        for twin in self._twins.pop(outcome.trial, []):
-            self._settle(_copied(outcome, twin))
+        for twin in self.history.twins.get(outcome.trial, ()):
+            self._settle_twin(twin)
         self._freeze(budget)
 
     def _freeze(self, budget: int) -> None:
         locations = scales.frozen(self.spec.objective, self.history, budget)
         if locations is not None:
-            self._write(history.scale(budget, locations))
+            self._write(events.scale(budget, locations))
             self._tell_held(budget)
 
     def _release(self) -> bool:
         """Score what is held although the searcher waits for it; whether there was anything."""
-        budgets = sorted({self.history.records[trial].trial.budget for trial in self._held})
-        objective = self.spec.objective
+        budgets, objective = self._held_budgets(), self.spec.objective
         for budget in budgets:
             held = self._held_at(budget)
             if objective.standardized() and budget not in self.history.locations:
                 locations = scales.served(objective, self.history, budget, held)
-                self._write(history.scale(budget, locations))
+                self._write(events.scale(budget, locations))
             self._tell_held(budget)
         return bool(budgets)
 
+    def _held_budgets(self) -> list[int]:
+        return sorted({self.history.records[trial].trial.budget for trial in self.history.held})
+
     def _held_at(self, budget: int) -> list[Record]:
-        records = (self.history.records[trial] for trial in sorted(self._held))
+        records = (self.history.records[trial] for trial in sorted(self.history.held))
         return [record for record in records if record.trial.budget == budget]
 
     def _tell_held(self, budget: int) -> None:
         records = self._held_at(budget)
         ranks = scales.cohort_ranks(self.spec.objective, self.history, records)
         for record in records:
-            del self._held[record.trial.id]
             if record.outcome:
                 self._tell(record.outcome, ranks.get(record.trial.id))
 
@@ -317,7 +295,7 @@ class Study:
             except ValueError as error:
                 score = math.inf
                 outcome = replace(outcome, failure=Failure("error", str(error)))
-        self._write(history.told(outcome, score))
+        self._write(events.told(outcome, score))
         told = (self.spec.name, outcome.trial, score, outcome.failure)
         log.info("tell study=%s trial=%d score=%r failure=%s", *told)
         self._searcher.tell(outcome.trial, score)

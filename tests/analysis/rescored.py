@@ -10,9 +10,8 @@ import numpy as np
 from toys import study_file
 
 from hpogen.record import folder, ledger
-from hpogen.record.history import asked, told
+from hpogen.record.events import asked, told
 from hpogen.spec import load_study
-from hpogen.study import replay
 from hpogen.trial import Outcome, Trial
 
 EPOCHS = 4
@@ -65,7 +64,7 @@ def made_study(
     spec = load_study(study_file(directory / "yaml", **{**IMAGES, "stop": stop, **keys}))
     home = directory / "study"
     (home / "trials").mkdir(parents=True)
-    events: list[dict[str, Any]] = [replay.header(spec)]
+    events: list[dict[str, Any]] = [{"kind": "study", "format": 1, "spec": spec.record()}]
     for i, own in enumerate(metrics):
         events.append(asked(Trial({"lr": float(i + 1)}, EPOCHS, id=i, seed=i)))
         audit = audits[i] if audits else {}

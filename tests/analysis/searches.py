@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hpogen.record import ledger
-from hpogen.record.history import asked, reused, told
+from hpogen.record.events import asked, reused, told
 from hpogen.spec import StudySpec
 from hpogen.trial import Config, Failure, Outcome, Trial
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.record import ledger
-from hpogen.record.history import asked, told
+from hpogen.record.events import asked, told
 from hpogen.trial import Config, Failure, Outcome, Trial
 
 Made = tuple[Config, Mapping[str, float], Mapping[str, float]]  # config, metrics, audit

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from analysis.searches import AGN, Made, random_trials, search
+from toys import replay
 
 from hpogen.analysis import trajectory as module
 from hpogen.analysis.answers import answer, seconds, siblings_of
@@ -18,7 +19,6 @@ from hpogen.analysis.trajectory import Trajectory, incumbents, trajectory
 from hpogen.errors import UserError
 from hpogen.record import ledger
 from hpogen.record.folder import trial_stem
-from hpogen.record.history import replay
 from hpogen.study.read import Folder, read_all
 from hpogen.study.standing import chosen
 from hpogen.study.status import best

@@ -20,7 +20,7 @@ from toys import study_file
 from hpogen.cli import main
 from hpogen.errors import UserError
 from hpogen.record import history, ledger
-from hpogen.record.history import asked
+from hpogen.record.events import asked
 from hpogen.report.html.page import report, write_report
 from hpogen.report.text import number
 from hpogen.running.runner import run

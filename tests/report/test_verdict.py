@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import as_read, study_file
+from toys import as_read, replay, study_file
 
-from hpogen.record.history import History, asked, replay, told
+from hpogen.record.events import asked, told
+from hpogen.record.history import History
 from hpogen.report.verdict import choice, ending, next_commands, verdict
 from hpogen.spec import StudySpec, load_study
 from hpogen.study.standing import standing
