@@ -26,35 +26,7 @@ class Rung:
 
 
 Bracket = tuple[Rung, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a number of brackets costs, when no configuration fails."""
-
-    brackets: tuple[Bracket, ...]
-
-    @property
-    def configurations(self) -> int:
-        return sum(bracket[0].configurations for bracket in self.brackets)
-
-    @property
-    def evaluations(self) -> int:
-        return sum(rung.configurations for bracket in self.brackets for rung in bracket)
-
-    @property
-    def epochs_charged(self) -> int:
-        """Every evaluation in full: what `stop: {epochs: …}` counts."""
-        return sum(r.configurations * r.budget for bracket in self.brackets for r in bracket)
-
-    @property
-    def epochs_continued(self) -> int:
-        """Epochs trained with `rungs: continue`, where a promotion adds the missing ones."""
-        return sum(
-            rung.configurations * (rung.budget - below)
-            for bracket in self.brackets
-            for rung, below in zip(bracket, (0, *(r.budget for r in bracket)), strict=False)
-        )
+Plan = tuple[Bracket, ...]
 
 
 def reduction(searcher: str, budgets: Sequence[int]) -> int:
@@ -84,4 +56,4 @@ def bracket(index: int, budgets: Sequence[int], eta: int) -> Bracket:
 def plan(budgets: Sequence[int], brackets: int) -> Plan:
     """The first `brackets` brackets over ascending `budgets`."""
     eta = reduction("brackets", budgets)
-    return Plan(tuple(bracket(i, budgets, eta) for i in range(brackets)))
+    return tuple(bracket(i, budgets, eta) for i in range(brackets))

@@ -95,7 +95,7 @@ def _of_brackets(spec: StudySpec) -> Cost | None:
         return None
     found = Cost()
     trials, epochs = _room(spec)
-    for bracket in plan.brackets:
+    for bracket in plan:
         below = 0
         for rung in bracket:
             left = min(trials - found.evaluations, (epochs - found.charged) // rung.budget)

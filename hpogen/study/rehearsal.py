@@ -69,7 +69,7 @@ def _brackets(spec: StudySpec) -> list[list[dict[str, int]]] | None:
     plan = declared(spec)
     if plan is None:
         return None
-    return [[dict(vars(rung)) for rung in bracket] for bracket in plan.brackets]
+    return [[dict(vars(rung)) for rung in bracket] for bracket in plan]
 
 
 def missing_data(spec: StudySpec) -> str | None:
