@@ -50,13 +50,19 @@ class RunningTrial(Trial):
     """
 
     start_epoch: int
-    directory: Path  # the trial's own folder, which survives retries; there for a user's task
+    home: Path  # see `directory`
     device: str = "cpu"  # "cpu" or "cuda:K"
     attempt: int = 0  # how often the trial was started before
     keep: Keep = "none"  # which of its checkpoints outlive the trial
     checkpoints: str = ""  # the URL of the place for them; empty: `directory`
     inherited: str = ""  # the same of the trial that is continued, where that is a URL
     study: str = ""  # its id, which the names of checkpoints have
+
+    @property
+    def directory(self) -> Path:
+        """The trial's own folder; it survives retries, and is made when first asked for."""
+        self.home.mkdir(exist_ok=True)
+        return self.home
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from hpogen.record import folder, ledger
 from hpogen.running.runner import MAX_LOST, Result, run
 from hpogen.spec import load_study
 from hpogen.study.study import Study
-from hpogen.trial import Failure, Outcome, RunningTrial
+from hpogen.trial import Failure, Outcome
 
 
 def drive(path: Path, executor: Any = None) -> tuple[Result, list[dict[str, Any]]]:
@@ -152,11 +152,6 @@ def test_a_trials_own_folder_goes_when_it_is_empty(tmp_path: Path) -> None:
     drive(path)
     assert not folder.trial_stem(tmp_path / "q", 0).exists()
     assert (folder.trial_stem(tmp_path / "q", 1) / "note").read_text() == "mine"
-
-
-def test_asking_where_a_trial_may_write_makes_no_folder(tmp_path: Path) -> None:
-    trial = RunningTrial({}, 1, id=0, seed=0, start_epoch=0, directory=tmp_path / "own")
-    assert not trial.directory.exists()
 
 
 def test_devices() -> None:

@@ -232,7 +232,6 @@ class FunctionTask(Opaque):
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         entry = self._entry
         epoch = trial.start_epoch
-        trial.directory.mkdir(exist_ok=True)
         for metrics in entry.function(trial, **self.options):
             epoch += 1
             yield Epoch(epoch, _declared(entry, metrics))

@@ -83,13 +83,11 @@ class Command(Opaque, BaseModel):
         return self.parameters()
 
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
-        if "directory" in self._places():
-            trial.directory.mkdir(exist_ok=True)
         places = {name: "" for name in self.parameters()} | {
             **{name: _text(value) for name, value in trial.config.items()},
             "seed": str(trial.seed),
             "budget": str(trial.budget),
-            "directory": str(trial.directory),
+            "directory": str(trial.directory) if "directory" in self._places() else "",
             "start_epoch": str(trial.start_epoch),
         }
         words = [word.format_map(places) for word in shlex.split(self.command)]

@@ -120,7 +120,7 @@ class Checkpoints:
 
 def store_of(trial: RunningTrial) -> Store:
     """Where the trial's checkpoints are."""
-    return store_at(trial.checkpoints or str(trial.directory))
+    return store_at(trial.checkpoints or str(trial.home))
 
 
 def discard(trial: RunningTrial) -> None:

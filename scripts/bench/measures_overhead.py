@@ -106,7 +106,7 @@ class Epochs:
         )
         config = {"lr": 1e-3, "batch_size": 125}
         trial = RunningTrial(
-            config, 10**6, id=0, seed=0, start_epoch=0, directory=home, device=arguments.device
+            config, 10**6, id=0, seed=0, start_epoch=0, home=home, device=arguments.device
         )
         self._arm, self._images = arm, arm.passes * count
         self._recipe, self._state = begin(settings, trial, frozenset(arm.wanted))

@@ -84,7 +84,7 @@ class Hpogen:
             id=0,
             seed=case.seed,
             start_epoch=0,
-            directory=home,
+            home=home,
             device=case.device,
         )
         self._epochs = case.settings.train(trial, frozenset({"val_loss"}))

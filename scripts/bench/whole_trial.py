@@ -69,7 +69,7 @@ def trials(given: argparse.Namespace, count: int, home: Path) -> list[Iterator[E
                 id=seed,
                 seed=seed,
                 start_epoch=0,
-                directory=home / str(seed),
+                home=home / str(seed),
                 device=given.device,
             ),
             frozenset({"agn", "train_loss", "val_loss"}),

@@ -123,9 +123,7 @@ def epochs(
         {"dataset": dataset, "model": case.model, "epochs": endless}
     )
     config = {"lr": 1e-3, "batch_size": BATCH}
-    trial = RunningTrial(
-        config, endless, id=0, seed=0, start_epoch=0, directory=home, device=device
-    )
+    trial = RunningTrial(config, endless, id=0, seed=0, start_epoch=0, home=home, device=device)
     with closing(task.train(trial, frozenset({ARMS[arm]}))) as running:  # type: ignore[type-var]
         for event in running:
             if event is not None:

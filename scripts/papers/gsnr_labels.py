@@ -93,7 +93,7 @@ def initial(study: Study, trial: Trial, device: str) -> dict[str, float]:
     if not isinstance(task, ImageClassification):
         raise UserError(f"{study.directory}: expected image classification, got {task.name!r}")
     home = study.directory / "initial"
-    given = RunningTrial(**asdict(trial), start_epoch=0, directory=home, device=device)
+    given = RunningTrial(**asdict(trial), start_epoch=0, home=home, device=device)
     recipe, state = begin_trial(task, given, study.wanted)
     samples = task.measures[0].samples
     moments = network_moments(state.model, recipe.batches(recipe.data.subset).sample(samples))

@@ -89,7 +89,7 @@ def test_iterations_are_those_of_a_trial(batch_size: int, tmp_path: Path) -> Non
     task = {"dataset": dataset, "model": "mlp", "epochs": 1, "schedule": Schedule().model_dump()}
     settings = ImageClassification.model_validate(task)
     config = {"lr": 0.1, "batch_size": batch_size}
-    trial = RunningTrial(config, 1, id=0, seed=0, start_epoch=0, directory=tmp_path)
+    trial = RunningTrial(config, 1, id=0, seed=0, start_epoch=0, home=tmp_path)
     recipe, _ = begin(settings, trial, frozenset())
     assert len(recipe.data.subset) == 65
     assert figure1.iterations(65, batch_size) == recipe.steps

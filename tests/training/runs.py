@@ -21,7 +21,7 @@ def task(dataset: Mapping[str, Any] | None = None, **keys: Any) -> ImageClassifi
 
 def trial(home: Path, config: Config = CONFIG, budget: int = 3, **keys: Any) -> RunningTrial:
     given = {"id": 0, "seed": 7, "start_epoch": 0, **keys}
-    return RunningTrial(config=config, budget=budget, directory=home, **given)
+    return RunningTrial(config=config, budget=budget, home=home, **given)
 
 
 def epochs(settings: ImageClassification, running: RunningTrial, *wanted: str) -> list[Epoch]:
