@@ -60,7 +60,10 @@ class RunningTrial(Trial):
 
     @property
     def directory(self) -> Path:
-        """The trial's own folder; it survives retries, and is made when first asked for."""
+        """The trial's own folder, for a user's task. It survives retries.
+
+        It is made when first asked for: to make and remove one takes longer than a short trial.
+        """
         self.home.mkdir(exist_ok=True)
         return self.home
 
