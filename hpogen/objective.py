@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 Scale = Literal["raw", "per_epoch", "log", "standard", "rank"]
 SCALES: tuple[str, ...] = get_args(Scale)
@@ -88,6 +88,18 @@ class Objective:
                 scaled = self._pointwise(term, value, budget)
             total += term.weight * scaled
         return total
+
+    def record(self) -> dict[str, Any]:
+        """In the form of the YAML: the preset that it is called by, else its terms."""
+        first = self.terms[0]
+        for name in get_args(Preset):
+            agn: dict[str, Any] = {}
+            if "+" in name:
+                agn = {"alpha": float(first.weight), "scale": first.scale}
+            if (self.terms, self.label) == (preset(name, **agn), label(name, **agn)):
+                return {"preset": name, **agn, "standard_after": self.standard_after}
+        terms = [{**asdict(term), "weight": float(term.weight)} for term in self.terms]
+        return {"terms": terms, "standard_after": self.standard_after}
 
     def _pointwise(self, term: Term, value: float, budget: int) -> float:
         if term.scale == "raw":

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -92,6 +93,11 @@ class BudgetsForm(Form):
                 f"max {self.max} is not {self.min} times a power of {self.eta} ({rungs}, …)"
             )
         return self
+
+    @classmethod
+    def of(cls, rungs: Sequence[int]) -> BudgetsForm:
+        """What gives those rungs; of a single one any eta does."""
+        return cls(min=rungs[0], max=rungs[-1], eta=rungs[1] // rungs[0] if rungs[1:] else 2)
 
     def rungs(self) -> tuple[int, ...]:
         """min, min·eta, min·eta², … up to max."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from hpogen.spec import checks
 from hpogen.spec.form import (
     PLACEHOLDERS,
     REQUIRED,
+    BudgetsForm,
     Checkpoints,
     Limits,
     Rungs,
@@ -75,8 +76,13 @@ class StudySpec:
     rungs: Rungs
     primary: str | None
     path: Path | None
-    form: StudyForm = field(repr=False, compare=False)
     source: Source = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Another task has its own epochs and sums; whoever replaces it need not know."""
+        budgets = (*self.budgets[:-1], self.task.epochs)
+        object.__setattr__(self, "budgets", budgets)
+        object.__setattr__(self, "objective", replace(self.objective, sums=self.task.sums()))
 
     @classmethod
     def from_record(
@@ -94,13 +100,14 @@ class StudySpec:
 
         Goes through JSON unchanged; `from_record` gives the same study, with the same record.
         """
+        rungs = self.searcher.declares("multi_fidelity")
         return {
             "name": self.name,
             "seed": self.seed,
             "task": to_jsonable_python({"name": self.task.name, **self.task.record()}),
             "search_space": to_jsonable_python(self.space.record()),
             "searcher": to_jsonable_python({"name": self.searcher.name, **self.searcher.options}),
-            "objective": self.form.objective.model_dump(exclude_none=True),
+            "objective": self.objective.record(),
             "selection": self.selection,
             "stop": self.stop.model_dump(),
             "baselines": {name: dict(config) for name, config in self.baselines.items()},
@@ -108,7 +115,7 @@ class StudySpec:
             "enqueue": [dict(config) for config in self.enqueue],
             "plugins": [str(path) for path in self.plugins],
             "checkpoints": self.checkpoints.model_dump(),
-            "budgets": self.form.budgets.model_dump() if self.form.budgets else None,
+            "budgets": BudgetsForm.of(self.budgets).model_dump() if rungs else None,
             "rungs": self.rungs,
             "primary": self.primary,
         }
@@ -188,7 +195,6 @@ def _build(source: Source, path: Path | None, plugin_files: Sequence[Path] | Non
         plugins=tuple(plugin_files),
         checkpoints=form.checkpoints.anchored(Path() if path is None else path.parent),
         path=path,
-        form=form,
         source=source,
         **resolved,
         **{key: getattr(form, key) for key in AS_WRITTEN},

@@ -9,7 +9,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -60,10 +60,11 @@ def _function_task(
 
 @dataclass(frozen=True)
 class SearcherSpec:
-    """The registered name of a searcher, and its options with defaults filled in."""
+    """The registered name of a searcher, and its options; `filled` are those nobody wrote."""
 
     name: str
     options: Mapping[str, Any]
+    filled: frozenset[str] = field(default=frozenset(), compare=False)
 
     def declares(self, what: str) -> bool:
         """One of the class variables of `searchers.base.Searcher`; False where it is left out."""
@@ -93,7 +94,8 @@ def searcher_of(form: SearcherForm, mistakes: Mistakes) -> SearcherSpec | None:
             for name in OURS & options.keys():
                 mistakes.add(("searcher", name), f"{name!r} is not an option: the study gives it")
                 return None
-            return SearcherSpec(form.name, options)
+            filled = frozenset(options.keys() - form.options.keys())
+            return SearcherSpec(form.name, options, filled)
     return None
 
 

@@ -24,7 +24,7 @@ from hpogen.record.folder import TRIALS
 from hpogen.record.history import checked
 from hpogen.record.ledger import LEDGER, Event, new_id, parse
 from hpogen.record.provenance import digests, machine
-from hpogen.spec import SearcherSpec, StudySpec, changes
+from hpogen.spec import StudySpec, changes
 from hpogen.spec.recorded import declared
 from hpogen.trial import Proposal, Trial
 
@@ -77,15 +77,16 @@ def as_begun(spec: StudySpec, directory: Path) -> StudySpec:
 
 def _with_earlier_defaults(spec: StudySpec, recorded: Mapping[str, Any]) -> StudySpec:
     """With the recorded value of each option that is not written and had it as its default."""
-    name, options = spec.searcher.name, spec.searcher.options
-    earlier = getattr(plugins.searchers.get(name), "earlier", {})
-    left_out = earlier.keys() - spec.form.searcher.options
-    kept = {
-        option: earlier[option] for option in left_out if recorded.get(option) == earlier[option]
-    }
-    if recorded.get("name") != name or not kept:
+    searcher = spec.searcher
+    if recorded.get("name") != searcher.name:
         return spec
-    return replace(spec, searcher=SearcherSpec(name, {**options, **kept}))
+    earlier = getattr(plugins.searchers.get(searcher.name), "earlier", {})
+    kept = {
+        option: earlier[option]
+        for option in earlier.keys() & searcher.filled
+        if recorded.get(option) == earlier[option]
+    }
+    return replace(spec, searcher=replace(searcher, options={**searcher.options, **kept}))
 
 
 def replayed(lines: Sequence[Event]) -> Iterator[Event]:
@@ -116,7 +117,7 @@ def check_same_study(spec: StudySpec, lines: list[Event], directory: Path) -> St
     first = lines[0]
     stop = next((e["stop"] for e in reversed(lines) if e["kind"] == "extended"), None)
     old = {**_completed(first["spec"], spec), "stop": stop or first["spec"]["stop"]}
-    new = spec.record()
+    new = _completed(spec.record(), spec)
     for key, was, now in changes(old, new):
         if key.split(".")[0] != "stop":
             raise _differs(spec, directory, key, was, now)
