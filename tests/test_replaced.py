@@ -43,7 +43,7 @@ WITH = {  # what cannot be replaced alone
     "space": {"enqueue": (), "baselines": {}},
     "budgets": {"searcher": SearcherSpec("hyperband", {"brackets": 2})},
 }
-NOT_WRITTEN = {"path", "source"}
+NOT_WRITTEN = {"path", "source", "scope"}
 
 
 def replaced(spec: StudySpec, field: str, directory: Path) -> tuple[StudySpec, Any]:

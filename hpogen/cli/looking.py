@@ -83,13 +83,14 @@ def measure(
 ) -> None:
     """Add measures to finished trials, from their kept final weights."""
     from hpogen.executors.inline import resolve_device
-    from hpogen.plugins import Measured
+    from hpogen.plugins import Measured, scope
     from hpogen.running.measure import add_measures, measures_named
     from hpogen.study.open import loaded
     from hpogen.study.read import read
 
     spec = loaded(read(directory))
-    names = measures_named([name.strip() for name in add.split(",")])
+    with scope(spec.scope):
+        names = measures_named([name.strip() for name in add.split(",")])
     for record, found in add_measures(spec, directory, names, resolve_device(device)):
         metrics = dict(found.metrics) if isinstance(found, Measured) else None
         if as_json:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from hpogen.plugins import Scope
 from hpogen.tasks.base import Task
 from hpogen.trial import Outcome, Progress, RunningTrial
 
@@ -25,7 +26,7 @@ class Job:
     mark: tuple[Path, str] | None = None  # a file, and what a worker reads there if it has `log`
     received: Mapping[str, float] = field(default_factory=dict)  # the metrics at `start_epoch`
     parent: RunningTrial | None = None  # the trial that is continued
-    plugins: tuple[Path, ...] = ()  # the study's files, to be imported where the job runs
+    plugins: Scope = ()  # the study's files, to be imported where the job runs
     sources: str = ""  # digest of their contents
     limits: Mapping[str, float] = field(default_factory=dict)  # trial_seconds, epoch_seconds
     alone: bool = False  # on its device: it ran out of memory beside others

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpogen import plugins
 from hpogen.executors.base import Job
+from hpogen.plugins import File
 from hpogen.tasks.base import Cargo
 
 
 @dataclass(frozen=True)
 class Luggage:
-    """Plug-in files by path, and the name of what the task's trials read."""
+    """Plug-in files, and the name of what the task's trials read."""
 
-    plugins: Mapping[str, bytes]
+    plugins: Sequence[File]
     cargo: Cargo | None = None
 
 
@@ -35,7 +36,7 @@ class Packed:
         cargo = job.task.cargo
         key = f"{job.plugins} {cargo}"
         if key not in self._known:
-            files = {str(path): Path(path).read_bytes() for path in job.plugins}
+            files = [plugins.FILES[name] for name in job.plugins]
             data = None if cargo is None else ray.put(cargo.load())
             self._known[key] = (Luggage(files, cargo), data)
         return key, *self._known[key]
@@ -43,8 +44,8 @@ class Packed:
 
 def unpack(luggage: Luggage, data: Any) -> None:
     """Register the plug-ins and hand out the data in this process."""
-    for path, source in luggage.plugins.items():
-        plugins.load_file(_unpacked(Path(path), source))
+    for file in luggage.plugins:
+        plugins.bind_file(_unpacked(file.path, file.source))
     if luggage.cargo is not None:
         luggage.cargo.give(data)
 

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from hpogen.errors import why
 from hpogen.executors.base import Job
+from hpogen.plugins import scope
 from hpogen.plugins.guest import PLUGINS, Place, described, guest
 from hpogen.record.provenance import code_of
 from hpogen.tasks.base import Diverged, Epoch, is_out_of_memory
@@ -42,7 +43,7 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
         _set_threads(job.task.threads)
         _make_home(job)
         steps = job.task.train(trial, job.wanted)
-        while (step := _next(steps, log, place)) is not DONE:
+        while (step := _next(steps, log, place, job)) is not DONE:
             now = time.monotonic()
             _check_time(job, trial=now - begin, epoch=now - epoch_begin)
             if step is None:
@@ -69,7 +70,7 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
         )
     finally:
         if steps is not None:
-            _close(steps, log, place)
+            _close(steps, log, place, job)
         log.close()
 
 
@@ -130,15 +131,27 @@ def _is_full(error: BaseException, home: Path) -> bool:
 DONE = object()
 
 
-def _next(steps: Any, log: LazyFile, place: Place) -> Any:
-    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), guest(place):
+@contextlib.contextmanager
+def _inside(log: LazyFile, place: Place, job: Job) -> Iterator[None]:
+    """Where a task's code runs: what it prints is the trial's, the plug-ins are the study's."""
+    with (
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+        scope(job.plugins),
+        guest(place),
+    ):
+        yield
+
+
+def _next(steps: Any, log: LazyFile, place: Place, job: Job) -> Any:
+    with _inside(log, place, job):
         return next(steps, DONE)
 
 
-def _close(steps: Any, log: LazyFile, place: Place) -> None:
+def _close(steps: Any, log: LazyFile, place: Place, job: Job) -> None:
     """Stop a task. What it raises then, or a generator that goes on, is for the log alone."""
     try:
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), guest(place):
+        with _inside(log, place, job):
             steps.close()
     except Exception:
         log.write(traceback.format_exc())

@@ -1,7 +1,8 @@
 """What has a name in the YAML: the registries, the decorators that fill them, plug-in files."""
 
+from hpogen.plugins.binding import FILES, File, Scope, in_scope, scope, scoped
 from hpogen.plugins.decorators import dataset, measure, model, searcher, task
-from hpogen.plugins.files import load_file, load_installed
+from hpogen.plugins.files import bind_file, load_file, load_installed
 from hpogen.plugins.parts import (
     LAST_LINEAR,
     Measure,
@@ -18,13 +19,18 @@ from hpogen.plugins.parts import (
 from hpogen.plugins.registry import Registry
 
 __all__ = [
+    "FILES",
     "LAST_LINEAR",
+    "File",
     "Measure",
     "Measured",
     "Registry",
+    "Scope",
     "TaskFunction",
+    "bind_file",
     "dataset",
     "datasets",
+    "in_scope",
     "load_file",
     "load_installed",
     "measure",
@@ -33,6 +39,8 @@ __all__ = [
     "models",
     "options_of",
     "resolved",
+    "scope",
+    "scoped",
     "searcher",
     "searchers",
     "task",

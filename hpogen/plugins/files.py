@@ -3,39 +3,68 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from hpogen.errors import UserError
+from hpogen.plugins.binding import FILES, File
 from hpogen.plugins.guest import PREFIX, Raised, described, guest
 
 ENTRY_POINTS = "hpogen.plugins"
+DIGITS = 12  # of a file's digest in its module's name
 
 
 def load_file(path: Path) -> None:
-    """Import a user's plug-in file, which registers its parts. Its folder is importable then.
+    """Import a user's plug-in file, which registers its parts, for every study of this process.
 
-    Raises UserError when the file is missing or its import fails.
+    Its folder is importable then. Raises UserError when the file is missing or its import fails.
     """
+    name = f"{PREFIX}{path.stem}"
+    _import(name, path, _source(path))
+
+
+def bind_file(path: Path) -> str:
+    """Import a user's plug-in file as `load_file` does, for the studies in whose scope it will be.
+
+    What comes back is its name for a scope, which its content decides, wherever the file lies.
+    """
+    source = _source(path)
+    plain = f"{PREFIX}{path.stem}"
+    name = f"{plain}_{hashlib.sha256(source).hexdigest()[:DIGITS]}"
+    FILES[name] = File(path, source)
+    sys.modules[plain] = _import(name, path, source)  # checkpoints of earlier versions name it so
+    return name
+
+
+def _source(path: Path) -> bytes:
     if not path.is_file():
         raise UserError(f"plug-in {str(path)!r} does not exist")
-    name = f"{PREFIX}{path.stem}"
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"plug-in {str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def _import(name: str, path: Path, source: bytes) -> ModuleType:
+    """The module of that source: not of bytecode, which one edited within a second outlives."""
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise UserError(f"plug-in {str(path)!r} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     try:
         with guest():
-            spec.loader.exec_module(module)
+            exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
     except Exception as error:  # whatever the user's module raises is the user's to mend
         where = f" (line {line})" if (line := _line_in(error, path)) else ""
         text = str(error) if isinstance(error, UserError) else described(error)
         raise UserError(f"plug-in {str(path)!r} cannot be imported{where}: {text}") from error
+    return module
 
 
 def _line_in(error: BaseException, path: Path) -> int | None:

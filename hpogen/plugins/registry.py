@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from hpogen.errors import UserError, unknown
+from hpogen.plugins.binding import Scope, in_scope, registering
 
 T = TypeVar("T")
 
@@ -28,15 +29,23 @@ class Registry(Generic[T]):
         self._table = table
         self._families = {name: place for name, place in builtin.items() if name.endswith("/")}
         self._builtin = {n: place for n, place in builtin.items() if n not in self._families}
-        self._added: dict[str, T] = {}
+        self._added: dict[str, T] = {}  # for every study
+        self._bound: dict[str, dict[str, T]] = {}  # by plug-in file, for the studies that have it
 
     @functools.cached_property
     def _rows(self) -> Mapping[str, T | str]:
         return imported(self._table) if self._table else {}
 
+    def _users(self) -> Mapping[str, T]:
+        """The parts of users that are in scope."""
+        found = dict(self._added)
+        for file in in_scope():
+            found |= self._bound.get(file, {})
+        return found
+
     def names(self) -> list[str]:
         """Those that stand here one by one: without the families'."""
-        return sorted({*self._builtin, *self._rows, *self._added})
+        return sorted({*self._builtin, *self._rows, *self._users()})
 
     def choices(self) -> list[str]:
         """What a user may write: the names, then the families, as `torchvision/NAME`."""
@@ -55,19 +64,24 @@ class Registry(Generic[T]):
 
     def is_plugin(self, name: object) -> bool:
         """Whether it was added by a user."""
-        return name in self._added
+        return name in self._users()
+
+    def owner(self, name: str) -> Scope:
+        """The plug-in file in scope that the part is from; none for what every study sees."""
+        return tuple(file for file in in_scope() if name in self._bound.get(file, ()))[-1:]
 
     def check(self, name: str) -> None:
         """Raise UserError with the nearest name if there is no such part; imports no built-in."""
         if self._family(name):
             self.get(name)
-        elif not self.is_builtin(name) and name not in self._added:
+        elif not self.is_builtin(name) and not self.is_plugin(name):
             raise UserError(unknown("", name, self.choices()))
 
     def get(self, name: str) -> T:
         """The part of that name, imported now. Raises UserError with the nearest name."""
-        if name in self._added:
-            return self._added[name]
+        users = self._users()
+        if name in users:
+            return users[name]
         part = self._rows.get(name) or self._builtin.get(name)
         if part is None:
             if prefix := self._family(name):
@@ -78,10 +92,14 @@ class Registry(Generic[T]):
         return found
 
     def add(self, name: str, part: T) -> None:
-        """Register a user's part. The name of a built-in one is refused; a reload replaces."""
+        """Register a user's part. The name of a built-in one is refused; a reload replaces.
+
+        What a study's plug-in file adds, that study alone will see.
+        """
         if self.is_builtin(name) or self._family(name):
             raise UserError(f"{self.kind} {name!r} is built in: give yours another name")
-        self._added[name] = part
+        file = registering()
+        (self._bound.setdefault(file, {}) if file else self._added)[name] = part
 
     def _family(self, name: str) -> str:
         """The prefix of the family that the name belongs to; empty: none."""

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
@@ -33,9 +33,9 @@ DIGITS = 12
 CPUS, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 
 
-def digests(plugins: Sequence[Path]) -> dict[str, str]:
+def digests(sources: Mapping[str, bytes]) -> dict[str, str]:
     """The SHA-256 of each plug-in's content, by the name of its file."""
-    return {path.name: _sha256(path) for path in plugins}
+    return {name: hashlib.sha256(source).hexdigest() for name, source in sources.items()}
 
 
 def _sha256(path: Path) -> str:

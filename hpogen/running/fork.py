@@ -84,7 +84,7 @@ def fork(
 
 def _other_task(past: History, spec: StudySpec) -> str:
     """The first difference between what the studies train, `model.name`; empty: there is none."""
-    before, now = past.header.get("plugins", {}), digests(spec.plugins)
+    before, now = past.header.get("plugins", {}), digests(spec.sources)
     for name in sorted(before.keys() & now.keys()):
         if before[name] != now[name]:
             return str(name)
@@ -169,10 +169,10 @@ def _begun(directory: Path, target: Path, spec: StudySpec, old: Old) -> StudySpe
 def _known(past: History, new: Study) -> dict[Key, Record]:
     """The outcomes that serve the new study, as `reuse.py` sees it, whatever code gave them."""
     found: dict[Key, Record] = {}
-    wanted = new.wanted
-    if _measured(past.header["spec"]["task"], wanted) != _measured(
-        new.spec.record()["task"], wanted
-    ):
+    tasks, wanted = (past.header["spec"]["task"], new.spec.record()["task"]), new.wanted
+    with plugins.scope(new.spec.scope):
+        before, now = (_measured(task, wanted) for task in tasks)
+    if before != now:
         return found
     for record in past.told():
         metrics = record.outcome.metrics if record.outcome else {}

@@ -30,10 +30,13 @@ def add_measures(
     if not spec.task.keeps_weights:
         raise UserError(f"{directory}: the task {spec.task.name!r} keeps no weights to measure")
     spec.task.prepare()
+    with plugins.scope(spec.scope):
+        gives = {name: {*plugins.measures.get(name).metrics} for name in names}
     with Study(spec, directory) as study:
         lacking = False
         for record in candidates(study.history):
-            missing = [name for name in names if not _has(record, name)]
+            known = record.outcome.metrics.keys() if record.outcome else set()
+            missing = [name for name in names if not gives[name] <= known]
             if not missing:
                 continue
             try:
@@ -75,8 +78,3 @@ def candidates(history: History) -> list[Record]:
     """The finished trials that have metrics and were trained themselves."""
     told = history.told()
     return [record for record in told if record.failure is None and record.twin is None]
-
-
-def _has(record: Record, name: str) -> bool:
-    metrics = record.outcome.metrics if record.outcome else {}
-    return set(plugins.measures.get(name).metrics) <= metrics.keys()

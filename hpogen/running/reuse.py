@@ -43,7 +43,7 @@ class Sharing:
         for study in studies:
             spec = study.spec
             self._tasks[id(study)] = _task(study)
-            self._code[id(study)] = code_of(digest(digests(spec.plugins)), device_type)
+            self._code[id(study)] = code_of(digest(digests(spec.sources)), device_type)
             for record in study.history.records:
                 if not record.reused and record.twin is None:
                     self._learn(Claim(study, record.trial))

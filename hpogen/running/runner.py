@@ -173,7 +173,7 @@ class _Drive:
         self.end: End | None = None
         self.waits = False  # it has been asked, and nothing has happened since
         self._observer = observer
-        self._sources = digest(digests(study.spec.plugins))
+        self._sources = digest(digests(study.spec.sources))
         self._out_of_memory: set[int] = set()
         self._errors = 0  # in a row
         self._finished, self._text = 0, ""
@@ -240,7 +240,7 @@ class _Drive:
             mark=lock.mark(study.directory),
             received=curve[-1]["metrics"] if curve else {},
             parent=parent,
-            plugins=spec.plugins,
+            plugins=spec.scope,
             sources=self._sources,
             limits=spec.limits.times,
             alone=alone,

@@ -17,6 +17,7 @@ from pydantic_core import to_jsonable_python
 from hpogen import plugins
 from hpogen.errors import UserError
 from hpogen.objective import Objective
+from hpogen.plugins import Scope
 from hpogen.searchers.base import Searcher
 from hpogen.selection import SelectionName
 from hpogen.space import Space
@@ -77,6 +78,7 @@ class StudySpec:
     primary: str | None
     path: Path | None
     source: Source = field(repr=False, compare=False)
+    scope: Scope = field(repr=False, compare=False)  # the plug-ins as they were when imported
 
     def __post_init__(self) -> None:
         """Another task has its own epochs and sums; whoever replaces it need not know."""
@@ -92,8 +94,17 @@ class StudySpec:
 
         `plugins` are the files to load instead of those that the record names. Raises UserError.
         """
-        label = str(record.get("name", "study"))
-        return _build(Source(dict(record), label), None, plugins)
+        return _build(_recorded(record), None, plugins)
+
+    def with_record(self, record: Mapping[str, Any]) -> StudySpec:
+        """The study of another record with the plug-ins of this one, which are not read again."""
+        with plugins.scope(self.scope):
+            return replace(_build(_recorded(record), None, ()), plugins=self.plugins)
+
+    @property
+    def sources(self) -> dict[str, bytes]:
+        """What the plug-in files held when they were imported, by the names of the files."""
+        return {plugins.FILES[f].path.name: plugins.FILES[f].source for f in self.scope}
 
     def record(self) -> dict[str, Any]:
         """The study in the form of the YAML, every default filled in, the space inline.
@@ -134,6 +145,10 @@ class StudySpec:
         return self.searcher.make(self.space, self.budgets, self.seed, self.enqueue)
 
 
+def _recorded(record: Mapping[str, Any]) -> Source:
+    return Source(dict(record), str(record.get("name", "study")))
+
+
 def load_study(path: Path | str, overrides: Sequence[str] = ()) -> StudySpec:
     """The study in a YAML file, with `key.path=value` overrides.
 
@@ -169,16 +184,27 @@ def load_studies(path: Path | str, overrides: Sequence[str] = ()) -> Studies:
     return Studies(name, specs, is_matrix=True)
 
 
-def _build(source: Source, path: Path | None, plugin_files: Sequence[Path] | None) -> StudySpec:
+def _build(source: Source, path: Path | None, files: Sequence[Path] | None) -> StudySpec:
     mistakes = Mistakes(source)
     checks.finite(source.data, mistakes)
     form, wrong = form_of(source.data, mistakes)
     if form.matrix is not None:
         mistakes.add((MATRIX,), "stands for many studies: use load_studies")
-    if plugin_files is None:
+    if files is None:
         folder = Path() if path is None else path.parent
-        plugin_files = [Path(os.path.abspath(folder / file)) for file in form.plugins]
-    _load_plugins(plugin_files, mistakes)
+        files = [Path(os.path.abspath(folder / file)) for file in form.plugins]
+    scope = (*plugins.in_scope(), *_load_plugins(files, mistakes))
+    with plugins.scope(scope):
+        return _made(form, wrong, path, tuple(files), mistakes)
+
+
+def _made(
+    form: StudyForm,
+    wrong: set[str],
+    path: Path | None,
+    files: tuple[Path, ...],
+    mistakes: Mistakes,
+) -> StudySpec:
     name = _name(form, path, mistakes)
     task_form = form.task if path is None else _anchored(form.task, path.parent)
     task = None if "task" in wrong else task_of(task_form, mistakes)
@@ -192,10 +218,11 @@ def _build(source: Source, path: Path | None, plugin_files: Sequence[Path] | Non
         task=task,
         space=space,
         searcher=searcher,
-        plugins=tuple(plugin_files),
+        plugins=files,
+        scope=plugins.in_scope(),
         checkpoints=form.checkpoints.anchored(Path() if path is None else path.parent),
         path=path,
-        source=source,
+        source=mistakes.source,
         **resolved,
         **{key: getattr(form, key) for key in AS_WRITTEN},
     )
@@ -253,19 +280,21 @@ def _anchored(task: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**task, "dataset": {**dataset, **places}}
 
 
-def _load_plugins(files: Sequence[Path], mistakes: Mistakes) -> None:
+def _load_plugins(files: Sequence[Path], mistakes: Mistakes) -> Scope:
     """Import the plug-ins. Nothing else can be judged without them: a mistake is raised at once."""
     plugins.load_installed()
     names: set[str] = set()
+    found: list[str] = []
     for i, file in enumerate(files):
         if file.name in names:
             mistakes.add(("plugins", i), f"a second plug-in is called {file.name!r}")
             continue
         names.add(file.name)
         with mistakes.under("plugins", i):
-            plugins.load_file(file)
+            found.append(plugins.bind_file(file))
     if "plugins" in mistakes.wrong:
         mistakes.raise_first()
+    return tuple(found)
 
 
 def _name(form: StudyForm, path: Path | None, mistakes: Mistakes) -> str:

@@ -57,7 +57,7 @@ class Mistakes:
     """Collects mistakes, one per key: the first that is added for a key is the one told."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self.source = source
         self._texts: dict[KeyPath, str] = {}
 
     def add(self, path: KeyPath, text: str) -> None:
@@ -74,7 +74,7 @@ class Mistakes:
         try:
             yield
         except ValidationError as error:
-            data: Any = self._source.data
+            data: Any = self.source.data
             for part in path:
                 data = _child(data, part)
             for inner, text in reworded(error, data, model).items():
@@ -101,7 +101,7 @@ class Mistakes:
         # "'x' is unknown" is about the key itself where that is x, else about its value
         subject, is_unknown, _ = text.partition(" is unknown")
         about_key = bool(is_unknown and path) and subject.endswith(repr(path[-1]))
-        place = self._source.place(path, key=about_key)
+        place = self.source.place(path, key=about_key)
         dotted = ".".join(map(str, place.path))
         return place, one_line(": ".join(filter(None, (place.label, dotted, text))))
 

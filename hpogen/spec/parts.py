@@ -65,18 +65,25 @@ class SearcherSpec:
     name: str
     options: Mapping[str, Any]
     filled: frozenset[str] = field(default=frozenset(), compare=False)
+    _scope: plugins.Scope = field(default_factory=plugins.in_scope, compare=False, repr=False)
+
+    @property
+    @plugins.scoped
+    def part(self) -> Any:
+        """What is registered: by the study's own plug-ins, if they have one of the name."""
+        return plugins.searchers.get(self.name)
 
     def declares(self, what: str) -> bool:
         """One of the class variables of `searchers.base.Searcher`; False where it is left out."""
-        return bool(getattr(plugins.searchers.get(self.name), what, False))
+        return bool(getattr(self.part, what, False))
 
+    @plugins.scoped
     def make(
         self, space: Space, budgets: Sequence[int], seed: int, enqueue: Sequence[Config]
     ) -> Searcher:
         """A fresh searcher. Raises Refusal for what the engine cannot treat."""
-        cls = plugins.searchers.get(self.name)
         with guest():
-            searcher: Searcher = cls(space, budgets, seed, enqueue=enqueue, **self.options)
+            searcher: Searcher = self.part(space, budgets, seed, enqueue=enqueue, **self.options)
         if plugins.searchers.is_plugin(self.name):
             ours: Any = SimpleNamespace(ask=guarded(searcher.ask), tell=guarded(searcher.tell))
             return ours  # type: ignore[no-any-return]

@@ -83,6 +83,7 @@ def recorded(past: History) -> StudySpec:
     form, _ = form_of(record, mistakes)
     mistakes.raise_first()
     known = past.header.get("declared") or _derived(past, form.task)
+    known = {**known, "multi_fidelity": form.budgets is not None}
     space = space_of(form.search_space, mistakes)
     searcher = _searcher(form.searcher, known, mistakes)
     mistakes.raise_first()
@@ -106,8 +107,8 @@ def recorded(past: History) -> StudySpec:
         checkpoints=form.checkpoints,
         budgets=budgets,
         path=None,
-        form=form,
         source=source,
+        scope=(),
         **{key: getattr(form, key) for key in AS_WRITTEN},
     )
 
@@ -130,7 +131,7 @@ def restated_spec(
         found = made or found
     checks.selection(form.selection, spec.task, mistakes)
     mistakes.raise_first()
-    return replace(spec, objective=found, selection=form.selection, form=form)
+    return replace(spec, objective=found, selection=form.selection)
 
 
 def _task(mapping: Mapping[str, Any], known: Mapping[str, Any]) -> Task:

@@ -64,7 +64,7 @@ def cost(spec: StudySpec, seconds: float) -> Cost:
             found.add(REPEATS * _repeated(spec, deadline), spec.budgets[-1])
         found.whole = True
     trials, epochs = _room(spec)
-    endless = getattr(plugins.searchers.get(spec.searcher.name), "size", None) == math.inf
+    endless = getattr(spec.searcher.part, "size", None) == math.inf
     if not found.whole and endless and epochs == NO_END:
         found.evaluations = trials
     return found
@@ -109,7 +109,7 @@ def _of_brackets(spec: StudySpec) -> Cost | None:
 
 def declared(spec: StudySpec) -> Plan | None:
     """What a searcher that goes by brackets declares by its `plan(budgets, **options)`."""
-    declares = getattr(plugins.searchers.get(spec.searcher.name), "plan", None)
+    declares = getattr(spec.searcher.part, "plan", None)
     return declares(spec.budgets, **spec.searcher.options) if declares is not None else None
 
 

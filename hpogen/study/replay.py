@@ -9,14 +9,12 @@ import importlib.metadata
 import logging
 import math
 import platform
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpogen import plugins
 from hpogen.errors import UserError, explained, quoted
 from hpogen.record import belonging, events
 from hpogen.record.events import Forked
@@ -40,7 +38,7 @@ Stop = Mapping[str, int | None]
 
 def begin(spec: StudySpec, directory: Path, forked: Forked | None = None) -> Event:
     """Make a folder ready for a new study; the first line of its ledger. Raises UserError."""
-    study, recorded = new_id(), digests(spec.plugins)
+    study, recorded = new_id(), digests(spec.sources)
     with explained(directory, UserError):
         belonging.begin(directory, study)
         _keep_plugins(spec, directory)
@@ -80,7 +78,7 @@ def _with_earlier_defaults(spec: StudySpec, recorded: Mapping[str, Any]) -> Stud
     searcher = spec.searcher
     if recorded.get("name") != searcher.name:
         return spec
-    earlier = getattr(plugins.searchers.get(searcher.name), "earlier", {})
+    earlier = getattr(searcher.part, "earlier", {})
     kept = {
         option: earlier[option]
         for option in earlier.keys() & searcher.filled
@@ -105,11 +103,11 @@ def replayed(lines: Sequence[Event]) -> Iterator[Event]:
 
 def _keep_plugins(spec: StudySpec, directory: Path) -> None:
     """Copy the plug-in files into the folder, so that it can be resumed without the originals."""
-    for path in spec.plugins:
+    for name, source in spec.sources.items():
         (directory / "plugins").mkdir(exist_ok=True)
-        kept = directory / "plugins" / path.name
-        if not (kept.exists() and kept.samefile(path)):
-            shutil.copyfile(path, kept)
+        kept = directory / "plugins" / name
+        if not (kept.exists() and kept.read_bytes() == source):
+            kept.write_bytes(source)
 
 
 def check_same_study(spec: StudySpec, lines: list[Event], directory: Path) -> Stop | None:
@@ -121,7 +119,7 @@ def check_same_study(spec: StudySpec, lines: list[Event], directory: Path) -> St
     for key, was, now in changes(old, new):
         if key.split(".")[0] != "stop":
             raise _differs(spec, directory, key, was, now)
-    before, after = first.get("plugins", {}), digests(spec.plugins)
+    before, after = first.get("plugins", {}), digests(spec.sources)
     for name in sorted({*before, *after}):
         was, now = before.get(name), after.get(name)
         if was != now:
@@ -136,7 +134,7 @@ def check_same_study(spec: StudySpec, lines: list[Event], directory: Path) -> St
 def _completed(record: dict[str, Any], spec: StudySpec) -> dict[str, Any]:
     """A study's record with the defaults of keys that are younger than it."""
     try:
-        return StudySpec.from_record(record, plugins=spec.plugins).record()
+        return spec.with_record(record).record()
     except UserError:  # it names what is no more: as it stands, it differs
         return record
 

@@ -198,18 +198,20 @@ class Opaque:
 
 @dataclass(frozen=True)
 class FunctionTask(Opaque):
-    """A user's `@task` function with the options of the YAML; it is looked up by name."""
+    """A user's `@task` function, of the plug-in file that is in scope, with the YAML's options."""
 
     name: str
     epochs: int
     threads: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
+    _scope: plugins.Scope = field(default_factory=plugins.in_scope, repr=False)
 
     @property
     def resumable(self) -> bool:
         return self._entry.resumable
 
     @property
+    @plugins.scoped
     def _entry(self) -> plugins.TaskFunction:
         entry: plugins.TaskFunction = plugins.tasks.get(self.name)
         return entry

@@ -51,6 +51,7 @@ class ImageClassification(Settings):
             self._refuse_undefined(listed.measure, f"the measure {listed.name!r}")
         return self
 
+    @plugins.scoped
     def check(self, wanted: frozenset[str]) -> None:
         for measure in all_measures():
             for metric in sorted(wanted & set(measure.metrics)):
@@ -77,6 +78,7 @@ class ImageClassification(Settings):
 
         yield from train(self, trial, wanted)
 
+    @plugins.scoped
     def measure(
         self, trial: RunningTrial, wanted: frozenset[str], names: Collection[str]
     ) -> plugins.Measured | None:

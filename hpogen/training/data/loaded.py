@@ -33,8 +33,8 @@ def load(dataset: Dataset) -> ImageData:
     Raises UserError when it is neither on disk nor to be downloaded, is damaged, or does not have
     the images that the splits need.
     """
-    text = key(dataset, BY_SPLIT)
-    data = _load(text)
+    known = key(dataset, BY_SPLIT)
+    data = _load(known)
     if isinstance(dataset.audit, str) and not len(data.test_labels):
         raise UserError(
             f"data set {dataset.name!r} has no test set, which audit: {dataset.audit} (and hpogen "
@@ -46,14 +46,13 @@ def load(dataset: Dataset) -> ImageData:
             splits(dataset, data.train_labels)
     except ValueError as error:
         raise UserError(str(error)) from None
-    if data.copies and text not in _given:
+    if data.copies and known not in _given:
         _warn_of_copies(key(dataset, BY_TRIAL))
     return data
 
 
 @functools.lru_cache(maxsize=16)  # once for each split
-def _warn_of_copies(text: str) -> None:
-    dataset = Dataset.model_validate_json(text)
+def _warn_of_copies(dataset: Dataset) -> None:
     data = _load(key(dataset, BY_SPLIT))
     found, total = splits(dataset, data.train_labels), len(data.train_labels)
     sides = {
@@ -75,15 +74,14 @@ def give(dataset: Dataset, data: ImageData) -> None:
     _given[key(dataset, BY_SPLIT)] = data
 
 
-_given: dict[str, ImageData] = {}
+_given: dict[Dataset, ImageData] = {}
 
 
 @functools.lru_cache(maxsize=2)
-def _load(text: str) -> ImageData:
-    if text in _given:
-        return _given[text]
-    dataset = Dataset.model_validate_json(text)
-    loader = plugins.datasets.get(dataset.name)
+def _load(dataset: Dataset) -> ImageData:
+    if dataset in _given:
+        return _given[dataset]
+    loader = dataset.loader
     options = dataset.options()
     if "download" in plugins.options_of(loader):
         options["download"] = dataset.download

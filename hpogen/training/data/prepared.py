@@ -167,8 +167,7 @@ def _on(device: torch.device, values: NDArray[Any]) -> Tensor:
 
 
 @functools.lru_cache(maxsize=2)
-def _prepare(text: str, device: torch.device) -> Prepared:
-    dataset = Dataset.model_validate_json(text)
+def _prepare(dataset: Dataset, device: torch.device) -> Prepared:
     data = load(dataset)
     split = splits(dataset, data.train_labels)
     validation = split.outside if dataset.redraws else split.validation

@@ -5,9 +5,8 @@ Part of `task.py`; `data/prepared.py` loads and splits what it says.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +16,7 @@ from hpogen import plugins
 from hpogen.errors import quoted
 from hpogen.tasks.keys import Meaning
 from hpogen.training.forms.hyperparameters import Augment, Degrees, Hyperparameters, Share
-from hpogen.training.forms.options import OPEN, STRICT, check_options, registered
+from hpogen.training.forms.options import OPEN, STRICT, Part, check_options, registered
 
 SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {
     "digits": (1_297, (1, 8, 8), 10),  # training images, (C, H, W), classes
@@ -65,7 +64,7 @@ def _fraction(value: object) -> object:
     return {"fraction": value} if isinstance(value, int | float) else value
 
 
-class Dataset(BaseModel):
+class Dataset(Part):
     """Which images, and how they are split; further keys are options of the data set.
 
     `subset` is the fraction of the standard training set that is trained on; `balanced` gives it
@@ -196,15 +195,28 @@ class Dataset(BaseModel):
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
 
+    @property
+    @plugins.scoped
+    def loader(self) -> Callable[..., Any]:
+        """What is registered: it gives an ImageData."""
+        return plugins.datasets.get(self.name)
+
 
 def _holds_something(path: Path) -> bool:
     """Whether it is a file, or a folder with something in it: a failed download leaves it empty."""
     return path.is_file() or (path.is_dir() and any(path.iterdir()))
 
 
-def key(dataset: Dataset, without: frozenset[str]) -> str:
-    """The keys that make a difference, so that studies which differ in others share the images."""
-    return json.dumps(dataset.model_dump(mode="json", exclude=set(without)), sort_keys=True)
+def key(dataset: Dataset, without: frozenset[str]) -> Dataset:
+    """With the defaults of those keys, so that studies which differ in them share the images.
+
+    So they do where they differ in plug-ins that the data set is not from.
+    """
+    fields = Dataset.model_fields
+    made = dataset.model_copy(update={name: fields[name].default for name in without})
+    with plugins.scope(dataset._scope):
+        made._scope = plugins.datasets.owner(dataset.name)
+    return made
 
 
 def check_batch_sizes(sizes: Collection[int], subset: int) -> str | None:

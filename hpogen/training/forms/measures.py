@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hpogen import plugins
-from hpogen.training.forms.options import STRICT, registered
+from hpogen.training.forms.options import STRICT, Part, registered
 
 LOSSES = frozenset({"train_loss", "train_accuracy", "train_loss_online"})
 VALIDATION = frozenset({"val_loss", "val_accuracy", "gap_loss", "gap_accuracy"})
 
 
-class ListedMeasure(BaseModel):
+class ListedMeasure(Part):
     """A measure to compute every `every` epochs (and at the last), on `samples` of the subset.
 
     A sum over epochs of something of the whole network may be one over all iterations instead.
@@ -51,6 +51,7 @@ class ListedMeasure(BaseModel):
         return self
 
     @property
+    @plugins.scoped
     def measure(self) -> plugins.Measure:
         return plugins.measures.get(self.name)
 

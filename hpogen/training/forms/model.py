@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     TypeAdapter,
     ValidationError,
@@ -21,7 +20,7 @@ from pydantic import (
 from hpogen import plugins
 from hpogen.errors import quoted
 from hpogen.training.forms.hyperparameters import Hyperparameters
-from hpogen.training.forms.options import OPEN, check_options, registered
+from hpogen.training.forms.options import OPEN, Part, check_options, registered
 from hpogen.training.models.catalog import MODELS
 from hpogen.trial import Config, Value
 
@@ -30,7 +29,7 @@ LARGEST, LARGE_SIZE = {"depth": 10_000}, 1_000_000  # of an option
 LARGE: tuple[Shape, int] = ((3, 256, 256), 10)  # for options where the images are not known yet
 
 
-class Model(BaseModel):
+class Model(Part):
     """Which network; further keys are options of its builder."""
 
     model_config = OPEN
@@ -64,6 +63,7 @@ class Model(BaseModel):
         chosen = self.searchable() & config.keys()
         return {**self.options(), **{name: config[name] for name in chosen}}
 
+    @plugins.scoped
     def check_value(self, name: str, value: Value, images: tuple[Shape, int] | None) -> None:
         """Raise ValueError, in one line, for a value that the option `name` cannot come to have.
 
@@ -118,6 +118,7 @@ class Model(BaseModel):
         ):
             raise ValueError(f"{name}: got {value}, expected at most {most}")
 
+    @plugins.scoped
     def _declared(self) -> Mapping[str, tuple[Any, Any]]:
         """The options of the builder: name → (annotation, default or ...)."""
         if self.name in MODELS:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, create_model
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from hpogen import plugins
@@ -17,6 +17,12 @@ from hpogen.errors import UserError, unknown
 
 STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 OPEN = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)  # for options
+
+
+class Part(BaseModel):
+    """A mapping that names parts: it finds those that the study's own plug-ins have."""
+
+    _scope: plugins.Scope = PrivateAttr(default_factory=plugins.in_scope)
 
 
 def named(value: object) -> object:

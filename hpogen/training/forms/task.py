@@ -9,13 +9,13 @@ from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     Field,
     field_validator,
     model_validator,
 )
 
+from hpogen import plugins
 from hpogen.tasks.base import Threads
 from hpogen.tasks.keys import Meaning
 from hpogen.training.forms.dataset import SIZES, Dataset, check_batch_sizes
@@ -28,14 +28,14 @@ from hpogen.training.forms.measures import (
     check_metrics,
 )
 from hpogen.training.forms.model import Model
-from hpogen.training.forms.options import STRICT, named
+from hpogen.training.forms.options import STRICT, Part, named
 from hpogen.training.forms.schedule import Schedule
 from hpogen.trial import Value
 
 Precision = Literal["fp32", "tf32", "bf16"]
 
 
-class Settings(BaseModel):
+class Settings(Part):
     """What image classification trains, and how."""
 
     model_config = STRICT
@@ -88,6 +88,7 @@ class Settings(BaseModel):
     def resumable(self) -> bool:
         return True
 
+    @plugins.scoped
     def metrics(self) -> frozenset[str]:
         return self._own().union(*(measure.metrics for measure in all_measures()))
 
@@ -97,6 +98,7 @@ class Settings(BaseModel):
     def gives(self, wanted: frozenset[str]) -> frozenset[str]:
         return wanted | self._own().union(*(listed.measure.metrics for listed in self.measures))
 
+    @plugins.scoped
     def sums(self) -> frozenset[str]:
         return frozenset().union(*(measure.sums for measure in all_measures()))
 
