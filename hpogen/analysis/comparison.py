@@ -20,7 +20,7 @@ from hpogen.analysis.critical_difference import (
     critical_difference,
 )
 from hpogen.analysis.tables import TaskTable, task_table
-from hpogen.spec.parts import DEFAULT_TASK
+from hpogen.plugins import DEFAULT_TASK
 from hpogen.study.read import Folder, read_all
 from hpogen.study.standing import is_complete
 

@@ -4,6 +4,7 @@ from hpogen.plugins.binding import FILES, File, Scope, in_scope, scope, scoped
 from hpogen.plugins.decorators import dataset, measure, model, searcher, task
 from hpogen.plugins.files import bind_file, load_file, load_installed
 from hpogen.plugins.parts import (
+    DEFAULT_TASK,
     LAST_LINEAR,
     Measure,
     Measured,
@@ -19,6 +20,7 @@ from hpogen.plugins.parts import (
 from hpogen.plugins.registry import Registry
 
 __all__ = [
+    "DEFAULT_TASK",
     "FILES",
     "LAST_LINEAR",
     "File",

@@ -22,6 +22,7 @@ from hpogen.plugins.parts import (
     searchers,
     tasks,
 )
+from hpogen.plugins.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,24 +70,23 @@ def model(name: str) -> Callable[[F], F]:
 
     `in_shape` is (channels, height, width).
     """
-    declared.name("model", name)
-
-    def register(builder: F) -> F:
-        declared.function("model", builder, 2)
-        models.add(name, guarded(builder))
-        return builder
-
-    return register
+    return _guarded("model", name, models, 2)
 
 
 def dataset(name: str) -> Callable[[F], F]:
     """Register a loader `(root: Path, **options) -> hpogen.training.data.ImageData`."""
-    declared.name("dataset", name)
+    return _guarded("dataset", name, datasets, 1)
 
-    def register(loader: F) -> F:
-        declared.function("dataset", loader, 1)
-        datasets.add(name, guarded(loader))
-        return loader
+
+def _guarded(
+    decorator: str, name: str, registry: Registry[Callable[..., Any]], arguments: int
+) -> Callable[[F], F]:
+    declared.name(decorator, name)
+
+    def register(function: F) -> F:
+        declared.function(decorator, function, arguments)
+        registry.add(name, guarded(function))
+        return function
 
     return register
 

@@ -10,10 +10,11 @@ import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from hpogen.plugins.registry import Registry, imported
 
+DEFAULT_TASK: Final = "image-classification"  # the one whose data hpogen knows
 LAST_LINEAR = "hpogen.measures.last_linear:require_last_linear"
 
 
@@ -90,7 +91,7 @@ searchers: Registry[Any] = Registry(
 )
 tasks: Registry[Any] = Registry(
     "task",
-    **{"image-classification": "hpogen.training.task:ImageClassification"},
+    **{DEFAULT_TASK: "hpogen.training.task:ImageClassification"},
     command="hpogen.tasks.command:Command",
 )
 models: Registry[Callable[..., Any]] = Registry(

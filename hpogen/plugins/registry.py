@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from hpogen.errors import UserError, unknown
-from hpogen.plugins.binding import Scope, in_scope, registering
+from hpogen.plugins.binding import in_scope, registering
 
 T = TypeVar("T")
 
@@ -66,23 +66,16 @@ class Registry(Generic[T]):
         """Whether it was added by a user."""
         return name in self._users()
 
-    def owner(self, name: str) -> Scope:
-        """The plug-in file in scope that the part is from; none for what every study sees."""
-        return tuple(file for file in in_scope() if name in self._bound.get(file, ()))[-1:]
-
     def check(self, name: str) -> None:
         """Raise UserError with the nearest name if there is no such part; imports no built-in."""
         if self._family(name):
             self.get(name)
-        elif not self.is_builtin(name) and not self.is_plugin(name):
+        elif name not in self.names():
             raise UserError(unknown("", name, self.choices()))
 
     def get(self, name: str) -> T:
         """The part of that name, imported now. Raises UserError with the nearest name."""
-        users = self._users()
-        if name in users:
-            return users[name]
-        part = self._rows.get(name) or self._builtin.get(name)
+        part = self._users().get(name) or self._rows.get(name) or self._builtin.get(name)
         if part is None:
             if prefix := self._family(name):
                 made: T = imported(self._families[prefix])(name.removeprefix(prefix))
@@ -90,6 +83,10 @@ class Registry(Generic[T]):
             raise UserError(unknown("", name, self.choices()))
         found: T = imported(part) if isinstance(part, str) else part
         return found
+
+    def parts(self) -> list[T]:
+        """Those that `names` names, all imported now."""
+        return [self.get(name) for name in self.names()]
 
     def add(self, name: str, part: T) -> None:
         """Register a user's part. The name of a built-in one is refused; a reload replaces.

@@ -13,7 +13,6 @@ INDENT = 4
 
 def rows() -> list[dict[str, Any]]:
     """Every measure in the order of names, with the metrics that it gives."""
-    measures = [plugins.measures.get(name) for name in plugins.measures.names()]
     return [
         {
             "name": measure.name,
@@ -24,7 +23,7 @@ def rows() -> list[dict[str, Any]]:
             "cost": measure.cost,
             "source": measure.source,
         }
-        for measure in measures
+        for measure in plugins.measures.parts()
     ]
 
 

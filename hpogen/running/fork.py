@@ -186,9 +186,9 @@ def _measured(task: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any
     measures = keys.part(task, Meaning.OBSERVED).get("measures", ())
     listed = {measure["name"]: measure for measure in measures}
     return {
-        name: listed.get(name, {"name": name, "every": 1, "samples": None})
-        for name in plugins.measures.names()
-        if {*wanted} & {*plugins.measures.get(name).metrics}
+        m.name: listed.get(m.name, {"name": m.name, "every": 1, "samples": None})
+        for m in plugins.measures.parts()
+        if {*wanted} & {*m.metrics}
     }
 
 

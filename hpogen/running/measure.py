@@ -62,12 +62,9 @@ def add_measures(
 
 def measures_named(names: Sequence[str]) -> list[str]:
     """The measures of those names, or that give metrics of those names. Raises UserError."""
-    givers = {
-        metric: name
-        for name in plugins.measures.names()
-        for metric in plugins.measures.get(name).metrics
-    }
-    known = {**givers, **{name: name for name in plugins.measures.names()}}
+    measures = plugins.measures.parts()
+    known = {metric: measure.name for measure in measures for metric in measure.metrics}
+    known |= {measure.name: measure.name for measure in measures}
     for name in names:
         if name not in known:
             raise UserError(f"--add: {unknown('measure', name, known)}")

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpogen.errors import UserError
+from hpogen.plugins import DEFAULT_TASK
 from hpogen.spec import StudySpec
-from hpogen.spec.parts import DEFAULT_TASK
 from hpogen.study.open import plugin_files
 from hpogen.study.read import RETRAIN, Folder
 from hpogen.study.retrained import Choice, choices

@@ -187,7 +187,7 @@ def load_studies(path: Path | str, overrides: Sequence[str] = ()) -> Studies:
 def _build(source: Source, path: Path | None, files: Sequence[Path] | None) -> StudySpec:
     mistakes = Mistakes(source)
     checks.finite(source.data, mistakes)
-    form, wrong = form_of(source.data, mistakes)
+    form = form_of(source.data, mistakes)
     if form.matrix is not None:
         mistakes.add((MATRIX,), "stands for many studies: use load_studies")
     if files is None:
@@ -195,22 +195,19 @@ def _build(source: Source, path: Path | None, files: Sequence[Path] | None) -> S
         files = [Path(os.path.abspath(folder / file)) for file in form.plugins]
     scope = (*plugins.in_scope(), *_load_plugins(files, mistakes))
     with plugins.scope(scope):
-        return _made(form, wrong, path, tuple(files), mistakes)
+        return _made(form, path, tuple(files), mistakes)
 
 
 def _made(
-    form: StudyForm,
-    wrong: set[str],
-    path: Path | None,
-    files: tuple[Path, ...],
-    mistakes: Mistakes,
+    form: StudyForm, path: Path | None, files: tuple[Path, ...], mistakes: Mistakes
 ) -> StudySpec:
+    wrong = mistakes.wrong
     name = _name(form, path, mistakes)
     task_form = form.task if path is None else _anchored(form.task, path.parent)
     task = None if "task" in wrong else task_of(task_form, mistakes)
     searcher = None if "searcher" in wrong else searcher_of(form.searcher, mistakes)
     space = None if "search_space" in wrong else space_of(form.search_space, mistakes)
-    resolved = _resolved(form, wrong, task, searcher, space, mistakes)
+    resolved = _resolved(form, task, searcher, space, mistakes)
     mistakes.raise_first()
     assert task and searcher and space  # what is None has left a mistake
     return StudySpec(
@@ -230,7 +227,6 @@ def _made(
 
 def _resolved(
     form: StudyForm,
-    wrong: set[str],
     task: Task | None,
     searcher: SearcherSpec | None,
     space: Space | None,
@@ -249,7 +245,7 @@ def _resolved(
     if space and searcher:
         enqueue = checks.enqueue(form.enqueue, space, searcher, mistakes)
         resolved["enqueue"] = enqueue
-    if task and searcher and not wrong & {"objective", "budgets"}:
+    if task and searcher and not mistakes.wrong & {"objective", "budgets"}:
         budgets = checks.budgets(form.budgets, task, searcher, mistakes)
         resolved["budgets"] = budgets
         resolved["objective"] = checks.objective(form.objective, task, searcher, budgets, mistakes)
@@ -259,15 +255,14 @@ def _resolved(
     return resolved
 
 
-def form_of(data: Mapping[str, Any], mistakes: Mistakes) -> tuple[StudyForm, set[str]]:
-    """The form of the data, and the keys with mistakes, in whose place it has placeholders."""
+def form_of(data: Mapping[str, Any], mistakes: Mistakes) -> StudyForm:
+    """The form of the data, with placeholders for the keys with mistakes."""
     optional = StudyForm.model_fields.keys() - REQUIRED
     given = {k: v for k, v in data.items() if not (v is None and k in optional)}
     with mistakes.under(model=StudyForm):
-        return StudyForm.model_validate(given), mistakes.wrong
-    wrong = mistakes.wrong
-    right = {key: value for key, value in given.items() if key not in wrong}
-    return StudyForm.model_validate({**PLACEHOLDERS, **right}), wrong
+        return StudyForm.model_validate(given)
+    right = {key: value for key, value in given.items() if key not in mistakes.wrong}
+    return StudyForm.model_validate({**PLACEHOLDERS, **right})
 
 
 def _anchored(task: dict[str, Any], folder: Path) -> dict[str, Any]:

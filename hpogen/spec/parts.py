@@ -27,12 +27,11 @@ from hpogen.tasks.base import FunctionTask, Task, Threads
 from hpogen.trial import Config
 
 OURS = {"space", "budgets", "seed", "enqueue"}  # what a searcher is given besides its options
-DEFAULT_TASK = "image-classification"
 
 
 def task_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Task | None:
     """The task of a `task:` mapping; None when something is wrong with it."""
-    name = mapping.get("name", DEFAULT_TASK)
+    name = mapping.get("name", plugins.DEFAULT_TASK)
     if not isinstance(name, str):
         mistakes.add(("task", "name"), f"got {shown(name)}, expected a string")
         return None

@@ -20,7 +20,7 @@ from hpogen.spec import checks
 from hpogen.spec.form import SearcherForm
 from hpogen.spec.loading import AS_WRITTEN, StudySpec, form_of, space_of
 from hpogen.spec.mistakes import Mistakes
-from hpogen.spec.parts import DEFAULT_TASK, SearcherSpec, searcher_of
+from hpogen.spec.parts import SearcherSpec, searcher_of
 from hpogen.spec.source import Source
 from hpogen.tasks.base import Opaque, Task
 
@@ -80,7 +80,7 @@ def recorded(past: History) -> StudySpec:
     record = {**past.header["spec"], "stop": past.stop}
     source = Source(record, str(record["name"]))
     mistakes = Mistakes(source)
-    form, _ = form_of(record, mistakes)
+    form = form_of(record, mistakes)
     mistakes.raise_first()
     known = past.header.get("declared") or _derived(past, form.task)
     known = {**known, "multi_fidelity": form.budgets is not None}
@@ -124,9 +124,9 @@ def restated_spec(
     given = {"objective": objective, "selection": selection}
     record |= {key: value for key, value in given.items() if value is not None}
     mistakes = Mistakes(Source(record, spec.name))
-    form, wrong = form_of(record, mistakes)
+    form = form_of(record, mistakes)
     found = spec.objective
-    if objective is not None and "objective" not in wrong:
+    if objective is not None and "objective" not in mistakes.wrong:
         made = checks.objective(form.objective, spec.task, spec.searcher, spec.budgets, mistakes)
         found = made or found
     checks.selection(form.selection, spec.task, mistakes)
@@ -150,7 +150,7 @@ def _searcher(
 def _derived(past: History, task: Mapping[str, Any]) -> dict[str, Any]:
     """`declared` of an older study: built-in parts are known, of others what the outcomes have."""
     metrics = {name for r in past.records if r.outcome for name in r.outcome.metrics}
-    if task["name"] != DEFAULT_TASK:
+    if task["name"] != plugins.DEFAULT_TASK:
         metrics |= {*task.get("metrics", ())}  # a command says them
         return {"metrics": metrics, "sums": (), "keeps_losses": False}
     names = [name for name in plugins.measures.names() if plugins.measures.is_builtin(name)]

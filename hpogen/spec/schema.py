@@ -12,7 +12,6 @@ from hpogen import plugins
 from hpogen.objective import PRESETS
 from hpogen.space.form import FORMS
 from hpogen.spec.form import StudyForm
-from hpogen.spec.parts import DEFAULT_TASK
 
 
 def schema() -> dict[str, Any]:
@@ -20,14 +19,14 @@ def schema() -> dict[str, Any]:
 
     Other tasks and the searchers' options are open: their owners check them when a study is loaded.
     """
-    task: type[BaseModel] = plugins.tasks.get(DEFAULT_TASK)
+    task: type[BaseModel] = plugins.tasks.get(plugins.DEFAULT_TASK)
     forms = [StudyForm, task, *FORMS.values()]
     references, shared = models_json_schema([(form, "validation") for form in forms])
     definitions = shared["$defs"]
     study = definitions.pop(references[StudyForm, "validation"]["$ref"].rpartition("/")[2])
     properties = study["properties"]
     properties["task"] = {
-        "if": {"properties": {"name": {"const": DEFAULT_TASK}}},
+        "if": {"properties": {"name": {"const": plugins.DEFAULT_TASK}}},
         "then": references[task, "validation"],
         "else": {"type": "object", "required": ["name"]},
     }

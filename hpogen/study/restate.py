@@ -86,11 +86,12 @@ def _require_metrics(spec: StudySpec, study: Folder) -> None:
 
 
 def _how_to_get(metric: str, directory: Path) -> str:
-    for name in plugins.measures.names():
-        measure = plugins.measures.get(name)
+    for measure in plugins.measures.parts():
         if metric not in measure.metrics:
             continue
         if measure.of != "step" and metric not in measure.sums | measure.means:
-            return f"add it with hpogen measure {directory} --add {name}"
-        return f"it is collected while training: a study with task.measures: [{name}] has it"
+            return f"add it with hpogen measure {directory} --add {measure.name}"
+        return (
+            f"it is collected while training: a study with task.measures: [{measure.name}] has it"
+        )
     return "their task did not give it"

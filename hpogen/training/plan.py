@@ -71,10 +71,9 @@ def make_plan(settings: Settings, wanted: frozenset[str]) -> Plan:
     """What to compute: the listed measures, and those whose metrics are wanted."""
     listed = {measure.name: measure for measure in settings.measures}
     planned = []
-    for name in plugins.measures.names():
-        measure = plugins.measures.get(name)
-        if name in listed:
-            planned.append(PlannedMeasure(measure, listed[name].period, listed[name].samples))
+    for measure in plugins.measures.parts():
+        if (asked := listed.get(measure.name)) is not None:
+            planned.append(PlannedMeasure(measure, asked.period, asked.samples))
         elif wanted & set(measure.metrics):
             planned.append(PlannedMeasure(measure))
     return Plan(wanted, tuple(planned))

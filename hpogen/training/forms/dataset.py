@@ -108,6 +108,8 @@ class Dataset(Part):
         if self.name in PATHS and "path" not in self.options():
             raise ValueError(f"data set {self.name!r} needs path: the {self.name} that it is in")
         check_options(self, self.name, plugins.datasets)
+        if not plugins.datasets.is_plugin(self.name):
+            self._scope = ()  # the same images, whatever plug-ins the study has
         if self.name in SIZES:
             self.counts(SIZES[self.name][0])
         return self
@@ -208,15 +210,9 @@ def _holds_something(path: Path) -> bool:
 
 
 def key(dataset: Dataset, without: frozenset[str]) -> Dataset:
-    """With the defaults of those keys, so that studies which differ in them share the images.
-
-    So they do where they differ in plug-ins that the data set is not from.
-    """
+    """With the defaults of those keys, so that studies which differ in them share the images."""
     fields = Dataset.model_fields
-    made = dataset.model_copy(update={name: fields[name].default for name in without})
-    with plugins.scope(dataset._scope):
-        made._scope = plugins.datasets.owner(dataset.name)
-    return made
+    return dataset.model_copy(update={name: fields[name].default for name in without})
 
 
 def check_batch_sizes(sizes: Collection[int], subset: int) -> str | None:

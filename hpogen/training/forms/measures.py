@@ -63,9 +63,8 @@ class ListedMeasure(Part):
 
 def all_measures() -> list[plugins.Measure]:
     """The built-in measures, then those of plug-ins."""
-    names = plugins.measures.names()
-    ordered = sorted(names, key=lambda name: not plugins.measures.is_builtin(name))
-    return [plugins.measures.get(name) for name in ordered]
+    measures = plugins.measures
+    return sorted(measures.parts(), key=lambda measure: not measures.is_builtin(measure.name))
 
 
 def check_metrics() -> None:

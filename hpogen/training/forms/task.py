@@ -40,7 +40,7 @@ class Settings(Part):
 
     model_config = STRICT
 
-    name: Literal["image-classification"] = "image-classification"
+    name: Literal["image-classification"] = plugins.DEFAULT_TASK
     dataset: Annotated[Dataset, BeforeValidator(named)]
     model: Annotated[Model, BeforeValidator(named)]
     epochs: Annotated[int, Field(ge=1)]
