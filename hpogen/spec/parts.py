@@ -23,7 +23,8 @@ from hpogen.searchers.base import Searcher
 from hpogen.space import Space
 from hpogen.spec.form import STRICT, Count, SearcherForm
 from hpogen.spec.mistakes import Mistakes, shown
-from hpogen.tasks.base import FunctionTask, Task, Threads
+from hpogen.tasks.base import Task, Threads
+from hpogen.tasks.function import FunctionTask
 from hpogen.trial import Config
 
 OURS = {"space", "budgets", "seed", "enqueue"}  # what a searcher is given besides its options

@@ -1,4 +1,4 @@
-"""What a study trains: the protocol of a task, and the task made of a user's `@task` function.
+"""What a study trains: the protocol of a task, and what tasks have in common.
 
 A task is the validated `task:` mapping of the YAML. It travels to the workers, so it is frozen,
 picklable and light: neither making nor checking one imports torch.
@@ -194,66 +194,3 @@ class Opaque:
     ) -> None: ...
 
     def discard(self, trial: RunningTrial) -> None: ...
-
-
-@dataclass(frozen=True)
-class FunctionTask(Opaque):
-    """A user's `@task` function, of the plug-in file that is in scope, with the YAML's options."""
-
-    name: str
-    epochs: int
-    threads: int = 1
-    options: Mapping[str, Any] = field(default_factory=dict)
-    _scope: plugins.Scope = field(default_factory=plugins.in_scope, repr=False)
-
-    @property
-    def resumable(self) -> bool:
-        return self._entry.resumable
-
-    @property
-    @plugins.scoped
-    def _entry(self) -> plugins.TaskFunction:
-        entry: plugins.TaskFunction = plugins.tasks.get(self.name)
-        return entry
-
-    def metrics(self) -> frozenset[str]:
-        return self._entry.metrics
-
-    def sums(self) -> frozenset[str]:
-        return self._entry.sums
-
-    def gives(self, wanted: frozenset[str]) -> frozenset[str]:
-        return self.metrics()  # the function is not told what is wanted
-
-    def parameters(self) -> None:
-        return None
-
-    def required(self) -> frozenset[str]:
-        return frozenset()
-
-    def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
-        entry = self._entry
-        epoch = trial.start_epoch
-        for metrics in entry.function(trial, **self.options):
-            epoch += 1
-            yield Epoch(epoch, _declared(entry, metrics))
-        if epoch != trial.budget:
-            raise ValueError(
-                f"task {self.name!r} yielded {epoch} epochs, the trial's budget is {trial.budget}"
-            )
-
-    def record(self) -> dict[str, Any]:
-        return {"name": self.name, "epochs": self.epochs, "threads": self.threads, **self.options}
-
-
-def _declared(entry: plugins.TaskFunction, metrics: object) -> dict[str, float]:
-    """What the function yielded, as plain floats. Raises for anything not declared."""
-    if not isinstance(metrics, Mapping):
-        raise TypeError(f"task {entry.name!r} yielded {metrics!r}, expected a mapping of metrics")
-    undeclared = sorted(set(metrics) - entry.metrics)
-    if undeclared:
-        raise ValueError(
-            f"task {entry.name!r} yielded the metric {undeclared[0]!r}, which it does not declare: "
-            f"add it to metrics=({', '.join(sorted(entry.metrics))})"
-        )
-    return {name: float(value) for name, value in metrics.items()}
