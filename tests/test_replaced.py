@@ -15,7 +15,8 @@ from hpogen.record import ledger
 from hpogen.running.runner import run
 from hpogen.space import Space
 from hpogen.spec import Checkpoints, Limits, SearcherSpec, Stop, StudySpec, load_study
-from hpogen.study.open import read_study
+from hpogen.study.open import loaded
+from hpogen.study.read import read
 from hpogen.study.standing import standing
 from hpogen.study.study import Study
 
@@ -72,12 +73,14 @@ def test_the_replaced_study_is_what_runs_is_written_and_goes_on(field: str, tmp_
     directory = tmp_path / "q"
     with Study(spec, directory) as study:
         assert run(study).end == "finished"
-        best = standing(spec, study.history, directory).best
+        best = standing(study).best
         scores = {r.trial.id: r.score for r in study.history.told()}
     (header, *_), key = ledger.read(directory), "search_space" if field == "space" else field
     assert header["spec"][key] == json.loads(json.dumps(record))
-    again, past = read_study(directory)
-    assert standing(again, past, directory).best == best
+    folder = read(directory)
+    assert standing(folder).best == best
+    again, past = loaded(folder), folder.history
+    assert again.record() == folder.spec.record()
     for resumed in (spec, again):
         epochs = past.charged + spec.budgets[0]
         stop = Stop(epochs=epochs) if field == "stop" else Stop(trials=len(past.records) + 1)

@@ -16,7 +16,8 @@ from hpogen.executors.inline import InlineExecutor
 from hpogen.record import ledger
 from hpogen.running.runner import run, run_all
 from hpogen.spec import StudySpec, load_study
-from hpogen.study.open import open_study, read_study
+from hpogen.study.open import loaded, open_study
+from hpogen.study.read import read
 from hpogen.study.study import Study
 
 TASK = """
@@ -76,7 +77,7 @@ def test_studies_that_run_one_after_the_other(tmp_path: Path) -> None:
         assert losses(study) == {value * 1.1}
         assert {record.trial.config["x"] for record in study.history.records} == {value / 100}
         study.close()
-    again = [read_study(path.parent / "q")[0] for path in (first, second)]
+    again = [loaded(read(path.parent / "q")) for path in (first, second)]
     assert [spec.searcher.part for spec in again] != [again[0].searcher.part] * 2
     assert [spec.task.record()["shift"] for spec in again] == [0.1, 0.2]
 
@@ -91,8 +92,8 @@ def test_a_file_that_is_edited_between_two_loads(tmp_path: Path) -> None:
             assert losses(study) == {value * 1.1}
         kept = (directory / "plugins" / "mine.py").read_text()
         assert f"{value} + shift" in kept
-        again, past = read_study(directory)
-        assert again.sources == spec.sources == {"mine.py": kept.encode()}
+        past = read(directory).history
+        assert loaded(read(directory)).sources == spec.sources == {"mine.py": kept.encode()}
         with Study(spec, directory) as study:  # it goes on, whatever the file is now
             assert study.history.records == past.records
 
