@@ -64,7 +64,7 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
     except Exception as error:
         log.write(traceback.format_exc())
         epochs = max(last.epoch - continued, 0)
-        failure = failure_of(error, trial.directory.parent)
+        failure = failure_of(error, trial.home.parent)
         yield Outcome(
             trial.id, {}, epochs=epochs, failure=failure, code=code_of(job.sources, device)
         )
@@ -79,12 +79,12 @@ def _make_home(job: Job) -> None:
 
     Checkpoints that are kept at a URL the task reads there.
     """
-    home = job.trial.directory
+    home = job.trial.home
     home.parent.mkdir(parents=True, exist_ok=True)
     if job.parent is not None and not job.trial.inherited and not home.exists():
         temporary = home.with_name(home.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(job.parent.directory, temporary)
+        shutil.copytree(job.parent.home, temporary)
         temporary.replace(home)
 
 

@@ -307,10 +307,10 @@ class _Drive:
         """Delete what a trial kept for going on, unless a rung above may continue it."""
         spec = self.study.spec
         promotable = spec.rungs == "continue" and trial.budget < max(spec.budgets)
-        if (over or not promotable) and (trial.checkpoints or trial.directory.exists()):
+        if (over or not promotable) and (trial.checkpoints or trial.home.exists()):
             spec.task.discard(trial)
             with contextlib.suppress(OSError):  # not empty: the user's own files stay
-                trial.directory.rmdir()
+                trial.home.rmdir()
 
     def _sweep(self) -> None:
         """At the end of a study nothing is promotable any more."""

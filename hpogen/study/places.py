@@ -25,7 +25,7 @@ def given(trial: Trial, spec: StudySpec, directory: Path, study: str) -> Running
     return RunningTrial(
         **vars(trial),
         start_epoch=0,
-        directory=Path(place) / home.name if place and not url else home,
+        home=Path(place) / home.name if place and not url else home,
         keep=spec.checkpoints.keep,
         checkpoints=url,
         study=study,
