@@ -103,7 +103,7 @@ def test_the_command_says_it_in_one_line(
 
     monkeypatch.setattr(Study, "progress", going)
     spec = load_study(study_file(tmp_path))
-    assert drive(spec, tmp_path / "q", Where("cpu"), "") == "broken"
+    assert drive({tmp_path / "q": spec}, tmp_path / "q", Where("cpu"), "") == ["broken"]
     said = capsys.readouterr()
     assert said.err.count("\n") == 1 and "study stopped itself: " in said.err
     assert "deleted, moved or replaced" in said.err and "finished" not in said.out

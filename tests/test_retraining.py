@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from toys import ShuffledExecutor, StopsAfter, essence, study_file
 
-from hpogen.cli.retraining import retrain
+from hpogen.cli.drive import retrain
 from hpogen.errors import UserError
 from hpogen.executors.choice import Where
 from hpogen.record import history, ledger

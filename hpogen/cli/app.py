@@ -43,6 +43,7 @@ app = typer.Typer(
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="the study")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="the study's folder")]
+Target = Annotated[Path | None, typer.Option("--dir", metavar="DIR", help="default: runs/NAME")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda:K", help="where to train")]
 For = Annotated[str, typer.Option("--for", metavar="6h", help="stop after this time")]

@@ -1,13 +1,17 @@
-"""What `hpogen run` and `resume` do: open, watch, run, and say what was chosen."""
+"""What `hpogen run`, `resume` and `retrain` do: open, watch, run, and say what was found."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
+from hpogen.errors import UserError, explained
 from hpogen.executors.choice import Where, executor_for, idle_gpus
+from hpogen.record.belonging import own
+from hpogen.report import retrain as retraining
 from hpogen.report.live import watch, watch_all
 from hpogen.report.matrix import endings
 from hpogen.report.terminal import print_lines, program, width
@@ -16,36 +20,18 @@ from hpogen.report.verdict import ending, next_commands, verdict
 from hpogen.running import runner
 from hpogen.running.logs import logged
 from hpogen.running.observer import Observer
+from hpogen.running.retrain import SEEDS, plan
 from hpogen.running.runner import End, Result
 from hpogen.spec import StudySpec
 from hpogen.study.open import open_studies, open_study
+from hpogen.study.read import RETRAIN, read_all, studies_in
+from hpogen.study.retrained import results as retrained
 from hpogen.study.study import Study
+
+Run = tuple[Study, Result]
 
 
 def drive(
-    spec: StudySpec, directory: Path, where: Where, duration: str, *, event_files: bool = False
-) -> End:
-    """Run a study in its folder, for at most `duration` if that is not empty; how it ended.
-
-    `event_files` are TensorBoard's, written beside.
-    """
-    seconds = seconds_of(duration) if duration else None
-    with logged(directory) as begin_log, contextlib.ExitStack() as stack:
-        executor = executor_for([spec.task], where)
-        stack.callback(executor.stop)
-        opened = stack.enter_context(open_study(spec, directory))
-        begin_log()
-        if idle := idle_gpus(executor):
-            print(idle, file=sys.stderr)
-        with watch(opened) as watcher, _recorded([opened], [watcher], event_files) as observers:
-            result = runner.run(opened, executor, seconds=seconds, observer=observers[0])
-            executor.stop()
-        if not _told_broken([opened], [result]):
-            _print_verdict(opened, result)
-    return result.end
-
-
-def drive_all(
     specs: Mapping[Path, StudySpec],
     home: Path,
     where: Where,
@@ -53,11 +39,39 @@ def drive_all(
     *,
     event_files: bool = False,
 ) -> list[End]:
-    """The same for the studies of a matrix, whose folders are in `home`, in one pool."""
+    """Run the study whose folder is `home`, or those of a matrix, whose folders are in `home`.
+
+    For at most `duration` if that is not empty; how each ended. `event_files` are TensorBoard's,
+    written beside.
+    """
     name = home.absolute().name
-    with pool(name, specs, home, where, duration, event_files=event_files) as (studies, results):
-        _print_overview(home, studies, results)
-    return [result.end for result in results]
+    with pool(name, specs, home, where, duration, event_files=event_files) as runs:
+        if any(result.end != "broken" for _, result in runs):
+            _print(_verdict(*runs[0]) if home in specs else _overview(home, runs))
+    return [result.end for _, result in runs]
+
+
+def retrain(directory: Path, where: Where, seeds: int = SEEDS, duration: str = "") -> list[End]:
+    """Retrain, or go on with it, and print what was found; how each configuration's study ended.
+
+    `directory` is a study's or a matrix's; `seeds` is how often each configuration is trained in
+    all, so that more may be added. Raises UserError.
+    """
+    studies = read_all([directory])
+    specs = {path: spec for study in studies for path, spec in plan(study, seeds).items()}
+    for study in studies:
+        with explained(study.directory, UserError):
+            own(study.directory / RETRAIN, study.history.id)
+    home = directory if studies_in(directory) else directory / RETRAIN
+    name = f"{directory.absolute().name}: {RETRAIN}"
+    with pool(name, specs, home, where, duration) as runs:
+        if not any(result.end == "broken" for _, result in runs):
+            places = [study.directory for study in studies]
+            pages = [retraining.page(place, retrained(place), width()) for place in places]
+            stopped = _endings(run for run in runs if run[1].end != "finished")
+            last = retraining.last_lines(directory, stopped, program(), width())
+            _print([*chain.from_iterable(pages), *last])
+    return [result.end for _, result in runs]
 
 
 @contextlib.contextmanager
@@ -69,37 +83,40 @@ def pool(
     duration: str,
     *,
     event_files: bool = False,
-) -> Iterator[tuple[list[Study], list[Result]]]:
+) -> Iterator[list[Run]]:
     """Run studies in one pool under a live table of that name; they are open within the block.
 
-    The log is that of the folder `home`.
+    The log is that of the folder `home`. The study whose own folder that is has a table to itself.
     """
     seconds = seconds_of(duration) if duration else None
     with logged(home) as begin_log, contextlib.ExitStack() as stack:
         executor = executor_for([spec.task for spec in specs.values()], where)
         stack.callback(executor.stop)
-        studies = [stack.enter_context(study) for study in open_studies(specs)]
+        opened = [open_study(specs[home], home)] if home in specs else open_studies(specs)
+        studies = [stack.enter_context(study) for study in opened]
         begin_log()
         if idle := idle_gpus(executor):
             print(idle, file=sys.stderr)
-        with (
-            watch_all(name, studies) as watchers,
-            _recorded(studies, watchers, event_files) as observers,
-        ):
+        with contextlib.ExitStack() as watching:
+            observers: Sequence[Observer]
+            if home in specs:
+                observers = [watching.enter_context(watch(studies[0]))]
+            else:
+                observers = watching.enter_context(watch_all(name, studies))
+            if event_files:
+                observers = watching.enter_context(_recorded(studies, observers))
             results = runner.run_all(studies, executor, seconds=seconds, observers=observers)
             executor.stop()
-        _told_broken(studies, results)
-        yield studies, results
+        runs = list(zip(studies, results, strict=True))
+        _tell_broken(runs)
+        yield runs
 
 
 @contextlib.contextmanager
 def _recorded(
-    studies: Sequence[Study], watchers: Sequence[Observer], event_files: bool
+    studies: Sequence[Study], watchers: Sequence[Observer]
 ) -> Iterator[Sequence[Observer]]:
-    """The observers, with the writers of event files beside them where they are wanted."""
-    if not event_files:
-        yield watchers
-        return
+    """The observers, with the writers of event files beside them."""
     from hpogen.export.event_files import EventFiles, Together
 
     with contextlib.ExitStack() as stack:
@@ -107,30 +124,31 @@ def _recorded(
         yield [Together(a, b) for a, b in zip(watchers, files, strict=True)]
 
 
-def _told_broken(studies: Sequence[Study], results: Sequence[Result]) -> bool:
-    """Say in one line what a study, or several, could not go on for; whether there was any."""
-    pairs = zip(studies, results, strict=True)
-    texts = [ending(s.spec, r.end, r.trials, r.text) for s, r in pairs if r.end == "broken"]
+def _endings(runs: Iterable[Run]) -> list[str]:
+    """How these ended, in words."""
+    return [ending(s.spec, r.end, r.trials, r.text) for s, r in runs]
+
+
+def _tell_broken(runs: Sequence[Run]) -> None:
+    """Say in one line what a study, or several, could not go on for."""
+    texts = _endings(run for run in runs if run[1].end == "broken")
     if texts:
         others = f" (and {count(len(texts) - 1, 'study')} more)" if len(texts) > 1 else ""
         print(texts[0] + others, file=sys.stderr)
-    return bool(texts)
 
 
-def _print_verdict(study: Study, result: Result) -> None:
-    ended = ending(study.spec, result.end, result.trials, result.text)
+def _verdict(study: Study, result: Result) -> Iterator[str]:
     commands = next_commands(study.history, str(study.directory), result.end, program())
+    yield from verdict(study, _endings([(study, result)])[0], commands, width())
+
+
+def _overview(home: Path, runs: Sequence[Run]) -> Iterator[str]:
+    finished = all(result.end == "finished" for _, result in runs)
+    good = [(study, result) for study, result in runs if result.end != "broken"]
+    texts = _endings(run for run in good if run[1].text)
+    yield from endings(home, [study for study, _ in good], texts, finished, width(), program())
+
+
+def _print(lines: Iterable[str]) -> None:
     with contextlib.suppress(OSError):  # a terminal that has gone
-        print_lines(verdict(study, ended, commands, width()))
-
-
-def _print_overview(home: Path, studies: Sequence[Study], results: Sequence[Result]) -> None:
-    pairs = [p for p in zip(studies, results, strict=True) if p[1].end != "broken"]
-    if not pairs:
-        return
-    texts = [ending(s.spec, r.end, r.trials, r.text) for s, r in pairs if r.text]
-    finished = all(result.end == "finished" for result in results)
-    with contextlib.suppress(OSError):
-        print_lines(
-            endings(home, [study for study, _ in pairs], texts, finished, width(), program())
-        )
+        print_lines(lines)

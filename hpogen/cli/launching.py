@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from itertools import chain
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +18,7 @@ from hpogen.cli.app import (
     Ray,
     Set,
     StudyFile,
+    Target,
     Workers,
     command,
     exit_code,
@@ -36,9 +36,7 @@ KINDS = ("searchers", "measures", "models", "datasets", "tasks")
 @command
 def run(
     study: StudyFile,
-    directory: Annotated[
-        Path | None, typer.Option("--dir", metavar="DIR", help="default: runs/NAME")
-    ] = None,
+    directory: Target = None,
     device: Device = "auto",
     duration: For = "",
     overrides: Set = [],  # noqa: B006  # typer's way to say "none"
@@ -49,21 +47,16 @@ def run(
     event_files: EventFiles = False,
 ) -> None:
     """Run a study or a matrix, or go on with it; then what was chosen."""
-    from hpogen.cli.drive import drive, drive_all
+    from hpogen.cli.drive import drive
     from hpogen.executors.choice import Where
     from hpogen.spec import load_studies
     from hpogen.study.open import RUNS
 
     found = load_studies(study, overrides)
     home = directory or RUNS / found.name
+    specs = {home / spec.name if found.is_matrix else home: spec for spec in found.specs}
     where = Where(device, workers, ray, cpus, gpus)
-    if found.is_matrix:
-        specs = {home / spec.name: spec for spec in found.specs}
-        raise typer.Exit(
-            exit_code(drive_all(specs, home, where, duration, event_files=event_files))
-        )
-    end = drive(found.specs[0], home, where, duration, event_files=event_files)
-    raise typer.Exit(exit_code([end]))
+    raise typer.Exit(exit_code(drive(specs, home, where, duration, event_files=event_files)))
 
 
 @command
@@ -78,19 +71,14 @@ def resume(
     event_files: EventFiles = False,
 ) -> None:
     """Go on with the study or the matrix in a folder, without its YAML."""
-    from hpogen.cli.drive import drive, drive_all
+    from hpogen.cli.drive import drive
     from hpogen.executors.choice import Where
     from hpogen.study.open import loaded
     from hpogen.study.read import read, studies_in
 
+    specs = {path: loaded(read(path)) for path in studies_in(directory) or [directory]}
     where = Where(device, workers, ray, cpus, gpus)
-    if inner := studies_in(directory):
-        specs = {path: loaded(read(path)) for path in inner}
-        raise typer.Exit(
-            exit_code(drive_all(specs, directory, where, duration, event_files=event_files))
-        )
-    spec = loaded(read(directory))
-    raise typer.Exit(exit_code([drive(spec, directory, where, duration, event_files=event_files)]))
+    raise typer.Exit(exit_code(drive(specs, directory, where, duration, event_files=event_files)))
 
 
 @command

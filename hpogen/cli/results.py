@@ -18,6 +18,7 @@ from hpogen.cli.app import (
     Ray,
     Set,
     StudyFile,
+    Target,
     Workers,
     command,
     exit_code,
@@ -31,14 +32,15 @@ T = TypeVar("T")
 Folders = Annotated[
     list[Path], typer.Argument(metavar="DIR…", help="of studies or matrices, or their YAML files")
 ]
+Primary = Annotated[
+    str | None, typer.Option(metavar='"A - B"', help="the contrast; default: the YAML's")
+]
 
 
 @command
 def compare(
     directories: Folders,
-    primary: Annotated[
-        str | None, typer.Option(metavar='"A - B"', help="the contrast; default: the YAML's")
-    ] = None,
+    primary: Primary = None,
     as_json: Json = False,
 ) -> None:
     """Studies side by side: which objective and searcher is better, and by how much."""
@@ -56,9 +58,7 @@ def compare(
 def report(
     directories: Folders,
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="the file")] = Path("report.html"),
-    primary: Annotated[
-        str | None, typer.Option(metavar='"A - B"', help="the contrast; default: the YAML's")
-    ] = None,
+    primary: Primary = None,
 ) -> None:
     """All figures and pictures of studies in one HTML file, which needs no network."""
     from hpogen.report.html.page import write_report
@@ -134,7 +134,7 @@ def retrain(
     gpus: Gpus = None,
 ) -> None:
     """Train the answer and the baselines on the full training set; test them."""
-    from hpogen.cli.retraining import retrain
+    from hpogen.cli.drive import retrain
     from hpogen.executors.choice import Where
 
     where = Where(device, workers, ray, cpus, gpus)
@@ -145,9 +145,7 @@ def retrain(
 def fork(
     directory: Folder,
     study: StudyFile,
-    target: Annotated[
-        Path | None, typer.Option("--dir", metavar="DIR", help="default: runs/NAME")
-    ] = None,
+    target: Target = None,
     overrides: Set = [],  # noqa: B006  # typer's way to say "none"
 ) -> None:
     """Begin another study with the trials of an old one, without training them again."""

@@ -16,8 +16,7 @@ import numpy as np
 from common import Run
 from numpy.typing import NDArray
 
-from hpogen.cli.drive import drive_all
-from hpogen.cli.retraining import retrain
+from hpogen.cli.drive import drive, retrain
 from hpogen.errors import UserError
 from hpogen.spec import load_studies
 from hpogen.spec.positions import read
@@ -91,7 +90,7 @@ def searched(run: Run, file: Path, overrides: Sequence[str], seeds: int) -> list
     found = load_studies(file, overrides)
     home = run.out / found.name
     place = run.where()
-    _check(drive_all({home / spec.name: spec for spec in found.specs}, home, place, ""), home)
+    _check(drive({home / spec.name: spec for spec in found.specs}, home, place, ""), home)
     _check(retrain(home, place, seeds), home)
     return [_found(home / spec.name) for spec in found.specs]
 

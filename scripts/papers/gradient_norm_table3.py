@@ -27,7 +27,7 @@ from pgdl import pair_scores
 
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.trials import finished_trials
-from hpogen.cli.drive import drive_all
+from hpogen.cli.drive import drive
 from hpogen.errors import UserError
 from hpogen.spec import load_study
 from hpogen.study.read import read
@@ -134,7 +134,7 @@ def trained(run: Run) -> dict[str, Models]:
     """Both grids, in one pool. Raises UserError when they were interrupted."""
     home = run.out / "table3"
     specs = {home / task: load_study(file, overrides(run, task)) for task, file in FILES.items()}
-    ends = drive_all(specs, home, run.where(), "")
+    ends = drive(specs, home, run.where(), "")
     if unfinished := [end for end in ends if end != "finished"]:
         raise UserError(f"{home}: {unfinished[0]}: the same command goes on with it")
     return {task: models(home / task) for task in FILES}

@@ -29,8 +29,8 @@ def train(run: Run, files: Files) -> dict[Path, StudySpec]:
         found = load_studies(STUDIES / f"{file}.yaml", overrides)
         for spec in found.specs:
             specs[home / (f"{file}__{spec.name}" if found.is_matrix else file)] = spec
-    with pool(home.name, specs, home, run.where(), "") as (_, results):
-        unfinished = [result for result in results if result.end != "finished"]
+    with pool(home.name, specs, home, run.where(), "") as runs:
+        unfinished = [result for _, result in runs if result.end != "finished"]
     if unfinished:
         why = unfinished[0].text or unfinished[0].end
         raise UserError(f"{home}: {why}: the same command goes on with it")
