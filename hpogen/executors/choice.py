@@ -41,7 +41,7 @@ def executor_for(tasks: Sequence[Task], where: Where) -> Executor:
     if where.device not in ("auto", "cpu"):
         raise UserError(f"--device: got {quoted(where.device)}, but Ray gives each worker its GPU")
     from hpogen.executors.ray import RayExecutor
-    from hpogen.executors.ray_failures import refuse_many_gpus
+    from hpogen.executors.ray_room import refuse_many_gpus
 
     for task in tasks:
         refuse_many_gpus(task, gpus or 0)

@@ -17,11 +17,10 @@ from typing import Any, TypeVar
 from hpogen.errors import UserError
 from hpogen.executors import ray_cluster, ray_room
 from hpogen.executors.base import Event, ExecutorLost, Job
-from hpogen.executors.ray_failures import equal_share, failed, kind_of, refuse_many_gpus, told_by
-from hpogen.executors.ray_luggage import Luggage, Packed
-from hpogen.executors.ray_member import Device, Member, end_jobs
+from hpogen.executors.ray_member import Device, Member, end_jobs, failed, kind_of, told_by
+from hpogen.executors.ray_room import equal_share, refuse_many_gpus
 from hpogen.executors.ray_watch import Aside, Watch, within
-from hpogen.executors.ray_worker import Place, Tail, Worker, append_tails
+from hpogen.executors.ray_worker import Luggage, Packed, Place, Tail, Worker, append_tails
 from hpogen.trial import Outcome, Progress
 
 log = logging.getLogger("hpogen.executors")

@@ -1,4 +1,7 @@
-"""A worker of the pool as the driver knows it; `RayExecutor` keeps them."""
+"""A worker of the pool as the driver knows it, and what its death means for its trial.
+
+`RayExecutor` keeps them.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ from typing import Any
 
 from hpogen.executors.base import Job
 from hpogen.executors.ray_worker import Place, append_tails
+from hpogen.trial import Failure, FailureKind, Outcome
 
 HUNG_SECONDS = 10.0  # beyond a limit that a worker has not kept itself, it is killed
+LOW_MEMORY = ("running low on memory", "OutOfMemory")  # Ray's own watch kills the largest process
 
 Device = tuple[str, str]  # a node and a device of it
 
@@ -54,3 +59,21 @@ def end_jobs(members: Sequence[Member]) -> None:
             with contextlib.suppress(ray.exceptions.RayError):
                 append_tails(job, ray.get(call))
                 member.job = None
+
+
+def failed(job: Job, kind: FailureKind, text: str) -> Outcome:
+    return Outcome(job.trial.id, {}, epochs=0, failure=Failure(kind, " ".join(text.split())))
+
+
+def kind_of(text: str) -> FailureKind:
+    """`oom` where Ray killed the worker for memory, else `lost`."""
+    return "oom" if any(words in text for words in LOW_MEMORY) else "lost"
+
+
+def told_by(error: Any) -> str:
+    """The line of Ray's many that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "creation task" in str(error):  # it raised while it started: the exception stands last
+        return lines[-1][:300]
+    reasons = [line for line in lines if "reason" in line.lower() or "low on memory" in line]
+    return (reasons or lines or [type(error).__name__])[0][:300]

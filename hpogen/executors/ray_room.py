@@ -1,8 +1,12 @@
-"""Whether a Ray cluster has room for workers, now or when it has grown; `RayExecutor` asks here."""
+"""Whether a Ray cluster has room for workers, now or when it has grown, and what of its GPUs.
+
+`RayExecutor` asks here.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -11,6 +15,8 @@ from typing import Any, cast
 from hpogen.errors import UserError
 from hpogen.executors.base import ExecutorLost
 from hpogen.executors.ray_cluster import Resources, log, notices
+from hpogen.executors.ray_cluster import gpus as gpus_of_cluster
+from hpogen.tasks.base import Task
 
 ROOM_SECONDS = 20.0  # without any worker, until one is told
 NONE_SECONDS = 10.0  # the same where no node that is alive has room for one
@@ -26,6 +32,23 @@ def room(resources: Resources, cpus: float, gpus: float) -> int:
         per_gpu = int(1 / gpus + 1e-9) if gpus < 1 else 1 / gpus
         fits.append(int(resources.get("GPU", 0) * per_gpu))
     return min(fits, default=1)
+
+
+def refuse_many_gpus(task: Task, gpus_per_trial: float) -> None:
+    """Raise UserError where a trial would leave GPUs unused."""
+    if gpus_per_trial > 1 and task.one_gpu:
+        raise UserError(
+            f"--gpus-per-trial: got {gpus_per_trial:g}, but a trial of task {task.name!r} trains "
+            "on one GPU at most; several GPUs train several trials: --workers"
+        )
+
+
+def equal_share(workers: int | None) -> float:
+    """The part of a GPU that each of so many workers can have; 1 at most, 0 without GPUs."""
+    gpus = gpus_of_cluster()
+    if not gpus:
+        return 0.0
+    return 1.0 if workers is None else 1 / max(1, math.ceil(workers / gpus))
 
 
 def check(nodes: Mapping[str, Resources], cpus: float | None, gpus: float) -> None:

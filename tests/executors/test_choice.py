@@ -17,11 +17,11 @@ import pytest
 from toys import study_file
 
 from hpogen.errors import UserError
-from hpogen.executors import ray_luggage
+from hpogen.executors import ray_worker
 from hpogen.executors.choice import Where, executor_for
 from hpogen.executors.inline import InlineExecutor
 from hpogen.executors.ray_cluster import connect
-from hpogen.executors.ray_failures import kind_of
+from hpogen.executors.ray_member import kind_of
 from hpogen.executors.ray_room import room
 from hpogen.spec import load_study
 
@@ -119,7 +119,7 @@ def test_a_worker_killed_for_memory_is_no_loss() -> None:
 def test_a_plug_in_comes_along_to_a_node_that_has_no_such_file(tmp_path: Path) -> None:
     here = tmp_path / "part.py"
     here.write_bytes(b"x = 1\n")
-    assert ray_luggage._unpacked(here, b"x = 1\n") == here
+    assert ray_worker._unpacked(here, b"x = 1\n") == here
     for path in (here, tmp_path / "elsewhere/part.py"):
-        copy = ray_luggage._unpacked(path, b"x = 2\n")
+        copy = ray_worker._unpacked(path, b"x = 2\n")
         assert copy != path and copy.name == "part.py" and copy.read_bytes() == b"x = 2\n"
