@@ -1,21 +1,38 @@
 """What a study will do, before it does anything: how many configurations, trials and epochs.
 
-`hpogen check` prints it. Nothing is trained.
+`hpogen check` prints it. Nothing is trained: it is arithmetic, or the searcher is asked; where the
+numbers depend on scores, made-up ones are told.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import math
+import random
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Any
 
 from hpogen import plugins
-from hpogen.spec import StudySpec
-from hpogen.study.cost import Cost, cost, declared
+from hpogen.plugins.interrupts import Ours
+from hpogen.searchers.brackets import Plan
+from hpogen.selection import SELECTIONS
+from hpogen.selection.choosing import NO_END
+from hpogen.selection.evidence import REPEATS, TOP
+from hpogen.spec import SearcherSpec, StudySpec
+from hpogen.trial import Proposal, canonical
 
 BOUND = 0.5  # seconds of processor time that the rehearsals of one plan take, all together
 COSTS = ("configurations", "evaluations", "epochs_charged", "epochs_trained")
+TICK = 0.01  # seconds: an interval timer goes by these
+AGAIN = 0.2  # seconds after which a timer whose exception was swallowed comes once more
+LOSING = ("weakref", "_weakrefset")  # modules whose callbacks print an exception and go on
 
 
 def plan(spec: StudySpec) -> dict[str, Any]:
@@ -76,3 +93,160 @@ def missing_data(spec: StudySpec) -> str | None:
     """Which data are not on disk yet, or None."""
     found = spec.task.missing()
     return f"{spec.where('task.dataset')}: {found}" if found else None
+
+
+@dataclass
+class Cost:
+    """What a study asks for; with `whole` unset it goes on from here."""
+
+    configurations: int = 0  # proposed anew
+    evaluations: int = 0
+    charged: int = 0  # epochs
+    continued: int = 0  # of these, epochs that the parents of the trials have trained
+    whole: bool = True
+
+    def add(self, trials: int, budget: int, *, anew: int = 0, parent: int = 0) -> None:
+        """Trials of one budget; `parent` is that of the trials that they go on from."""
+        self.configurations += anew
+        self.evaluations += trials
+        self.charged += trials * budget
+        self.continued += trials * parent
+
+
+def cost(spec: StudySpec, seconds: float) -> Cost:
+    """The whole study, or as far as it could be rehearsed in so many seconds of processor time.
+
+    Outside the main thread an engine's single call is not interrupted.
+    """
+    deadline = time.process_time() + seconds
+    by_arithmetic = _of_one_budget(spec) or _of_brackets(spec)
+    found = by_arithmetic or Cost()
+    with contextlib.suppress(Enough), _at_most(seconds):
+        found.whole = False
+        if by_arithmetic is None:
+            _rehearse(spec, found, deadline)
+        if SELECTIONS[spec.selection].reserve:
+            found.add(REPEATS * _repeated(spec, deadline), spec.budgets[-1])
+        found.whole = True
+    trials, epochs = _room(spec)
+    endless = getattr(spec.searcher.part, "size", None) == math.inf
+    if not found.whole and endless and epochs == NO_END:
+        found.evaluations = trials
+    return found
+
+
+def _room(spec: StudySpec) -> tuple[int, int]:
+    return SELECTIONS[spec.selection].room(spec.stop.model_dump(), spec.budgets[-1])
+
+
+def _of_one_budget(spec: StudySpec) -> Cost | None:
+    if spec.searcher.declares("multi_fidelity"):
+        return None
+    searcher = spec.make_searcher()
+    size = getattr(searcher, "size", None)
+    if size is None:
+        return None
+    (budget,), found = spec.budgets, Cost()
+    trials, epochs = _room(spec)
+    number = int(min(size, trials, epochs // budget))
+    found.add(number, budget, anew=min(number, getattr(searcher, "anew", number)))
+    return found
+
+
+def _of_brackets(spec: StudySpec) -> Cost | None:
+    """One bracket after the other, as they run with one worker where no trial fails."""
+    plan = declared(spec)
+    if plan is None or not plugins.searchers.is_builtin(spec.searcher.name):
+        return None
+    found = Cost()
+    trials, epochs = _room(spec)
+    for bracket in plan:
+        below = 0
+        for rung in bracket:
+            left = min(trials - found.evaluations, (epochs - found.charged) // rung.budget)
+            number = min(rung.configurations, left)
+            found.add(number, rung.budget, anew=0 if below else number, parent=below)
+            if number < rung.configurations:
+                return found
+            below = rung.budget
+    return found
+
+
+def declared(spec: StudySpec) -> Plan | None:
+    """What a searcher that goes by brackets declares by its `plan(budgets, **options)`."""
+    declares = getattr(spec.searcher.part, "plan", None)
+    return declares(spec.budgets, **spec.searcher.options) if declares is not None else None
+
+
+def _rehearse(spec: StudySpec, found: Cost, deadline: float) -> None:
+    """Count the proposals one by one."""
+    budgets: list[int] = []  # by trial
+    for proposal in _proposals(spec, deadline):
+        below = None if proposal.parent is None else budgets[proposal.parent]
+        anew = below is None and proposal.replicate == 0
+        found.add(1, proposal.budget, anew=anew, parent=below or 0)
+        budgets.append(proposal.budget)
+
+
+def _repeated(spec: StudySpec, deadline: float) -> int:
+    """How many configurations the study trains again at its end; which ones, it does not know."""
+    configs: set[str] = set()
+    for proposal in _proposals(spec, deadline):
+        if proposal.budget == spec.budgets[-1]:
+            configs.add(canonical(proposal.config))
+        if len(configs) == TOP:
+            break
+    return len(configs)
+
+
+def _proposals(spec: StudySpec, deadline: float) -> Iterator[Proposal]:
+    """The proposals of the whole study, one trial at a time, on random scores.
+
+    Raises Enough when the processor time of the process is past the deadline.
+    """
+    searcher = _cheaper(spec).make_searcher()
+    score = random.Random(0).random
+    trials, epochs = _room(spec)
+    for trial in itertools.count():
+        if time.process_time() > deadline:
+            raise Enough
+        if trial >= trials or (proposal := searcher.ask()) is None:
+            return
+        epochs -= proposal.budget
+        if epochs < 0:
+            return
+        yield proposal
+        searcher.tell(trial, score())
+
+
+def _cheaper(spec: StudySpec) -> StudySpec:
+    """ASHA promotes by score: whatever draws its configurations, it asks for as much."""
+    if spec.searcher.name != "asha":
+        return spec
+    return replace(spec, searcher=SearcherSpec("asha", {"sampler": "random"}))
+
+
+class Enough(Ours):
+    """So much processor time is spent; no engine catches it."""
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise `Enough` in the block once it has taken so much processor time, threads together."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def enough(number: int, frame: FrameType | None) -> None:
+        if frame is not None and frame.f_globals.get("__name__") in LOSING:
+            signal.setitimer(signal.ITIMER_PROF, TICK, AGAIN)
+            return
+        raise Enough
+
+    before = signal.signal(signal.SIGPROF, enough)
+    signal.setitimer(signal.ITIMER_PROF, max(seconds, TICK), AGAIN)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
