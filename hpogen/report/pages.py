@@ -15,11 +15,10 @@ from hpogen.report.table import Column, picture, table
 from hpogen.report.text import count, duration, number
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
-from hpogen.study.memory import advice, memory
 from hpogen.study.read import Folder
 from hpogen.study.rehearsal import COSTS
 from hpogen.study.standing import rule, standing
-from hpogen.study.status import state, under_way
+from hpogen.study.status import advice, memory, state, under_way
 
 CURVE_ROWS = 20
 LOG_LINES = 20

@@ -15,9 +15,9 @@ from hpogen.record import folder
 from hpogen.report import pages
 from hpogen.running.runner import run
 from hpogen.study import status
-from hpogen.study.memory import CONTEXT, advice, memory
 from hpogen.study.open import open_study
 from hpogen.study.read import Folder, read
+from hpogen.study.status import CONTEXT, advice, memory
 from hpogen.training.memory import peak_memory
 from hpogen.trial import Progress
 
