@@ -19,13 +19,12 @@ from hpogen.record import history, ledger
 from hpogen.record.folder import read_curve
 from hpogen.record.history import History
 from hpogen.report.retrain import accuracy, data, loss, page
-from hpogen.running.retrain import plan
 from hpogen.running.runner import run, run_all
 from hpogen.spec import load_study
 from hpogen.study import status
 from hpogen.study.open import loaded, open_studies
 from hpogen.study.read import RETRAIN, read, studies_in
-from hpogen.study.retrained import results
+from hpogen.study.retrained import plan, results
 from hpogen.study.study import Study
 from hpogen.training.data import load
 from hpogen.trial import canonical, trial_seed

@@ -20,11 +20,11 @@ from hpogen.report.verdict import ending, next_commands, verdict
 from hpogen.running import runner
 from hpogen.running.logs import logged
 from hpogen.running.observer import Observer
-from hpogen.running.retrain import SEEDS, plan
 from hpogen.running.runner import End, Result
 from hpogen.spec import StudySpec
 from hpogen.study.open import open_studies, open_study
 from hpogen.study.read import RETRAIN, read_all, studies_in
+from hpogen.study.retrained import SEEDS, plan
 from hpogen.study.retrained import results as retrained
 from hpogen.study.study import Study
 

@@ -1,6 +1,6 @@
 """What `hpogen retrain` found, for people and as data: test accuracy of the answer and baselines.
 
-`running/retrain.py` prints it when a run ends; programs and other reports take the data.
+`cli/drive.py` prints it when a run ends; programs and other reports take the data.
 """
 
 from __future__ import annotations

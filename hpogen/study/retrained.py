@@ -1,23 +1,29 @@
 """What a study's `retrain` folder holds: the answer and the baselines on the full training set.
 
-`running/retrain.py` fills the folder; reports and comparisons read it through `results`.
+Each configuration is a study of its own there, whose trials are the seeds: so it is recorded,
+resumed and spread over workers like any other. Reports and comparisons read it through `results`.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError
+from hpogen.plugins import DEFAULT_TASK
 from hpogen.record.history import History, Record
 from hpogen.record.provenance import digest
+from hpogen.spec import StudySpec
 from hpogen.spec.form import is_folder_name
 from hpogen.study import status
-from hpogen.study.read import Folder, read
+from hpogen.study.open import plugin_files
+from hpogen.study.read import RETRAIN, Folder, read
 from hpogen.trial import Config, canonical
+
+SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,52 @@ def _label(config: Config, baselines: list[str], past: History) -> str:
         return f"baseline-{name if is_folder_name(name) else digest({'config': canonical(config)})}"
     asked = (r.trial.id for r in past.records if canonical(r.trial.config) == canonical(config))
     return f"trial-{next(asked)}"
+
+
+def plan(study: Folder, seeds: int) -> dict[Path, StudySpec]:
+    """The studies to run, by folder: one for the answer and each baseline, `seeds` trials each.
+
+    Where more seeds have been trained already, those stay. Raises UserError for a task that cannot
+    be retrained, and while there is no answer.
+    """
+    if seeds < 1:
+        raise UserError(f"--seeds: got {seeds}, expected 1 or more")
+    spec, directory = study.spec, study.directory
+    if spec.task.name != DEFAULT_TASK:
+        raise UserError(
+            f"{directory}: the task {spec.task.name!r} cannot be retrained: it trains on its own "
+            f"data, and hpogen knows a full training set and a test set of {DEFAULT_TASK!r} alone"
+        )
+    begun = {label: inner.history.stop["trials"] or 0 for label, inner in study.retrainings.items()}
+    files = plugin_files(study)
+    return {
+        directory / RETRAIN / choice.label: _spec(
+            spec, choice, max(seeds, begun.get(choice.label, 0)), files
+        )
+        for choice in choices(study)
+    }
+
+
+def _spec(spec: StudySpec, choice: Choice, seeds: int, files: Sequence[Path]) -> StudySpec:
+    """The study that trains one configuration; its limits of time were those of a subset."""
+    record = spec.record()
+    task = record["task"]
+    whole = {"subset": 1.0, "balanced": False, "validation": 0, "audit": "test-each-epoch"}
+    dataset = {**task["dataset"], **whole}
+    changed = {
+        "name": f"{spec.name} {choice.label}",
+        "task": {**task, "dataset": dataset, "measures": []},
+        "searcher": "listed",
+        "objective": {"terms": [{"metric": "train_loss_online"}]},  # costs no pass
+        "selection": "score",
+        "stop": {"trials": seeds},
+        "baselines": {},
+        "limits": {},
+        "enqueue": [dict(choice.config)],
+        "budgets": None,
+        "rungs": "retrain",
+    }
+    return StudySpec.from_record({**record, **changed}, plugins=files)
 
 
 def results(directory: Path) -> list[Retrained]:
