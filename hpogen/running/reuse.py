@@ -37,7 +37,7 @@ class Sharing:
     def __init__(self, studies: Iterable[Study], device_type: str) -> None:
         self._tasks: dict[int, str] = {}
         self._code: dict[int, str] = {}
-        self._known: dict[str, Claim] = {}
+        self._known: dict[str, tuple[Study, Outcome]] = {}
         self._running: dict[str, Claim] = {}
         self._waiting: dict[str, list[Claim]] = {}
         for study in studies:
@@ -54,8 +54,8 @@ class Sharing:
         key = self._key(claim)
         if key is None:
             return False
-        if (known := self._known.get(key)) is not None and self._suffices(known, claim):
-            self._reuse(claim, known)
+        if (known := self._known.get(key)) is not None and _suffices(*known, study.wanted):
+            study.reuse(trial.id, known[1], known[0].directory)
             return True
         running = self._running.setdefault(key, claim)
         if running is claim or not study.wanted <= running.study.spec.task.gives(
@@ -83,18 +83,7 @@ class Sharing:
             return
         key = self._key(claim)
         if key is not None and (outcome.failure is None or outcome.failure.kind == "diverged"):
-            self._known.setdefault(key, claim)
-
-    def _suffices(self, known: Claim, claim: Claim) -> bool:
-        outcome = _outcome(known)
-        try:
-            known.study.check()
-        except CannotGoOn:
-            return False
-        return outcome.failure is not None or claim.study.wanted <= outcome.metrics.keys()
-
-    def _reuse(self, claim: Claim, known: Claim) -> None:
-        claim.study.reuse(claim.trial.id, _outcome(known), known.study.directory)
+            self._known.setdefault(key, (claim.study, outcome))
 
     def _key(self, claim: Claim) -> str | None:
         spec, trial = claim.study.spec, claim.trial
@@ -106,10 +95,13 @@ class Sharing:
         return json.dumps([self._tasks[id(claim.study)], *parts])
 
 
-def _outcome(known: Claim) -> Outcome:
-    outcome = known.study.history.records[known.trial.id].outcome
-    assert outcome is not None  # it is known because it has ended
-    return outcome
+def _suffices(study: Study, outcome: Outcome, wanted: frozenset[str]) -> bool:
+    """Whether a known outcome serves one who wants those metrics, and its files are still there."""
+    try:
+        study.check()
+    except CannotGoOn:
+        return False
+    return outcome.failure is not None or wanted <= outcome.metrics.keys()
 
 
 def _task(study: Study) -> str:
