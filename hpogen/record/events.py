@@ -15,7 +15,7 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 
 from hpogen.errors import KEPT, quoted, shortened
 from hpogen.objective import Location
-from hpogen.record.ledger import FORMAT, Event
+from hpogen.record.ledger import Event
 from hpogen.trial import Failure, FailureKind, Outcome, Progress, Trial
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
@@ -64,6 +64,8 @@ class Forked(TypedDict):
 
 
 class Began(TypedDict):
+    """The first line; `ledger.study_id` knows where the id stands in it."""
+
     kind: Literal["study"]
     format: NotRequired[int]
     id: NotRequired[Annotated[str, Field(pattern="^[0-9a-f]+$")]]
@@ -177,29 +179,6 @@ def _words(error: ValidationError, event: Event) -> str:
     if first["type"] == "extra_forbidden":
         return f"its key {key} is unknown"
     return f"{key}: got {quoted(first['input'])}, {first['msg'][:1].lower()}{first['msg'][1:]}"
-
-
-def began(
-    study: str,
-    spec: Mapping[str, Any],
-    declared: Mapping[str, Any],
-    plugins: Words,
-    versions: Words,
-    machine: Machine,
-    forked: Forked | None = None,
-) -> Event:
-    """The first line; `ledger.study_id` knows where the id stands in it."""
-    return {
-        "kind": "study",
-        "format": FORMAT,
-        "id": study,
-        "spec": spec,
-        "declared": declared,
-        "plugins": plugins,
-        "versions": versions,
-        "machine": machine,
-        **({"forked": forked} if forked else {}),
-    }
 
 
 def asked(trial: Trial, repeat: bool = False) -> Event:

@@ -18,7 +18,7 @@ from typing import Any
 
 from hpogen.errors import explained
 from hpogen.record.events import row, row_of
-from hpogen.record.ledger import study_id
+from hpogen.record.ledger import study_id, write_whole
 from hpogen.record.stores import checkpoint_prefix
 from hpogen.trial import Progress
 
@@ -48,21 +48,11 @@ def append_curve(directory: Path, progress: Progress, study: str = "") -> None:
     with explained(path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            _append(fd, line)
+            end = os.lseek(fd, 0, os.SEEK_END)
+            torn = end and os.pread(fd, 1, end - 1) != b"\n"
+            write_whole(fd, b"\n" + line if torn else line, end)
         finally:
             os.close(fd)
-
-
-def _append(fd: int, line: bytes) -> None:
-    end = os.lseek(fd, 0, os.SEEK_END)
-    if end and os.pread(fd, 1, end - 1) != b"\n":
-        line = b"\n" + line
-    try:
-        while line:
-            line = line[os.write(fd, line) :]
-    except OSError:
-        os.ftruncate(fd, end)
-        raise
 
 
 def _encoded(row: Mapping[str, Any], study: str) -> bytes:

@@ -123,6 +123,16 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
+def write_whole(file: int, data: bytes, end: int) -> None:
+    """Append to an open file that ends at byte `end`, all or nothing. Raises OSError."""
+    try:
+        while data:
+            data = data[os.write(file, data) :]
+    except OSError:
+        os.ftruncate(file, end)
+        raise
+
+
 def study_id(directory: Path) -> str:
     """The id of the study in a folder; empty where there is none, or it is older than ids."""
     try:
@@ -190,13 +200,7 @@ class Ledger:
             self._repair()
         line = encode(event, self._seq)
         with explained(self.path):
-            try:
-                written = os.write(self._fd, line)
-                while written < len(line):
-                    written += os.write(self._fd, line[written:])
-            except OSError:
-                os.ftruncate(self._fd, self._length)
-                raise
+            write_whole(self._fd, line, self._length)
         self._seq += 1
         self._length += len(line)
         _SYNCER.add(self)

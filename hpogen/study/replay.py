@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError, explained, quoted
-from hpogen.record import belonging, events
+from hpogen.record import belonging
 from hpogen.record.events import Forked
 from hpogen.record.folder import TRIALS
 from hpogen.record.history import checked
-from hpogen.record.ledger import LEDGER, Event, new_id, parse
+from hpogen.record.ledger import FORMAT, LEDGER, Event, new_id, parse
 from hpogen.record.provenance import digests, machine
 from hpogen.spec import StudySpec, changes
 from hpogen.spec.recorded import declared
@@ -42,9 +42,17 @@ def begin(spec: StudySpec, directory: Path, forked: Forked | None = None) -> Eve
     with explained(directory, UserError):
         belonging.begin(directory, study)
         _keep_plugins(spec, directory)
-    return events.began(
-        study, spec.record(), declared(spec), recorded, _versions(), machine(), forked
-    )
+    return {
+        "kind": "study",
+        "format": FORMAT,
+        "id": study,
+        "spec": spec.record(),
+        "declared": declared(spec),
+        "plugins": recorded,
+        "versions": _versions(),
+        "machine": machine(),
+        **({"forked": forked} if forked else {}),
+    }
 
 
 def own_trials(directory: Path, study: str) -> None:
