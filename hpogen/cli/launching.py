@@ -94,12 +94,11 @@ def check(study: StudyFile, overrides: Set = [], as_json: Json = False) -> None:
     told = [*filter(None, map(missing_data, found.specs)), *chain(*map(warnings, found.specs))]
     for text in dict.fromkeys(told):
         print(f"warning: {text}", file=sys.stderr)
-    if found.is_matrix and as_json:
-        return print_json({"name": found.name, "studies": planned})
+    if as_json:
+        whole = {"name": found.name, "studies": planned}
+        return print_json(whole if found.is_matrix else planned[0])
     if found.is_matrix:
         return print_lines(check_matrix_page(planned, str(study)))
-    if as_json:
-        return print_json(planned[0])
     print_lines(check_page(found.specs[0], planned[0], str(study)))
 
 
@@ -115,16 +114,16 @@ def list_(
     plugins.load_installed()
     if kind not in KINDS:
         raise UserError(unknown("list:", kind, KINDS))
-    if kind == "measures":
-        rows = measures.rows()
-        return print_json(rows) if as_json else print_lines(measures.page(rows, width()))
-    if kind == "models":
-        rows = catalog.listing()
-        return print_json(rows) if as_json else print_lines(models.page(rows, width()))
+    described = {
+        "measures": (measures.rows, measures.page),
+        "models": (catalog.listing, models.page),
+    }
+    if kind in pages:
+        listing, page = pages[kind]
+        rows = listing()
+        return print_json(rows) if as_json else print_lines(page(rows, width()))
     names = getattr(plugins, kind).choices()
-    if as_json:
-        return print_json(names)
-    print_lines(names)
+    print_json(names) if as_json else print_lines(names)
 
 
 @command
