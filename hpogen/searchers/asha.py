@@ -6,23 +6,14 @@ import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
-
-import numpy as np
+from typing import Any
 
 from hpogen.errors import Refusal
 from hpogen.searchers.brackets import reduction
 from hpogen.searchers.optuna import Pool
+from hpogen.searchers.random import RandomSearcher
 from hpogen.space import Space
 from hpogen.trial import Config, Proposal
-
-
-class Source(Protocol):
-    """Where the lowest rung's configurations come from, numbered as they are asked."""
-
-    def ask(self, enqueued: Config | None = None) -> Config: ...
-
-    def tell(self, number: int, score: float) -> None: ...
 
 
 @dataclass
@@ -52,10 +43,8 @@ class AshaSearcher:
     learns from the scores of the lowest rung, which are all of one budget.
     """
 
-    enqueues_default: ClassVar[bool] = True
-    ranks_only: ClassVar[bool] = False
-    multi_fidelity: ClassVar[bool] = True
-    size: ClassVar[float] = math.inf
+    enqueues_default, ranks_only, multi_fidelity = True, False, True
+    size = math.inf
 
     def __init__(
         self,
@@ -69,13 +58,13 @@ class AshaSearcher:
     ) -> None:
         self._eta = reduction("asha", budgets)
         self._budgets = tuple(budgets)
-        self._enqueue = [*enqueue]
         if sampler == "random" and options:
             raise Refusal(f"asha: sampler 'random' has no options, got {', '.join(options)}")
-        self._source: Source = (
-            Uniform(space, seed)
+        lowest = budgets[0]
+        self._source = (
+            RandomSearcher(space, (lowest,), seed, enqueue=enqueue)
             if sampler == "random"
-            else Pool("asha", space, seed, sampler, options)
+            else Pool("asha", space, lowest, seed, enqueue, sampler, options)
         )
         self._rungs = [_Rung() for _ in budgets]
         self._asked: list[tuple[Config, int]] = []  # by trial: configuration and rung
@@ -87,8 +76,7 @@ class AshaSearcher:
             if parent is not None:
                 return self._propose(self._asked[parent][0], rung + 1, parent)
         self._numbers[len(self._asked)] = len(self._numbers)
-        enqueued = self._enqueue.pop(0) if self._enqueue else None
-        return self._propose(self._source.ask(enqueued), 0, None)
+        return self._propose(self._source.ask().config, 0, None)
 
     def _propose(self, config: Config, rung: int, parent: int | None) -> Proposal:
         self._asked.append((config, rung))
@@ -99,18 +87,3 @@ class AshaSearcher:
         self._rungs[rung].add(score, trial)
         if rung == 0:
             self._source.tell(self._numbers[trial], score)
-
-
-class Uniform:
-    """Random configurations; an enqueued one replaces a draw."""
-
-    def __init__(self, space: Space, seed: int) -> None:
-        self._space = space
-        self._generator = np.random.default_rng(seed)
-
-    def ask(self, enqueued: Config | None = None) -> Config:
-        config = self._space.sample(self._generator)
-        return config if enqueued is None else enqueued
-
-    def tell(self, number: int, score: float) -> None:
-        """Random search learns nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,12 @@ from annotated_types import Ge, Le
 from scipy.special import ndtr, ndtri
 
 from hpogen.errors import Refusal
-from hpogen.searchers.brackets import Count, Plan, plan, reduction
+from hpogen.searchers.brackets import Count, plan, reduction
 from hpogen.searchers.hyperband import Brackets
 from hpogen.searchers.isolation import PrivateRandom
 from hpogen.space import Space
 from hpogen.space.parameters import Choice, Constant, Number
-from hpogen.trial import Config, Proposal
+from hpogen.trial import Config
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # HpBandSter's docstrings have invalid escape sequences
@@ -36,9 +36,8 @@ class BohbSearcher:
     parameters + 1 when left out, and cannot be less.
     """
 
-    enqueues_default: ClassVar[bool] = True
-    ranks_only: ClassVar[bool] = False
-    multi_fidelity: ClassVar[bool] = True
+    enqueues_default, ranks_only, multi_fidelity = True, False, True
+    plan = staticmethod(plan)
 
     def __init__(
         self,
@@ -70,18 +69,8 @@ class BohbSearcher:
             bandwidth_factor=bandwidth_factor,
             min_points_in_model=min_points_in_model,
         )
-        self._brackets = Brackets(budgets, eta, brackets, model, enqueue)
-
-    @staticmethod
-    def plan(budgets: Sequence[int], *, brackets: int, **_: Any) -> Plan:
-        """What the options cost, before anything runs."""
-        return plan(budgets, brackets)
-
-    def ask(self) -> Proposal | None:
-        return self._brackets.ask()
-
-    def tell(self, trial: int, score: float) -> None:
-        self._brackets.tell(trial, score)
+        run = Brackets(budgets, eta, brackets, enqueue, model.draw, model.learn)
+        self.ask, self.tell = run.ask, run.tell
 
 
 class Model:
@@ -105,21 +94,21 @@ class Model:
             self._engine = BOHB(searched, **options)
         self._engine.configspace.seed(seed % 2**32)
 
-    def get_config(self, budget: int) -> tuple[Config, dict[str, Any]]:
-        """A new configuration; `budget` is not looked at, as in HpBandSter."""
+    def draw(self) -> Config:
+        """A new configuration, for whatever budget, as in HpBandSter."""
         engine = self._engine
         with self._random:
             if not engine.kde_models or np.random.rand() < engine.random_fraction:
-                return self._plain(engine.configspace.sample_configuration()), {}
+                return self._plain(engine.configspace.sample_configuration())
             models = engine.kde_models[max(engine.kde_models)]
             candidates = self._candidates(models["good"])  # (num_samples, parameters)
         good = np.maximum(self._density(models["good"], candidates), TINY)
         bad = np.maximum(self._density(models["bad"], candidates), TINY)
         best = candidates[np.argmin(bad / good)]
         hyperparameters = zip(engine.configspace.values(), best, strict=True)
-        return self._plain({hp.name: hp.to_value(x) for hp, x in hyperparameters}), {}
+        return self._plain({hp.name: hp.to_value(x) for hp, x in hyperparameters})
 
-    def new_result(self, job: Job) -> None:
+    def learn(self, job: Job) -> None:
         """Learn from an evaluation."""
         config: Config = job.kwargs["config"]
         known = Job(job.id, config=self._searched(config), budget=job.kwargs["budget"])

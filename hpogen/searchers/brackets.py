@@ -53,7 +53,7 @@ def bracket(index: int, budgets: Sequence[int], eta: int) -> Bracket:
     )
 
 
-def plan(budgets: Sequence[int], brackets: int) -> Plan:
-    """The first `brackets` brackets over ascending `budgets`."""
+def plan(budgets: Sequence[int], brackets: int, **_: object) -> Plan:
+    """The first `brackets` brackets over ascending `budgets`, whatever the other options."""
     eta = reduction("brackets", budgets)
     return tuple(bracket(i, budgets, eta) for i in range(brackets))

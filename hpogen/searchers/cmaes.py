@@ -6,7 +6,7 @@ import functools
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import cma
 import numpy as np
@@ -16,7 +16,7 @@ from hpogen.errors import Refusal
 from hpogen.searchers.generations import Generations, Population
 from hpogen.space import Point, Space
 from hpogen.space.parameters import Choice, Number
-from hpogen.trial import Config, Proposal
+from hpogen.trial import Config
 
 
 class CmaesSearcher:
@@ -26,10 +26,8 @@ class CmaesSearcher:
     unit cube. Numbers are rounded outside the engine; a choice is the largest of its coordinates.
     """
 
-    enqueues_default: ClassVar[bool] = True
-    ranks_only: ClassVar[bool] = True
-    multi_fidelity: ClassVar[bool] = False
-    size: ClassVar[float] = math.inf
+    enqueues_default, ranks_only, multi_fidelity = True, True, False
+    size = math.inf
 
     def __init__(
         self,
@@ -45,13 +43,8 @@ class CmaesSearcher:
             name = next(name for name, p in space.parameters.items() if p.width)
             raise Refusal(f"cmaes: {name!r} is the only parameter, and cma needs two dimensions")
         engine = Ipop(space, seed, population or 4 + int(3 * math.log(space.dimension)), sigma)
-        self._generations = Generations(space, budgets[-1], enqueue, engine)
-
-    def ask(self) -> Proposal | None:
-        return self._generations.ask()
-
-    def tell(self, trial: int, score: float) -> None:
-        self._generations.tell(trial, score)
+        generations = Generations(space, budgets[-1], enqueue, engine)
+        self.ask, self.tell = generations.ask, generations.tell
 
 
 class Ipop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from annotated_types import Ge, Le
 
@@ -26,9 +26,7 @@ class GridSearcher:
     inactive parameter only are one.
     """
 
-    enqueues_default: ClassVar[bool] = False
-    ranks_only: ClassVar[bool] = False
-    multi_fidelity: ClassVar[bool] = False
+    enqueues_default, ranks_only, multi_fidelity = False, False, False
 
     def __init__(
         self,

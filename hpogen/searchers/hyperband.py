@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from hpogen.searchers.brackets import Count, Plan, bracket, plan, reduction
+from hpogen.searchers.brackets import Count, bracket, plan, reduction
 from hpogen.space import Space
 from hpogen.trial import Config, Proposal
 
@@ -21,20 +22,11 @@ with warnings.catch_warnings():
     from hpbandster.optimizers.iterations import SuccessiveHalving
 
 
-class Generator(Protocol):
-    """Where new configurations come from; HpBandSter's config generators are such."""
-
-    def get_config(self, budget: int) -> tuple[Config, dict[str, Any]]: ...
-
-    def new_result(self, job: Job) -> None: ...
-
-
 class HyperbandSearcher:
     """`brackets` brackets of synchronous rungs, several open at once when slots are free."""
 
-    enqueues_default: ClassVar[bool] = True
-    ranks_only: ClassVar[bool] = False
-    multi_fidelity: ClassVar[bool] = True
+    enqueues_default, ranks_only, multi_fidelity = True, False, True
+    plan = staticmethod(plan)
 
     def __init__(
         self,
@@ -46,39 +38,17 @@ class HyperbandSearcher:
         brackets: Count,
     ) -> None:
         eta = reduction("hyperband", budgets)
-        self._brackets = Brackets(budgets, eta, brackets, Uniform(space, seed), enqueue)
-
-    @staticmethod
-    def plan(budgets: Sequence[int], *, brackets: int) -> Plan:
-        """What the options cost, before anything runs."""
-        return plan(budgets, brackets)
-
-    def ask(self) -> Proposal | None:
-        return self._brackets.ask()
-
-    def tell(self, trial: int, score: float) -> None:
-        self._brackets.tell(trial, score)
-
-
-class Uniform:
-    """Random configurations."""
-
-    def __init__(self, space: Space, seed: int) -> None:
-        self._space = space
-        self._generator = np.random.default_rng(seed)
-
-    def get_config(self, budget: int) -> tuple[Config, dict[str, Any]]:
-        return self._space.sample(self._generator), {}
-
-    def new_result(self, job: Job) -> None:
-        """Random search learns nothing."""
+        draw = functools.partial(space.sample, np.random.default_rng(seed))
+        run = Brackets(budgets, eta, brackets, enqueue, draw)
+        self.ask, self.tell = run.ask, run.tell
 
 
 class Brackets:
     """What HpBandSter's master does with its brackets, one `ask` and one `tell` at a time.
 
     The oldest open bracket that has something to run comes first; when all wait, the next one is
-    opened. When a whole rung has failed, new configurations begin at the rung above.
+    opened. When a whole rung has failed, new configurations begin at the rung above. `draw` gives a
+    configuration, `learn` takes each evaluation.
     """
 
     def __init__(
@@ -86,14 +56,15 @@ class Brackets:
         budgets: Sequence[int],
         eta: int,
         count: int,
-        generator: Generator,
         enqueue: Sequence[Config],
+        draw: Callable[[], Config],
+        learn: Callable[[Job], None] | None = None,
     ) -> None:
         self._budgets = tuple(budgets)
         self._eta = eta
         self._count = count
-        self._generator = generator
         self._enqueue = [*enqueue]
+        self._draw, self._learn = draw, learn
         self._opened = 0
         self._open: list[SuccessiveHalving] = []
         self._jobs: list[tuple[SuccessiveHalving, Job]] = []  # by trial
@@ -111,7 +82,7 @@ class Brackets:
                 HPB_iter=self._opened,
                 num_configs=[rung.configurations for rung in rungs],
                 budgets=[rung.budget for rung in rungs],
-                config_sampler=self._draw,
+                config_sampler=self._sampled,
             )
         )
         self._opened += 1
@@ -121,12 +92,13 @@ class Brackets:
         halving, job = self._jobs[trial]
         job.result = {"loss": score, "info": {}}
         halving.register_result(job)
-        self._generator.new_result(job)
+        if self._learn is not None:
+            self._learn(job)
         self._open = [halving for halving in self._open if not halving.is_finished]
 
-    def _draw(self, budget: int) -> tuple[Config, dict[str, Any]]:
-        config, info = self._generator.get_config(budget)
-        return (self._enqueue.pop(0), {}) if self._enqueue else (config, info)
+    def _sampled(self, budget: int) -> tuple[Config, dict[str, Any]]:
+        config = self._draw()
+        return (self._enqueue.pop(0) if self._enqueue else config), {}
 
     def _run(self, halving: SuccessiveHalving) -> Proposal | None:
         run = halving.get_next_run()

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 import numpy as np
 
 
@@ -23,11 +21,6 @@ class PrivateRandom:
         self._outside = np.random.get_state()
         np.random.set_state(self._inside)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._inside = np.random.get_state()
         np.random.set_state(self._outside)

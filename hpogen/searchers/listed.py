@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 from hpogen.space import Space
 from hpogen.trial import Config, Proposal
@@ -17,10 +16,8 @@ class ListedSearcher:
     raising `stop.trials` adds seeds.
     """
 
-    enqueues_default: ClassVar[bool] = False
-    ranks_only: ClassVar[bool] = False
-    multi_fidelity: ClassVar[bool] = False
-    size: ClassVar[float] = math.inf
+    enqueues_default, ranks_only, multi_fidelity = False, False, False
+    size = math.inf
 
     def __init__(
         self, space: Space, budgets: Sequence[int], seed: int, *, enqueue: Sequence[Config] = ()

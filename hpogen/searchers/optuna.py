@@ -11,7 +11,7 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import optuna
 
@@ -55,10 +55,8 @@ class OptunaSearcher:
     look at trials that failed, and told so they end no better (docs/searchers.md).
     """
 
-    enqueues_default: ClassVar[bool] = True
-    ranks_only: ClassVar[bool] = False
-    multi_fidelity: ClassVar[bool] = False
-    size: ClassVar[float] = math.inf
+    enqueues_default, ranks_only, multi_fidelity = True, False, False
+    size = math.inf
 
     def __init__(
         self,
@@ -70,21 +68,17 @@ class OptunaSearcher:
         sampler: str = "TPESampler",
         **options: Any,
     ) -> None:
-        self._budget = budgets[-1]
-        self._enqueue = [*enqueue]
-        self._pool = Pool("optuna", space, seed, sampler, options)
+        self._pool = Pool("optuna", space, budgets[-1], seed, enqueue, sampler, options)
 
-    def ask(self) -> Proposal | None:
-        return Proposal(
-            self._pool.ask(self._enqueue.pop(0) if self._enqueue else None), self._budget
-        )
+    def ask(self) -> Proposal:
+        return self._pool.ask()
 
     def tell(self, trial: int, score: float) -> None:
         self._pool.tell(trial, score)
 
 
 class Pool:
-    """An Optuna study that numbers its configurations 0, 1, 2, … as they are asked.
+    """An Optuna study that proposes configurations for one budget, the enqueued ones first.
 
     Every parameter is drawn each time, so that a sampler sees one fixed space; what a condition
     makes inactive is left out of the configuration. Raises Refusal, beginning with `searcher`, for
@@ -92,9 +86,18 @@ class Pool:
     """
 
     def __init__(
-        self, searcher: str, space: Space, seed: int, sampler: str, options: Mapping[str, Any]
+        self,
+        searcher: str,
+        space: Space,
+        budget: int,
+        seed: int,
+        enqueue: Sequence[Config],
+        sampler: str,
+        options: Mapping[str, Any],
     ) -> None:
         self._space = space
+        self._budget = budget
+        self._enqueue = [*enqueue]
         self._distributions = {
             name: _distribution(parameter)
             for name, parameter in space.parameters.items()
@@ -108,16 +111,17 @@ class Pool:
         self._range: tuple[float, float] | None = None  # of the finite scores
         self._failed: list[int] = []  # before any score was finite
 
-    def ask(self, enqueued: Config | None = None) -> Config:
-        """The next configuration: the enqueued one, or the sampler's."""
+    def ask(self) -> Proposal:
+        enqueued = self._enqueue.pop(0) if self._enqueue else None
         if enqueued is not None:
             searched = {n: v for n, v in enqueued.items() if n in self._distributions}
             self._study.enqueue_trial(searched)
         drawn = self._study.ask(self._distributions)
-        return self._space.complete(drawn.params) if enqueued is None else enqueued
+        config = self._space.complete(drawn.params) if enqueued is None else enqueued
+        return Proposal(config, self._budget)
 
     def tell(self, number: int, score: float) -> None:
-        """The score of the configuration of that number; inf for a failure."""
+        """The score of the proposal of that number; inf for a failure."""
         if math.isinf(score):
             self._failed.append(number)
         else:

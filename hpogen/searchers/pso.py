@@ -16,7 +16,7 @@ from hpogen.searchers.generations import Generations, Population
 from hpogen.searchers.isolation import PrivateRandom
 from hpogen.space import Point, Space
 from hpogen.space.parameters import Choice
-from hpogen.trial import Config, Proposal
+from hpogen.trial import Config
 
 
 @contextmanager
@@ -47,11 +47,10 @@ class PsoSearcher:
     the best of its `neighbours` nearest ones instead of the best of all.
     """
 
-    enqueues_default: ClassVar[bool] = True
-    ranks_only: ClassVar[bool] = False  # a particle remembers its best over the generations
-    multi_fidelity: ClassVar[bool] = False
+    # a particle remembers its best over the generations
+    enqueues_default, ranks_only, multi_fidelity = True, False, False
     earlier: ClassVar[Mapping[str, float]] = {"inertia": 0.9, "cognitive": 0.5, "social": 0.3}
-    size: ClassVar[float] = math.inf
+    size = math.inf
 
     def __init__(
         self,
@@ -80,13 +79,8 @@ class PsoSearcher:
             velocity=velocity,
             neighbours=neighbours if topology == "ring" else None,
         )
-        self._generations = Generations(space, budgets[-1], enqueue, swarm)
-
-    def ask(self) -> Proposal | None:
-        return self._generations.ask()
-
-    def tell(self, trial: int, score: float) -> None:
-        self._generations.tell(trial, score)
+        generations = Generations(space, budgets[-1], enqueue, swarm)
+        self.ask, self.tell = generations.ask, generations.tell
 
 
 class Swarm:

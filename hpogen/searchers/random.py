@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -15,10 +14,8 @@ from hpogen.trial import Config, Proposal
 class RandomSearcher:
     """Uniform draws from the space (in log where a parameter says so)."""
 
-    enqueues_default: ClassVar[bool] = True
-    ranks_only: ClassVar[bool] = False
-    multi_fidelity: ClassVar[bool] = False
-    size: ClassVar[float] = math.inf
+    enqueues_default, ranks_only, multi_fidelity = True, False, False
+    size = math.inf
 
     def __init__(
         self, space: Space, budgets: Sequence[int], seed: int, *, enqueue: Sequence[Config] = ()
@@ -28,7 +25,7 @@ class RandomSearcher:
         self._enqueue = [*enqueue]
         self._generator = np.random.default_rng(seed)
 
-    def ask(self) -> Proposal | None:
+    def ask(self) -> Proposal:
         config = self._space.sample(self._generator)
         return Proposal(self._enqueue.pop(0) if self._enqueue else config, self._budget)
 

@@ -152,8 +152,8 @@ def test_a_category_that_no_good_configuration_has_does_not_win() -> None:
         config = {"a": i / 40, "k": "xy"[i % 2]}
         job = Job((0, 0, i), config=config, budget=9)
         job.result = {"loss": float(i % 2)}
-        model.new_result(job)
-    drawn = [model.get_config(9)[0]["k"] for _ in range(40)]
+        model.learn(job)
+    drawn = [model.draw()["k"] for _ in range(40)]
     assert drawn.count("x") == 40
 
 
