@@ -16,15 +16,15 @@ Default = int | float | bool
 
 
 @dataclass(frozen=True)
-class BuiltinModel:
+class ModelRow:
     """What is known of a model without building it; tests hold it against the builder."""
 
     builder: str  # module:attribute in hpogen.training.models
     definition: str
     source: str
     parameters: Mapping[str, int]  # by the images, H×W×C, for 10 classes and the defaults
-    options: Mapping[str, Default] = field(default_factory=dict)  # with their defaults
-    smallest: int = 1  # image side in pixels, with the defaults
+    options: Mapping[str, Default | None] = field(default_factory=dict)  # with their defaults
+    smallest: int = 1  # image side in pixels, with the defaults; 0: not known
 
 
 CIFAR, MNIST = "32×32×3", "28×28×1"
@@ -37,43 +37,43 @@ DENSE = (
     "convolution (0.2 in the paper, without augmentation)"
 )
 
-MODELS: Mapping[str, BuiltinModel] = {
-    "mlp": BuiltinModel(
+MODELS: Mapping[str, ModelRow] = {
+    "mlp": ModelRow(
         "mlp:mlp",
         "multi-layer perceptron with ReLU: depth hidden layers of width units",
         "Rumelhart et al. 1986",
         {MNIST: 669_706, CIFAR: 1_841_162},
         {"width": 512, "depth": 2},
     ),
-    "lenet5": BuiltinModel(
+    "lenet5": ModelRow(
         "lenet:lenet5",
         "two convolutions, three dense layers; ReLU and maximum pooling",
         "LeCun et al. 1998",
         {MNIST: 61_706},
         smallest=12,
     ),
-    "resnet20": BuiltinModel(
+    "resnet20": ModelRow(
         "resnet:resnet20", OPTION_A, HE, {CIFAR: 269_722, MNIST: 269_434}, {"width": 16}
     ),
-    "resnet32": BuiltinModel("resnet:resnet32", OPTION_A, HE, {CIFAR: 464_154}, {"width": 16}),
-    "resnet44": BuiltinModel("resnet:resnet44", OPTION_A, HE, {CIFAR: 658_586}, {"width": 16}),
-    "resnet56": BuiltinModel("resnet:resnet56", OPTION_A, HE, {CIFAR: 853_018}, {"width": 16}),
-    "resnet110": BuiltinModel("resnet:resnet110", OPTION_A, HE, {CIFAR: 1_727_962}, {"width": 16}),
-    "resnet18": BuiltinModel(
-        "resnet_projected:resnet18",
+    "resnet32": ModelRow("resnet:resnet32", OPTION_A, HE, {CIFAR: 464_154}, {"width": 16}),
+    "resnet44": ModelRow("resnet:resnet44", OPTION_A, HE, {CIFAR: 658_586}, {"width": 16}),
+    "resnet56": ModelRow("resnet:resnet56", OPTION_A, HE, {CIFAR: 853_018}, {"width": 16}),
+    "resnet110": ModelRow("resnet:resnet110", OPTION_A, HE, {CIFAR: 1_727_962}, {"width": 16}),
+    "resnet18": ModelRow(
+        "resnet:resnet18",
         "ResNet-18 in CIFAR form: 3×3 stem, no pooling after it, shortcuts of option B",
         "He et al. 2016, Table 1",
         {CIFAR: 11_173_962},
         {"width": 64},
     ),
-    "resnet34": BuiltinModel(
-        "resnet_projected:resnet34",
+    "resnet34": ModelRow(
+        "resnet:resnet34",
         "ResNet-34 in CIFAR form, as resnet18",
         "He et al. 2016, Table 1",
         {CIFAR: 21_282_122},
         {"width": 64},
     ),
-    "densenet100": BuiltinModel(
+    "densenet100": ModelRow(
         "densenet:densenet100",
         DENSE,
         HUANG,
@@ -81,7 +81,7 @@ MODELS: Mapping[str, BuiltinModel] = {
         {"growth": 24, "dropout": 0.0},
         smallest=4,
     ),
-    "densenet100-bc": BuiltinModel(
+    "densenet100-bc": ModelRow(
         "densenet:densenet100_bc",
         f"{DENSE}; with bottlenecks, and transitions that halve the channels",
         HUANG,
@@ -89,7 +89,7 @@ MODELS: Mapping[str, BuiltinModel] = {
         {"growth": 24, "dropout": 0.0},
         smallest=4,
     ),
-    "vgg16": BuiltinModel(
+    "vgg16": ModelRow(
         "vgg:vgg16",
         "VGG-16 in CIFAR form: 13 convolutions of width to 8·width channels, two hidden layers of "
         "8·width units with dropout before each",
@@ -98,7 +98,7 @@ MODELS: Mapping[str, BuiltinModel] = {
         {"width": 64, "batch_norm": False, "dropout": 0.5},
         smallest=17,
     ),
-    "vgg-like": BuiltinModel(
+    "vgg-like": ModelRow(
         "vgg:vgg_like",
         "blocks of two 3×3 convolutions and a pooling, width channels in the last and half as many "
         "in each before it; dense hidden layers of 128 units, each with dropout",
@@ -107,7 +107,7 @@ MODELS: Mapping[str, BuiltinModel] = {
         {"width": 512, "blocks": 3, "dense": 1, "batch_norm": False, "dropout": 0.0},
         smallest=8,
     ),
-    "nin": BuiltinModel(
+    "nin": ModelRow(
         "nin:nin",
         "network in network: blocks of a 3×3 convolution with stride 2 and two of 1×1, each with "
         "dropout; average over space",
@@ -115,7 +115,7 @@ MODELS: Mapping[str, BuiltinModel] = {
         {CIFAR: 1_584_650},
         {"width": 256, "blocks": 3, "batch_norm": False, "dropout": 0.0},
     ),
-    "gsnr-mnist": BuiltinModel(
+    "gsnr-mnist": ModelRow(
         "gsnr:gsnr_mnist",
         "two 5×5 convolutions of p = channels and int(2.5 p) outputs, a hidden layer; weights "
         "N(0, initial_sd²) where that is not 0",
@@ -124,7 +124,7 @@ MODELS: Mapping[str, BuiltinModel] = {
         {"channels": 6, "initial_sd": 0.0},
         smallest=16,
     ),
-    "gsnr-cifar": BuiltinModel(
+    "gsnr-cifar": ModelRow(
         "gsnr:gsnr_cifar",
         "eight 3×3 convolutions with BatchNorm, p = channels to 8p, two hidden layers of 8p units",
         "Liu et al. 2020 (GSNR), Table 3 with q = p",
@@ -132,7 +132,7 @@ MODELS: Mapping[str, BuiltinModel] = {
         {"channels": 6},
         smallest=16,
     ),
-    "mobilenet": BuiltinModel(
+    "mobilenet": ModelRow(
         "mobilenet:mobilenet",
         "MobileNet in CIFAR form (first stride 1); width multiplies all channels",
         "Howard et al. 2017",
@@ -141,6 +141,14 @@ MODELS: Mapping[str, BuiltinModel] = {
     ),
 }
 
+TORCHVISION = ModelRow(
+    "",
+    "any classifier of torchvision.models by its name there, such as torchvision/resnet18, for the "
+    "data set's channels and classes, without weights",
+    "torchvision.models",
+    {},
+    smallest=0,
+)
 BUILDERS: Mapping[str, str] = {
     name: f"hpogen.training.models.{row.builder}" for name, row in MODELS.items()
 }
@@ -148,38 +156,26 @@ BUILDERS: Mapping[str, str] = {
 
 def listing() -> list[dict[str, Any]]:
     """What `hpogen list models` shows: the built-in models, those of plug-ins, torchvision's."""
+    rows = {name: MODELS.get(name) or _plugin(name) for name in plugins.models.names()}
     return [
-        *(_row(name) for name in plugins.models.names()),
         {
-            "name": "torchvision/NAME",
-            "definition": "any classifier of torchvision.models by its name there, such as "
-            "torchvision/resnet18, for the data set's channels and classes, without weights",
-            "source": "torchvision.models",
-            "parameters": {},
-            "smallest": None,
-            "options": {},
-        },
-    ]
-
-
-def _row(name: str) -> dict[str, Any]:
-    if name in MODELS:
-        row = MODELS[name]
-        return {
             "name": name,
             "definition": row.definition,
             "source": row.source,
             "parameters": dict(row.parameters),
-            "smallest": row.smallest,
+            "smallest": row.smallest or None,
             "options": dict(row.options),
         }
+        for name, row in (*rows.items(), ("torchvision/NAME", TORCHVISION))
+    ]
+
+
+def _plugin(name: str) -> ModelRow:
+    """What is known of a plug-in's model."""
     builder = plugins.models.get(name)
-    options = plugins.options_of(builder)
-    return {
-        "name": name,
-        "definition": (inspect.getdoc(builder) or "").partition("\n")[0],
-        "source": "plug-in",
-        "parameters": {},
-        "smallest": None,
-        "options": {k: None if default is ... else default for k, (_, default) in options.items()},
+    options = {
+        key: None if default is ... else default
+        for key, (_, default) in plugins.options_of(builder).items()
     }
+    definition = (inspect.getdoc(builder) or "").partition("\n")[0]
+    return ModelRow("", definition, "plug-in", {}, options, smallest=0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from hpogen.training.models.catalog import MODELS
 from hpogen.training.models.parts import check_dropout, check_least, check_size, initialise
 
 LAYERS = 96  # of depth 100: the stem, two transitions and the last layer are the other four
@@ -36,53 +37,38 @@ class DenseNet(nn.Sequential):
         return self[-4]
 
 
-def densenet(
-    name: str, in_shape: tuple[int, int, int], classes: int, growth: int, dropout: float
-) -> nn.Module:
-    """Three blocks at full, half and quarter resolution; BC where the name says so.
+def densenet(name: str) -> Callable[..., nn.Module]:
+    """The builder of three blocks at full, half and quarter resolution; BC where the name says so.
 
     BC: bottlenecks, 2·growth channels in the stem instead of 16, and half of the channels pass a
-    transition. He's initialisation, as in the paper.
+    transition. He's initialisation, as in the paper; `dropout` was 0.2 there without augmentation.
+    The builder raises ValueError for images of less than 4×4.
     """
-    check_size(name, in_shape, MODELS[name].smallest)
-    check_least(name, growth=growth)
-    check_dropout(name, dropout)
     bottleneck = name.endswith("-bc")
-    channels = 2 * growth if bottleneck else 16
-    layers: list[nn.Module] = [nn.Conv2d(in_shape[0], channels, 3, padding=1, bias=False)]
-    for block in range(3):
-        if block:
-            kept = channels // 2 if bottleneck else channels
-            layers += [*_composite(channels, kept, 1, dropout), nn.AvgPool2d(2)]
-            channels = kept
-        for _ in range(LAYERS // 3 // (2 if bottleneck else 1)):
-            layers.append(Dense(channels, growth, bottleneck, dropout))
-            channels += growth
-    layers += [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
-    model = DenseNet(*layers, *head)
-    initialise(model)
-    return model
 
+    def build(
+        in_shape: tuple[int, int, int], classes: int, *, growth: int = 24, dropout: float = 0.0
+    ) -> nn.Module:
+        check_size(name, in_shape)
+        check_least(name, growth=growth)
+        check_dropout(name, dropout)
+        channels = 2 * growth if bottleneck else 16
+        layers: list[nn.Module] = [nn.Conv2d(in_shape[0], channels, 3, padding=1, bias=False)]
+        for block in range(3):
+            if block:
+                kept = channels // 2 if bottleneck else channels
+                layers += [*_composite(channels, kept, 1, dropout), nn.AvgPool2d(2)]
+                channels = kept
+            for _ in range(LAYERS // 3 // (2 if bottleneck else 1)):
+                layers.append(Dense(channels, growth, bottleneck, dropout))
+                channels += growth
+        layers += [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+        head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
+        model = DenseNet(*layers, *head)
+        initialise(model)
+        return model
 
-def densenet100(
-    in_shape: tuple[int, int, int], classes: int, *, growth: int = 24, dropout: float = 0.0
-) -> nn.Module:
-    """27,249,082 parameters for 32×32×3 images and 10 classes (27.2 M in Huang et al., Table 2).
-
-    `dropout` was 0.2 there without augmentation. Raises ValueError for images of less than 4×4.
-    """
-    return densenet("densenet100", in_shape, classes, growth, dropout)
-
-
-def densenet100_bc(
-    in_shape: tuple[int, int, int], classes: int, *, growth: int = 24, dropout: float = 0.0
-) -> nn.Module:
-    """3,020,506 parameters for 32×32×3 images and 10 classes.
-
-    `dropout` was 0.2 there without augmentation. Raises ValueError for images of less than 4×4.
-    """
-    return densenet("densenet100-bc", in_shape, classes, growth, dropout)
+    return build
 
 
 def _composite(inputs: int, outputs: int, size: int, dropout: float) -> list[nn.Module]:
@@ -92,3 +78,6 @@ def _composite(inputs: int, outputs: int, size: int, dropout: float) -> list[nn.
         nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False),
         *([nn.Dropout(dropout)] if dropout else []),
     ]
+
+
+densenet100, densenet100_bc = densenet("densenet100"), densenet("densenet100-bc")

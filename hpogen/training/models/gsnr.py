@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from hpogen.training.models.catalog import MODELS
 from hpogen.training.models.parts import HalvingMaximum, check_least, check_size, convolution
 
 
@@ -28,7 +27,7 @@ def gsnr_mnist(
     The paper names no initialisation: torch's own, or weights N(0, `initial_sd`²) and biases 0
     where that is not 0. Raises ValueError for images of less than 16×16 pixels.
     """
-    check_size("gsnr-mnist", in_shape, MODELS["gsnr-mnist"].smallest)
+    check_size("gsnr-mnist", in_shape)
     check_least("gsnr-mnist", channels=channels)
     check_least("gsnr-mnist", 0, initial_sd=initial_sd)
     depth, height, width = in_shape
@@ -60,7 +59,7 @@ def gsnr_cifar(in_shape: tuple[int, int, int], classes: int, *, channels: int = 
     is p, which 32 q = 8p·2·2 values after four poolings ask for. torch's own initialisation: the
     paper names none. Raises ValueError for images of less than 16×16 pixels.
     """
-    check_size("gsnr-cifar", in_shape, MODELS["gsnr-cifar"].smallest)
+    check_size("gsnr-cifar", in_shape)
     check_least("gsnr-cifar", channels=channels)
     inputs, height, width = in_shape
     layers: list[nn.Module] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from hpogen.training.models.catalog import MODELS
 from hpogen.training.models.parts import HalvingMaximum, check_size
 
 
@@ -22,7 +21,7 @@ def lenet5(in_shape: tuple[int, int, int], classes: int) -> nn.Module:
     Raises ValueError for images of less than 12×12 pixels.
     """
     channels, height, width = in_shape
-    check_size("lenet5", in_shape, MODELS["lenet5"].smallest)
+    check_size("lenet5", in_shape)
     rows, columns = (height // 2 - 4) // 2, (width // 2 - 4) // 2
     return LeNet5(
         nn.Conv2d(channels, 6, 5, padding=2),

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpogen.training.models.catalog import MODELS
+
 
 class HalvingMaximum(nn.Module):
     """`MaxPool2d(2)`; without gradients it needs no indices and takes half the time on a CPU."""
@@ -18,9 +20,13 @@ class HalvingMaximum(nn.Module):
         return torch.maximum(x[..., 0:columns:2], x[..., 1:columns:2])
 
 
-def check_size(model: str, in_shape: tuple[int, int, int], least: int) -> None:
-    """Raise ValueError, naming the model, for images with a side of less than `least` pixels."""
+def check_size(model: str, in_shape: tuple[int, int, int], least: int | None = None) -> None:
+    """Raise ValueError, naming the model, for images with a side of less than `least` pixels.
+
+    By default it is what the catalogue says of the model.
+    """
     _, height, width = in_shape
+    least = least or MODELS[model].smallest
     if min(height, width) < least:
         raise ValueError(
             f"model {model!r} needs images of at least {least}×{least}, got {height}×{width}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from hpogen.training.models.catalog import MODELS
 from hpogen.training.models.parts import (
     HalvingMaximum,
     check_dropout,
@@ -42,7 +41,7 @@ def vgg16(
     before each. Poolings round up, so that 28×28 images have a pixel left. He's initialisation: the
     paper had to start from shallower nets. Raises ValueError for images of less than 17×17.
     """
-    check_size("vgg16", in_shape, MODELS["vgg16"].smallest)
+    check_size("vgg16", in_shape)
     check_least("vgg16", width=width)
     check_dropout("vgg16", dropout)
     channels, height, breadth = in_shape
