@@ -121,6 +121,24 @@ def resolved(function: Callable[..., Any] | str) -> Callable[..., Any]:
     return imported(function) if isinstance(function, str) else function
 
 
+def with_options(
+    function: Callable[..., Any], options: Mapping[str, tuple[Any, Any]]
+) -> Callable[..., Any]:
+    """Give a function that takes `**options` those that `options_of` is to find, by its signature.
+
+    By name: (annotation, default).
+    """
+    parameters = inspect.signature(function).parameters.values()
+    own = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    named = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+        for name, (kind, default) in options.items()
+    ]
+    typing.cast(Any, function).__signature__ = inspect.Signature([*own, *named])
+    function.__annotations__ = {name: kind for name, (kind, _) in options.items()}
+    return function
+
+
 def options_of(function: Callable[..., Any], *, without: Collection[str] = ()) -> Mapping[str, Any]:
     """The keyword-only options of a registered part: name → (annotation, default or ...).
 

@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import Field
 
 from hpogen.errors import UserError, unknown
+from hpogen.plugins.parts import with_options
 from hpogen.training.data.builtin import arrays, made
 from hpogen.training.data.folder import picture_data
 from hpogen.training.data.image_data import ImageData, without_test
@@ -66,6 +67,9 @@ OURS = frozenset(
 """Parameters of torchvision's classes that are no options: hpogen gives them, or has its own."""
 
 
+SIZE = Annotated[int, Field(ge=1)] | None
+
+
 @functools.cache
 def family(name: str) -> Callable[..., ImageData]:
     """The loader of torchvision's data set of that class.
@@ -98,8 +102,9 @@ def family(name: str) -> Callable[..., ImageData]:
             test = made(called, construct, root, can, **{**keys, **parts.test})
         return compact(image_data(called, train, test, size))
 
-    _declare(load, {n: p for n, p in taken.items() if n not in OURS | parts.train.keys()})
-    return load
+    options: dict[str, tuple[Any, Any]] = {"download": (bool, True), "size": (SIZE, None)}
+    theirs = {n: p for n, p in taken.items() if n not in OURS | parts.train.keys()}
+    return with_options(load, options | {n: (p.annotation, p.default) for n, p in theirs.items()})
 
 
 def image_data(name: str, train: Any, test: Any, size: int | None) -> ImageData:
@@ -107,7 +112,8 @@ def image_data(name: str, train: Any, test: Any, size: int | None) -> ImageData:
 
     Labels are torchvision's numbers. Raises UserError.
     """
-    if size is not None or not _holds_arrays(train):
+    shape = getattr(getattr(train, "data", None), "shape", ())
+    if size is not None or len(shape) not in (3, 4):
         return picture_data(name, train, test, size)
     images, labels = arrays(train)
     tested = without_test(images) if test is None else arrays(test)
@@ -117,11 +123,6 @@ def image_data(name: str, train: Any, test: Any, size: int | None) -> ImageData:
             "a class for each image: not with these options"
         )
     return ImageData(images, labels, tested[0], tested[1], int(labels.max()) + 1, name)
-
-
-def _holds_arrays(part: Any) -> bool:
-    shape = getattr(getattr(part, "data", None), "shape", ())
-    return len(shape) in (3, 4)
 
 
 def compact(data: ImageData) -> ImageData:
@@ -151,15 +152,3 @@ def _parameters(make: type) -> dict[str, inspect.Parameter]:
         if not any(one.kind is one.VAR_KEYWORD for one in parameters):
             break
     return found
-
-
-def _declare(loader: Callable[..., Any], options: Mapping[str, inspect.Parameter]) -> None:
-    """Give the loader keyword-only options, which is where the YAML's keys are checked against."""
-    size = Annotated[int, Field(ge=1)] | None
-    hints = {"download": bool, "size": size, **{n: p.annotation for n, p in options.items()}}
-    defaults = {"download": True, "size": None, **{n: p.default for n, p in options.items()}}
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    loader.__annotations__ = hints
-    loader.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(n, keyword, default=defaults[n], annotation=hints[n]) for n in hints]
-    )

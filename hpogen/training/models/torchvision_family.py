@@ -18,6 +18,7 @@ from torch import nn
 from torchvision import models
 
 from hpogen.errors import UserError
+from hpogen.plugins.parts import with_options
 
 Shape = tuple[int, int, int]
 Options = frozenset[tuple[str, Any]]
@@ -52,7 +53,7 @@ def family(name: str) -> Builder:
             raise ValueError(problem)
         return _build(name, in_shape, classes, options)
 
-    return _with_options(builder, _options(name))
+    return with_options(builder, _options(name))
 
 
 def _build(name: str, in_shape: Shape, classes: int, options: Mapping[str, Any]) -> nn.Module:
@@ -99,18 +100,6 @@ def _options(name: str) -> dict[str, tuple[type, Any]]:
             continue
         found[option] = (hints[option], default)
     return found
-
-
-def _with_options(builder: Builder, options: Mapping[str, tuple[type, Any]]) -> Builder:
-    """Give the builder the signature that says its options, which `plugins.options_of` reads."""
-    plain = [p for p in inspect.signature(builder).parameters.values() if p.kind != p.VAR_KEYWORD]
-    named = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
-        for name, (kind, default) in options.items()
-    ]
-    typing.cast(Any, builder).__signature__ = inspect.Signature([*plain, *named])
-    builder.__annotations__ = {name: kind for name, (kind, _) in options.items()}
-    return builder
 
 
 @functools.cache
