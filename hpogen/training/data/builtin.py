@@ -15,6 +15,7 @@ import numpy as np
 
 from hpogen.errors import UserError
 from hpogen.training.data.image_data import ImageData
+from hpogen.training.data.pictures import line
 from hpogen.training.data.splits import stratified_order
 
 DIGITS_TEST = 500  # of 1,797
@@ -33,37 +34,29 @@ def digits(root: Path) -> ImageData:
     return ImageData(images[train], labels[train], images[test], labels[test], 10, "digits")
 
 
-def mnist(root: Path, *, download: bool = True) -> ImageData:
-    return _both("mnist", "MNIST", root, download, 10)
-
-
-def fashion_mnist(root: Path, *, download: bool = True) -> ImageData:
-    return _both("fashion-mnist", "FashionMNIST", root, download, 10)
-
-
-def cifar10(root: Path, *, download: bool = True) -> ImageData:
-    return _both("cifar10", "CIFAR10", root, download, 10)
-
-
-def cifar100(root: Path, *, download: bool = True) -> ImageData:
-    return _both("cifar100", "CIFAR100", root, download, 100)
-
-
-def svhn(root: Path, *, download: bool = True) -> ImageData:
-    return _both("svhn", "SVHN", root, download, 10)
-
-
-def _both(name: str, attribute: str, root: Path, download: bool, classes: int) -> ImageData:
-    import torchvision
-
-    make = getattr(torchvision.datasets, attribute)
+def _both(name: str, attribute: str, classes: int) -> Callable[..., ImageData]:
+    """The loader of torchvision's training and test set of that class."""
     flags = ({"train": True}, {"train": False})
     splits = ({"split": "train"}, {"split": "test"})
-    train, test = (
-        arrays(made(name, make, root, download, **keys))
-        for keys in (splits if attribute == "SVHN" else flags)
-    )
-    return ImageData(*train, *test, classes, name)
+
+    def load(root: Path, *, download: bool = True) -> ImageData:
+        import torchvision
+
+        make = getattr(torchvision.datasets, attribute)
+        train, test = (
+            arrays(made(name, make, root, download, **keys))
+            for keys in (splits if attribute == "SVHN" else flags)
+        )
+        return ImageData(*train, *test, classes, name)
+
+    return load
+
+
+mnist = _both("mnist", "MNIST", 10)
+fashion_mnist = _both("fashion-mnist", "FashionMNIST", 10)
+cifar10 = _both("cifar10", "CIFAR10", 10)
+cifar100 = _both("cifar100", "CIFAR100", 100)
+svhn = _both("svhn", "SVHN", 10)
 
 
 def made(name: str, make: Callable[..., Any], root: Path, download: bool, **keys: Any) -> Any:
@@ -75,7 +68,7 @@ def made(name: str, make: Callable[..., Any], root: Path, download: bool, **keys
             raise UserError(f"data set {name!r}: {error}") from error
         if not download:
             raise UserError(
-                f"data set {name!r} is not in {str(root)!r}: {_line(error)}; put it there, set "
+                f"data set {name!r} is not in {str(root)!r}: {line(error)}; put it there, set "
                 "dataset.root or HPOGEN_DATA, or allow dataset.download"
             ) from error
     try:
@@ -83,7 +76,7 @@ def made(name: str, make: Callable[..., Any], root: Path, download: bool, **keys
     except BROKEN as error:
         raise UserError(
             f"data set {name!r} is not in {str(root)!r} and cannot be downloaded there: "
-            f"{_line(error)}; put it there, or set dataset.root or HPOGEN_DATA"
+            f"{line(error)}; put it there, or set dataset.root or HPOGEN_DATA"
         ) from error
 
 
@@ -96,7 +89,3 @@ def arrays(part: Any) -> tuple[Any, Any]:
     elif images.shape[1] != 3:  # CIFAR: (N, H, W, C)
         images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     return images, labels.astype(np.int64)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

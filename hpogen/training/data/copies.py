@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections import defaultdict
@@ -25,7 +26,7 @@ def copies(files: Sequence[str]) -> Copies:
     cannot be read is nobody's copy.
     """
     groups: list[list[int]] = [list(range(len(files)))]
-    for mark in (_size, _beginning, _content):
+    for mark in (os.path.getsize, _beginning, _content):
         groups = _divided(groups, files, mark)
     return tuple({row: files[row] for row in group} for group in groups)
 
@@ -46,7 +47,13 @@ def _divided(
     groups: list[list[int]], files: Sequence[str], mark: Callable[[str], Hashable]
 ) -> list[list[int]]:
     rows = [row for group in groups for row in group]
-    marks = iter(threaded(lambda i: mark(files[rows[i]]), len(rows)))
+
+    def marked(i: int) -> Hashable:
+        with contextlib.suppress(OSError):
+            return mark(files[rows[i]])
+        return None
+
+    marks = iter(threaded(marked, len(rows)))
     divided = []
     for group in groups:
         alike: defaultdict[Hashable, list[int]] = defaultdict(list)
@@ -56,24 +63,11 @@ def _divided(
     return divided
 
 
-def _size(file: str) -> int | None:
-    try:
-        return os.path.getsize(file)
-    except OSError:
-        return None
+def _beginning(file: str) -> bytes:
+    with open(file, "rb") as opened:
+        return opened.read(HEAD)
 
 
-def _beginning(file: str) -> bytes | None:
-    try:
-        with open(file, "rb") as opened:
-            return opened.read(HEAD)
-    except OSError:
-        return None
-
-
-def _content(file: str) -> bytes | None:
-    try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "blake2b").digest()
-    except OSError:
-        return None
+def _content(file: str) -> bytes:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "blake2b").digest()

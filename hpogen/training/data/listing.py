@@ -53,7 +53,8 @@ def listed(base: Path, name: str) -> Listing:
     numbers = {label: number for number, label in enumerate(classes)}
     samples: list[tuple[str, int]] = []
     other: Counter[str] = Counter()
-    for folder in sorted((one for one in folders if one != base), key=lambda f: _order(base, f)):
+    below = [one for one in folders if one != base]
+    for folder in sorted(below, key=lambda one: (_class(base, one), str(one))):  # torchvision's
         for file in _files(folder):
             if file.name.startswith(".") or file.suffix.lower() not in IMG_EXTENSIONS:
                 other[_kind(file)] += 1
@@ -103,11 +104,6 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 def _class(base: Path, folder: Path) -> str:
     return folder.relative_to(base).parts[0]
-
-
-def _order(base: Path, folder: Path) -> tuple[str, str]:
-    """As torchvision sorts: by class, then by the text of the folder's path."""
-    return _class(base, folder), str(folder)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hpogen.errors import UserError
 from hpogen.training.data.image_data import ImageData, without_test
+from hpogen.training.data.pictures import line
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def _read(file: Path) -> dict[str, NDArray[Any]]:
     except FileNotFoundError:
         raise UserError(f"{file}: there is no such file") from None
     except BROKEN as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = line(error)
         if "pickle" in reason:  # numpy's text tells how to load it none the less
             reason = "it has other content"
         raise UserError(

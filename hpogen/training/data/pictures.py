@@ -171,11 +171,15 @@ def opened(items: Items, i: int, name: str, use: Callable[[Any, Any], T]) -> T:
         with picture:
             return use(picture, target)
     except BROKEN as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
-            f"data set {name!r}: {place(items, i)} cannot be read as an image: {reason}; repair or "
-            "delete the file"
+            f"data set {name!r}: {place(items, i)} cannot be read as an image: {line(error)}; "
+            "repair or delete the file"
         ) from error
+
+
+def line(error: BaseException) -> str:
+    """`ValueError: its text`, on one line, of 200 characters at most."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def place(items: Items, i: int) -> str:

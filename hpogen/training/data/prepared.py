@@ -17,21 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpogen.training.data.image_data import ImageData
-from hpogen.training.data.loaded import fits, give, load, moments
+from hpogen.training.data.loaded import fits, load, moments
 from hpogen.training.data.pictures import Pictures
-from hpogen.training.data.splits import (
-    Indices,
-    Splits,
-    redrawn,
-    splits,
-    stratified_order,
-    wrong_labels,
-)
+from hpogen.training.data.splits import Indices, redrawn, splits, wrong_labels
 from hpogen.training.forms.dataset import BY_TRIAL, Dataset, key
 from hpogen.training.forms.hyperparameters import Hyperparameters
 from hpogen.trial import derive_seed
-
-__all__ = ["ImageData", "Splits", "give", "load", "moments", "stratified_order"]  # used from here
 
 
 @dataclass(frozen=True)
