@@ -50,35 +50,28 @@ class Steps:
         draws = self._draw()
         rates = [self._rate(state.epoch + step / recipe.steps) for step in range(recipe.steps)]
         state.model.train()
+        if self._tape is not None:
+            done = state.step * recipe.batch_size
+            self._tape.lay(draws, torch.tensor(rates, device=recipe.device), done, state.step)
         with self._last or nullcontext():
-            if self._tape is None:
-                yield from self._one_by_one(draws, rates)
-            else:
-                yield from self._from_tape(self._tape, draws, rates)
+            while state.step < recipe.steps:
+                self._measure()
+                self._next(draws, rates)
+                state.step += 1
+                yield
 
-    def _one_by_one(self, draws: Draws, rates: list[float]) -> Iterator[None]:
+    def _next(self, draws: Draws, rates: list[float]) -> None:
+        """The step that the state stands before."""
         state, size = self._state, self._recipe.batch_size
-        while state.step < self._recipe.steps:
-            self._measure()
-            start = state.step * size
+        start = state.step * size
+        size = min(size, len(draws.order) - start)
+        if self._tape is None:
             self._step(draws.of(slice(start, start + size)), rates[state.step])
-            state.step += 1
-            yield
-
-    def _from_tape(self, tape: Tape, draws: Draws, rates: list[float]) -> Iterator[None]:
-        state, size = self._state, self._recipe.batch_size
-        done = state.step * size
-        tape.lay(draws, torch.tensor(rates, device=tape.device), done, state.step)
-        while state.step < self._recipe.steps:
-            self._measure()
-            batch = min(size, len(draws.order) - state.step * size)
-            if self._graphs is None:
-                tape.prepare(batch)
-                self._step(*tape.read(batch))
-            else:
-                self._graphs.step(batch)
-            state.step += 1
-            yield
+        elif self._graphs is None:
+            self._tape.prepare(size)
+            self._step(*self._tape.read(size))
+        else:
+            self._graphs.step(size)
 
     def _step(self, draws: Draws, lr: float | Tensor) -> None:
         """One step on the images that `draws` chooses; captured as it stands, so it never waits."""
