@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -31,13 +30,8 @@ from hpogen.training.measuring import (
 from hpogen.training.recipe import Recipe
 from hpogen.training.state import State
 
-
-@dataclass
-class Found:
-    """What an epoch's passes have found so far: numbers, and () tensors that are yet to be read."""
-
-    metrics: dict[str, float | Tensor] = field(default_factory=dict)
-    audit: dict[str, float | Tensor] = field(default_factory=dict)
+Found = dict[str, float | Tensor]
+"""What an epoch's passes have found so far: numbers, and () tensors that are yet to be read."""
 
 
 def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metrics]:
@@ -49,16 +43,17 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
     repeated. Raises Diverged for a metric that is not finite.
     """
     epoch, last = state.epoch + 1, state.epoch + 1 == recipe.trial.budget
-    found = Found()
+    found: Found = {}
+    audited: Found = {}
     with state.clock("measures"):
         yield from _measures(recipe, state, found, last)
     with state.clock("validation"):
         yield from _validation(recipe, state, found, last)
     if len(recipe.data.audit) and (last or recipe.settings.dataset.audit == "test-each-epoch"):
         seen = yield from _predictions(recipe, state, recipe.data.audit)
-        found.audit = {"loss": seen.mean_loss, "accuracy": seen.hit_rate}
+        audited = {"loss": seen.mean_loss, "accuracy": seen.hit_rate}
 
-    sums, metrics, audit = read(state.step_sums, found.metrics, found.audit)
+    sums, metrics, audit = read(state.step_sums, found, audited)
     state.clock.settle()
     if not math.isfinite(sums["loss"]):
         raise diverged(recipe, state)
@@ -77,24 +72,24 @@ def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generat
     plan, epoch = recipe.plan, state.epoch + 1
     if measures := plan.due("head", epoch, last):
         head = yield from _head(recipe, state)
-        found.metrics |= {"train_loss": head.mean_loss, "train_accuracy": head.hit_rate}
+        found |= {"train_loss": head.mean_loss, "train_accuracy": head.hit_rate}
         closed = all(planned.measure.deferred for planned in measures)
         if not closed or recipe.device.type == "cpu":
             check_finite({"train_loss": float(head.mean_loss)}, epoch)  # none has to digest NaN
         for planned in measures:
-            found.metrics |= named(planned.measure, valued(planned.measure, epoch, head))
+            found |= named(planned.measure, valued(planned.measure, epoch, head))
     elif plan.train_pass(last):
         seen = yield from _predictions(recipe, state, recipe.data.subset)
-        found.metrics |= {"train_loss": seen.mean_loss, "train_accuracy": seen.hit_rate}
+        found |= {"train_loss": seen.mean_loss, "train_accuracy": seen.hit_rate}
     for planned in plan.due("network", epoch, last):
-        found.metrics |= of_network(recipe, state, planned)
+        found |= of_network(recipe, state, planned)
         yield
 
 
 def _validation(recipe: Recipe, state: State, found: Found, last: bool) -> Generator[None]:
     if recipe.plan.validation_pass(last) and len(recipe.data.validation):
         seen = yield from _predictions(recipe, state, recipe.data.validation)
-        found.metrics |= {"val_loss": seen.mean_loss, "val_accuracy": seen.hit_rate}
+        found |= {"val_loss": seen.mean_loss, "val_accuracy": seen.hit_rate}
         if last and recipe.settings.keeps_losses:
             state.validation_losses = seen.losses.to(torch.float32)
 

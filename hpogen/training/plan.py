@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hpogen import plugins
+from hpogen.training.forms.measures import VALIDATION
 from hpogen.training.forms.task import Settings
 
 FROM_TRAIN_PASS = frozenset({"train_loss", "train_accuracy", "gap_loss", "gap_accuracy"})
-FROM_VALIDATION = frozenset({"val_loss", "val_accuracy", "gap_loss", "gap_accuracy"})
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Plan:
         return last or bool(self.names & FROM_TRAIN_PASS)
 
     def validation_pass(self, last: bool) -> bool:
-        return last or bool(self.names & FROM_VALIDATION)
+        return last or bool(self.names & VALIDATION)
 
 
 def make_plan(settings: Settings, wanted: frozenset[str]) -> Plan:
