@@ -18,7 +18,7 @@ from hpogen.measures.ablation_layer import AblationLayer
 from hpogen.measures.head import HeadStatistics
 from hpogen.measures.head_pass import head_statistics
 from hpogen.measures.last_linear import LastLinear
-from hpogen.measures.passes import Batch, check_finite, pairs, undisturbed
+from hpogen.measures.passes import Batch, check_finite, first, pairs, undisturbed
 from hpogen.measures.targets import classes_of, labelled
 from hpogen.plugins import Measured
 
@@ -173,7 +173,7 @@ def _has_closed_form(model: nn.Module, units: AblationLayer, batches: Iterable[B
 
     Both must give the same logits with every second unit removed, and with the others removed.
     """
-    x = units.on_device(_first(batches)[0])
+    x = units.on_device(first(batches)[0])
     with LastLinear(model) as last:
         logits, means, _ = units.run(x)  # (B, C), (B, M)
         try:
@@ -280,10 +280,3 @@ class Singles:
 def _ranked(activation: Tensor) -> Tensor:
     """Units from the most to the least active; of equals the first in the layer is first."""
     return activation.argsort(descending=True, stable=True)
-
-
-def _first(batches: Iterable[Batch]) -> Batch:
-    for batch in pairs(batches):
-        if len(batch[1]):
-            return batch
-    raise ValueError("got no samples: the batches are empty")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hpogen.errors import Refusal
 from hpogen.measures.crossing import Crossings
 from hpogen.measures.other_samples import few
-from hpogen.measures.passes import Batch, check_finite, pairs, tensor_of, uncompiled
+from hpogen.measures.passes import Batch, check_finite, device_of, pairs, tensor_of, uncompiled
 from hpogen.measures.separate import Numbers, alone, confirmed
 from hpogen.measures.targets import classes_of, labelled
 
@@ -29,11 +29,9 @@ class AblationLayer:
         """
         self._model = model
         self.name, self._module = _find(model, layer)
-        parameter = next(model.parameters(), None)
-        self._device = None if parameter is None else parameter.device
 
     def on_device(self, values: Tensor) -> Tensor:
-        return values.to(self._device)
+        return values.to(device_of(self._model))
 
     def run(self, x: Tensor) -> tuple[Tensor, Tensor, bool]:
         """The logits (B, C) of one forward pass, and the units' means over space (B, M).

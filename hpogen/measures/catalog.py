@@ -23,7 +23,7 @@ ONE_PASS = "one forward over the subset, for all of the last layer together"
 ONE_BACKWARD = "one forward and backward over the subset, or over `samples` of it"
 FREE = "none: it comes from the training step"
 PER_SAMPLE = f"{HERE}.network:require_per_sample"
-HIDDEN, WEIGHTED = f"{HERE}.weighted:require_hidden", f"{HERE}.weighted:require_weighted"
+HIDDEN, WEIGHTED = f"{HERE}.weighted:require_hidden", f"{HERE}.weighted:forward"
 FEATURES = ("lower", "q25", "q50", "q75", "upper")  # `network_margins.py`
 
 DECAY: Mapping[str, float] = {"tse_ema": 0.999}

@@ -15,8 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import require_initialized
-from hpogen.measures.passes import Batch, check_finite, tensor_of, undisturbed
-from hpogen.measures.spectral import first_sample
+from hpogen.measures.passes import Batch, check_finite, device_of, first, tensor_of, undisturbed
 from hpogen.measures.weighted import forward
 
 NOT_HOMOGENEOUS = (
@@ -57,7 +56,7 @@ def vc_dim(model: nn.Module, batches: Iterable[Batch]) -> float:
     and Mehrabian 2019, O(W L log W). Raises Refusal, naming the model, where W < 2 or L = 0.
     """
     with undisturbed(model):
-        layers = forward(model, first_sample(batches)).layers
+        layers = forward(model, first(batches)[0][:1]).layers
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if count < 2:
         raise Refusal(f"{type(model).__name__} has fewer than two trainable parameters")
@@ -75,8 +74,8 @@ def path_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
     al. 2015; Jiang et al. 2020.
     """
     with undisturbed(model), torch.no_grad():
-        ones = torch.ones_like(first_sample(batches), dtype=torch.float64)
-        ones = ones.to(next((p.device for p in model.parameters()), ones.device))
+        ones = torch.ones_like(first(batches)[0][:1], dtype=torch.float64)
+        ones = ones.to(device_of(model))
         linear = _squared(model, biases=False)
         once, twice = (functional_call(model, linear, (scale * ones,)) for scale in (1, 2))
         check_finite(tensor_of(model, once), "an output of the squared network")

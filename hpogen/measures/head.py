@@ -17,15 +17,9 @@ from torch import Tensor
 
 from hpogen.errors import Refusal
 from hpogen.measures.closed_forms import ClosedForms
-from hpogen.measures.last_linear import (
-    refuse_frozen,
-    sizes,
-)
+from hpogen.measures.last_linear import refuse_frozen, sizes
 from hpogen.measures.moments import ROUNDING, Moments
-from hpogen.measures.passes import (
-    Predictions,
-    check_finite,
-)
+from hpogen.measures.passes import Predictions, check_finite
 from hpogen.measures.targets import classes_of, counted, output_gradient, rows
 
 CHUNK = 4096  # samples whose features are in float64 at a time

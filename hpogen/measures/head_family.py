@@ -5,39 +5,30 @@ Those that are `deferred` in the catalogue leave a () tensor on the device.
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
 
 from hpogen.measures.head import HeadStatistics
 
 
-def agn(head: HeadStatistics) -> Tensor:
-    return head.closed_forms.agn
+def _property(name: str) -> Callable[[HeadStatistics], Any]:
+    """The measure that is a property of the HeadStatistics, or of what is one."""
+    read = attrgetter(name)
+    return lambda head: read(head)
 
 
-def agn_rel(head: HeadStatistics) -> Tensor:
-    return head.closed_forms.agn_relative
-
-
-def agn_tic(head: HeadStatistics) -> Tensor:
-    return head.closed_forms.tic
+agn = _property("closed_forms.agn")
+agn_rel = _property("closed_forms.agn_relative")
+agn_tic = _property("closed_forms.tic")
+trace_hessian = _property("closed_forms.trace_hessian")
+brier = _property("mean_brier")
+osgr = _property("osgr")
+same_sign = _property("same_sign")
 
 
 def gsnr(head: HeadStatistics) -> dict[str, float]:
-    moments = head.moments
-    return {
-        "gsnr_head": moments.gsnr,
-        "gsnr_head_median": moments.gsnr_median,
-        "gsnr_head_ratio": moments.gsnr_ratio,
-        "gsnr_head_debiased": moments.gsnr_debiased,
-    }
-
-
-def osgr(head: HeadStatistics) -> float:
-    return head.osgr
-
-
-def same_sign(head: HeadStatistics) -> float:
-    return head.same_sign
+    return head.moments.gsnr_family("gsnr_head")
 
 
 def opposite_sign(head: HeadStatistics) -> dict[str, float]:
@@ -50,11 +41,3 @@ def opposite_sign(head: HeadStatistics) -> dict[str, float]:
 def margin(head: HeadStatistics) -> dict[str, float]:
     low, middle, high = head.margins
     return {"margin_q10": low, "margin_q50": middle, "margin_q90": high}
-
-
-def trace_hessian(head: HeadStatistics) -> Tensor:
-    return head.closed_forms.trace_hessian
-
-
-def brier(head: HeadStatistics) -> Tensor:
-    return head.mean_brier

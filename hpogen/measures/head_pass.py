@@ -14,7 +14,14 @@ from hpogen.measures.as_found import kept
 from hpogen.measures.distributed import gathered, group_of
 from hpogen.measures.head import HeadStatistics, LossFunction
 from hpogen.measures.last_linear import LastLinear, counts, require_last_linear
-from hpogen.measures.passes import Batch, Predictions, at_least_float32, forward_pass, pairs
+from hpogen.measures.passes import (
+    Batch,
+    Predictions,
+    at_least_float32,
+    device_of,
+    forward_pass,
+    pairs,
+)
 from hpogen.measures.targets import IGNORED, counted, rows
 
 
@@ -40,7 +47,7 @@ def head_statistics(
 
 def _tried(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches; before the first, two of its samples tell whether there are closed forms."""
-    device = next((p.device for p in model.parameters()), None)
+    device = device_of(model)
     tried = False
     for x, y in pairs(batches):
         if len(x) and not tried:

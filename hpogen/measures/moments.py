@@ -101,6 +101,15 @@ class Moments:
         """mean_j (m_j² − ρ_j²/N) / ρ_j²: without the bias of about 1/N."""
         return _mean(self._ratios - 1 / self.count)
 
+    def gsnr_family(self, name: str) -> dict[str, float]:
+        """The four, by metric."""
+        return {
+            name: self.gsnr,
+            f"{name}_median": self.gsnr_median,
+            f"{name}_ratio": self.gsnr_ratio,
+            f"{name}_debiased": self.gsnr_debiased,
+        }
+
     @property
     def osgr(self) -> float:
         """1 − (A − B)/(N·B), A = mean_i ‖g_i‖², B = ‖mean_i g_i‖², clipped to [−1, 1]; 0 at A = 0.

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from hpogen.errors import Refusal
+from hpogen.measures.catalog import FEATURES
 from hpogen.measures.passes import Batch, at_least_float32, check_finite, pairs, undisturbed
 from hpogen.measures.separate import Numbers, separate
 from hpogen.measures.targets import classes_of, labelled
 from hpogen.measures.weighted import Forward, by_sample, forward, frozen
 
-FEATURES = ("lower", "q25", "q50", "q75", "upper")
 Places = list[tuple[Tensor, GradientEdge | None]]
 """Values and their edges in the autograd graph."""
 LAYERS = 3  # hidden layers, evenly spaced; of a CIFAR ResNet, what leaves each of its three stages
@@ -82,15 +82,11 @@ class _Margins:
 
 def _collected(model: nn.Module, batches: Iterable[Batch], at_input: bool) -> list[Tensor]:
     places = [_Margins() for _ in range(1 if at_input else LAYERS)]
-    seen = False
     with undisturbed(model), frozen(model):
         measure = partial(_margins, model, at_input)
         for _, gaps, *numbers in separate(model, labelled(pairs(batches)), measure):
-            seen = True
             for place, values, gradients in zip(places, numbers[::2], numbers[1::2], strict=True):
                 place.add(values, gaps, gradients)
-    if not seen:
-        raise ValueError("got no samples: the batches are empty")
     return [place.normalised() for place in places]
 
 
@@ -99,8 +95,8 @@ def _margins(model: nn.Module, at_input: bool, x: Tensor, y: Tensor) -> Numbers 
     run = forward(model, x)
     logits, count = run.outputs, len(run.outputs)
     check_finite(logits, "a logit")
-    places = _at_input(x.to(logits.device), run) if at_input else _chosen(model, run)
-    if places is None:
+    places = [(x.to(logits.device), run.edge)] if at_input else _chosen(model, run)
+    if places is None or (at_input and run.crossed):
         return None
     edges = [edge for _, edge in places if edge is not None]
     if not logits.requires_grad or len(edges) < len(places):
@@ -116,10 +112,6 @@ def _margins(model: nn.Module, at_input: bool, x: Tensor, y: Tensor) -> Numbers 
         found = torch.zeros_like(values) if gradient is None else gradient
         numbers += [values.reshape(count, -1), found.reshape(count, -1)]
     return numbers
-
-
-def _at_input(x: Tensor, run: Forward) -> Places | None:
-    return None if run.crossed else [(x, run.edge)]
 
 
 def _chosen(model: nn.Module, run: Forward) -> Places | None:

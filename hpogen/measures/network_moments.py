@@ -92,13 +92,7 @@ def _add_chunk(total: Tensor, chunk: Tensor, signs: bool) -> None:
 
 def gsnr(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
     """mean_j m_j² / ρ_j² over all parameters (the GSNR paper, eqs. 2 and 25), and its variants."""
-    moments = network_moments(model, batches, signs=False)
-    return {
-        "gsnr": moments.gsnr,
-        "gsnr_median": moments.gsnr_median,
-        "gsnr_ratio": moments.gsnr_ratio,
-        "gsnr_debiased": moments.gsnr_debiased,
-    }
+    return network_moments(model, batches, signs=False).gsnr_family("gsnr")
 
 
 def osgr(model: nn.Module, batches: Iterable[Batch]) -> float:

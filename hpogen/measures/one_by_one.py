@@ -15,13 +15,7 @@ from torch.func import functional_call, grad, vmap
 
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import kept
-from hpogen.measures.other_samples import (
-    Check,
-    Together,
-    TotalOf,
-    refuse_mixing,
-    refuse_sum,
-)
+from hpogen.measures.other_samples import Check, Together, TotalOf, refuse_mixing, refuse_sum
 from hpogen.measures.passes import at_least_float32
 from hpogen.measures.uses import Direct, Gradients, limit
 from hpogen.measures.watch import Sink
@@ -55,7 +49,8 @@ def one_by_one(
             values = torch.view_as_real(values) if values.is_complex() else values
             values = at_least_float32(values).reshape(len(values), -1)
             count, size = values.shape
-            seen[name] |= {row: values[row - samples.start] for row in rows if _in(row, samples)}
+            here = [row for row in rows if samples.start <= row < samples.stop]
+            seen[name] |= {row: values[row - samples.start] for row in here}
             sink(name, samples, Gradients([Direct(values)], count, size, values.device))
     if not batch.x.is_meta:
         refuse_sum(batch, torch.cat(losses))
@@ -89,10 +84,6 @@ def _chunks(
             reason = f"fails: {str(error).partition(chr(10))[0]}"
             raise Refusal(_not_known(model, next(iter(chosen)), reason)) from error
         yield samples, gradients, *alone
-
-
-def _in(row: int, samples: slice) -> bool:
-    return bool(samples.start <= row < samples.stop)
 
 
 def _not_known(model: nn.Module, name: str, reason: str) -> str:

@@ -119,8 +119,7 @@ def forward_pass(
     Images and labels are moved to the model's device. Each forward runs inside `within()`, an
     autocast, say. Raises Refusal for batches and outputs of another kind.
     """
-    parameter = next(model.parameters(), None)
-    device = None if parameter is None else parameter.device
+    device = device_of(model)
     with undisturbed(model):
         for x, y in pairs(batches):
             with torch.no_grad(), within():
@@ -199,6 +198,19 @@ def pairs(batches: Iterable[Batch]) -> Iterator[Batch]:
                 "such pairs, ((b['x'], b['y']) for b in loader), say"
             )
         yield given[0], given[1]
+
+
+def first(batches: Iterable[Batch]) -> Batch:
+    """The first batch with a sample. Raises ValueError when there is none."""
+    for x, y in pairs(batches):
+        if len(x):
+            return x, y
+    raise ValueError("got no samples: the batches are empty")
+
+
+def device_of(model: nn.Module) -> torch.device | None:
+    """Where the model is; None, which leaves a tensor where it is, for one without parameters."""
+    return next((parameter.device for parameter in model.parameters()), None)
 
 
 def tensor_of(model: nn.Module, given: object) -> Tensor:

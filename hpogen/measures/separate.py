@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hpogen.errors import Refusal
 from hpogen.measures.other_samples import few, refuse_mixing, rounding
-from hpogen.measures.passes import Batch
+from hpogen.measures.passes import Batch, device_of
 
 Numbers = Sequence[Tensor]
 """The outputs (n, …) of samples, detached, and what else is measured of each, (n, …)."""
@@ -26,10 +26,12 @@ def separate(model: nn.Module, batches: Iterable[Batch], measure: Measure) -> It
     """What `measure` gives of each batch, or of each of its samples where the batch misleads.
 
     One small forward for each shape. Raises Refusal, naming the model, for samples that are mixed
-    or whose numbers have not the same shapes.
+    or whose numbers have not the same shapes; ValueError when there is no batch.
     """
     settled: set[object] = set()
+    empty = True
     for x, y in batches:
+        empty = False
         numbers = measure(x, y)
         if numbers is not None:
             _require_each(model, numbers, x)
@@ -40,6 +42,8 @@ def separate(model: nn.Module, batches: Iterable[Batch], measure: Measure) -> It
             yield numbers
         else:
             yield from alone(model, measure, x, y)
+    if empty:
+        raise ValueError("got no samples: the batches are empty")
 
 
 def confirmed(model: nn.Module, measure: Measure, numbers: Numbers, x: Tensor, y: Tensor) -> bool:
@@ -64,9 +68,8 @@ def alone(model: nn.Module, measure: Measure, x: Tensor, y: Tensor) -> Iterator[
 
     Raises as `separate`.
     """
-    device = next((p.device for p in model.parameters()), x.device)
     with torch.no_grad():
-        outputs = model(x.to(device))
+        outputs = model(x.to(device_of(model)))
     shapes: list[torch.Size] = []
     for row in range(len(x)):
         numbers = _of_one(model, measure, x[row : row + 1], y[row : row + 1])

@@ -15,6 +15,7 @@ from hpogen.measures.passes import (
     PredictionCollector,
     Predictions,
     check_finite,
+    device_of,
     pairs,
     tensor_of,
     undisturbed,
@@ -114,7 +115,7 @@ def _gradients(
     collector: PredictionCollector,
 ) -> dict[str, Tensor]:
     """Of the sum over the batch of the cross-entropy; the collector takes the predictions."""
-    device = next((p.device for p in model.parameters()), x.device)
+    device = device_of(model)
     y = y.to(device)
     with torch.enable_grad():
         logits = tensor_of(model, model(x.to(device)))
@@ -133,9 +134,9 @@ def _predictions(
 ) -> Predictions:
     """What the model predicts with these parameters; its own are not touched."""
     collector = PredictionCollector()
+    device = device_of(model)
     with torch.no_grad(), kept(model):
         for x, y in pairs(batches):
-            device = next((p.device for p in model.parameters()), x.device)
             logits = functional_call(model, dict(parameters), (x.to(device),))
             collector.add(tensor_of(model, logits), y.to(device))
     return collector.result()

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hpogen.measures.passes import Batch, at_least_float32, check_finite, pairs, undisturbed
+from hpogen.measures.passes import Batch, at_least_float32, check_finite, first, undisturbed
 from hpogen.measures.weighted import Weighted, forward
 
 DENSE = 256  # inputs up to which the operator is written out as a matrix
@@ -31,21 +31,13 @@ def spectral(model: nn.Module, batches: Iterable[Batch]) -> float:
     Jiang et al. 2020, "Fantastic Generalization Measures", product of spectral norms.
     """
     with undisturbed(model):
-        layers = forward(model, first_sample(batches)).layers
+        layers = forward(model, first(batches)[0][:1]).layers
         for layer in layers:
             check_finite(layer.weight, "a weight")
         squares = [_squared_norm(layer) for layer in layers]
     if min(squares) <= 0:
         raise FloatingPointError("a layer's weights are all zero")
     return sum(map(math.log, squares))
-
-
-def first_sample(batches: Iterable[Batch]) -> Tensor:
-    """One sample (1, …). Raises ValueError when there is none."""
-    for x, _ in pairs(batches):
-        if len(x):
-            return x[:1]
-    raise ValueError("got no samples: the batches are empty")
 
 
 def _squared_norm(layer: Weighted) -> float:

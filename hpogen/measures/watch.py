@@ -1,6 +1,7 @@
 """Which known layers a forward pass applies, and the backward pass through them.
 
-`network.py` enters it around the one forward and calls the one backward.
+`network.py` enters it around the one forward and calls the one backward. The autograd graph tells
+whether every use of a parameter is known.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from hpogen.errors import Refusal
 from hpogen.measures.crossing import crosses
-from hpogen.measures.graph import Graph
 from hpogen.measures.layers import RULES
 from hpogen.measures.other_samples import Verdict
 from hpogen.measures.passes import at_least_float32
@@ -134,3 +135,45 @@ def _uncast(device: str) -> AbstractContextManager[object]:
     """No autocast inside: norms are computed in at least float32."""
     available = torch.amp.is_autocast_available(device)
     return torch.autocast(device, enabled=False) if available else nullcontext()
+
+
+class Graph:
+    """Each node at or behind `root` with what is behind it, and the uses of each leaf.
+
+    Raises Refusal for a checkpoint that hides what it computed.
+    """
+
+    def __init__(self, root: Any) -> None:
+        self.nodes: dict[Any, list[Any]] = {}
+        self.uses: Counter[Tensor] = Counter()
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            if node in self.nodes:
+                continue
+            children = [child for child, _ in node.next_functions if child is not None]
+            self.nodes[node] = children
+            if node.name() == "CheckpointFunctionBackward":
+                raise Refusal("reentrant checkpoints hide their layers: pass use_reentrant=False")
+            for child in children:
+                if hasattr(child, "variable"):
+                    self.uses[child.variable] += 1
+            stack += children
+
+    def ends(self, chosen: set[Any]) -> set[Any]:
+        """Those of the chosen nodes behind which there is no other one."""
+        behind: dict[Any, bool] = {}  # whether a chosen node is at or behind this one
+        ends = set()
+        stack = [(node, False) for node in chosen]
+        while stack:
+            node, seen = stack.pop()
+            if seen:
+                deeper = any(behind[child] for child in self.nodes[node])
+                behind[node] = deeper or node in chosen
+                if node in chosen and not deeper:
+                    ends.add(node)
+            elif node not in behind:
+                behind[node] = False
+                stack.append((node, True))
+                stack += [(child, False) for child in self.nodes[node]]
+        return ends

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from hpogen.errors import Refusal
 from hpogen.measures.crossing import Crossings
-from hpogen.measures.passes import at_least_float32, tensor_of, uncompiled
+from hpogen.measures.passes import at_least_float32, device_of, tensor_of, uncompiled
 
 WEIGHTED: frozenset[Callable[..., Any]] = frozenset(
     {
@@ -89,8 +89,7 @@ def forward(model: nn.Module, x: Tensor) -> Forward:
     Gradients reach every layer's input, also where parameters are frozen. Raises Refusal, naming
     the model, when it has no weighted layer.
     """
-    parameter = next(model.parameters(), None)
-    x = x.detach().to(None if parameter is None else parameter.device)
+    x = x.detach().to(device_of(model))
     x.requires_grad_(x.is_floating_point() or x.is_complex())
     with torch.enable_grad(), uncompiled(), WeightedLayers(len(x)) as watch:
         outputs = tensor_of(model, model(x))
@@ -125,11 +124,6 @@ def by_sample(model: nn.Module, run: Forward) -> list[Weighted] | None:
     if samples > 1 and (run.crossed or any(len(layer.input) % samples for layer in inner)):
         return None
     return inner
-
-
-def require_weighted(model: nn.Module, x: Tensor) -> None:
-    """Raise Refusal, naming the model, when it applies no linear layer or convolution to `x`."""
-    forward(model, x)
 
 
 def require_hidden(model: nn.Module, x: Tensor) -> None:
