@@ -44,16 +44,12 @@ def flag(decorator: str, key: str, value: object) -> None:
         raise _odd(decorator, key, value, "True or False")
 
 
-def one_of(decorator: str, key: str, value: object, choices: Collection[str]) -> None:
-    if value not in tuple(choices):
-        raise UserError(f"@{decorator}: {key}: {unknown('', value, choices)}")
-
-
 def measure(
     of: object, flags: Mapping[str, object], needs: object, texts: Mapping[str, object]
 ) -> None:
     """Raise UserError for what a measure cannot be, apart from its names and its function."""
-    one_of("measure", "of", of, ("head", "network"))
+    if of not in ("head", "network"):
+        raise UserError(f"@measure: of: {unknown('', of, ('head', 'network'))}")
     for key, value in flags.items():
         flag("measure", key, value)
     if flags["initial"] and of == "head":

@@ -13,15 +13,7 @@ from typing import Any, TypeVar
 from hpogen.errors import UserError
 from hpogen.plugins import declared
 from hpogen.plugins.guest import guarded
-from hpogen.plugins.parts import (
-    Measure,
-    TaskFunction,
-    datasets,
-    measures,
-    models,
-    searchers,
-    tasks,
-)
+from hpogen.plugins.parts import Measure, TaskFunction, datasets, measures, models, searchers, tasks
 from hpogen.plugins.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated
-
-from annotated_types import Ge, Le
 
 from hpogen.errors import Refusal, unknown
+from hpogen.searchers.brackets import Count
 from hpogen.space import Space
 from hpogen.space.parameters import Choice, Constant, Number, Parameter, same
 from hpogen.trial import Config, Proposal, Value
 
 POINTS = 5  # values per number where nothing is said
-Count = Annotated[int, Ge(1), Le(10_000)]
 
 
 class GridSearcher:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 Point = npt.NDArray[np.float64]
 
-__all__ = ["Choice", "Constant", "Number", "Parameter", "Point", "Space"]
-
 
 @dataclass(frozen=True)
 class Space:
@@ -142,34 +140,30 @@ class Space:
         new one each time, because it holds a random generator; the import takes over a second.
         Raises ValueError, naming the parameter, for a range lost in ConfigSpace's 13 decimals.
         """
-        return _configspace(self)
+        import ConfigSpace as cs
 
-
-def _configspace(space: Space) -> ConfigurationSpace:
-    import ConfigSpace as cs
-
-    def hyperparameter(name: str, p: Number | Choice) -> Any:
-        if isinstance(p, Choice):
-            indices = range(len(p.values))
-            return cs.CategoricalHyperparameter(name, indices, default_value=p.index(p.default))
-        if p.integer:
-            return cs.UniformIntegerHyperparameter(
-                name, int(p.low), int(p.high), default_value=int(p.default), log=p.log
+        def hyperparameter(name: str, p: Number | Choice) -> Any:
+            if isinstance(p, Choice):
+                indices = range(len(p.values))
+                return cs.CategoricalHyperparameter(name, indices, default_value=p.index(p.default))
+            if p.integer:
+                return cs.UniformIntegerHyperparameter(
+                    name, int(p.low), int(p.high), default_value=int(p.default), log=p.log
+                )
+            return cs.UniformFloatHyperparameter(
+                name, p.low, p.high, default_value=p.default, log=p.log
             )
-        return cs.UniformFloatHyperparameter(
-            name, p.low, p.high, default_value=p.default, log=p.log
-        )
 
-    searched = {n: p for n, p in space.parameters.items() if not isinstance(p, Constant)}
-    result = cs.ConfigurationSpace()
-    result.add(*(hyperparameter(name, p) for name, p in searched.items()))
-    for name, p in searched.items():
-        parts = []
-        for parent, values in p.when.items():
-            if (other := searched.get(parent)) is None:
-                continue  # a condition on a constant always holds
-            wanted = [other.index(v) if isinstance(other, Choice) else v for v in values]
-            parts.append(cs.InCondition(result[name], result[parent], wanted))
-        if parts:
-            result.add(parts[0] if len(parts) == 1 else cs.AndConjunction(*parts))
-    return result
+        searched = {n: p for n, p in self.parameters.items() if not isinstance(p, Constant)}
+        result = cs.ConfigurationSpace()
+        result.add(*(hyperparameter(name, p) for name, p in searched.items()))
+        for name, p in searched.items():
+            parts = []
+            for parent, values in p.when.items():
+                if (other := searched.get(parent)) is None:
+                    continue  # a condition on a constant always holds
+                wanted = [other.index(v) if isinstance(other, Choice) else v for v in values]
+                parts.append(cs.InCondition(result[name], result[parent], wanted))
+            if parts:
+                result.add(parts[0] if len(parts) == 1 else cs.AndConjunction(*parts))
+        return result

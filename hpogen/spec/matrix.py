@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,7 @@ def cells(source: Source, folder: Path) -> Iterator[Source]:
     for label, combination in written.items():
         pairs = zip(choices, combination, strict=True)
         values = {key: (choice.value, choice.written) for key, choice in pairs}
-        cell = varied(source.with_data({**base, "name": label}), folder, values)
-        yield cell
+        yield varied(replace(source, data={**base, "name": label}), folder, values)
 
 
 def _choices(source: Source) -> dict[str, list[Choice]]:

@@ -58,9 +58,6 @@ class Source:
     space_label: str = ""
     overrides: Mapping[KeyPath, Origin] = field(default_factory=dict)
 
-    def with_data(self, data: dict[str, Any]) -> Source:
-        return replace(self, data=data)
-
     def place(self, path: KeyPath, *, key: bool = False) -> Place:
         """Where the value (or the key itself) at `path` was written, or what encloses it."""
         for number, (overridden, origin) in enumerate(self.overrides.items()):
