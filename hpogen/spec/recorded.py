@@ -93,7 +93,7 @@ def recorded(past: History) -> StudySpec:
     objective = checks.objective(form.objective, task, searcher, budgets, Mistakes(source))
     assert objective  # it was checked when the study began
     if "declared" not in past.header:
-        objective = replace(objective, sums=objective.sums | _sums(past, objective))
+        objective = replace(objective, sums=_sums(past, objective))
         task = _task(form.task, {**known, "sums": objective.sums})
     return StudySpec(
         name=form.name,
@@ -149,32 +149,35 @@ def _searcher(
 
 def _derived(past: History, task: Mapping[str, Any]) -> dict[str, Any]:
     """`declared` of an older study: built-in parts are known, of others what the outcomes have."""
-    metrics = {name for r in past.records if r.outcome for name in r.outcome.metrics}
-    if task["name"] != plugins.DEFAULT_TASK:
-        metrics |= {*task.get("metrics", ())}  # a command says them
-        return {"metrics": metrics, "sums": (), "keeps_losses": False}
     names = [name for name in plugins.measures.names() if plugins.measures.is_builtin(name)]
     measures = [plugins.measures.get(name) for name in names]
+    own = task["name"] == plugins.DEFAULT_TASK
+    metrics = {name for r in past.records if r.outcome for name in r.outcome.metrics}
+    given = [measure.metrics for measure in measures] if own else [task.get("metrics", ())]
     return {
-        "metrics": metrics.union(*(measure.metrics for measure in measures)),
+        "metrics": metrics.union(*given),
         "sums": frozenset[str]().union(*(measure.sums for measure in measures)),
-        "keeps_losses": not isinstance(task["dataset"].get("validation"), Mapping),  # redrawn
+        "keeps_losses": own and not isinstance(task["dataset"].get("validation"), Mapping),
     }
 
 
 def _sums(past: History, objective: Objective) -> frozenset[str]:
-    """Which metrics of a plug-in are sums over epochs: those by which the told scores come out."""
-    open_ = {t.metric for t in objective.terms if t.scale in POINTWISE} - objective.sums
+    """Which metrics are sums over epochs: of a plug-in's, those by which the told scores come out.
+
+    A plug-in's metric that the objective does not divide is what hpogen's of that name is.
+    """
+    divided = {term.metric for term in objective.terms if term.scale in POINTWISE}
     record = next((r for r in past.told() if r.score < math.inf and r.trial.budget > 1), None)
     if record is None or record.outcome is None:
-        return frozenset()
+        return objective.sums
     budget = record.trial.budget
-    for sums in chain.from_iterable(combinations(sorted(open_), n) for n in range(len(open_) + 1)):
-        tried = replace(objective, sums=objective.sums.union(sums))
+    tries = chain.from_iterable(combinations(sorted(divided), n) for n in range(len(divided) + 1))
+    for sums in (objective.sums & divided, *tries):
+        tried = replace(objective, sums=(objective.sums - divided).union(sums))
         try:
             score = tried.score(record.outcome.metrics, budget, past.locations.get(budget))
         except (KeyError, ValueError):  # it has a `rank` term
             break
         if math.isclose(score, record.score, rel_tol=1e-9, abs_tol=1e-12):
-            return frozenset(sums)
-    return frozenset()
+            return tried.sums
+    return objective.sums
