@@ -281,7 +281,7 @@ def test_locks_that_cannot_be_read(tmp_path: Path) -> None:
         run(study)
     lock = tmp_path / "q" / "lock"
     lock.write_bytes(b"\xff\x00\x1b[31m\n" * 100)
-    assert status(spec, tmp_path / "q")["state"] == "finished"
+    assert status(read(tmp_path / "q"))["state"] == "finished"
     lock.unlink()
     lock.mkdir()
     with pytest.raises(UserError, match=f"^{lock}: cannot be read: Is a directory"):
