@@ -51,6 +51,10 @@ class Comparison:
     not_retrained: tuple[Path, ...]
     notes: tuple[str, ...]
 
+    def folder_of(self, study: Path) -> Path:
+        """The folder that was named: the study's own, or its matrix's."""
+        return next(path for path in self.given if path in (study, study.parent))
+
 
 def compare(directories: Sequence[Path], primary: str | None = None) -> Comparison:
     """Everything that can be said of the studies in folders, a study's or a matrix's each.

@@ -152,15 +152,10 @@ def _next(found: Comparison, program: str) -> list[str]:
     commands = []
     for verb, studies in {"resume": found.unanswered, "retrain": found.not_retrained}.items():
         if studies:
-            commands.append(command(program, verb, str(_given(found, studies[0]))))
+            commands.append(command(program, verb, str(found.folder_of(studies[0]))))
     commands.append(command(program, "report", *map(str, found.given)))
     return [
         line
         for label, text in zip(["next", ""], commands, strict=False)
         for line in labelled(label, text)
     ]
-
-
-def _given(found: Comparison, study: Path) -> Path:
-    """The folder that was named: the study's own, or its matrix's."""
-    return next(path for path in found.given if path in (study, study.parent))

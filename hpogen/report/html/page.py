@@ -141,12 +141,7 @@ def _next(material: Material, program: str) -> list[str]:
     found = material.comparison
     wanted = {"resume": found.unfinished, "retrain": found.not_retrained}
     return [
-        command(program, verb, str(_given(material, studies[0])))
+        command(program, verb, str(found.folder_of(studies[0])))
         for verb, studies in wanted.items()
         if studies
     ]
-
-
-def _given(material: Material, study: Path) -> Path:
-    """The folder that was named: the study's own, or its matrix's."""
-    return next(path for path in material.folders if path in (study, study.parent))
