@@ -285,7 +285,7 @@ def test_locks_that_cannot_be_read(tmp_path: Path) -> None:
     lock.unlink()
     lock.mkdir()
     with pytest.raises(UserError, match=f"^{lock}: cannot be read: Is a directory"):
-        status(spec, tmp_path / "q")
+        status(read(tmp_path / "q"))
     with pytest.raises(UserError, match=f"^{lock}: cannot be written: Is a directory"):
         Study(spec, tmp_path / "q")
 
