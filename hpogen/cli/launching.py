@@ -114,7 +114,7 @@ def list_(
     plugins.load_installed()
     if kind not in KINDS:
         raise UserError(unknown("list:", kind, KINDS))
-    described = {
+    pages = {
         "measures": (measures.rows, measures.page),
         "models": (catalog.listing, models.page),
     }
