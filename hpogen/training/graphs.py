@@ -35,10 +35,6 @@ class Tape:
         self._position = torch.zeros(2, dtype=torch.int64, device=device)  # images, steps read
         self._ahead: dict[int, tuple[Tensor, Tensor]] = {}
 
-    @property
-    def on_cuda(self) -> bool:
-        return self.device.type == "cuda"
-
     def lay(self, draws: Draws, rates: Tensor, images: int, steps: int) -> None:
         """Put another epoch in its place, of which so many images and steps are read."""
         if self._draws is None:
@@ -51,9 +47,8 @@ class Tape:
     def prepare(self, size: int) -> None:
         """Make what reading `size` images needs; a capture cannot make it from Python's numbers."""
         if size not in self._ahead:
-            device = self._position.device
-            step = torch.tensor([size, 1], device=device)
-            self._ahead[size] = torch.arange(size, device=device), step
+            step = torch.tensor([size, 1], device=self.device)
+            self._ahead[size] = torch.arange(size, device=self.device), step
 
     def read(self, size: int) -> tuple[Draws, Tensor]:
         """The draws of the next `size` images, and the learning rate () of the step."""

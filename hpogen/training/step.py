@@ -35,9 +35,10 @@ class Steps:
         self._tape, self._graphs = tape, None
         self._lr = None if tape is None else torch.zeros((), device=tape.device)
         if tape is not None:
-            wanted = recipe.settings.cuda_graphs and not recipe.plan.iterated
+            wanted = tape.device.type == "cuda" and recipe.settings.cuda_graphs
+            wanted &= not recipe.plan.iterated
             wanted &= isinstance(recipe.data.subset.images, Tensor)  # and not fetched by the host
-            self._graphs = Graphs(self._step, tape) if wanted and tape.on_cuda else None
+            self._graphs = Graphs(self._step, tape) if wanted else None
 
     def epoch(self) -> Iterator[None]:
         """The rest of the epoch that the state stands in; yields after each step.
