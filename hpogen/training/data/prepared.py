@@ -161,14 +161,11 @@ def _on(device: torch.device, values: NDArray[Any]) -> Tensor:
 def _prepare(dataset: Dataset, device: torch.device) -> Prepared:
     data = load(dataset)
     split = splits(dataset, data.train_labels)
+    train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
     validation = split.outside if dataset.redraws else split.validation
-    chosen = [(data.train_images, data.train_labels, split.subset)]
-    chosen.append((data.train_images, data.train_labels, validation))
+    chosen = [(*train, split.subset), (*train, validation), (*train, split.audit)]
     if isinstance(dataset.audit, str):
-        everything = np.arange(len(data.test_labels))
-        chosen.append((data.test_images, data.test_labels, everything))
-    else:
-        chosen.append((data.train_images, data.train_labels, split.audit))
+        chosen[2] = (*test, np.arange(len(data.test_labels)))
     size = sum(len(rows) for _, _, rows in chosen) * int(np.prod(data.in_shape))
     resident = not isinstance(data.train_images, Pictures) and fits(
         dataset, size, device, "copied by the batch"

@@ -12,8 +12,6 @@ from typing import Any
 
 from hpogen import plugins
 
-Default = int | float | bool
-
 
 @dataclass(frozen=True)
 class ModelRow:
@@ -23,7 +21,9 @@ class ModelRow:
     definition: str
     source: str
     parameters: Mapping[str, int]  # by the images, H×W×C, for 10 classes and the defaults
-    options: Mapping[str, Default | None] = field(default_factory=dict)  # with their defaults
+    options: Mapping[str, int | float | bool | None] = field(
+        default_factory=dict
+    )  # with their defaults
     smallest: int = 1  # image side in pixels, with the defaults; 0: not known
 
 
