@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from hpogen.analysis.anytime import Axis, Curve
-from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences
+from hpogen.report.html.blocks import Figure, Part, section, sentences
 from hpogen.report.html.drawing import INK, arm_colour, broken, label_ends, picture
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TITLE = "From when on"
 SIZE = (5.0, 3.4)
 LINE, BASELINE_LINES = 0.21, 4  # inches that a line of a label at the right needs
 LABELS = {"epochs": "epochs charged", "seconds": "seconds of training, one trial after another"}
@@ -25,6 +24,18 @@ Drawn = tuple[ArmOfTask, Curve]
 
 def anytime(task: TaskMaterial) -> Part:
     """Which arm is better, from when on?"""
+    return section(
+        "anytime",
+        "From when on",
+        "Which arm is better, and from when on?",
+        [_figure(task)],
+        [task.unpaneled],
+        remedy="needs a finished trial with audit figures (task.dataset.audit)",
+    )
+
+
+def _figure(task: TaskMaterial) -> Figure | None:
+    """A pane against epochs, and one against seconds where they are known."""
     panes: list[tuple[str, Markup]] = []
     seeds: set[int] = set()
     for axis in LABELS:
@@ -33,22 +44,16 @@ def anytime(task: TaskMaterial) -> Part:
             panes.append((axis, _picture(task, curves, axis)))
             seeds |= {c.seeds for _, c in curves}
     if not panes:
-        return Missing(TITLE, "needs a finished trial with audit figures (task.dataset.audit)")
+        return None
     n = " to ".join(map(str, sorted({min(seeds), max(seeds)})))
-    caption = sentences(
-        [
-            f"Lines: median {task.truth} of the answer so far, over search seeds (n = {n})",
-            "shaded: quartiles over them" if max(seeds) > 1 else "one search seed: no interval",
-            "dashed: the best of all trials so far, which nobody can choose",
-            "dotted: the baseline",
-            "y begins where the data do, and errors of the first answers may lie above",
-        ]
-    )
-    figure = Figure(tuple(panes), caption, wide=True)
-    notes = tuple(filter(None, [task.unpaneled]))
-    return Section(
-        "anytime", TITLE, "Which arm is better, and from when on?", (figure,), notes=notes
-    )
+    caption = [
+        f"Lines: median {task.truth} of the answer so far, over search seeds (n = {n})",
+        "shaded: quartiles over them" if max(seeds) > 1 else "one search seed: no interval",
+        "dashed: the best of all trials so far, which nobody can choose",
+        "dotted: the baseline",
+        "y begins where the data do, and errors of the first answers may lie above",
+    ]
+    return Figure(tuple(panes), sentences(caption), wide=True)
 
 
 def _curve(arm: ArmOfTask, axis: Axis | str) -> Curve | None:

@@ -5,7 +5,7 @@ The modules of this package return them, `page.py` renders them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -47,11 +47,32 @@ class Missing:
 Part = Section | Missing
 
 
-def single(svg: Markup, caption: str, title: str = "", colour: int | None = None) -> Figure:
-    """A figure without a switch."""
-    return Figure((("", svg),), caption, title, colour)
+def single(
+    svg: Markup,
+    caption: Sequence[str],
+    title: str = "",
+    colour: int | None = None,
+    wide: bool = False,
+) -> Figure:
+    """A figure without a switch; its caption is of the parts that are not empty."""
+    return Figure((("", svg),), sentences(caption), title, colour, wide)
 
 
 def sentences(parts: Sequence[str]) -> str:
     """A caption of its non-empty parts."""
-    return "; ".join(part for part in parts if part) + "."
+    return "; ".join(filter(None, parts)) + "."
+
+
+def section(
+    name: str,
+    title: str,
+    question: str,
+    figures: Iterable[Figure | None],
+    notes: Iterable[str] = (),
+    *,
+    remedy: str,
+) -> Part:
+    """A section of the figures and notes that there are; without a figure, what to run for one."""
+    if drawn := tuple(filter(None, figures)):
+        return Section(name, title, question, drawn, notes=tuple(filter(None, notes)))
+    return Missing(title, remedy)

@@ -9,7 +9,7 @@ import numpy as np
 
 from hpogen.analysis.rescoring import Rescoring, rescore
 from hpogen.errors import UserError
-from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
+from hpogen.report.html.blocks import Figure, Missing, Part, section, single
 from hpogen.report.html.drawing import INK, MUTED, arm_colour, log_axis, log_ticks, picture
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.study.read import Folder
@@ -35,25 +35,26 @@ def choosing(task: TaskMaterial) -> list[Part]:
         return [Missing(ALPHA, needs), Missing(LABELS, needs)]
     found = {arm.label: [*filter(None, map(_rescored, arm.studies))] for arm in task.panels}
     adaptive = any(one.adaptive for several in found.values() for one in several)
-    alphas = [_alpha(task, arm, found[arm.label]) for arm in task.panels]
-    labels = [_labels(task, arm, found[arm.label]) for arm in task.panels]
-    notes = tuple(filter(None, [task.unpaneled, ADAPTIVE if adaptive else ""]))
+    notes = [task.unpaneled, ADAPTIVE if adaptive else ""]
     return [
-        Section(
-            "alpha", ALPHA, "How sensitive is the choice to the weight of the measure?",
-            tuple(filter(None, alphas)), notes=notes,
-        ) if any(alphas) else Missing(
-            ALPHA, "no arm's objective has a measure: hpogen rescore DIR --objective agn+val"
+        section(
+            "alpha",
+            ALPHA,
+            "How sensitive is the choice to the weight of the measure?",
+            [_alpha(task, arm, found[arm.label]) for arm in task.panels],
+            notes,
+            remedy="no arm's objective has a measure: hpogen rescore DIR --objective agn+val",
         ),
-        Section(
-            "labels", LABELS, "From how few validation labels on does a measure pay?",
-            tuple(filter(None, labels)), notes=notes,
-        ) if any(labels) else Missing(
+        section(
+            "labels",
             LABELS,
-            "needs an arm that looks at more than the validation loss, and per-sample validation "
-            "losses, which hpogen run keeps of each trial",
+            "From how few validation labels on does a measure pay?",
+            [_labels(task, arm, found[arm.label]) for arm in task.panels],
+            notes,
+            remedy="needs an arm that looks at more than the validation loss, and per-sample "
+            "validation losses, which hpogen run keeps of each trial",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _rescored(study: Folder) -> Rescoring | None:
@@ -99,14 +100,12 @@ def _alpha(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> Fi
 
     own = _own_alpha(arm.first)
     n = len(known)
-    caption = sentences(
-        [
-            f"Of {'one search' if n == 1 else f'{n} search seeds: median and quartiles'}",
-            "dotted: the study's own α" if own else "",
-            "dashed: what validation loss alone would have chosen (median)" if alone else "",
-            "y begins where the data do",
-        ]
-    )
+    caption = [
+        f"Of {'one search' if n == 1 else f'{n} search seeds: median and quartiles'}",
+        "dotted: the study's own α" if own else "",
+        "dashed: what validation loss alone would have chosen (median)" if alone else "",
+        "y begins where the data do",
+    ]
     return single(picture(draw, f"α against {task.truth}"), caption, arm.label, arm.number)
 
 
@@ -136,18 +135,15 @@ def _labels(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> F
 
     most = max(row.subsamples for one in known for row in one.labels)
     n = len(known)
-    caption = sentences(
-        [
-            f"Solid: {arm.first.spec.objective.label}, dashed: validation loss alone",
-            f"means over {most} random sub-samples of the labels"
-            + (f" and {n} search seeds" if n > 1 else ""),
-            "shaded: the middle 95 % of the sub-samples",
-            "y begins where the data do",
-        ]
-    )
-    return single(
-        picture(draw, f"validation labels against {task.truth}"), caption, arm.label, arm.number
-    )
+    caption = [
+        f"Solid: {arm.first.spec.objective.label}, dashed: validation loss alone",
+        f"means over {most} random sub-samples of the labels"
+        + (f" and {n} search seeds" if n > 1 else ""),
+        "shaded: the middle 95 % of the sub-samples",
+        "y begins where the data do",
+    ]
+    svg = picture(draw, f"validation labels against {task.truth}")
+    return single(svg, caption, arm.label, arm.number)
 
 
 def _row(task: TaskMaterial, one: Rescoring, line: str, sizes: Sequence[int]) -> list[list[float]]:

@@ -13,7 +13,7 @@ from hpogen.analysis.correlation import Part as Half
 from hpogen.analysis.trials import FinishedTrials, finished_trials
 from hpogen.analysis.trust import MOST, Trust, flips, trust
 from hpogen.errors import UserError
-from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
+from hpogen.report.html.blocks import Figure, Missing, Part, section, single
 from hpogen.report.html.drawing import INK, MUTED, arm_colour, cut, picture, points, thinned
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.text import count, words
@@ -29,7 +29,6 @@ TARGETS = {
     "audit_gap_accuracy": "τ with the generalization gap (train accuracy − audit accuracy)",
 }
 MARKS = {"all": "o", "top": "^", "bottom": "v"}
-PARTS = {"all": "all trials", "top": "better-fitted half", "bottom": "worse-fitted half"}
 NOT_A_MEASURE = frozenset({"train_accuracy", "val_accuracy", "train_loss_online"})
 MOST_MEASURES = 12  # drawn against the gap
 NEEDS = (
@@ -44,7 +43,7 @@ def measures(task: TaskMaterial) -> list[Part]:
     searches = [*filter(None, map(_trials, arm.studies))]
     if not searches:
         return [Missing(TITLE, NEEDS), Missing(GAP_TITLE, NEEDS)]
-    return [_forest(arm, searches), _against_gap(task, arm, searches)]
+    return [_forest(arm, searches), _against_gap(arm, searches)]
 
 
 def _trials(study: Folder) -> FinishedTrials | None:
@@ -56,28 +55,24 @@ def _trials(study: Folder) -> FinishedTrials | None:
 
 def _forest(arm: ArmOfTask, searches: Sequence[FinishedTrials]) -> Part:
     found = trust(searches)
-    if not found:
-        return Missing(TITLE, "needs three finished trials with different figures")
     figures = []
     for target, label in TARGETS.items():
-        rows = [one for one in found if one.target == target]
-        if rows:
+        if rows := [one for one in found if one.target == target]:
             turned = {name for name, of in flips(found) if of == target}
-            figures.append(
-                single(_forest_picture(rows, turned, label), _forest_caption(arm, searches, turned),
-                       label)
-            )  # fmt: skip
+            svg = _forest_picture(rows, turned, label)
+            figures.append(single(svg, _forest_caption(arm, searches, turned), label))
     note = (
         f"{arm.first.spec.searcher.name} chose these trials by earlier results: the coefficients "
         "describe them and say nothing of the space."
     )
-    return Section(
+    return section(
         "measures",
         TITLE,
         "Does a measure order trials as the audit does, in both halves too? The halves are by "
         "training accuracy. +1: it rises with error or gap, −1: it falls, 0: it tells nothing.",
-        tuple(figures),
-        notes=(note,) if not arm.sampled else (),
+        figures,
+        [note] if not arm.sampled else [],
+        remedy="needs three finished trials with different figures",
     )
 
 
@@ -108,7 +103,9 @@ def _forest_picture(rows: Sequence[Trust], turned: set[str], label: str) -> Mark
     return picture(draw, label, (4.6, 0.9 + 0.32 * len(names)))
 
 
-def _forest_caption(arm: ArmOfTask, searches: Sequence[FinishedTrials], turned: set[str]) -> str:
+def _forest_caption(
+    arm: ArmOfTask, searches: Sequence[FinishedTrials], turned: set[str]
+) -> list[str]:
     n = len(searches)
     kind = "95 % bootstrap intervals over trials"
     if n > 1:
@@ -116,19 +113,15 @@ def _forest_caption(arm: ArmOfTask, searches: Sequence[FinishedTrials], turned: 
         kind += "95 % bootstrap intervals over them" if n >= 5 else "too few for intervals"
     elif len(searches[0]) > MOST:
         kind = f"no intervals: of more than {MOST} trials they are small"
-    return sentences(
-        [
-            f"{count(sum(map(len, searches)), 'trial')} of {arm.label}",
-            "● all trials, △ the better-fitted half, ▽ the worse-fitted half",
-            kind,
-            "⇄ the sign is not the same in all three" if turned else "",
-        ]
-    )
+    return [
+        f"{count(sum(map(len, searches)), 'trial')} of {arm.label}",
+        "● all trials, △ the better-fitted half, ▽ the worse-fitted half",
+        kind,
+        "⇄ the sign is not the same in all three" if turned else "",
+    ]
 
 
-def _against_gap(
-    task: TaskMaterial, arm: ArmOfTask, searches: Sequence[FinishedTrials]
-) -> Section | Missing:
+def _against_gap(arm: ArmOfTask, searches: Sequence[FinishedTrials]) -> Part:
     """The gradient-norm paper's Figure 3, of each measure but the losses' own figures."""
     names = [
         name
@@ -136,17 +129,16 @@ def _against_gap(
         if not name.startswith(("val_", "gap_")) and name not in NOT_A_MEASURE
         if all(name in trials.metrics for trials in searches)
     ]
-    if not names or sum(map(len, searches)) < FEWEST:
-        return Missing(GAP_TITLE, "needs three finished trials with a measure (task.measures)")
-    figures = [_gap_figure(arm, searches, name) for name in names[:MOST_MEASURES]]
-    more = len(names) - len(figures)
-    return Section(
+    drawn = names[:MOST_MEASURES] if sum(map(len, searches)) >= FEWEST else []
+    more = len(names) - len(drawn)
+    return section(
         "gap",
         GAP_TITLE,
         "Does a measure rise with the generalization gap, among trials that fit well and among "
         "those that do not?",
-        tuple(figures),
-        notes=(f"{more} more measures are not drawn.",) if more > 0 else (),
+        [_gap_figure(arm, searches, name) for name in drawn],
+        [f"{more} more measures are not drawn."] if more > 0 else [],
+        remedy="needs three finished trials with a measure (task.measures)",
     )
 
 
@@ -167,13 +159,11 @@ def _gap_figure(arm: ArmOfTask, searches: Sequence[FinishedTrials], name: str) -
         axes.set_ylabel("generalization gap (points)")
 
     beyond = 0 if limits is None else int((values > limits[1]).sum())
-    caption = sentences(
-        [
-            f"{count(len(values), 'trial')} of {arm.label}",
-            "coloured: the better-fitted half by training accuracy; grey: the other",
-            f"{count(beyond, 'trial')} of larger values lie to the right" if beyond else "",
-            thinned(len(values) // 2, "of each half"),
-            "axes begin where the data do",
-        ]
-    )
+    caption = [
+        f"{count(len(values), 'trial')} of {arm.label}",
+        "coloured: the better-fitted half by training accuracy; grey: the other",
+        f"{count(beyond, 'trial')} of larger values lie to the right" if beyond else "",
+        thinned(len(values) // 2, "of each half"),
+        "axes begin where the data do",
+    ]
     return single(picture(draw, f"{words(name)} against the gap"), caption, words(name))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from scipy import stats
 
-from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
+from hpogen.report.html.blocks import Figure, Part, section, single
 from hpogen.report.html.drawing import MUTED, arm_colour, log_ticks, picture
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.html.scores import scored
@@ -18,24 +18,18 @@ from hpogen.trial import canonical
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TITLE = "Who was promoted"
-
 Ranks = dict[str, dict[int, float]]  # by configuration and budget
 
 
 def rungs(task: TaskMaterial) -> Part:
     """Only of studies with several budgets."""
-    figures = [found for arm in task.panels if (found := _figure(arm)) is not None]
-    if not figures:
-        return Missing(
-            TITLE, "one budget, no rungs: a searcher with budgets (asha, hyperband, bohb) has them"
-        )
-    return Section(
+    return section(
         "rungs",
-        TITLE,
+        "Who was promoted",
         "Was the right one promoted: do configurations keep their rank when they train longer?",
-        tuple(figures),
-        notes=tuple(filter(None, [task.unpaneled])),
+        map(_figure, task.panels),
+        [task.unpaneled],
+        remedy="one budget, no rungs: a searcher with budgets (asha, hyperband, bohb) has them",
     )
 
 
@@ -72,11 +66,9 @@ def _figure(arm: ArmOfTask) -> Figure | None:
         axes.set_ylabel("rank within the budget")
 
     promoted = sum(len(own) > 1 for own in found.values())
-    caption = sentences(
-        [
-            f"Search seed {study.seed}: {count(len(found), 'configuration')}, {promoted} of them "
-            "promoted (lines); dots alone were not",
-            "ranks by score among all that reached the budget; no interval",
-        ]
-    )
+    caption = [
+        f"Search seed {study.seed}: {count(len(found), 'configuration')}, {promoted} of them "
+        "promoted (lines); dots alone were not",
+        "ranks by score among all that reached the budget; no interval",
+    ]
     return single(picture(draw, f"ranks by budget, {arm.label}"), caption, arm.label, arm.number)

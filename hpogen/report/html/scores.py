@@ -13,7 +13,7 @@ from hpogen.analysis.statistics import Array
 from hpogen.analysis.validity import RuleValidity
 from hpogen.record.history import Record
 from hpogen.report.compare_figures import average_text, correlation_text
-from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
+from hpogen.report.html.blocks import Figure, Part, section, single
 from hpogen.report.html.drawing import arm_colour, cut, picture, points, ring, thinned
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.text import count, percent
@@ -22,8 +22,6 @@ from hpogen.study.read import Folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-TITLE = "Does the score mean anything"
 
 
 @dataclass(frozen=True)
@@ -38,16 +36,14 @@ class Cloud:
 
 def scores(task: TaskMaterial) -> Part:
     """Is the proxy worth optimising?"""
-    figures = [found for arm in task.panels if (found := _figure(task, arm)) is not None]
-    if not figures:
-        return Missing(TITLE, "needs finished trials with audit figures (task.dataset.audit)")
-    return Section(
+    return section(
         "scores",
-        TITLE,
+        "Does the score mean anything",
         "Is the score worth optimising: does a lower one mean a lower error on images that no "
         "search has seen?",
-        tuple(figures),
-        notes=tuple(filter(None, [task.unpaneled])),
+        [_figure(task, arm) for arm in task.panels],
+        [task.unpaneled],
+        remedy="needs finished trials with audit figures (task.dataset.audit)",
     )
 
 
@@ -98,31 +94,25 @@ def _figure(task: TaskMaterial, arm: ArmOfTask) -> Figure | None:
         axes.set_ylabel(f"{task.truth}{task.unit}")
 
     about = f"score against {task.truth} of the trials of {arm.label}"
-    return single(
-        picture(draw, about),
-        _caption(task, arm, found, limits and limits[1]),
-        arm.label,
-        arm.number,
-    )
+    caption = _caption(task, arm, found, limits and limits[1])
+    return single(picture(draw, about), caption, arm.label, arm.number)
 
 
-def _caption(task: TaskMaterial, arm: ArmOfTask, found: Cloud, right: float | None) -> str:
+def _caption(task: TaskMaterial, arm: ArmOfTask, found: Cloud, right: float | None) -> list[str]:
     n = len(found.scores)
     beyond = 0 if right is None else int((found.scores > right).sum())
     budgets = sorted({int(budget) for budget in found.budgets})
     smaller = f"hollow: of the smaller budgets ({', '.join(map(str, budgets[:-1]))} epochs), whose "
     smaller += "scores are not to be compared with the others"
-    return sentences(
-        [
-            f"{count(n, 'trial')} of {arm.over}",
-            "ringed: chosen",
-            smaller if len(budgets) > 1 else "",
-            _validity(task, arm),
-            thinned(n),
-            f"{count(beyond, 'trial')} of higher scores lie to the right" if beyond else "",
-            "axes begin where the data do",
-        ]
-    )
+    return [
+        f"{count(n, 'trial')} of {arm.over}",
+        "ringed: chosen",
+        smaller if len(budgets) > 1 else "",
+        _validity(task, arm),
+        thinned(n),
+        f"{count(beyond, 'trial')} of higher scores lie to the right" if beyond else "",
+        "axes begin where the data do",
+    ]
 
 
 def _validity(task: TaskMaterial, arm: ArmOfTask) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpogen.analysis.importance import FOLDS, Importance, importance
 from hpogen.analysis.statistics import Array
-from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
+from hpogen.report.html.blocks import Figure, Part, section, single
 from hpogen.report.html.drawing import (
     GRID,
     INK,
@@ -44,28 +44,25 @@ Scored = tuple[list[Config], list[float]]
 
 def hyperparameters(task: TaskMaterial) -> list[Part]:
     """Importances with slices, then parallel coordinates."""
-    found = [(arm, _searches(arm)) for arm in task.panels]
-    slices: list[Figure] = []
+    slices: list[Figure | None] = []
     lines: list[Figure] = []
-    for arm, searches in found:
+    for arm in task.panels:
+        searches = _searches(arm)
         configs = [config for own, _ in searches for config in own]
         scores = np.array([x for _, own in searches for x in own], dtype=np.float64)
         if len(configs) < 3:
             continue
         space = arm.first.spec.space
-        slices += filter(None, [_bars(arm, importance(space, searches))])
-        slices.append(_slices(task, arm, configs, scores))
+        slices += [_bars(arm, importance(space, searches)), _slices(arm, configs, scores)]
         lines.append(_parallel(arm, space, configs, scores))
-    if not slices:
-        needs = "needs three finished trials of the largest budget"
-        return [Missing(TITLE, needs), Missing(PARALLEL, needs)]
-    notes = tuple(filter(None, [task.unpaneled]))
+    needs = "needs three finished trials of the largest budget"
+    of_space = "What matters for the score, and where is it low?"
+    of_best = "Which values do the best trials have in common?"
+    notes = [task.unpaneled]
     return [
-        Section("space", TITLE, "What matters for the score, and where is it low?", tuple(slices),
-                notes=notes),
-        Section("parallel", PARALLEL, "Which values do the best trials have in common?",
-                tuple(lines), notes=notes),
-    ]  # fmt: skip
+        section("space", TITLE, of_space, slices, notes, remedy=needs),
+        section("parallel", PARALLEL, of_best, lines, notes, remedy=needs),
+    ]
 
 
 def _searches(arm: ArmOfTask) -> list[Scored]:
@@ -96,23 +93,19 @@ def _bars(arm: ArmOfTask, found: Importance | None) -> Figure | None:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("R² lost when its values are shuffled")
 
-    caption = sentences(
-        [
-            f"Permutation importance of a random forest (scikit-learn) that predicts the rank of "
-            f"the score from {count(found.trials, 'trial')} of {arm.over}",
-            f"mean ± sd over {FOLDS} folds",
-            f"the forest explains {percent(max(found.r2, 0.0))} of the variance of unseen trials"
-            + ("" if found.r2 >= TOO_LITTLE else ": too little to say what matters"),
-            ""
-            if arm.sampled
-            else "the searcher chose these trials: they are no sample of the space",
-        ]
-    )
+    caption = [
+        f"Permutation importance of a random forest (scikit-learn) that predicts the rank of "
+        f"the score from {count(found.trials, 'trial')} of {arm.over}",
+        f"mean ± sd over {FOLDS} folds",
+        f"the forest explains {percent(max(found.r2, 0.0))} of the variance of unseen trials"
+        + ("" if found.r2 >= TOO_LITTLE else ": too little to say what matters"),
+        "" if arm.sampled else "the searcher chose these trials: they are no sample of the space",
+    ]
     svg = picture(draw, f"importances of {arm.label}", (4.6, 0.85 + 0.34 * len(rows)))
     return single(svg, caption, arm.label, arm.number)
 
 
-def _slices(task: TaskMaterial, arm: ArmOfTask, configs: list[Config], scores: Array) -> Figure:
+def _slices(arm: ArmOfTask, configs: list[Config], scores: Array) -> Figure:
     space = arm.first.spec.space
     names = [name for name in space.names if any(name in config for config in configs)]
     limits = cut(scores)
@@ -125,15 +118,13 @@ def _slices(task: TaskMaterial, arm: ArmOfTask, configs: list[Config], scores: A
     rows = -(-len(draws) // 2)
     svg = pictures(draws, f"slices of {arm.label}", (4.6, 1.75 * rows + 0.2), 2, sharey=True)
     beyond = 0 if top is None else int((scores > top).sum())
-    caption = sentences(
-        [
-            f"Each of {count(len(scores), 'trial')} of {arm.over}: parameter against score, "
-            f"{arm.first.spec.objective.label} (lower is better)",
-            "ringed: chosen",
-            thinned(len(scores)),
-            f"{count(beyond, 'trial')} of higher scores lie above" if beyond else "",
-        ]
-    )
+    caption = [
+        f"Each of {count(len(scores), 'trial')} of {arm.over}: parameter against score, "
+        f"{arm.first.spec.objective.label} (lower is better)",
+        "ringed: chosen",
+        thinned(len(scores)),
+        f"{count(beyond, 'trial')} of higher scores lie above" if beyond else "",
+    ]
     return single(svg, caption, f"{arm.label}: slices", arm.number)
 
 
@@ -155,17 +146,15 @@ def _slice(
         points(axes, np.asarray(x, dtype=np.float64), y, arm_colour(arm.number), size=2.6)
         if parameter.log:
             log_axis(axes, "x", parameter.low, parameter.high)
+        for config in chosen:
+            if ours := [i for i in known if configs[i] == config]:
+                ring(axes, float(config[name]), float(scores[ours].min()), 6.5)
     else:
         values = list(dict.fromkeys(map(value, x)))
         at = np.array([values.index(value(v)) for v in x], dtype=np.float64)
         jitter = np.random.default_rng(0).uniform(-0.2, 0.2, len(at))
         points(axes, at + jitter, y, arm_colour(arm.number), size=2.6)
         axes.set_xticks(range(len(values)), values)
-    if isinstance(parameter, Number):
-        for config in chosen:
-            ours = [i for i in known if configs[i] == config]
-            if ours:
-                ring(axes, float(config[name]), float(scores[ours].min()), 6.5)
     least = float(scores.min())
     high = float(scores.max()) if top is None else top
     room = 0.05 * (high - least) or 0.5
@@ -197,17 +186,14 @@ def _parallel(arm: ArmOfTask, space: Space, configs: list[Config], scores: Array
         axes.spines["left"].set_visible(False)
         axes.margins(x=0.06)
 
-    caption = sentences(
-        [
-            f"{sum(shown):,} of {count(len(configs), 'trial')} of {arm.over}; coloured: the best "
-            "fifth by score, black: the best, grey: the others",
-            "each axis is a parameter's range, bottom to top, logarithmic where the space is",
-            f"left out, as not all trials have them: {left_out}" if left_out else "",
-        ]
-    )
-    return single(
-        picture(draw, f"parallel coordinates of {arm.label}"), caption, arm.label, arm.number
-    )
+    caption = [
+        f"{sum(shown):,} of {count(len(configs), 'trial')} of {arm.over}; coloured: the best "
+        "fifth by score, black: the best, grey: the others",
+        "each axis is a parameter's range, bottom to top, logarithmic where the space is",
+        f"left out, as not all trials have them: {left_out}" if left_out else "",
+    ]
+    svg = picture(draw, f"parallel coordinates of {arm.label}")
+    return single(svg, caption, arm.label, arm.number)
 
 
 def _heights(space: Space, names: list[str], config: Config) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpogen.analysis.answers import seconds
-from hpogen.report.html.blocks import Figure, Missing, Part, Section, sentences, single
+from hpogen.report.html.blocks import Figure, Part, section, single
 from hpogen.report.html.drawing import (
     INK,
     MEASURES,
@@ -25,9 +25,8 @@ from hpogen.study.standing import standing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CURVES, TIME = "Learning curves", "What measuring costs"
 PHASES = {"train": TRAINING, "validation": VALIDATION, "measures": MEASURES}
-NAMES = {"train": "training", "validation": "validation", "measures": "measures"}
+NAMES = ("training", "validation", "measures")
 SMALLEST = 0.07  # share of the longest bar that a number fits into
 
 Rows = Sequence[Mapping[str, Any]]
@@ -35,16 +34,14 @@ Rows = Sequence[Mapping[str, Any]]
 
 def curves(task: TaskMaterial) -> Part:
     """Does it train well?"""
-    figures = [found for arm in task.panels if (found := _curves(arm)) is not None]
-    if not figures:
-        return Missing(CURVES, "needs an answer that was trained for more than one epoch")
-    return Section(
+    return section(
         "curves",
-        CURVES,
+        "Learning curves",
         "Does what was chosen train well: does it still gain at the end, and does its held-out "
         "loss rise again?",
-        tuple(figures),
-        notes=tuple(filter(None, [task.unpaneled])),
+        map(_curves, task.panels),
+        [task.unpaneled],
+        remedy="needs an answer that was trained for more than one epoch",
     )
 
 
@@ -69,16 +66,14 @@ def _curves(arm: ArmOfTask) -> Figure | None:
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss (log)")
 
-    caption = sentences(
-        [
-            f"Search seed {study.seed}",
-            f"coloured, thick: the chosen trial {answer.trial}"
-            + (f"; thin: the baseline {name!r}" if rows else ""),
-            "solid: training loss, dashed: validation loss",
-            "n = 1, no interval",
-            "y begins where the data do",
-        ]
-    )
+    caption = [
+        f"Search seed {study.seed}",
+        f"coloured, thick: the chosen trial {answer.trial}",
+        f"thin: the baseline {name!r}" if rows else "",
+        "solid: training loss, dashed: validation loss",
+        "n = 1, no interval",
+        "y begins where the data do",
+    ]
     return single(picture(draw, f"learning curves of {arm.label}"), caption, arm.label, arm.number)
 
 
@@ -103,8 +98,17 @@ def time(task: TaskMaterial) -> Part:
     """What do the measures cost?"""
     found = {arm.label: _per_epoch(task, arm) for arm in task.arms}
     known = {label: times for label, times in found.items() if math.fsum(times.values())}
-    if not known:
-        return Missing(TIME, "needs a trained trial whose task says what took its time: images do")
+    return section(
+        "time",
+        "What measuring costs",
+        "What part of an epoch do measures take?",
+        [_bars(task, known) if known else None],
+        remedy="needs a trained trial whose task says what took its time: images do",
+    )
+
+
+def _bars(task: TaskMaterial, known: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Of the seconds of an epoch by arm and phase."""
     labels = [*known][::-1]
     longest = max(math.fsum(times.values()) for times in known.values())
     scale, unit = (1.0, "seconds") if longest >= 1 else (1000.0, "milliseconds")
@@ -124,19 +128,16 @@ def time(task: TaskMaterial) -> Part:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(f"{unit} per epoch")
         handles = [axes.barh(0, 0, color=colour) for colour in PHASES.values()]
-        axes.legend(handles, NAMES.values(), ncols=3, loc="lower left", bbox_to_anchor=(0, 1),
+        axes.legend(handles, NAMES, ncols=3, loc="lower left", bbox_to_anchor=(0, 1),
                     fontsize=8.5, borderaxespad=0, handlelength=1)  # fmt: skip
 
     n = sum(len(study.order) for arm in task.arms for study in arm.studies)
-    caption = sentences(
-        [
-            f"Seconds of all trained epochs of {n:,} trials, divided by their number: no interval",
-            "what trials of sibling studies took where their results were reused",
-        ]
-    )
+    caption = [
+        f"Seconds of all trained epochs of {n:,} trials, divided by their number: no interval",
+        "what trials of sibling studies took where their results were reused",
+    ]
     svg = picture(draw, "seconds per epoch by arm", (5.0, 1.1 + 0.42 * len(labels)))
-    figure = Figure((("", svg),), caption, wide=True)
-    return Section("time", TIME, "What part of an epoch do measures take?", (figure,))
+    return single(svg, caption, wide=True)
 
 
 def _per_epoch(task: TaskMaterial, arm: ArmOfTask) -> dict[str, float]:
