@@ -38,43 +38,61 @@ STOPPING = "stopping; once more stops at once"
 @contextlib.contextmanager
 def watch(study: Study) -> Iterator[Table | Lines]:
     """The observer for this standard output, for as long as the block lasts."""
-    console = Console(file=sys.stdout, highlight=False)  # bound now: workers redirect sys.stdout
-    if not sys.stdout.isatty() or console.is_dumb_terminal:
-        yield Lines(study, sys.stdout)
-        return
-    live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
-    live.start()
-    try:
-        yield Table(study, live)
-    finally:
-        with contextlib.suppress(OSError):
-            live.stop()
+    with _screen() as screen:
+        yield Lines(study, sys.stdout) if screen is None else Table(study, screen)
 
 
 @contextlib.contextmanager
 def watch_all(name: str, studies: Sequence[Study]) -> Iterator[list[Overview] | list[Lines]]:
     """The observers of a matrix's studies, in their order, for as long as the block lasts."""
-    console = Console(file=sys.stdout, highlight=False)
+    with _screen() as screen:
+        if screen is None:
+            yield [Lines(study, sys.stdout, f"{study.spec.name}  ") for study in studies]
+        else:
+            yield [Overview(name, studies, screen)] * len(studies)
+
+
+@contextlib.contextmanager
+def _screen() -> Iterator[Screen | None]:
+    """Of this standard output; None where that is no terminal to draw on."""
+    console = Console(file=sys.stdout, highlight=False)  # bound now: workers redirect sys.stdout
     if not sys.stdout.isatty() or console.is_dumb_terminal:
-        yield [Lines(study, sys.stdout, f"{study.spec.name}  ") for study in studies]
+        yield None
         return
     live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
     live.start()
     try:
-        yield [Overview(name, studies, live)] * len(studies)
+        yield Screen(live)
     finally:
         with contextlib.suppress(OSError):
             live.stop()
 
 
-class Overview:
-    """Redraws a line for each study of a matrix, at most four times a second."""
+class Screen:
+    """Drawn at most four times a second, less often where that takes long."""
 
-    def __init__(self, name: str, studies: Sequence[Study], live: Live) -> None:
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._next = 0.0  # when to draw again
+
+    def draw(self, make: Callable[[int, str], Text], stopping: bool) -> None:
+        """What `make` gives for a width and a note, if it is time; always when `stopping`."""
+        begin = time.monotonic()
+        if begin < self._next and not stopping:
+            return
+        with contextlib.suppress(OSError):
+            text = make(self._live.console.width, STOPPING if stopping else "")
+            self._live.update(cropped(text), refresh=True)
+        self._next = begin + max(REFRESH_SECONDS, (time.monotonic() - begin) / REFRESH_SHARE)
+
+
+class Overview:
+    """A line for each study of a matrix."""
+
+    def __init__(self, name: str, studies: Sequence[Study], screen: Screen) -> None:
         self._name = name
         self._studies = studies
-        self._live = live
-        self._next = 0.0
+        self._screen = screen
         self._begin, self._before = time.monotonic(), self._share()
 
     def started(self, trial: Trial) -> None: ...
@@ -84,16 +102,11 @@ class Overview:
     def finished(self, record: Record) -> None: ...
 
     def tick(self, stopping: bool) -> None:
-        begin = time.monotonic()
-        if begin < self._next and not stopping:
-            return
-        note = STOPPING if stopping else ""
+        self._screen.draw(self._picture, stopping)
+
+    def _picture(self, width: int, note: str) -> Text:
         rows = [Row(study, "finished" if self._finished(study) else "") for study in self._studies]
-        left = self._left(begin)
-        with contextlib.suppress(OSError):
-            text = overview(self._name, rows, self._live.console.width, note, left)
-            self._live.update(cropped(text), refresh=True)
-        self._next = begin + max(REFRESH_SECONDS, (time.monotonic() - begin) / REFRESH_SHARE)
+        return overview(self._name, rows, width, note, self._left(time.monotonic()))
 
     def _finished(self, study: Study) -> bool:
         return not study.running and is_complete(study)
@@ -112,14 +125,13 @@ class Overview:
 
 
 class Table:
-    """Redraws the picture of the study, at most four times a second."""
+    """The picture of a study."""
 
-    def __init__(self, study: Study, live: Live) -> None:
+    def __init__(self, study: Study, screen: Screen) -> None:
         self._study = study
-        self._live = live
+        self._screen = screen
         self._latest: dict[int, Progress] = {}
         self._pace = Pace(study)
-        self._next = 0.0  # when to draw again
 
     def started(self, trial: Trial) -> None:
         self.tick(stopping=False)
@@ -131,28 +143,16 @@ class Table:
         self._latest.pop(record.trial.id, None)
 
     def tick(self, stopping: bool) -> None:
-        begin = time.monotonic()
-        if (begin < self._next or not self._study.running) and not stopping:
-            return  # between two trials there is nothing to see: `started` comes at once
-        with contextlib.suppress(OSError):
-            self._live.update(self._picture(STOPPING if stopping else ""), refresh=True)
-        cost = time.monotonic() - begin
-        self._next = begin + max(REFRESH_SECONDS, cost / REFRESH_SHARE)
+        if self._study.running or stopping:
+            self._screen.draw(self._picture, stopping)
+        # between two trials there is nothing to see: `started` comes at once
 
-    def _picture(self, note: str) -> Text:
+    def _picture(self, width: int, note: str) -> Text:
         study = self._study
         trials = [study.history.records[trial].trial for trial in sorted(study.running)]
         running = [(trial, self._latest.get(trial.id)) for trial in trials]
-        return cropped(
-            picture(
-                study,
-                standing(study),
-                running,
-                width=self._live.console.width,
-                left=self._pace.left(running),
-                note=note,
-            )
-        )
+        left = self._pace.left(running)
+        return picture(study, standing(study), running, width=width, left=left, note=note)
 
 
 class Pace:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from toys import study_file
 
-from hpogen.report.live import Overview
+from hpogen.report.live import Overview, Screen
 from hpogen.report.matrix import Row, overview, status, status_page
 from hpogen.running.runner import run_all
 from hpogen.spec import load_studies
@@ -68,7 +68,7 @@ def test_the_live_table_stands_still(studies: list[Study], monkeypatch: Any) -> 
     monkeypatch.setattr(time, "monotonic", lambda: now)
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     live = Live(console=console, auto_refresh=False)
-    table = Overview("m", studies, live)
+    table = Overview("m", studies, Screen(live))
     titles = []
     for _ in range(3):
         trial = studies[1].next()
