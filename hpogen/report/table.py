@@ -49,8 +49,8 @@ def picture(
     """
     spec = study.spec
     names = metric_names(spec)
-    rows = [_running_row(spec, trial, progress, names) for trial, progress in running]
-    best = [_best_row(spec, standing.best, names)] if standing.best else []
+    rows = [_row(spec, trial, progress, names) for trial, progress in running]
+    best = [_row(spec, r.trial, _ended_as(r), names) for r in filter(None, [standing.best])]
     where = max((len(row[-1]) for row in rows), default=0)
     titles, *cells = table(_columns(spec, names, where), rows + best, width - INDENT)
     lines = _header(study, width, left)
@@ -146,40 +146,25 @@ def _width(parameter: Parameter) -> int:
     return len("7.1e-4")
 
 
-def _running_row(
-    spec: StudySpec, trial: Trial, progress: Progress | None, names: Mapping[str, tuple[str, ...]]
-) -> Row:
-    epoch = progress.epoch if progress else 0
-    metrics = progress.metrics if progress else {}
-    return _row(spec, trial, epoch, metrics, names, _device(progress))
-
-
-def _best_row(spec: StudySpec, best: Record, names: Mapping[str, tuple[str, ...]]) -> Row:
-    metrics = best.outcome.metrics if best.outcome else {}
-    return _row(spec, best.trial, best.trial.budget, metrics, names, "")
+def _ended_as(record: Record) -> Progress:
+    """Its last epoch, for a row of its own."""
+    metrics = record.outcome.metrics if record.outcome else {}
+    return Progress(record.trial.id, record.trial.budget, metrics, {}, "")
 
 
 def _row(
-    spec: StudySpec,
-    trial: Trial,
-    epoch: int,
-    metrics: Mapping[str, float],
-    names: Mapping[str, tuple[str, ...]],
-    device: str,
+    spec: StudySpec, trial: Trial, progress: Progress | None, names: Mapping[str, tuple[str, ...]]
 ) -> Row:
+    metrics = progress.metrics if progress else {}
     found = ([metrics[name] for name in group if name in metrics] for group in names.values())
     config = (trial.config.get(name) for name, _ in _varying(spec))
     return (
         str(trial.id),
-        f"{epoch}/{trial.budget}",
+        f"{progress.epoch if progress else 0}/{trial.budget}",
         *(number(values[0]) if values else "" for values in found),
         *("" if x is None else value(x) for x in config),
-        device,
+        progress.device.replace("cuda:", "gpu ") if progress else "",
     )
-
-
-def _device(progress: Progress | None) -> str:
-    return progress.device.replace("cuda:", "gpu ") if progress else ""
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[str]:
