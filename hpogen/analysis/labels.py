@@ -10,23 +10,17 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hpogen.spec import StudySpec
 from hpogen.spec.matrix import BETWEEN
+from hpogen.study.read import Folder
 
 Setting = Mapping[str, Any]  # by dotted key
 
 
-class Named(Protocol):
-    @property
-    def directory(self) -> Path: ...
-    @property
-    def spec(self) -> StudySpec: ...
-
-
 def arm_labels(
-    arms: Sequence[Sequence[Named]], differing: Sequence[str], settings: Mapping[Path, Setting]
+    arms: Sequence[Sequence[Folder]], differing: Sequence[str], settings: Mapping[Path, Setting]
 ) -> list[str]:
     """A label for each arm, no two alike. `differing` are the dotted keys that part them."""
     of = [settings[studies[0].directory] for studies in arms]
@@ -40,7 +34,7 @@ def arm_labels(
     raise AssertionError("arms that differ in nothing are one arm")
 
 
-def _by_folder(arms: Sequence[Sequence[Named]]) -> list[str]:
+def _by_folder(arms: Sequence[Sequence[Folder]]) -> list[str]:
     """The parts of the studies' names that are the same in all studies of each arm."""
     parts = [[_parts(study.spec) for study in studies] for studies in arms]
     counts = {len(names) for arm in parts for names in arm}
