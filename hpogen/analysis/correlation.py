@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,14 +129,12 @@ def judge(
     named = {name: trials.measure(name) for name in measures or sorted(trials.metrics)}
     parts, tied = halves(trials)
     interval = partial(bootstrap, level=level, resamples=resamples, seed=seed)
+    correlated = partial(_correlation, interval=interval, descriptive=trials.adaptive)
     correlations: list[Correlation] = []
     for target, part in product(TARGETS, PARTS):
         truth, chosen = trials.target(target)[parts[part]], parts[part]
-        family = [
-            _correlation(name, target, part, values[chosen], truth, interval)
-            for name, values in named.items()
-        ]
-        correlations += [_without_p(c) for c in family] if trials.adaptive else _holm(family)
+        family = [correlated(name, target, part, x[chosen], truth) for name, x in named.items()]
+        correlations += family if trials.adaptive else _holm(family)
     return Judgement(
         study=trials.study,
         searcher=trials.searcher,
@@ -194,18 +192,25 @@ def sign_error(values: Array, truth: Array, images: int) -> tuple[float | None, 
 
 
 def _correlation(
-    name: str, target: str, part: Part, x: Array, y: Array, interval: Bootstrap
+    name: str,
+    target: str,
+    part: Part,
+    x: Array,
+    y: Array,
+    *,
+    interval: Bootstrap,
+    descriptive: bool,
 ) -> Correlation:
+    def coefficient(test: Any, statistic: Weighted) -> Coefficient:
+        p = None if descriptive else float(test.pvalue)
+        return Coefficient(float(test.statistic), interval(statistic, len(x)), p)
+
     known = np.isfinite(x)
     x, y = x[known], y[known]
     tau = r = None
     if len(x) >= FEWEST and np.ptp(x) > 0 and np.ptp(y) > 0:
-        rank = stats.kendalltau(x, y)  # τ-b
-        line = stats.pearsonr(standardized(x), standardized(y))
-        tau = Coefficient(
-            float(rank.statistic), interval(kendall(x, y), len(x)), float(rank.pvalue)
-        )
-        r = Coefficient(float(line.statistic), interval(pearson(x, y), len(x)), float(line.pvalue))
+        tau = coefficient(stats.kendalltau(x, y), kendall(x, y))  # τ-b
+        r = coefficient(stats.pearsonr(standardized(x), standardized(y)), pearson(x, y))
     return Correlation(name, target, part, len(x), tau, r)
 
 
@@ -219,14 +224,6 @@ def _holm(family: Sequence[Correlation]) -> list[Correlation]:
 def _adjusted(coefficients: Sequence[Coefficient | None]) -> list[Coefficient | None]:
     adjusted = iter(holm([c.p for c in coefficients if c is not None and c.p is not None]))
     return [c if c is None else replace(c, p_holm=next(adjusted)) for c in coefficients]
-
-
-def _without_p(c: Correlation) -> Correlation:
-    return replace(
-        c,
-        kendall=c.kendall and replace(c.kendall, p=None),
-        pearson=c.pearson and replace(c.pearson, p=None),
-    )
 
 
 def render(judgement: Judgement, target: str = "audit_gap_accuracy", part: Part = "all") -> str:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy import stats
 
-from hpogen.analysis.correlation import FEWEST, PARTS, Part, halves
+from hpogen.analysis.correlation import FEWEST, PARTS, SHARES, Part, halves
 from hpogen.analysis.statistics import Array, Interval, bootstrap, kendall
 from hpogen.analysis.summary import average
 from hpogen.analysis.trials import FinishedTrials
 
-TARGETS = ("audit_gap_accuracy", "audit_error")
 MOST = 400  # trials of which τ is bootstrapped: it takes O(n²), and the interval is small then
 RESAMPLES = 1000
 SMALLEST = 0.05
@@ -44,16 +44,13 @@ def trust(searches: Sequence[FinishedTrials]) -> list[Trust]:
     names = sorted(set.intersection(*({*_whole(trials)} for trials in searches)))
     parts = [halves(trials)[0] for trials in searches]
     found = []
-    for target in TARGETS:
-        for name in names:
-            for part in PARTS:
-                pairs = [
-                    (trials.metrics[name][own[part]], trials.target(target)[own[part]])
-                    for trials, own in zip(searches, parts, strict=True)
-                ]
-                if (one := _trust(name, target, part, pairs)) is not None:
-                    found.append(one)
-    return found
+    for target, name, part in product(SHARES, names, PARTS):
+        pairs = [
+            (trials.metrics[name][own[part]], trials.target(target)[own[part]])
+            for trials, own in zip(searches, parts, strict=True)
+        ]
+        found.append(_trust(name, target, part, pairs))
+    return [one for one in found if one is not None]
 
 
 def _whole(trials: FinishedTrials) -> list[str]:

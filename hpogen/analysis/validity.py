@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hpogen.analysis.answers import Truth, held_out
+from hpogen.analysis.correlation import FEWEST
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.summary import Average, average
 from hpogen.objective import Location, Objective, locate
@@ -21,7 +22,6 @@ from hpogen.record.history import Record
 from hpogen.selection import rescore
 from hpogen.study.read import Folder
 
-FEWEST = 3  # trials, for a correlation
 TOP = (5, 10)
 
 Indices = NDArray[np.intp]

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from analysis.studies import made, study
 
+from hpogen.analysis.correlation import SHARES as TARGETS
 from hpogen.analysis.correlation import judge
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.trials import finished_trials
-from hpogen.analysis.trust import TARGETS, Trust, flips, trust
+from hpogen.analysis.trust import Trust, flips, trust
 from hpogen.study.read import read
 
 
