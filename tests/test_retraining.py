@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hpogen.executors.choice import Where
 from hpogen.record import history, ledger
 from hpogen.record.folder import read_curve
 from hpogen.record.history import History
-from hpogen.report.retrain import accuracy, data, loss, page
+from hpogen.report.retrain import data, page
 from hpogen.running.runner import run, run_all
 from hpogen.spec import load_study
 from hpogen.study import status
@@ -28,6 +29,8 @@ from hpogen.study.retrained import plan, results
 from hpogen.study.study import Study
 from hpogen.training.data import load
 from hpogen.trial import canonical, trial_seed
+
+accuracy, loss = attrgetter("accuracy"), attrgetter("loss")
 
 KEYS: dict[str, Any] = {
     "task": {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
-from hpogen.report.text import count, labelled
+from hpogen.report.text import count, folder_and_next, paragraph
 from hpogen.report.verdict import command
 from hpogen.running.fork import Fork
 
@@ -13,11 +12,8 @@ from hpogen.running.fork import Fork
 def page(found: Fork, study: str, program: str, width: int) -> list[str]:
     """Sentences, the folder, and the command that goes on with the study of the YAML `study`."""
     text = " ".join(f"{sentence}." for sentence in _sentences(found))
-    return [
-        *(f" {line}" for line in textwrap.wrap(text, width - 1)),
-        *labelled("folder", str(found.directory)),
-        *labelled("next", command(program, "run", study, "--dir", str(found.directory))),
-    ]
+    goes_on = command(program, "run", study, "--dir", str(found.directory))
+    return [*paragraph(text, width), *folder_and_next(found.directory, [goes_on])]
 
 
 def _sentences(found: Fork) -> Iterator[str]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.text import Text
 from hpogen.analysis.answers import held_out
 from hpogen.record.history import Record
 from hpogen.report.table import BAR, Column, charged, table
-from hpogen.report.text import bar, count, labelled, number, percent
+from hpogen.report.text import bar, count, folder_and_next, number, paragraph, percent
 from hpogen.report.verdict import command
 from hpogen.study.read import AnyStudy, Folder
 from hpogen.study.standing import standing
@@ -129,11 +128,9 @@ def endings(
     """The last lines of a run: the table, what stopped whom, the folder, what to type next."""
     rows = [Row(study, ended(study)) for study in studies]
     lines = ["", *overview(home.absolute().name, rows, width).plain.splitlines(), ""]
-    for text in texts:
-        lines += [f" {part}" for part in textwrap.wrap(text, width - 1)]
+    lines += [line for text in texts for line in paragraph(text, width)]
     verb = "compare" if finished else "resume"
-    lines += labelled("folder", str(home))
-    return lines + labelled("next", command(program, verb, str(home)))
+    return lines + folder_and_next(home, [command(program, verb, str(home))])
 
 
 def _note(rows: Sequence[Row], process: str | None, program: str) -> str:

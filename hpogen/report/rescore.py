@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 from hpogen.analysis.choices import Choice
 from hpogen.analysis.fewer_labels import AtLabels
 from hpogen.analysis.rescoring import AtAlpha, Rescoring
+from hpogen.report.compare_figures import BLANK, figure
 from hpogen.report.table import Column, table
-from hpogen.report.text import count, labelled, number, percent
+from hpogen.report.text import count, next_lines, number, paragraph
 from hpogen.report.verdict import LIMIT, command
 
-BLANK = "–"
 SUGGESTED = (50, 250, 1000)  # validation images
 
 
@@ -40,7 +39,7 @@ def rescore_page(found: Rescoring, directory: str, width: int, program: str) -> 
     if found.labels:
         lines += ["", *_labels(found, width), "", *_wrapped(pays(found), width)]
     lines += ["", *_wrapped([LIMIT], width)]
-    return lines + labelled("next", _next(found, directory, program))
+    return lines + next_lines([_next(found, directory, program)])
 
 
 def _limits(found: Rescoring) -> list[str]:
@@ -98,9 +97,7 @@ def ranges(alphas: Iterable[AtAlpha]) -> list[tuple[str, Choice]]:
 
 def held_out(found: Rescoring, x: float | None) -> str:
     """`8.9 %`, or a loss; a dash where there is no audit."""
-    if x is None:
-        return BLANK
-    return percent(x) if found.judged_by == "audit error" else number(x)
+    return BLANK if x is None else figure(x, found.judged_by)
 
 
 def _labels(found: Rescoring, width: int) -> list[str]:
@@ -180,7 +177,7 @@ def _next(found: Rescoring, directory: str, program: str) -> str:
 
 
 def _wrapped(sentences: Iterable[str], width: int) -> list[str]:
-    return [f" {line}" for line in textwrap.wrap(" ".join(sentences), max(width - 1, 20))]
+    return paragraph(" ".join(sentences), max(width, 21))
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

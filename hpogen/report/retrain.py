@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from hpogen.report.table import Column, table
-from hpogen.report.text import configuration, labelled, number
+from hpogen.report.text import configuration, folder_and_next, number, paragraph
 from hpogen.report.verdict import command
 from hpogen.study.read import RETRAIN
 from hpogen.study.retrained import Retrained, Run
@@ -31,7 +31,7 @@ def page(directory: Path, found: Sequence[Retrained], width: int) -> list[str]:
             name(one),
             f"{one.n}/{one.asked}" if one.n < one.asked else str(one.n),
             _spread(one, lambda run: 100 * run.accuracy, lambda x: f"{x:.2f}", " %"),
-            _spread(one, loss, number),
+            _spread(one, attrgetter("loss"), number),
             ", ".join(f"{n} {kind}" for kind, n in Counter(one.failures.values()).items()),
         ]
         for one in found
@@ -45,9 +45,8 @@ def page(directory: Path, found: Sequence[Retrained], width: int) -> list[str]:
     lines += [f" {line}" for row in table(columns, rows, width - 1) for line in row.splitlines()]
     lines.append("")
     for one in found:
-        parts = textwrap.wrap(f"{name(one)}: {configuration(one.choice.config)}", width - 1)
-        lines += [f" {part}" for part in parts]
-    return ["", *lines, "", *(f" {part}" for part in textwrap.wrap(CAPTION, width - 1))]
+        lines += paragraph(f"{name(one)}: {configuration(one.choice.config)}", width)
+    return ["", *lines, "", *paragraph(CAPTION, width)]
 
 
 def name(one: Retrained) -> str:
@@ -55,14 +54,6 @@ def name(one: Retrained) -> str:
     baselines = [f"baseline {name}" for name in one.choice.baselines]
     names = [*(["the answer"] if one.choice.is_answer else []), *baselines]
     return ", ".join(names) or f"{one.choice.label}, an earlier answer"
-
-
-def accuracy(run: Run) -> float:
-    return run.accuracy
-
-
-def loss(run: Run) -> float:
-    return run.loss
 
 
 def _spread(
@@ -81,14 +72,10 @@ def _spread(
 
 def last_lines(directory: Path, stopped: Sequence[str], program: str, width: int) -> list[str]:
     """What stopped whom, the folder, and what to type next."""
-    lines = [f" {part}" for text in stopped for part in textwrap.wrap(text, width - 1)]
+    lines = [line for why in stopped for line in paragraph(why, width)]
     verb = "retrain" if stopped else "compare"
-    return [
-        "",
-        *lines,
-        *labelled("folder", str(directory / RETRAIN)),
-        *labelled("next", command(program, verb, str(directory))),
-    ]
+    goes_on = command(program, verb, str(directory))
+    return ["", *lines, *folder_and_next(directory / RETRAIN, [goes_on])]
 
 
 def data(found: Sequence[Retrained]) -> list[dict[str, Any]]:
@@ -103,8 +90,8 @@ def data(found: Sequence[Retrained]) -> list[dict[str, Any]]:
             "n": one.n,
             "asked": one.asked,
             "failures": dict(one.failures),
-            "test_accuracy": _numbers(one, accuracy),
-            "test_loss": _numbers(one, loss),
+            "test_accuracy": _numbers(one, attrgetter("accuracy")),
+            "test_loss": _numbers(one, attrgetter("loss")),
             "curves": [list(run.curve) for run in one.runs],
         }
         for one in found

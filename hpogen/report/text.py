@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
+from pathlib import Path
 
 from hpogen.errors import UserError
 from hpogen.trial import Config, Value
@@ -90,6 +92,22 @@ def labelled(label: str, text: str, width: int | None = None) -> list[str]:
         return [f" {label}".ljust(INDENT) + text]
     parts = textwrap.wrap(text, max(width - INDENT, 20), break_on_hyphens=False)
     return [f" {label if i == 0 else ''}".ljust(INDENT) + part for i, part in enumerate(parts)]
+
+
+def paragraph(text: str, width: int) -> list[str]:
+    """A text broken between words, a space before each line."""
+    return [f" {line}" for line in textwrap.wrap(text, width - 1)]
+
+
+def folder_and_next(folder: Path, commands: Sequence[str]) -> list[str]:
+    """Where everything is, and what to type next."""
+    return [*labelled("folder", str(folder)), *next_lines(commands)]
+
+
+def next_lines(commands: Sequence[str]) -> list[str]:
+    """What to type next: the first two of the commands."""
+    pairs = zip(["next", ""], commands, strict=False)
+    return [line for label, text in pairs for line in labelled(label, text)]
 
 
 def bar(share: float, width: int) -> str:

@@ -13,7 +13,7 @@ from hpogen.analysis.answers import held_out
 from hpogen.errors import shortened
 from hpogen.record.history import History, Record
 from hpogen.report.table import mishaps, results
-from hpogen.report.text import configuration, count, labelled, number, percent
+from hpogen.report.text import configuration, count, folder_and_next, labelled, number, percent
 from hpogen.spec import StudySpec
 from hpogen.study.read import AnyStudy
 from hpogen.study.standing import Standing, rule, standing
@@ -42,10 +42,7 @@ def verdict(
     elif (last := last_failure(history)) is not None:
         text = f"{last.failure.kind}: {shortened(last.failure.text)}" if last.failure else ""
         lines += labelled("last", f"trial {last.trial.id}: {text}", width)
-    lines += labelled("folder", str(study.directory))
-    for label, text in zip(["next", ""], next_commands, strict=False):
-        lines += labelled(label, text)
-    return lines
+    return lines + folder_and_next(study.directory, next_commands)
 
 
 def ending(spec: StudySpec, end: str, trials: int, text: str) -> str:
