@@ -55,6 +55,10 @@ class Comparison:
         """The folder that was named: the study's own, or its matrix's."""
         return next(path for path in self.given if path in (study, study.parent))
 
+    @property
+    def answers(self) -> list[Answer]:
+        return [one for task in self.tasks for one in task.answers]
+
 
 def compare(directories: Sequence[Path], primary: str | None = None) -> Comparison:
     """Everything that can be said of the studies in folders, a study's or a matrix's each.
@@ -80,7 +84,7 @@ def compare_studies(
     truth = truth_of(studies)
     tasks = [task_table(task, design.arms, truth, siblings) for task in design.tasks]
     judged_by, errors = _errors(labels, tasks, truth)
-    answers = [one for task in tasks for row in task.rows for one in row.answers]
+    answers = [one for task in tasks for one in task.answers]
     answered = {one.study for one in answers}
     retrainable = {s.directory for s in studies if s.spec.task.name == DEFAULT_TASK}
     return Comparison(
@@ -109,8 +113,7 @@ def _errors(
     labels: Sequence[str], tasks: Sequence[TaskTable], truth: Truth | None
 ) -> tuple[str | None, dict[str, Errors]]:
     """What the arms are judged by, and each one's errors by task and search seed."""
-    answers = [given for task in tasks for row in task.rows for given in row.answers]
-    tested = any(given.test for given in answers)
+    tested = any(given.test for task in tasks for given in task.answers)
     judged_by = truth or (TEST if tested else None)
 
     def error(given: Answer) -> float | None:

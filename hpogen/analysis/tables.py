@@ -61,6 +61,10 @@ class TaskTable:
     validity_by_arm: Mapping[str, tuple[RuleValidity, ...]]
     transfer: Transfer | None
 
+    @property
+    def answers(self) -> list[Answer]:
+        return [given for row in self.rows for given in row.answers]
+
 
 def task_table(
     task: str, arms: Sequence[Arm], truth: Truth | None, siblings: Siblings

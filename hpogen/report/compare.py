@@ -14,7 +14,6 @@ from typing import Any
 from hpogen.analysis.comparison import TEST, Comparison
 from hpogen.analysis.contrasts import Contrast
 from hpogen.analysis.critical_difference import FEWEST_TASKS
-from hpogen.analysis.summary import Summary
 from hpogen.analysis.tables import Row, TaskTable
 from hpogen.report.compare_evidence import (
     contrast_lines,
@@ -23,9 +22,9 @@ from hpogen.report.compare_evidence import (
     transfer_lines,
     validity_lines,
 )
-from hpogen.report.compare_figures import BLANK, figure, grid, spread, wrapped
+from hpogen.report.compare_figures import BLANK, POINTLESS, grid, mean_text, wrapped
 from hpogen.report.compare_verdict import verdict
-from hpogen.report.text import count, labelled, number, percent
+from hpogen.report.text import count, next_lines, number, percent
 from hpogen.report.verdict import command
 
 SEVERAL = 3  # folders named in a line
@@ -75,42 +74,28 @@ def _task_lines(found: Comparison, task: TaskTable, width: int) -> list[str]:
     if not task.rows:
         return [heading, f" {BLANK} no answer yet"]
     truth = found.judged_by if found.judged_by not in (None, TEST) else "audit error"
-    titles = ["arm", "n", str(truth), TEST, "val loss"]
-    costs = ["epochs charged", "trained", "seconds", "measures"]
-    rows = [_row(row, str(truth)) for row in task.rows]
+    tested = any(row.test is not None for row in task.rows)
+    rows = [_row(row, str(truth), tested) for row in task.rows]
     for yardstick in task.yardsticks:
         n = str(yardstick.truth.n) if yardstick.truth else BLANK
-        cells = [yardstick.label, n, _mean(yardstick.truth, str(truth))]
-        rows.append([*cells, *[""] * (len(titles) + len(costs) - 3)])
-    if all(row.test is None for row in task.rows):
-        rows = [[*cells[:3], *cells[4:]] for cells in rows]
-        titles.remove(TEST)
-    return [heading, *grid([*titles, *costs], rows, width, optional=["val loss", *costs])]
+        mean = mean_text(yardstick.truth, str(truth))
+        rows.append({"arm": yardstick.label, "n": n, str(truth): mean})
+    optional = ["val loss", "epochs charged", "trained", "seconds", "measures"]
+    return [heading, *grid(rows, width, optional)]
 
 
-def _row(row: Row, truth: str) -> list[str]:
-    share = BLANK if row.measures_share is None else percent(row.measures_share)
-    return [
-        row.arm,
-        str(len(row.answers)),
-        _mean(row.truth, truth),
-        _mean(row.test, TEST),
-        BLANK if row.val_loss is None else _loss(row.val_loss),
-        *(f"{s.mean:,.0f}" if s else BLANK for s in (row.charged, row.trained)),
-        number(row.seconds.mean) if row.seconds else BLANK,
-        share,
-    ]
-
-
-def _mean(summary: Summary | None, of: str) -> str:
-    """`8.9 % ± 0.3`."""
-    if summary is None:
-        return BLANK
-    return figure(summary.mean, of) + ("" if summary.sd is None else f" ± {spread(summary.sd, of)}")
-
-
-def _loss(summary: Summary) -> str:
-    return number(summary.mean) + ("" if summary.sd is None else f" ± {number(summary.sd)}")
+def _row(row: Row, truth: str, tested: bool) -> dict[str, str]:
+    return {
+        "arm": row.arm,
+        "n": str(len(row.answers)),
+        truth: mean_text(row.truth, truth),
+        TEST: mean_text(row.test, TEST) if tested else "",
+        "val loss": mean_text(row.val_loss, POINTLESS),
+        "epochs charged": f"{row.charged.mean:,.0f}" if row.charged else BLANK,
+        "trained": f"{row.trained.mean:,.0f}" if row.trained else BLANK,
+        "seconds": number(row.seconds.mean) if row.seconds else BLANK,
+        "measures": BLANK if row.measures_share is None else percent(row.measures_share),
+    }
 
 
 def _notes(found: Comparison) -> Iterator[str]:
@@ -123,9 +108,7 @@ def _notes(found: Comparison) -> Iterator[str]:
         )
     lacking = [
         given.study
-        for task in found.tasks
-        for row in task.rows
-        for given in row.answers
+        for given in found.answers
         if (given.test_error if found.judged_by == TEST else given.truth) is None
     ]
     if lacking and found.judged_by is not None:
@@ -149,13 +132,15 @@ def _several(paths: Sequence[Path]) -> str:
 
 def _next(found: Comparison, program: str) -> list[str]:
     """What is missing for a verdict first; the same as pictures last."""
-    commands = []
-    for verb, studies in {"resume": found.unanswered, "retrain": found.not_retrained}.items():
-        if studies:
-            commands.append(command(program, verb, str(found.folder_of(studies[0]))))
-    commands.append(command(program, "report", *map(str, found.given)))
+    more = command(program, "report", *map(str, found.given))
+    return next_lines([*missing(found, found.unanswered, program), more])
+
+
+def missing(found: Comparison, stopped: Sequence[Path], program: str) -> list[str]:
+    """What is missing for a verdict, as commands: `stopped` studies go on, nets are retrained."""
+    wanted = {"resume": stopped, "retrain": found.not_retrained}
     return [
-        line
-        for label, text in zip(["next", ""], commands, strict=False)
-        for line in labelled(label, text)
+        command(program, verb, str(found.folder_of(studies[0])))
+        for verb, studies in wanted.items()
+        if studies
     ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from hpogen.analysis.comparison import Comparison
 from hpogen.analysis.contrasts import Contrast
 from hpogen.analysis.critical_difference import CriticalDifference
-from hpogen.analysis.tables import TaskTable
+from hpogen.analysis.tables import Row, TaskTable
 from hpogen.analysis.validity import TOP, RuleValidity
 from hpogen.report.compare_figures import (
     BLANK,
@@ -18,6 +19,7 @@ from hpogen.report.compare_figures import (
     grid,
     p_value,
     signed,
+    with_interval,
     wrapped,
 )
 from hpogen.report.text import percent
@@ -36,20 +38,9 @@ def contrast_lines(found: Comparison, width: int) -> list[str]:
     shown = _shown(found)
     if left_out := len(found.contrasts) - len(shown):
         heading += f"; {left_out} more, between other arms than {_reference(found)}, with --json"
-    titles = ["contrast", "pairs", "difference", "p", "smallest", "Holm", "d_z", "win/tie/loss"]
     rows = [_contrast_row(c, of) for c in shown]
-    more = []
-    if any(c.worst_task is not None for c in shown):
-        more = ["worst task"]
-        for cells, c in zip(rows, shown, strict=True):
-            worst = c.worst_difference
-            cells.append("" if worst is None else f"{c.worst_task} ({difference(worst, of)})")
-    if any(c.wilcoxon_p is not None for c in shown):
-        more.append("Wilcoxon p")
-        for cells, c in zip(rows, shown, strict=True):
-            cells.append("" if c.wilcoxon_p is None else p_value(c.wilcoxon_p))
-    optional = ["Holm", "d_z", "win/tie/loss", *more]
-    return [*wrapped(heading, width), *grid([*titles, *more], rows, width, optional)]
+    optional = ["Holm", "d_z", "win/tie/loss", "worst task", "Wilcoxon p"]
+    return [*wrapped(heading, width), *grid(rows, width, optional)]
 
 
 def _shown(found: Comparison) -> list[Contrast]:
@@ -65,20 +56,20 @@ def _reference(found: Comparison) -> str:
     return found.primary[1] if found.primary else found.arms[0]
 
 
-def _contrast_row(c: Contrast, of: str) -> list[str]:
-    interval = ""
-    if c.interval is not None:
-        interval = f" ({difference(c.interval.low, of)} to {difference(c.interval.high, of)})"
-    return [
-        f"{c.first} − {c.second}" + (" (primary)" if c.primary else ""),
-        str(c.pairs),
-        difference(c.difference, of) + interval,
-        p_value(c.p),
-        p_value(c.smallest_p),
-        BLANK if c.p_holm is None else p_value(c.p_holm),
-        BLANK if c.effect is None else signed(c.effect),
-        f"{c.wins}/{c.ties}/{c.losses}",
-    ]
+def _contrast_row(c: Contrast, of: str) -> dict[str, str]:
+    worst = c.worst_difference
+    return {
+        "contrast": f"{c.first} − {c.second}" + (" (primary)" if c.primary else ""),
+        "pairs": str(c.pairs),
+        "difference": with_interval(c.difference, c.interval, partial(difference, of=of)),
+        "p": p_value(c.p),
+        "smallest": p_value(c.smallest_p),
+        "Holm": BLANK if c.p_holm is None else p_value(c.p_holm),
+        "d_z": BLANK if c.effect is None else signed(c.effect),
+        "win/tie/loss": f"{c.wins}/{c.ties}/{c.losses}",
+        "worst task": "" if worst is None else f"{c.worst_task} ({difference(worst, of)})",
+        "Wilcoxon p": "" if c.wilcoxon_p is None else p_value(c.wilcoxon_p),
+    }
 
 
 def critical_lines(found: CriticalDifference, width: int) -> list[str]:
@@ -111,18 +102,19 @@ def search_lines(found: Comparison, task: TaskTable, width: int) -> Iterator[str
         "intervals from five on",
         width,
     )
-    rows = [
-        [
-            row.arm,
-            average_text(row.overtuning, of),
-            BLANK if row.relative_overtuning is None else f"{row.relative_overtuning.mean:.2f}",
-            average_text(row.meta_overfitting, of),
-            average_text(row.regret, of),
-        ]
-        for row in task.rows
-    ]
-    titles = ["arm", "overtuning", "relative", "meta-overfitting", "regret"]
-    yield from grid(titles, rows, width, optional=["relative", "meta-overfitting"])
+    rows = [_search_row(row, of) for row in task.rows]
+    yield from grid(rows, width, optional=["relative", "meta-overfitting"])
+
+
+def _search_row(row: Row, of: str) -> dict[str, str]:
+    relative = row.relative_overtuning
+    return {
+        "arm": row.arm,
+        "overtuning": average_text(row.overtuning, of),
+        "relative": BLANK if relative is None else f"{relative.mean:.2f}",
+        "meta-overfitting": average_text(row.meta_overfitting, of),
+        "regret": average_text(row.regret, of),
+    }
 
 
 def validity_lines(found: Comparison, task: TaskTable, width: int) -> Iterator[str]:
@@ -138,21 +130,20 @@ def validity_lines(found: Comparison, task: TaskTable, width: int) -> Iterator[s
         "not known beforehand)",
         width,
     )
-    titles = ["rule", "ρ", "τ", *(f"top {k}" for k in TOP), "regret", "highest's"]
     rows = [_validity_row(rule, of) for rule in task.validity]
-    yield from grid(titles, rows, width, optional=["τ", "top 5", "top 10", "highest's"])
+    yield from grid(rows, width, optional=["τ", "top 5", "top 10", "highest's"])
 
 
-def _validity_row(rule: RuleValidity, of: str) -> list[str]:
-    overlaps = [rule.overlap[k] for k in TOP]
-    return [
-        rule.rule,
-        correlation_text(rule.spearman),
-        correlation_text(rule.kendall),
-        *(BLANK if overlap is None else percent(overlap.mean) for overlap in overlaps),
-        average_text(rule.regret, of),
-        BLANK if rule.objective else average_text(rule.regret_highest, of),
-    ]
+def _validity_row(rule: RuleValidity, of: str) -> dict[str, str]:
+    overlaps = {f"top {k}": rule.overlap[k] for k in TOP}
+    return {
+        "rule": rule.rule,
+        "ρ": correlation_text(rule.spearman),
+        "τ": correlation_text(rule.kendall),
+        **{top: BLANK if one is None else percent(one.mean) for top, one in overlaps.items()},
+        "regret": average_text(rule.regret, of),
+        "highest's": BLANK if rule.objective else average_text(rule.regret_highest, of),
+    }
 
 
 def transfer_lines(task: TaskTable, width: int) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-from hpogen.analysis.summary import Average
+from hpogen.analysis.statistics import Interval
+from hpogen.analysis.summary import Average, Summary
 from hpogen.report.table import Column, table
 from hpogen.report.text import number, percent
 
@@ -41,25 +43,37 @@ def p_value(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else number(p)
 
 
+def mean_text(summary: Summary | None, of: str) -> str:
+    """`8.9 % ± 0.3`."""
+    if summary is None:
+        return BLANK
+    return figure(summary.mean, of) + ("" if summary.sd is None else f" ± {spread(summary.sd, of)}")
+
+
 def average_text(average: Average | None, of: str) -> str:
     """`+0.9 (0.0 to +2.4)`."""
-    if average is None:
-        return BLANK
-    text = difference(average.mean, of)
-    if average.interval is None:
-        return text
-    low, high = average.interval.low, average.interval.high
-    return f"{text} ({difference(low, of)} to {difference(high, of)})"
+    text = partial(difference, of=of)
+    return BLANK if average is None else with_interval(average.mean, average.interval, text)
 
 
 def correlation_text(average: Average | None) -> str:
     """`+0.65 (+0.52 to +0.75)`."""
-    if average is None:
-        return BLANK
-    if average.interval is None:
-        return signed(average.mean)
-    low, high = average.interval.low, average.interval.high
-    return f"{signed(average.mean)} ({signed(low)} to {signed(high)})"
+    return BLANK if average is None else with_interval(average.mean, average.interval, signed)
+
+
+def with_interval(x: float, interval: Interval | None, text: Callable[[float], str]) -> str:
+    """A figure and its interval, if it has one, as `text` writes figures."""
+    return text(x) + (f" ({text(interval.low)} to {text(interval.high)})" if interval else "")
+
+
+def shown(x: float | None, of: str) -> float:
+    """A figure as axes have it: an error in percent."""
+    return float("nan") if x is None else x * (100 if of == "audit error" else 1)
+
+
+def unit(of: str) -> str:
+    """Of a figure, on an axis."""
+    return " (%)" if of == "audit error" else ""
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -69,14 +83,13 @@ def wrapped(text: str, width: int) -> list[str]:
     return [f" {line}".replace(NARROW, " ") for line in lines]
 
 
-def grid(
-    titles: Sequence[str], rows: Sequence[Sequence[str]], width: int, optional: Sequence[str] = ()
-) -> list[str]:
-    """A table as wide as its cells; the optional columns give way, the last of them first."""
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    columns = [
-        Column(title, wide, optional=title in optional)
-        for title, wide in zip(titles, widths, strict=True)
-    ]
-    head, *body = table(columns, rows, width - 1)
+def grid(rows: Sequence[Mapping[str, str]], width: int, optional: Sequence[str]) -> list[str]:
+    """A table as wide as its cells, whose titles are the keys of the first row.
+
+    Empty columns are left out; the optional ones give way, the last of them first.
+    """
+    widths = {title: max(len(row.get(title, "")) for row in rows) for title in rows[0]}
+    columns = [Column(title, wide, title in optional) for title, wide in widths.items() if wide]
+    cells = [[row.get(column.title, "") for column in columns] for row in rows]
+    head, *body = table(columns, cells, width - 1)
     return [f" {line}" for line in [*head.splitlines(), *body]]

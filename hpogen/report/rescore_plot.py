@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from hpogen.analysis.rescoring import Rescoring
 from hpogen.errors import UserError
 from hpogen.record.folder import replace_file
+from hpogen.report.compare_figures import shown, unit
+from hpogen.report.html.drawing import log_ticks
 from hpogen.report.text import count
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def rescore_svg(found: Rescoring) -> bytes:
             figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
         ):
             draw(axes, found)
-            axes.set_ylabel(f"{found.judged_by} of the choice{_unit(found)}")
+            axes.set_ylabel(f"{found.judged_by} of the choice{unit(found.judged_by)}")
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False)
         figure.suptitle(_caption(found), fontsize=10)
@@ -67,10 +69,10 @@ def _alpha(axes: Axes, found: Rescoring) -> None:
     """α (log) against the audit figure; what has no α as lines across."""
     points = [at for at in found.alphas if at.alpha > 0 and at.choice.held_out is not None]
     label = found.weighed.partition(" (")[0]
-    values = [_shown(found, at.choice.held_out) for at in points]
+    values = [shown(at.choice.held_out, found.judged_by) for at in points]
     axes.plot([at.alpha for at in points], values, ".-", color=COLOURS[1], label=label)
     if found.validation is not None and found.validation.held_out is not None:
-        alone = _shown(found, found.validation.held_out)
+        alone = shown(found.validation.held_out, found.judged_by)
         axes.axhline(alone, color=COLOURS[0], linewidth=1, label="validation loss alone")
     _draw_oracle(axes, found)
     axes.set_xscale("log")
@@ -85,34 +87,22 @@ def _labels(axes: Axes, found: Rescoring) -> None:
     for rule, colour in zip(ordered, COLOURS[0 if alone in rules else 1 :], strict=False):
         rows = [row for row in found.labels if row.rule == rule and row.interval]
         sizes = [row.images for row in rows]
-        means = [_shown(found, row.held_out) for row in rows]
+        means = [shown(row.held_out, found.judged_by) for row in rows]
         bounds: Sequence[tuple[Any, Any]] = [
             (row.interval.low, row.interval.high) for row in rows if row.interval
         ]
         axes.plot(sizes, means, ".-", color=colour, label=rule)
-        low, high = ([_shown(found, pair[k]) for pair in bounds] for k in (0, 1))
+        low, high = ([shown(pair[k], found.judged_by) for pair in bounds] for k in (0, 1))
         axes.fill_between(sizes, low, high, color=colour, alpha=0.12, linewidth=0)
     _draw_oracle(axes, found)
-    axes.set_xscale("log")
-    sizes = sorted({row.images for row in found.labels})
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
-    axes.set_xticks([], minor=True)
+    log_ticks(axes, sorted({row.images for row in found.labels}))
     axes.set_xlabel("validation labels")
 
 
 def _draw_oracle(axes: Axes, found: Rescoring) -> None:
     if found.oracle is not None and found.oracle.held_out is not None:
-        least = _shown(found, found.oracle.held_out)
+        least = shown(found.oracle.held_out, found.judged_by)
         axes.axhline(least, color=ORACLE, linewidth=1, linestyle="--", label="oracle")
-
-
-def _shown(found: Rescoring, x: float | None) -> float:
-    """In percent where it is an error."""
-    return float("nan") if x is None else x * (100 if found.judged_by == "audit error" else 1)
-
-
-def _unit(found: Rescoring) -> str:
-    return " (%)" if found.judged_by == "audit error" else ""
 
 
 def _caption(found: Rescoring) -> str:

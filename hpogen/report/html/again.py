@@ -31,7 +31,7 @@ def again(material: Material, program: str) -> Section:
 
 
 def _commands(material: Material, program: str) -> list[str]:
-    folders = [*map(str, material.folders)]
+    folders = [*map(str, material.comparison.given)]
     primary = material.comparison.primary
     contrast = ["--primary", " - ".join(primary)] if primary else []
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hpogen.analysis.summary import Summary
 from hpogen.analysis.yardsticks import Yardstick
-from hpogen.report.compare_figures import figure, spread
+from hpogen.report.compare_figures import mean_text
 from hpogen.report.html.blocks import Section
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.html.template import render
@@ -69,8 +69,7 @@ def _lines(task: TaskMaterial, arm: ArmOfTask) -> list[Line]:
 
 
 def _summary(found: Summary, of: str) -> tuple[str, str]:
-    sd = "" if found.sd is None else f" ± {spread(found.sd, of)}"
-    return figure(found.mean, of) + sd, f"n = {found.n}"
+    return mean_text(found, of), f"n = {found.n}"
 
 
 def _chosen(task: TaskMaterial, arm: ArmOfTask) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from hpogen.analysis.arms import arrange
 from hpogen.analysis.comparison import Comparison, compare_studies
 from hpogen.analysis.tables import Row, TaskTable
 from hpogen.analysis.trials import NOT_ADAPTIVE
-from hpogen.report.compare_figures import figure
+from hpogen.report.compare_figures import figure, shown, unit
 from hpogen.report.text import count
 from hpogen.study.read import Folder, read_all
 
@@ -77,11 +77,11 @@ class TaskMaterial:
     @property
     def unit(self) -> str:
         """Of the held-out figure, on an axis."""
-        return " (%)" if self.truth == "audit error" else ""
+        return unit(str(self.truth))
 
     def shown(self, x: float | None) -> float:
         """A held-out figure as axes have it: an error in percent."""
-        return float("nan") if x is None else x * (100 if self.truth == "audit error" else 1)
+        return shown(x, str(self.truth))
 
     def said(self, x: float) -> str:
         """A held-out figure in a text."""
@@ -90,9 +90,8 @@ class TaskMaterial:
 
 @dataclass(frozen=True)
 class Material:
-    """All of it. `folders` are as they were named."""
+    """All of it."""
 
-    folders: tuple[Path, ...]
     comparison: Comparison
     studies: tuple[Folder, ...]
     truth: Truth | None
@@ -118,4 +117,4 @@ def read_material(directories: Sequence[Path], primary: str | None) -> Material:
     studies = tuple(read_all(directories))
     siblings = siblings_of(studies)
     found = compare_studies(studies, siblings, directories, primary)
-    return Material(tuple(directories), found, studies, truth_of(studies), siblings)
+    return Material(found, studies, truth_of(studies), siblings)

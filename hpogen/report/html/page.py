@@ -13,6 +13,7 @@ from typing import Any
 from hpogen.errors import UserError
 from hpogen.record.folder import replace_file
 from hpogen.record.provenance import version
+from hpogen.report.compare import missing
 from hpogen.report.compare_verdict import verdict
 from hpogen.report.html.again import again
 from hpogen.report.html.anytime import anytime
@@ -28,7 +29,7 @@ from hpogen.report.html.template import asset, render
 from hpogen.report.html.training import curves, time
 from hpogen.report.html.trials import trials
 from hpogen.report.text import count
-from hpogen.report.verdict import choice, command
+from hpogen.report.verdict import choice
 from hpogen.study.standing import standing
 
 MOST_TASKS = 3  # that are drawn
@@ -67,6 +68,7 @@ def write_report(
 def report(directories: Sequence[Path], primary: str | None = None, program: str = "hpogen") -> str:
     """The page, which needs no other file and no network. Raises UserError as `write_report`."""
     material = read_material(directories, primary)
+    found = material.comparison
     tasks = [_task(task) for task in [*material.tasks()][:MOST_TASKS]]
     page = render(
         "page.html.j2",
@@ -76,7 +78,7 @@ def report(directories: Sequence[Path], primary: str | None = None, program: str
         about=_about(material),
         verdict=_verdict(material),
         notes=_notes(material),
-        next=_next(material, program),
+        next=missing(found, found.unfinished, program),
         tasks=tasks,
         several=len(tasks) > 1,
         ending=[trials(material), again(material, program)],
@@ -97,7 +99,7 @@ def _task(task: TaskMaterial) -> dict[str, Any]:
 def _title(material: Material) -> str:
     if len(material.studies) == 1:
         return material.studies[0].name
-    return ", ".join(path.resolve().name for path in material.folders)
+    return ", ".join(path.resolve().name for path in material.comparison.given)
 
 
 def _about(material: Material) -> str:
@@ -134,14 +136,3 @@ def _notes(material: Material) -> list[str]:
     if len(found.tasks) > MOST_TASKS:
         notes.append(f"Pictures are of the first {MOST_TASKS} of {len(found.tasks)} tasks.")
     return [*notes, *(f"{note[:1].upper()}{note[1:]}." for note in found.notes)]
-
-
-def _next(material: Material, program: str) -> list[str]:
-    """What is missing for a verdict, as commands."""
-    found = material.comparison
-    wanted = {"resume": found.unfinished, "retrain": found.not_retrained}
-    return [
-        command(program, verb, str(found.folder_of(studies[0])))
-        for verb, studies in wanted.items()
-        if studies
-    ]

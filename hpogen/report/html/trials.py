@@ -57,19 +57,10 @@ def _rows(
     study: Folder, material: Material, names: Sequence[str], several: bool
 ) -> Iterable[list[Cell]]:
     spent = seconds(study, material.siblings)
-    answer = next(
-        (
-            given.trial
-            for task in material.comparison.tasks
-            for row in task.rows
-            for given in row.answers
-            if given.study == study.directory
-        ),
-        None,
-    )
+    answers = {given.study: given.trial for given in material.comparison.answers}
     for record in study.history.records:
         first = [(study.name, study.name)] if several else []
-        chosen = record.trial.id == answer
+        chosen = record.trial.id == answers.get(study.directory)
         yield [
             *first,
             *_cells(record, chosen, spent.get(record.trial.id, {})),
