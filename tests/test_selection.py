@@ -365,6 +365,7 @@ def test_a_selection_that_cannot_work_is_refused_at_load(
 
 def test_what_a_selection_needs_is_measured(tmp_path: Path) -> None:
     from hpogen.running.runner import run
+    from hpogen.study.read import read
     from hpogen.study.status import best
     from hpogen.study.study import Study
 
@@ -373,7 +374,7 @@ def test_what_a_selection_needs_is_measured(tmp_path: Path) -> None:
     with Study(spec, tmp_path / "q") as study:
         assert study.wanted >= {"margin_q50", "val_loss"}
         run(study)
-        found = best(spec, study.history, tmp_path / "q")
+        found = best(read(tmp_path / "q"))
     losses = [
         np.load(folder.trial_stem(tmp_path / "q", i).with_suffix(".val_losses.npy"))
         for i in range(4)

@@ -133,14 +133,6 @@ def require_last_linear(model: nn.Module, x: Tensor) -> None:
         last.read(model(x))
 
 
-def require_trained(model: nn.Module, x: Tensor) -> None:
-    """The same, and when no parameter of that layer is trained: it has no gradient."""
-    model = unwrapped(model)
-    with torch.enable_grad(), LastLinear(model) as last:
-        layer, _ = last.read(model(x))
-    refuse_frozen(*counts(layer))
-
-
 def counts(layer: nn.Linear) -> tuple[bool, bool]:
     """Whether its weight and its bias count in measures: see `trained`."""
     own = [id(p) for p in trained(layer)]
