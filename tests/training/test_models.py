@@ -60,8 +60,8 @@ def test_the_catalog_counts_parameters(name: str, images: str) -> None:
     height, width, channels = map(int, images.split("×"))
     model = weightless(name, (channels, height, width))
     assert size(model) == MODELS[name].parameters[images]
-    if images == next(iter(MODELS[name].parameters)):
-        text = inspect.getdoc(plugins.models.get(name)) or ""
+    text = inspect.getdoc(plugins.models.get(name))  # none, where one function makes several
+    if text and images == next(iter(MODELS[name].parameters)):
         assert f"{size(model):,} parameters for {images} images" in " ".join(text.split())
 
 
