@@ -6,10 +6,9 @@ a study has made of its YAML remembers the names: in another process they mean t
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +37,17 @@ def in_scope() -> Scope:
     return _scope.get()
 
 
-@contextlib.contextmanager
-def scope(files: Scope) -> Iterator[None]:
+class scope:
     """Within the block, lookups see the parts of those files, and what every study sees."""
-    token = _scope.set(files)
-    try:
-        yield
-    finally:
-        _scope.reset(token)
+
+    def __init__(self, files: Scope) -> None:
+        self._files = files
+
+    def __enter__(self) -> None:
+        self._token = _scope.set(self._files)
+
+    def __exit__(self, *_: object) -> None:
+        _scope.reset(self._token)
 
 
 def scoped(method: F) -> F:

@@ -174,6 +174,7 @@ class _Drive:
         self.waits = False  # it has been asked, and nothing has happened since
         self._observer = observer
         self._sources = digest(digests(study.spec.sources))
+        self._mark = lock.mark(study.directory)
         self._out_of_memory: set[int] = set()
         self._errors = 0  # in a row
         self._finished, self._text = 0, ""
@@ -237,7 +238,7 @@ class _Drive:
             task=spec.task,
             wanted=study.wanted,
             log=folder.log_path(study.directory.absolute(), trial),
-            mark=lock.mark(study.directory),
+            mark=self._mark,
             received=curve[-1]["metrics"] if curve else {},
             parent=parent,
             plugins=spec.scope,
