@@ -1,6 +1,6 @@
 """The weight gradient of strided 1×1 convolutions on a CPU, right where oneDNN's is not.
 
-`precision.py` asks for it when a trial begins, `passes.py` before a measure.
+`training/precision.py` asks for it when a trial begins, `passes.py` before a measure.
 """
 
 from __future__ import annotations
