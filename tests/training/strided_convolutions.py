@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from runs import epochs, task, trial
@@ -102,6 +103,20 @@ def check(what: str, found: Tensor, expected: Tensor, tolerance: float, least: f
         sys.exit(f"{what} {tuple(found.shape)}: off by {error:.1e} of the largest in float64")
 
 
+def smoothed() -> None:
+    """From now on no net has kinks: by rounding, a ReLU's side or a maximum's place may differ."""
+    for name in ("relu", "hardtanh", "hardswish", "hardsigmoid"):  # ReLU6 is a hardtanh
+        setattr(functional, name, lambda x, *_, **__: functional.silu(x))
+
+    def pooled(
+        x: Tensor, kernel_size: int, stride: Any = None, padding: int = 0, *_: Any, **keys: Any
+    ) -> Tensor:
+        ceil = keys.get("ceil_mode", False)
+        return functional.avg_pool2d(x, kernel_size, stride, padding, ceil)
+
+    functional.max_pool2d = pooled
+
+
 def last(model: nn.Module, x: Tensor) -> Net:
     """The same with channels last, without anything random."""
     for module in model.modules():
@@ -152,8 +167,9 @@ def run(group: str, threads: int) -> None:
         for net in nets():
             check_gradients(*net, tolerance=1e-3)
     else:
+        smoothed()
         for net in models() if group == "models" else torchvisions():
-            check_gradients(*net, tolerance=0.1)  # by rounding, a ReLU's side may be another
+            check_gradients(*net, tolerance=1e-2)
 
 
 if __name__ == "__main__":
