@@ -13,11 +13,14 @@ from pathlib import Path
 
 from hpogen.analysis.answers import Answer, Siblings, Truth, siblings_of, truth_of
 from hpogen.analysis.arms import arrange
-from hpogen.analysis.contrasts import Contrast, Errors, pairwise, primary_of
-from hpogen.analysis.critical_difference import (
+from hpogen.analysis.contrasts import (
     FEWEST_TASKS,
+    Contrast,
     CriticalDifference,
+    Errors,
     critical_difference,
+    pairwise,
+    primary_of,
 )
 from hpogen.analysis.tables import TaskTable, task_table
 from hpogen.plugins import DEFAULT_TASK

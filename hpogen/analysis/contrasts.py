@@ -1,18 +1,21 @@
-"""One arm against another: paired by search seed, stratified by task.
+"""Arms against one another: in pairs by search seed within tasks, and all of them over many tasks.
 
-`comparison.py` asks for the primary contrast and for all other pairs of arms.
+`comparison.py` asks for the primary contrast and for all other pairs of arms; from ten tasks on for
+average ranks, Friedman's test and Nemenyi's critical difference: Demšar 2006, "Statistical
+Comparisons of Classifiers over Multiple Data Sets" (JMLR 7), section 3.2.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from hpogen.analysis.critical_difference import FEWEST_TASKS
 from hpogen.analysis.statistics import (
     Array,
     Interval,
@@ -26,6 +29,7 @@ from hpogen.errors import UserError, unknown
 
 ALPHA = 0.05
 RESAMPLES = 10_000
+FEWEST_TASKS = 10  # of statistics over tasks: below, the approximations are poor, nothing is found
 AGAINST = " - "  # between the arms of a primary contrast: `A - B`
 Errors = Mapping[str, Mapping[int, float]]  # of one arm: by task, by search seed
 
@@ -147,3 +151,55 @@ def primary_of(text: str, arms: Sequence[str]) -> tuple[str, str]:
         raise UserError(f"primary: got {text!r}, expected two arms, 'A - B', of: {', '.join(arms)}")
     wrong = next(name for name in pairs[0] if name not in arms)
     raise UserError(f"primary: {unknown('arm', wrong, arms)}")
+
+
+@dataclass(frozen=True)
+class CriticalDifference:
+    """Two arms are separable where their average ranks differ by at least `difference`.
+
+    `groups` are the largest sets of arms, best first, within which no two are: the bars of the
+    diagram. `friedman_p` is for "all arms are alike": above `alpha`, none is separable.
+    """
+
+    tasks: int
+    ranks: Mapping[str, float]  # average over the tasks, 1 is best, best first
+    friedman_p: float
+    difference: float
+    alpha: float
+    groups: tuple[tuple[str, ...], ...]
+
+
+def critical_difference(
+    errors: Mapping[str, ArrayLike], alpha: float = 0.05
+) -> CriticalDifference | None:
+    """Of each arm's mean errors on the same tasks, (tasks,) each; None for less than three arms."""
+    if len(errors) < 3:
+        return None
+    table = np.column_stack([np.asarray(column, dtype=np.float64) for column in errors.values()])
+    tasks, arms = table.shape
+    ranks = stats.rankdata(table, axis=1).mean(0)
+    best_first = sorted(zip(errors, map(float, ranks), strict=True), key=lambda pair: pair[1])
+    # q_α of Demšar's Table 5(a) is the studentized range statistic over √2
+    quantile = stats.studentized_range.ppf(1 - alpha, arms, math.inf) / math.sqrt(2)
+    difference = float(quantile * math.sqrt(arms * (arms + 1) / (6 * tasks)))
+    alike = (table == table[:, :1]).all()
+    return CriticalDifference(
+        tasks=tasks,
+        ranks=dict(best_first),
+        friedman_p=1.0 if alike else float(stats.friedmanchisquare(*table.T).pvalue),
+        difference=difference,
+        alpha=alpha,
+        groups=_groups(best_first, difference),
+    )
+
+
+def _groups(ranked: list[tuple[str, float]], difference: float) -> tuple[tuple[str, ...], ...]:
+    """Runs of arms, in order of rank, that span less than the difference; none within another."""
+    groups: list[tuple[str, ...]] = []
+    reached = 0
+    for first, (_, low) in enumerate(ranked):
+        end = sum(rank - low < difference for _, rank in ranked[first:]) + first
+        if end - first > 1 and end > reached:
+            groups.append(tuple(name for name, _ in ranked[first:end]))
+            reached = end
+    return tuple(groups)

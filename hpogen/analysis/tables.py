@@ -10,13 +10,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpogen.analysis.answers import Answer, Siblings, Truth, answer
-from hpogen.analysis.anytime import Curve, curve
 from hpogen.analysis.arms import Arm
-from hpogen.analysis.overtuning import Overtuning, overtuning
-from hpogen.analysis.summary import Average, Summary, average, summary
-from hpogen.analysis.trajectory import Trajectory, trajectory
-from hpogen.analysis.transfer import Transfer, transfer
-from hpogen.analysis.validity import RuleValidity, Validity, averaged, of_study
+from hpogen.analysis.statistics import Average, Summary, average, summary
+from hpogen.analysis.trajectory import (
+    Curve,
+    Overtuning,
+    Trajectory,
+    curve,
+    overtuning,
+    trajectory,
+)
+from hpogen.analysis.validity import (
+    RuleValidity,
+    Transfer,
+    Validity,
+    averaged,
+    of_study,
+    transfer,
+)
 from hpogen.analysis.yardsticks import Answered, Yardstick, yardsticks
 
 
@@ -27,7 +38,7 @@ class Row:
     `truth` is the audit error or loss; `test` that of retrained nets, averaged over the retrainings
     of a study first. Epochs `charged` and `trained`, and `seconds`, are of a whole search;
     `measures_share` is the measures' part of the seconds. The last four judge the searches: see
-    `overtuning.Overtuning`.
+    `trajectory.Overtuning`.
     """
 
     arm: str

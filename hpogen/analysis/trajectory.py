@@ -1,12 +1,16 @@
-"""What a study would have answered so far, after every trial that was told.
+"""What a study would have answered so far, after every trial that was told, and how good that is.
 
-`overtuning.py` judges the last of these incumbents, `anytime.py` averages them over search seeds.
+`tables.py` asks for the curves of an arm over its search seeds, and whether searches went on too
+long: Schneider, Bischl & Feurer 2025, "Overtuning in Hyperparameter Optimization" (AutoML),
+Definitions 3.1 and 3.2, with the audit set in the place of their test set.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +21,13 @@ from hpogen.selection import SELECTIONS, candidates, gather
 from hpogen.selection.evidence import Losses, read_losses
 from hpogen.study.read import Folder
 
+Axis = Literal["epochs", "seconds"]
+
 STEPS = 50  # how many answers are sought where each takes all trials so far
+POINTS = 200  # of a curve, at most
+LEAST_GAIN = 0.001
+"""Less improvement over the first incumbent than this makes the relative number a noise ratio:
+the paper's ε, for errors in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -121,3 +131,85 @@ def _chosen_of(study: Folder, told: set[int], losses: dict[int, Losses]) -> Reco
         evidence = replace(evidence, losses=lambda: rows)
     found = SELECTIONS[spec.selection].choose(evidence, spec.objective)
     return None if found is None else records[found]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Held-out errors of the answer so far: median and quartiles over the search seeds.
+
+    `x` are epochs charged or seconds of training; a search that has ended keeps its answer. The
+    curve begins where every search has an answer; where one has no held-out error is no point.
+    `oracle` is the median of the best of all trials so far, which nobody can choose.
+    """
+
+    axis: Axis
+    seeds: int
+    x: tuple[float, ...]
+    median: tuple[float, ...]
+    low: tuple[float, ...]  # lower quartile
+    high: tuple[float, ...]  # upper quartile
+    oracle: tuple[float, ...]
+
+
+def curve(trajectories: Sequence[Trajectory], axis: Axis) -> Curve | None:
+    """Of the searches that have answers with held-out errors; None where none has."""
+    known = [t for t in trajectories if len(t.truth) and np.isfinite(t.truth[-1])]
+    if not known:
+        return None
+    spent = [t.epochs if axis == "epochs" else t.seconds for t in known]
+    x = np.unique(np.concatenate(spent))
+    if len(x) > POINTS:
+        x = np.linspace(x[0], x[-1], POINTS)
+    errors = np.stack([_at(x, s, t.truth) for s, t in zip(spent, known, strict=True)])  # (n, X)
+    oracle = np.stack([_at(x, s, t.oracle) for s, t in zip(spent, known, strict=True)])
+    begun = np.isfinite(errors).all(0)
+    low, median, high = np.quantile(errors[:, begun], [0.25, 0.5, 0.75], axis=0)
+    best = np.median(oracle[:, begun], axis=0)
+    columns = [tuple(map(float, row)) for row in (x[begun], median, low, high, best)]
+    return Curve(axis, len(known), *columns)
+
+
+def _at(x: Array, spent: Array, values: Array) -> Array:
+    """A step function: the value of the last trial that had ended by x, inf before the first."""
+    last = np.searchsorted(spent, x, side="right") - 1
+    result: Array = np.where(last < 0, np.inf, values[np.maximum(last, 0)])
+    return result
+
+
+@dataclass(frozen=True)
+class Overtuning:
+    """How the answer compares, on held-out data, with what was had before.
+
+    `absolute`: with the best of all earlier incumbents (eq. 4), never negative. `relative`: that
+    as a share of the best improvement over the first incumbent (eq. 8): 1 and more means that
+    nothing was gained by searching; None where that improvement is below `LEAST_GAIN`.
+    `meta_overfitting`: held-out minus validation error of the answer (eq. 5): what validation
+    promised too much. `regret`: against the best of all trials (eq. 6).
+    """
+
+    absolute: float
+    relative: float | None
+    meta_overfitting: float | None
+    regret: float
+
+
+def overtuning(
+    truth: Sequence[float] | Array, oracle: float, validation: float | None
+) -> Overtuning | None:
+    """Of the incumbents' held-out errors in their order, the last one being the answer's.
+
+    `oracle` is the smallest error of all trials, `validation` the answer's validation error.
+    Infinite values stand before the first incumbent; None where one has no held-out error.
+    """
+    values = np.asarray(truth, dtype=np.float64)
+    values = values[~np.isposinf(values)]
+    if not len(values) or np.isnan(values).any():
+        return None
+    first, best, last = float(values[0]), float(values.min()), float(values[-1])
+    gain = first - best
+    return Overtuning(
+        absolute=last - best,
+        relative=(last - best) / gain if gain >= LEAST_GAIN else None,
+        meta_overfitting=None if validation is None else last - validation,
+        regret=last - oracle,
+    )

@@ -14,8 +14,7 @@ import numpy as np
 from scipy import stats
 
 from hpogen.analysis.correlation import FEWEST, PARTS, SHARES, Part, halves
-from hpogen.analysis.statistics import Array, Interval, bootstrap, kendall
-from hpogen.analysis.summary import average
+from hpogen.analysis.statistics import Array, Interval, average, bootstrap, kendall
 from hpogen.analysis.trials import FinishedTrials
 
 MOST = 400  # trials of which τ is bootstrapped: it takes O(n²), and the interval is small then

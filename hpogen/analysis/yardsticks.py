@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from hpogen.analysis.answers import Answer, Truth, held_out
-from hpogen.analysis.summary import Summary, by_seed, summary
+from hpogen.analysis.statistics import Summary, by_seed, summary
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
 from hpogen.study.standing import chooses_by_validation

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.analysis.comparison import TEST, Comparison
-from hpogen.analysis.contrasts import Contrast
-from hpogen.analysis.critical_difference import FEWEST_TASKS
+from hpogen.analysis.contrasts import FEWEST_TASKS, Contrast
 from hpogen.analysis.tables import Row, TaskTable
 from hpogen.report.compare_evidence import (
     contrast_lines,

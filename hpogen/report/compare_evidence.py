@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from hpogen.analysis.comparison import Comparison
-from hpogen.analysis.contrasts import Contrast
-from hpogen.analysis.critical_difference import CriticalDifference
+from hpogen.analysis.contrasts import Contrast, CriticalDifference
 from hpogen.analysis.tables import Row, TaskTable
 from hpogen.analysis.validity import TOP, RuleValidity
 from hpogen.report.compare_figures import (

@@ -6,8 +6,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from hpogen.analysis.statistics import Interval
-from hpogen.analysis.summary import Average, Summary
+from hpogen.analysis.statistics import Average, Interval, Summary
 from hpogen.report.table import Column, table
 from hpogen.report.text import number, percent
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hpogen.analysis.critical_difference import CriticalDifference, critical_difference
+from hpogen.analysis.contrasts import CriticalDifference, critical_difference
 
 ARMS = ["C4.5", "C4.5+m", "C4.5+cf", "C4.5+m+cf"]
 AUC = """

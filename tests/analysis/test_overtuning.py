@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpogen.analysis.overtuning import LEAST_GAIN, overtuning
+from hpogen.analysis.trajectory import LEAST_GAIN, overtuning
 
 
 def test_by_hand() -> None:

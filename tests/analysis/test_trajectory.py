@@ -13,9 +13,8 @@ from toys import replay
 
 from hpogen.analysis import trajectory as module
 from hpogen.analysis.answers import answer, seconds, siblings_of
-from hpogen.analysis.anytime import POINTS, Curve, curve
 from hpogen.analysis.comparison import compare
-from hpogen.analysis.trajectory import Trajectory, incumbents, trajectory
+from hpogen.analysis.trajectory import POINTS, Curve, Trajectory, curve, incumbents, trajectory
 from hpogen.errors import UserError
 from hpogen.record import ledger
 from hpogen.record.folder import trial_stem

@@ -9,7 +9,7 @@ from analysis.searches import AGN, Made, search
 from scipy import stats
 
 from hpogen.analysis.comparison import compare
-from hpogen.analysis.transfer import transfer
+from hpogen.analysis.validity import transfer
 from hpogen.report.compare import compare_page
 from hpogen.study.read import read_all
 

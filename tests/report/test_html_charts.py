@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from report.reported import LOG, Page, rungs, whole
 from scipy import stats
 
-from hpogen.analysis.anytime import Curve
+from hpogen.analysis.trajectory import Curve
 from hpogen.record import history
 from hpogen.report.html import drawing
 from hpogen.report.html.anytime import _limits

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from hpogen.analysis.anytime import Axis, Curve
+from hpogen.analysis.trajectory import Axis, Curve
 from hpogen.report.html.blocks import Figure, Part, section, sentences
 from hpogen.report.html.drawing import INK, arm_colour, broken, label_ends, picture
 from hpogen.report.html.material import ArmOfTask, TaskMaterial

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpogen.analysis.summary import Summary
+from hpogen.analysis.statistics import Summary
 from hpogen.analysis.yardsticks import Yardstick
 from hpogen.report.compare_figures import mean_text
 from hpogen.report.html.blocks import Section
