@@ -14,7 +14,7 @@ from hpogen.errors import UserError
 from hpogen.record import ledger
 from hpogen.record.folder import read_curve
 from hpogen.record.history import History, read
-from hpogen.report.fork import page
+from hpogen.report.pages import fork_page
 from hpogen.running.fork import Fork, fork
 from hpogen.running.runner import run
 from hpogen.spec import load_study
@@ -121,7 +121,9 @@ def test_another_task_takes_the_configurations_only(tmp_path: Path) -> None:
     past = read(tmp_path / "n")
     assert configs(past) == configs(read(old))
     assert (past.trained, past.reused) == (36, 0)
-    assert "The task is another (epochs differs)" in " ".join(page(found, "n.yaml", "hpogen", 300))
+    assert "The task is another (epochs differs)" in " ".join(
+        fork_page(found, "n.yaml", "hpogen", 300)
+    )
 
 
 def test_a_task_of_another_name_is_another_task(tmp_path: Path) -> None:
@@ -246,7 +248,9 @@ def test_stop_leaves_no_room(tmp_path: Path) -> None:
     new = study_file(tmp_path / "new", stop={"trials": 5}, enqueue=[])
     found = fork(searched(tmp_path), new, tmp_path / "n")
     assert (found.enqueued, found.reused, found.no_room) == (12, 5, 7)
-    assert "stop leaves no room for 7 of them" in " ".join(page(found, "n.yaml", "hpogen", 300))
+    assert "stop leaves no room for 7 of them" in " ".join(
+        fork_page(found, "n.yaml", "hpogen", 300)
+    )
 
 
 def test_what_changes_no_training_is_the_same_task(tmp_path: Path) -> None:
@@ -293,7 +297,7 @@ def test_what_cannot_be_forked(tmp_path: Path) -> None:
 
 
 def test_the_page(tmp_path: Path) -> None:
-    lines = page(Fork(Path("n"), 12, 10, 2, 3, 1, 0, ""), "new.yaml", "hpogen", 60)
+    lines = fork_page(Fork(Path("n"), 12, 10, 2, 3, 1, 0, ""), "new.yaml", "hpogen", 60)
     assert lines[-1] == " next     hpogen run new.yaml --dir n"
     assert " ".join(" ".join(lines[:-2]).split()) == (
         "12 configurations enqueued, 10 outcomes reused without training. 2 trials to be trained: "

@@ -108,19 +108,19 @@ def list_(
 ) -> None:
     """The names that a study can use, one per line; measures and models with what they are."""
     from hpogen import plugins
-    from hpogen.report import measures, models
+    from hpogen.report import listing
     from hpogen.training.models import catalog
 
     plugins.load_installed()
     if kind not in KINDS:
         raise UserError(unknown("list:", kind, KINDS))
     pages = {
-        "measures": (measures.rows, measures.page),
-        "models": (catalog.listing, models.page),
+        "measures": (listing.measure_rows, listing.measures_page),
+        "models": (catalog.listing, listing.models_page),
     }
     if kind in pages:
-        listing, page = pages[kind]
-        rows = listing()
+        rows_of, page = pages[kind]
+        rows = rows_of()
         return print_json(rows) if as_json else print_lines(page(rows, width()))
     names = getattr(plugins, kind).choices()
     print_json(names) if as_json else print_lines(names)

@@ -149,10 +149,11 @@ def fork(
     overrides: Set = [],  # noqa: B006  # typer's way to say "none"
 ) -> None:
     """Begin another study with the trials of an old one, without training them again."""
-    from hpogen.report.fork import page
+    from hpogen.report.pages import fork_page
     from hpogen.running.fork import fork
 
-    print_lines(page(fork(directory, study, target, overrides), str(study), program(), width()))
+    found = fork(directory, study, target, overrides)
+    print_lines(fork_page(found, str(study), program(), width()))
 
 
 @command

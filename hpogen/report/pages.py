@@ -1,24 +1,27 @@
-"""The texts of `status`, `show`, `best` and `check`.
+"""The texts of `status`, `show`, `best`, `check` and `fork`.
 
-Their data come from `study/status.py` and `study/rehearsal.py`.
+Their data come from `study/status.py`, `study/rehearsal.py` and `running/fork.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from hpogen.report.table import Column, picture, table
-from hpogen.report.text import count, duration, number
+from hpogen.report.text import count, duration, folder_and_next, number, paragraph
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
 from hpogen.study.rehearsal import COSTS
 from hpogen.study.standing import rule, standing
 from hpogen.study.status import advice, memory, state, under_way
+
+if TYPE_CHECKING:
+    from hpogen.running.fork import Fork
 
 CURVE_ROWS = 20
 LOG_LINES = 20
@@ -152,6 +155,28 @@ def _brackets(brackets: Sequence[Sequence[Mapping[str, int]]]) -> list[str]:
     columns = [Column("rungs: configurations × epochs", 30), *(Column(name, 6) for name in names)]
     cells = [[name, *(f"{n:,}" for n in numbers)] for name, numbers in kinds.items()]
     return ["brackets:", *table(columns, cells, 80)]
+
+
+def fork_page(found: Fork, study: str, program: str, width: int) -> list[str]:
+    """Sentences, the folder, and the command that goes on with the study of the YAML `study`."""
+    text = " ".join(f"{sentence}." for sentence in _fork_sentences(found))
+    goes_on = command(program, "run", study, "--dir", str(found.directory))
+    return [*paragraph(text, width), *folder_and_next(found.directory, [goes_on])]
+
+
+def _fork_sentences(found: Fork) -> Iterator[str]:
+    reused = f"{count(found.reused, 'outcome')} reused without training"
+    yield f"{count(found.enqueued, 'configuration')} enqueued, {reused}"
+    if found.task:
+        yield f"The task is another ({found.task} differs): all of them are to be trained"
+    elif found.to_train:
+        yield f"{count(found.to_train, 'trial')} to be trained: no outcome that serves"
+    if found.outside:
+        yield f"Left out: {found.outside} outside the new search space"
+    if found.other_budgets:
+        yield f"Left out: {found.other_budgets} that were trained for other budgets only"
+    if found.no_room:
+        yield f"stop leaves no room for {found.no_room} of them: raise it"
 
 
 def yaml_lines(mapping: Mapping[str, Any], indent: str = "") -> list[str]:

@@ -22,8 +22,7 @@ from hpogen.report.html.anytime import _limits
 from hpogen.report.html.blocks import Figure, Section
 from hpogen.report.html.drawing import apart, arm_colour, broken, cut, picture, points, thinned
 from hpogen.report.html.material import TaskMaterial, read_material
-from hpogen.report.html.rungs import ranks
-from hpogen.report.html.scores import cloud, scores
+from hpogen.report.html.scores import cloud, ranks, scores
 from hpogen.report.html.training import _per_epoch
 from hpogen.trial import canonical
 

@@ -20,7 +20,7 @@ from hpogen import plugins
 from hpogen.errors import Refusal
 from hpogen.measures import HeadStatistics, catalog
 from hpogen.plugins import Measured
-from hpogen.report.measures import rows
+from hpogen.report.listing import measure_rows
 from hpogen.tasks.base import Diverged
 from hpogen.training import random_state
 from hpogen.training.task import ImageClassification
@@ -390,7 +390,7 @@ def test_plug_in_measures(tmp_path: Path, my_measures: list[int]) -> None:
 def test_a_plug_in_measure_declares_all_that_a_built_in_one_can(tmp_path: Path) -> None:
     done = epochs(task(measures=["ups"]), trial(tmp_path))
     assert [epoch.metrics["ups"] for epoch in done] == [1.0, 2.0, 3.0]
-    row = next(row for row in rows() if row["name"] == "ups")
+    row = next(row for row in measure_rows() if row["name"] == "ups")
     assert (row["definition"], row["cost"], row["source"]) == ("One, three, five …", "none", "me")
     deep = {"name": "mlp", "depth": 5}
     with pytest.raises(Refusal, match="'ups' is not defined for the model 'mlp': it is deep"):

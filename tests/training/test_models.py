@@ -17,7 +17,7 @@ from torch.nn import functional
 from hpogen import plugins
 from hpogen.measures import gradient_norms, head_statistics
 from hpogen.measures.ablation_layer import AblationLayer
-from hpogen.report.models import options as shown_options
+from hpogen.report.listing import options as shown_options
 from hpogen.training.models.build import build, unfit
 from hpogen.training.models.catalog import MODELS
 from hpogen.training.models.parts import HalvingMaximum

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from hpogen.record.ledger import LEDGER
-from hpogen.report.html.blocks import Section
+from hpogen.report.html.blocks import Section, render
 from hpogen.report.html.material import Material
-from hpogen.report.html.template import render
 from hpogen.report.verdict import command
 from hpogen.study.read import Folder
 

@@ -1,15 +1,21 @@
-"""What a page is made of: sections that answer a question, with figures and their captions.
+"""What a page is made of: sections that answer a question, figures, captions, and the templates.
 
-The modules of this package return them, `page.py` renders them.
+The modules of this package return sections, `page.py` renders them. Everything that goes into a
+template is escaped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+ASSETS = Path(__file__).parent / "assets"
 NOTHING = Markup("")
 
 
@@ -76,3 +82,24 @@ def section(
     if drawn := tuple(filter(None, figures)):
         return Section(name, title, question, drawn, notes=tuple(filter(None, notes)))
     return Missing(title, remedy)
+
+
+def render(name: str, **values: Any) -> Markup:
+    """A template of `assets/` with these values; `Markup` is taken as it is, all else escaped."""
+    return Markup(_environment().get_template(name).render(**values))
+
+
+def asset(name: str) -> Markup:
+    """A style sheet or script of ours, as it is."""
+    return Markup((ASSETS / name).read_text(encoding="utf-8"))
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

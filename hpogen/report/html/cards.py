@@ -5,9 +5,8 @@ from __future__ import annotations
 from hpogen.analysis.statistics import Summary
 from hpogen.analysis.yardsticks import Yardstick
 from hpogen.report.compare_figures import mean_text
-from hpogen.report.html.blocks import Section
+from hpogen.report.html.blocks import Section, render
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
-from hpogen.report.html.template import render
 from hpogen.report.text import configuration, count, duration, percent
 
 Line = tuple[str, str, str]  # what it is, the figure, how it was had

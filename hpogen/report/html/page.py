@@ -17,15 +17,13 @@ from hpogen.report.compare import missing
 from hpogen.report.compare_verdict import verdict
 from hpogen.report.html.again import again
 from hpogen.report.html.anytime import anytime
-from hpogen.report.html.blocks import Missing, Part, Section
+from hpogen.report.html.blocks import Missing, Part, Section, asset, render
 from hpogen.report.html.cards import cards
 from hpogen.report.html.choosing import choosing
 from hpogen.report.html.material import Material, TaskMaterial, read_material
 from hpogen.report.html.measures import measures
-from hpogen.report.html.rungs import rungs
-from hpogen.report.html.scores import scores
+from hpogen.report.html.scores import rungs, scores
 from hpogen.report.html.space import hyperparameters
-from hpogen.report.html.template import asset, render
 from hpogen.report.html.training import curves, time
 from hpogen.report.html.trials import trials
 from hpogen.report.text import count

@@ -1,4 +1,4 @@
-"""The score against the audit error of every trial: is the proxy worth optimising?"""
+"""What scores are worth: against the audit error of every trial, and from rung to rung."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
 from hpogen.analysis.answers import held_out
 from hpogen.analysis.statistics import Array
@@ -14,14 +15,26 @@ from hpogen.analysis.validity import RuleValidity
 from hpogen.record.history import Record
 from hpogen.report.compare_figures import average_text, correlation_text
 from hpogen.report.html.blocks import Figure, Part, section, single
-from hpogen.report.html.drawing import arm_colour, cut, picture, points, ring, thinned
+from hpogen.report.html.drawing import (
+    MUTED,
+    arm_colour,
+    cut,
+    log_ticks,
+    picture,
+    points,
+    ring,
+    thinned,
+)
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.text import count, percent
 from hpogen.selection import candidates, rescore
 from hpogen.study.read import Folder
+from hpogen.trial import canonical
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Ranks = dict[str, dict[int, float]]  # by configuration and budget
 
 
 @dataclass(frozen=True)
@@ -132,3 +145,56 @@ def _validity(task: TaskMaterial, arm: ArmOfTask) -> str:
         kind = ", 95 % bootstrap intervals" if n >= 5 else ", too few for an interval"
         parts.append(f"means over {n} search seeds{kind}")
     return ", ".join(parts)
+
+
+def rungs(task: TaskMaterial) -> Part:
+    """Only of studies with several budgets."""
+    return section(
+        "rungs",
+        "Who was promoted",
+        "Was the right one promoted: do configurations keep their rank when they train longer?",
+        map(_rungs, task.panels),
+        [task.unpaneled],
+        remedy="one budget, no rungs: a searcher with budgets (asha, hyperband, bohb) has them",
+    )
+
+
+def ranks(study: Folder) -> Ranks:
+    """Each configuration's rank by score among the trials of a budget, 0 the best and 1 the worst.
+
+    Failed trials have none.
+    """
+    found: Ranks = {}
+    for budget in study.spec.budgets:
+        records = candidates(study.history, budget)
+        order = stats.rankdata(scored(study, records), method="average") if records else []
+        for record, rank in zip(records, order, strict=True):
+            share = (float(rank) - 1) / max(len(records) - 1, 1)
+            found.setdefault(canonical(record.trial.config), {})[budget] = share
+    return found
+
+
+def _rungs(arm: ArmOfTask) -> Figure | None:
+    study = arm.first
+    budgets = list(study.spec.budgets)
+    found = ranks(study)
+    if len(budgets) < 2 or not any(len(own) > 1 for own in found.values()):
+        return None
+
+    def draw(axes: Axes) -> None:
+        for own in found.values():
+            colour = arm_colour(arm.number) if len(own) > 1 else MUTED
+            axes.plot([*own], [*own.values()], ".-", color=colour, linewidth=1.1, markersize=5)
+        log_ticks(axes, budgets)
+        axes.set_yticks([0, 0.5, 1], ["best", "middle", "worst"])
+        axes.set_ylim(1.05, -0.05)
+        axes.set_xlabel("budget (epochs)")
+        axes.set_ylabel("rank within the budget")
+
+    promoted = sum(len(own) > 1 for own in found.values())
+    caption = [
+        f"Search seed {study.seed}: {count(len(found), 'configuration')}, {promoted} of them "
+        "promoted (lines); dots alone were not",
+        "ranks by score among all that reached the budget; no interval",
+    ]
+    return single(picture(draw, f"ranks by budget, {arm.label}"), caption, arm.label, arm.number)

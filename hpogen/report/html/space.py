@@ -1,4 +1,4 @@
-"""What matters in the search space: importances, slices, parallel coordinates; and the rungs."""
+"""What matters in the search space: importances, slices, parallel coordinates."""
 
 from __future__ import annotations
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from hpogen.analysis.answers import seconds
 from hpogen.record.history import Record
-from hpogen.report.html.blocks import Section
+from hpogen.report.html.blocks import Section, render
 from hpogen.report.html.material import Material
-from hpogen.report.html.template import render
 from hpogen.report.text import count, number, value, words
 from hpogen.study.read import Folder
 

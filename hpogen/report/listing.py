@@ -1,7 +1,8 @@
-"""The measures that there are, as `hpogen list measures` shows them."""
+"""The measures and the models that there are, as `hpogen list` shows them."""
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from hpogen import plugins
 INDENT = 4
 
 
-def rows() -> list[dict[str, Any]]:
+def measure_rows() -> list[dict[str, Any]]:
     """Every measure in the order of names, with the metrics that it gives."""
     return [
         {
@@ -27,7 +28,7 @@ def rows() -> list[dict[str, Any]]:
     ]
 
 
-def page(measures: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
+def measures_page(measures: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
     """A name per line, and under it the definition, the metrics, the cost and the source."""
     for measure in measures:
         metrics = measure["metrics"] if measure["metrics"] != [measure["name"]] else []
@@ -37,10 +38,31 @@ def page(measures: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
             "cost: ": measure["cost"],
             "source: ": measure["source"],
         }
-        yield from entry(measure["name"], texts, width)
+        yield from _entry(measure["name"], texts, width)
 
 
-def entry(name: str, texts: Mapping[str, str], width: int) -> Iterator[str]:
+def models_page(models: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
+    """A name per line, and under it what it is, its size, options with defaults, and source."""
+    for model in models:
+        counts = [f"{count:,} ({images})" for images, count in model["parameters"].items()]
+        least = model["smallest"]
+        texts = {
+            "": model["definition"],
+            "parameters: ": ", ".join(counts),
+            "images: ": f"from {least}×{least}" if least else "",
+            "options: ": options(model["options"]),
+            "source: ": model["source"],
+        }
+        yield from _entry(model["name"], texts, width)
+
+
+def options(defaults: Mapping[str, Any]) -> str:
+    """`width: 64, batch_norm: false`, as the YAML has them; a name alone has no default."""
+    texts = (name if v is None else f"{name}: {json.dumps(v)}" for name, v in defaults.items())
+    return ", ".join(texts)
+
+
+def _entry(name: str, texts: Mapping[str, str], width: int) -> Iterator[str]:
     """The name, and under it each text that there is after its label."""
     yield name
     for label, text in texts.items():
