@@ -12,7 +12,7 @@ from hpogen.errors import UserError, explained
 from hpogen.executors.choice import Where, executor_for, idle_gpus
 from hpogen.record.belonging import own
 from hpogen.report import retrain as retraining
-from hpogen.report.live import watch, watch_all
+from hpogen.report.live import watch
 from hpogen.report.matrix import endings
 from hpogen.report.terminal import print_lines, program, width
 from hpogen.report.text import count, seconds_of
@@ -98,11 +98,8 @@ def pool(
         if idle := idle_gpus(executor):
             print(idle, file=sys.stderr)
         with contextlib.ExitStack() as watching:
-            observers: Sequence[Observer]
-            if home in specs:
-                observers = [watching.enter_context(watch(studies[0]))]
-            else:
-                observers = watching.enter_context(watch_all(name, studies))
+            shared = None if home in specs else name
+            observers = watching.enter_context(watch(studies, shared))
             if event_files:
                 observers = watching.enter_context(_recorded(studies, observers))
             results = runner.run_all(studies, executor, seconds=seconds, observers=observers)

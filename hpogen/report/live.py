@@ -1,6 +1,6 @@
 """What people see while a study runs: a table in a terminal, else a line per finished trial.
 
-`watch` gives the observer that the runner calls. A terminal that has gone never stops a study.
+`watch` gives the observers that the runner calls. A terminal that has gone never stops a study.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hpogen.record.history import Record
 from hpogen.report.matrix import Row, overview
 from hpogen.report.table import charged, picture, results
 from hpogen.report.text import configuration, duration
+from hpogen.running.observer import Observer
 from hpogen.study.standing import is_complete, standing
 from hpogen.study.status import under_way
 from hpogen.trial import Progress, Trial
@@ -36,18 +37,17 @@ STOPPING = "stopping; once more stops at once"
 
 
 @contextlib.contextmanager
-def watch(study: Study) -> Iterator[Table | Lines]:
-    """The observer for this standard output, for as long as the block lasts."""
-    with _screen() as screen:
-        yield Lines(study, sys.stdout) if screen is None else Table(study, screen)
+def watch(studies: Sequence[Study], name: str | None = None) -> Iterator[Sequence[Observer]]:
+    """The studies' observers on this standard output, in their order, while the block lasts.
 
-
-@contextlib.contextmanager
-def watch_all(name: str, studies: Sequence[Study]) -> Iterator[list[Overview] | list[Lines]]:
-    """The observers of a matrix's studies, in their order, for as long as the block lasts."""
+    The studies of a matrix of that name share a table; without a name each has its own.
+    """
     with _screen() as screen:
         if screen is None:
-            yield [Lines(study, sys.stdout, f"{study.spec.name}  ") for study in studies]
+            several = name is not None
+            yield [Lines(s, sys.stdout, f"{s.spec.name}  " * several) for s in studies]
+        elif name is None:
+            yield [Table(study, screen) for study in studies]
         else:
             yield [Overview(name, studies, screen)] * len(studies)
 
