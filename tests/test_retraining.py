@@ -19,7 +19,7 @@ from hpogen.executors.choice import Where
 from hpogen.record import history, ledger
 from hpogen.record.folder import read_curve
 from hpogen.record.history import History
-from hpogen.report.retrain import data, page
+from hpogen.report.retrain import page
 from hpogen.running.runner import run, run_all
 from hpogen.spec import load_study
 from hpogen.study import status
@@ -116,7 +116,7 @@ def test_of_a_study_with_rungs_the_largest_budget_is_trained(tmp_path: Path) -> 
         assert (spec.budgets, spec.rungs, spec.stop.trials) == ((2,), "retrain", 1)
 
 
-def test_the_page_and_the_data(done: Path) -> None:
+def test_the_page(done: Path) -> None:
     found = results(done)
     text = "\n".join(page(done, found, 100))
     for one in found:
@@ -125,10 +125,9 @@ def test_the_page_and_the_data(done: Path) -> None:
         assert f"{100 * mean:.2f} ± {100 * sd:.2f} %" in text
     assert "the answer" in text and "baseline practice" in text
     assert all(len(line) <= 60 for line in page(Path("q"), found, 60)[2:])
-    rows = json.loads(json.dumps(data(found)))
-    assert [row["answer"] for row in rows] == [True, False]
-    assert rows[1]["config"] == PRACTICE and rows[1]["n"] == 2
-    assert len(rows[1]["curves"][0]) == 2
+    assert [one.choice.is_answer for one in found] == [True, False]
+    assert found[1].choice.config == PRACTICE and found[1].n == 2
+    assert len(found[1].runs[0].curve) == 2
 
 
 def test_more_seeds_are_added_and_fewer_change_nothing(done: Path) -> None:
@@ -216,7 +215,7 @@ def test_a_training_that_fails_is_said(tmp_path: Path) -> None:
     assert (wild.n, wild.failures) == (0, {0: "diverged", 1: "diverged"})
     (row,) = (line for line in page(directory, results(directory), 90) if "2 diverged" in line)
     assert row.split()[:5] == ["baseline", "wild", "0/2", "–", "–"]
-    assert data([wild])[0]["test_accuracy"] == {"mean": None, "sd": None, "values": []}
+    assert (wild.mean(accuracy), wild.sd(accuracy)) == (None, None)
 
 
 def test_nothing_that_chooses_sees_the_test_set(done: Path, tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def rescore(
 ) -> None:
     """What another objective, alpha or selection would have chosen from the same trials."""
     from hpogen.analysis.rescoring import rescore
-    from hpogen.report.rescore import check_plot_path, rescore_data, rescore_page
+    from hpogen.report.rescore import rescore_data, rescore_page
+    from hpogen.report.rescore_plot import check_plot_path, write_svg
     from hpogen.study.read import read
 
     if plot is not None:
@@ -105,8 +106,6 @@ def rescore(
         validation=sizes,
     )
     if plot is not None:
-        from hpogen.report.rescore_plot import write_svg
-
         write_svg(found, plot)
     if as_json:
         return print_json(rescore_data(found))

@@ -21,9 +21,10 @@ from hpogen.report.compare_evidence import (
     transfer_lines,
     validity_lines,
 )
-from hpogen.report.compare_figures import BLANK, POINTLESS, grid, mean_text, wrapped
+from hpogen.report.compare_figures import POINTLESS, mean_text
 from hpogen.report.compare_verdict import verdict
-from hpogen.report.text import count, next_lines, number, percent
+from hpogen.report.table import grid
+from hpogen.report.text import BLANK, count, next_lines, number, paragraph, percent
 from hpogen.report.verdict import command
 
 SEVERAL = 3  # folders named in a line
@@ -32,7 +33,7 @@ MOST = 3  # tasks of which the page says how their searches went and which rule 
 
 def compare_page(found: Comparison, width: int, program: str = "hpogen") -> list[str]:
     """All lines: what a tired person can act on first, then the evidence, then what to type."""
-    lines = ["", *wrapped(verdict(found), width)]
+    lines = ["", *paragraph(verdict(found), width)]
     for task in found.tasks:
         lines += ["", *_task_lines(found, task, width)]
     if found.contrasts:
@@ -43,7 +44,7 @@ def compare_page(found: Comparison, width: int, program: str = "hpogen") -> list
         lines += [*search_lines(found, task, width), *validity_lines(found, task, width)]
         lines += transfer_lines(task, width)
     if notes := [*_notes(found)]:
-        lines += ["", *(line for note in notes for line in wrapped(note, width))]
+        lines += ["", *(line for note in notes for line in paragraph(note, width))]
     return [*lines, "", *_next(found, program)]
 
 

@@ -10,18 +10,16 @@ from hpogen.analysis.contrasts import Contrast, CriticalDifference
 from hpogen.analysis.tables import Row, TaskTable
 from hpogen.analysis.validity import TOP, RuleValidity
 from hpogen.report.compare_figures import (
-    BLANK,
     POINTLESS,
     average_text,
     correlation_text,
     difference,
-    grid,
     p_value,
     signed,
     with_interval,
-    wrapped,
 )
-from hpogen.report.text import percent
+from hpogen.report.table import grid
+from hpogen.report.text import BLANK, paragraph, percent
 
 MOST_CONTRASTS = 28  # all of eight arms
 
@@ -39,7 +37,7 @@ def contrast_lines(found: Comparison, width: int) -> list[str]:
         heading += f"; {left_out} more, between other arms than {_reference(found)}, with --json"
     rows = [_contrast_row(c, of) for c in shown]
     optional = ["Holm", "d_z", "win/tie/loss", "worst task", "Wilcoxon p"]
-    return [*wrapped(heading, width), *grid(rows, width, optional)]
+    return [*paragraph(heading, width), *grid(rows, width, optional)]
 
 
 def _shown(found: Comparison) -> list[Contrast]:
@@ -80,7 +78,7 @@ def critical_lines(found: CriticalDifference, width: int) -> list[str]:
         apart = f"not separable from one another: {groups}"
     else:
         apart = "all are separable"
-    return wrapped(
+    return paragraph(
         f"average ranks over {found.tasks} tasks: {ranks}. Friedman p {p_value(found.friedman_p)}, "
         f"critical difference {found.difference:.2f} (Nemenyi, {found.alpha:g}): {apart}",
         width,
@@ -94,7 +92,7 @@ def search_lines(found: Comparison, task: TaskTable, width: int) -> Iterator[str
         return
     yield ""
     unit = "" if of == POINTLESS else " in points"
-    yield from wrapped(
+    yield from paragraph(
         f"{task.task}: did the searches go on too long? The answer's {of}{unit} against the best "
         "earlier incumbent's (overtuning, and its share of what was gained), its validation figure "
         "(meta-overfitting), and the best of all trials (regret); means over search seeds, 95 % "
@@ -121,7 +119,7 @@ def validity_lines(found: Comparison, task: TaskTable, width: int) -> Iterator[s
         return
     of = str(found.judged_by)
     yield ""
-    yield from wrapped(
+    yield from paragraph(
         f"{task.task}: does a rule find what is good? Every objective, then every metric, against "
         f"the {of} of the same trials, by study, averaged over search seeds; ρ Spearman, τ "
         "Kendall (95 % intervals from five seeds on), the share of the best 5 and 10 found, the "
@@ -159,7 +157,7 @@ def transfer_lines(task: TaskTable, width: int) -> list[str]:
         return []
     return [
         "",
-        *wrapped(
+        *paragraph(
             f"{task.task}: does the subset's order hold on all of the data? Of {retrained}, "
             f"figures on the subset against test errors: {'; '.join(texts)}",
             width,

@@ -1,17 +1,13 @@
-"""How `compare` writes its figures, texts and tables; for the other parts of its page."""
+"""How `compare`, `rescore` and `report` write their figures."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from hpogen.analysis.statistics import Average, Interval, Summary
-from hpogen.report.table import Column, table
-from hpogen.report.text import number, percent
+from hpogen.report.text import BLANK, number, percent
 
-BLANK = "–"
-NARROW = "\N{NO-BREAK SPACE}"
 POINTLESS = "audit loss"  # the one figure that is no share
 
 
@@ -73,22 +69,3 @@ def shown(x: float | None, of: str) -> float:
 def unit(of: str) -> str:
     """Of a figure, on an axis."""
     return " (%)" if of == "audit error" else ""
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """Broken between words, but not before a `%`."""
-    whole = text.replace(" %", NARROW + "%")
-    lines = textwrap.wrap(whole, width - 1, break_on_hyphens=False)
-    return [f" {line}".replace(NARROW, " ") for line in lines]
-
-
-def grid(rows: Sequence[Mapping[str, str]], width: int, optional: Sequence[str]) -> list[str]:
-    """A table as wide as its cells, whose titles are the keys of the first row.
-
-    Empty columns are left out; the optional ones give way, the last of them first.
-    """
-    widths = {title: max(len(row.get(title, "")) for row in rows) for title in rows[0]}
-    columns = [Column(title, wide, title in optional) for title, wide in widths.items() if wide]
-    cells = [[row.get(column.title, "") for column in columns] for row in rows]
-    head, *body = table(columns, cells, width - 1)
-    return [f" {line}" for line in [*head.splitlines(), *body]]

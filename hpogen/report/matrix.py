@@ -15,14 +15,12 @@ from rich.text import Text
 from hpogen.analysis.answers import held_out
 from hpogen.record.history import Record
 from hpogen.report.table import BAR, Column, charged, table
-from hpogen.report.text import bar, count, folder_and_next, number, paragraph, percent
+from hpogen.report.text import BLANK, bar, count, folder_and_next, number, paragraph, percent
 from hpogen.report.verdict import command
 from hpogen.study.read import AnyStudy, Folder
 from hpogen.study.standing import standing
 from hpogen.study.status import ended, state
 from hpogen.study.status import status as of_one
-
-BLANK = "–"
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from hpogen.analysis.choices import Choice
 from hpogen.analysis.fewer_labels import AtLabels
 from hpogen.analysis.rescoring import AtAlpha, Rescoring
-from hpogen.report.compare_figures import BLANK, figure
-from hpogen.report.table import Column, table
-from hpogen.report.text import count, next_lines, number, paragraph
+from hpogen.report.compare_figures import figure
+from hpogen.report.table import grid
+from hpogen.report.text import BLANK, count, next_lines, number, paragraph
 from hpogen.report.verdict import LIMIT, command
 
 SUGGESTED = (50, 250, 1000)  # validation images
@@ -28,7 +27,7 @@ def rescore_page(found: Rescoring, directory: str, width: int, program: str) -> 
     """The choices side by side, at other alphas, with fewer labels; then the next command."""
     epochs = count(found.budget, "epoch")
     about = f"{found.study}: chosen anew among {count(found.trials, 'trial')} of {epochs}"
-    lines = _wrapped([f"{about}, proposed by {found.searcher}.", *_limits(found)], width)
+    lines = paragraph(" ".join([f"{about}, proposed by {found.searcher}.", *_limits(found)]), width)
     shown = (found.asked, found.own, found.validation, found.oracle)
     choices = {choice.rule: choice for choice in shown if choice}.values()
     rows = [(_marked(choice, found.own.rule), choice) for choice in choices]
@@ -37,8 +36,8 @@ def rescore_page(found: Rescoring, directory: str, width: int, program: str) -> 
         lines += ["", f" {found.weighed}, with another α"]
         lines += _choices(found, ranges(found.alphas), "α", width)
     if found.labels:
-        lines += ["", *_labels(found, width), "", *_wrapped(pays(found), width)]
-    lines += ["", *_wrapped([LIMIT], width)]
+        lines += ["", *_labels(found, width), "", *paragraph(" ".join(pays(found)), width)]
+    lines += ["", *paragraph(LIMIT, width)]
     return lines + next_lines([_next(found, directory, program)])
 
 
@@ -67,22 +66,16 @@ def _marked(choice: Choice, own: str) -> str:
 def _choices(
     found: Rescoring, rows: Sequence[tuple[str, Choice]], title: str, width: int
 ) -> list[str]:
-    columns = [
-        Column(title, max(len(name) for name, _ in rows)),
-        Column("trial", 5),
-        Column("val loss", 8),
-        Column(found.judged_by or "audit", 11),
-    ]
     cells = [
-        [
-            name,
-            BLANK if choice.trial is None else str(choice.trial),
-            BLANK if choice.val_loss is None else number(choice.val_loss),
-            held_out(found, choice.held_out),
-        ]
+        {
+            title: name,
+            "trial": BLANK if choice.trial is None else str(choice.trial),
+            "val loss": BLANK if choice.val_loss is None else number(choice.val_loss),
+            found.judged_by or "audit": held_out(found, choice.held_out),
+        }
         for name, choice in rows
     ]
-    return _indented(table(columns, cells, width - 1))
+    return grid(cells, width)
 
 
 def ranges(alphas: Iterable[AtAlpha]) -> list[tuple[str, Choice]]:
@@ -104,29 +97,20 @@ def _labels(found: Rescoring, width: int) -> list[str]:
     images = count(found.validation_images or 0, "validation image")
     most = max(row.subsamples for row in found.labels)
     over = f"over {count(most, 'random sub-sample')} of the {images}"
-    columns = [
-        Column("labels", 6),
-        Column("rule", max(len(row.rule) for row in found.labels)),
-        Column(found.judged_by or "audit", 11),
-        Column("middle 95 %", max(len(_interval(found, row)) for row in found.labels)),
-        Column("better", 6),
-        Column("worse", 6),
-        Column("mostly trial", 6, optional=True),
-    ]
     cells = [
-        [
-            f"{row.images:,}",
-            row.rule,
-            held_out(found, row.held_out),
-            _interval(found, row),
-            _share(row.better),
-            _share(row.worse),
-            f"{row.trial} ({row.share:.0%})",
-        ]
+        {
+            "labels": f"{row.images:,}",
+            "rule": row.rule,
+            found.judged_by or "audit": held_out(found, row.held_out),
+            "middle 95 %": _interval(found, row),
+            "better": _share(row.better),
+            "worse": _share(row.worse),
+            "mostly trial": f"{row.trial} ({row.share:.0%})",
+        }
         for row in found.labels
     ]
     title = f"With fewer labels, {over}; better and worse than validation loss alone"
-    return [*_wrapped([title], width), *_indented(table(columns, cells, width - 1))]
+    return [*paragraph(title, width), *grid(cells, width, ["mostly trial"])]
 
 
 def _interval(found: Rescoring, row: AtLabels) -> str:
@@ -174,22 +158,3 @@ def _next(found: Rescoring, directory: str, program: str) -> str:
     if not found.labels and sizes:
         return command(program, "rescore", directory, "--validation", ",".join(map(str, sizes)))
     return command(program, "best", directory)
-
-
-def _wrapped(sentences: Iterable[str], width: int) -> list[str]:
-    return paragraph(" ".join(sentences), max(width, 21))
-
-
-def _indented(lines: Sequence[str]) -> list[str]:
-    return [f" {part}" for line in lines for part in line.splitlines()]
-
-
-def check_plot_path(path: Path) -> Path:
-    """Raise UserError unless a picture can be written there."""
-    from hpogen.errors import UserError
-
-    if path.suffix != ".svg":
-        raise UserError(f"--plot: got {str(path)!r}, expected a file that ends in .svg")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"--plot: {path.parent} is no folder: make it first")
-    return path

@@ -24,6 +24,14 @@ PANEL = (6.4, 4.0)  # inches
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "hpogen", "font.size": 10}
 
 
+def check_plot_path(path: Path) -> None:
+    """Raise UserError unless a picture can be written there."""
+    if path.suffix != ".svg":
+        raise UserError(f"--plot: got {str(path)!r}, expected a file that ends in .svg")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"--plot: {path.parent} is no folder: make it first")
+
+
 def rescore_svg(found: Rescoring) -> bytes:
     """A panel for α, and one for labels where they were asked; the same bytes for the same data.
 

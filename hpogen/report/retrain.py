@@ -1,6 +1,6 @@
-"""What `hpogen retrain` found, for people and as data: test accuracy of the answer and baselines.
+"""What `hpogen retrain` found: test accuracy of the answer and the baselines.
 
-`cli/drive.py` prints it when a run ends; programs and other reports take the data.
+`cli/drive.py` prints it when a run ends.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
-from hpogen.report.table import Column, table
-from hpogen.report.text import configuration, folder_and_next, number, paragraph
+from hpogen.report.table import grid
+from hpogen.report.text import BLANK, configuration, folder_and_next, number, paragraph
 from hpogen.report.verdict import command
 from hpogen.study.read import RETRAIN
 from hpogen.study.retrained import Retrained, Run
 
-BLANK = "–"
 CAPTION = (
     "n seeds of training each, ± their standard deviation. They do not tell how much the search "
     "itself owes to luck: that takes more searches."
@@ -27,22 +25,21 @@ CAPTION = (
 def page(directory: Path, found: Sequence[Retrained], width: int) -> list[str]:
     """A row per configuration: who it is, n, test accuracy and loss, mean ± sd; then what it is."""
     rows = [
-        [
-            name(one),
-            f"{one.n}/{one.asked}" if one.n < one.asked else str(one.n),
-            _spread(one, lambda run: 100 * run.accuracy, lambda x: f"{x:.2f}", " %"),
-            _spread(one, attrgetter("loss"), number),
-            ", ".join(f"{n} {kind}" for kind, n in Counter(one.failures.values()).items()),
-        ]
+        {
+            "": name(one),
+            "n": f"{one.n}/{one.asked}" if one.n < one.asked else str(one.n),
+            "test accuracy": _spread(
+                one, lambda run: 100 * run.accuracy, lambda x: f"{x:.2f}", " %"
+            ),
+            "test loss": _spread(one, attrgetter("loss"), number),
+            "failed": ", ".join(
+                f"{n} {kind}" for kind, n in Counter(one.failures.values()).items()
+            ),
+        }
         for one in found
     ]
-    titles = ("", "n", "test accuracy", "test loss", "failed" if any(r[4] for r in rows) else "")
-    columns = [
-        Column(title, max(len(row[i]) for row in rows), optional=i > 2)
-        for i, title in enumerate(titles)
-    ]
     lines = [f"{directory}: trained on the full training set, tested on the standard test set"]
-    lines += [f" {line}" for row in table(columns, rows, width - 1) for line in row.splitlines()]
+    lines += grid(rows, width, ["test loss", "failed"])
     lines.append("")
     for one in found:
         lines += paragraph(f"{name(one)}: {configuration(one.choice.config)}", width)
@@ -76,28 +73,3 @@ def last_lines(directory: Path, stopped: Sequence[str], program: str, width: int
     verb = "retrain" if stopped else "compare"
     goes_on = command(program, verb, str(directory))
     return ["", *lines, *folder_and_next(directory / RETRAIN, [goes_on])]
-
-
-def data(found: Sequence[Retrained]) -> list[dict[str, Any]]:
-    """The same for programs; `test_accuracy` and `test_loss` with `mean`, `sd` and each `value`."""
-    return [
-        {
-            "name": name(one),
-            "answer": one.choice.is_answer,
-            "baselines": list(one.choice.baselines),
-            "folder": str(one.directory),
-            "config": dict(one.choice.config),
-            "n": one.n,
-            "asked": one.asked,
-            "failures": dict(one.failures),
-            "test_accuracy": _numbers(one, attrgetter("accuracy")),
-            "test_loss": _numbers(one, attrgetter("loss")),
-            "curves": [list(run.curve) for run in one.runs],
-        }
-        for one in found
-    ]
-
-
-def _numbers(one: Retrained, value: Callable[[Run], float]) -> dict[str, Any]:
-    values = [value(run) for run in one.runs]
-    return {"mean": one.mean(value), "sd": one.sd(value), "values": values}

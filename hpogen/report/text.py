@@ -13,7 +13,10 @@ from pathlib import Path
 from hpogen.errors import UserError
 from hpogen.trial import Config, Value
 
+BLANK = "–"  # where a figure is not known
 INDENT = 10  # the labels at the left: " running  "
+LEAST_WIDTH = 20  # of a text, in columns
+NARROW = "\N{NO-BREAK SPACE}"
 UNITS = {"d": 86400.0, "h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0}
 
 
@@ -90,13 +93,15 @@ def labelled(label: str, text: str, width: int | None = None) -> list[str]:
     """A label at the left and a text beside it, broken between words where a width is given."""
     if width is None:
         return [f" {label}".ljust(INDENT) + text]
-    parts = textwrap.wrap(text, max(width - INDENT, 20), break_on_hyphens=False)
+    parts = textwrap.wrap(text, max(width - INDENT, LEAST_WIDTH), break_on_hyphens=False)
     return [f" {label if i == 0 else ''}".ljust(INDENT) + part for i, part in enumerate(parts)]
 
 
 def paragraph(text: str, width: int) -> list[str]:
-    """A text broken between words, a space before each line."""
-    return [f" {line}" for line in textwrap.wrap(text, width - 1)]
+    """A text broken between words, but not before a `%`; a space before each line."""
+    whole = text.replace(" %", f"{NARROW}%")
+    lines = textwrap.wrap(whole, max(width - 1, LEAST_WIDTH), break_on_hyphens=False)
+    return [f" {line}".replace(NARROW, " ") for line in lines]
 
 
 def folder_and_next(folder: Path, commands: Sequence[str]) -> list[str]:

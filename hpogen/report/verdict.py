@@ -6,14 +6,21 @@ The command line prints them. One search never says which of two objectives is b
 from __future__ import annotations
 
 import shlex
-import textwrap
 from collections.abc import Iterator, Sequence
 
 from hpogen.analysis.answers import held_out
 from hpogen.errors import shortened
 from hpogen.record.history import History, Record
 from hpogen.report.table import mishaps, results
-from hpogen.report.text import configuration, count, folder_and_next, labelled, number, percent
+from hpogen.report.text import (
+    configuration,
+    count,
+    folder_and_next,
+    labelled,
+    number,
+    paragraph,
+    percent,
+)
 from hpogen.spec import StudySpec
 from hpogen.study.read import AnyStudy
 from hpogen.study.standing import Standing, rule, standing
@@ -32,11 +39,9 @@ def verdict(
 ) -> list[str]:
     """How it `ended`, the choice with its evidence, the best trial, what to type next."""
     history, now = study.history, standing(study)
-    lines = textwrap.wrap(f"{ended}: {_counted(history, now)}", width - 1)
+    lines = ["", *paragraph(f"{ended}: {_counted(history, now)}", width)]
     if now.best is not None:
-        lines += ["", *textwrap.wrap(choice(study.spec, now), width - 1), ""]
-    lines = ["", *(f" {line}".rstrip() for line in lines)]
-    if now.best is not None:
+        lines += ["", *paragraph(choice(study.spec, now), width), ""]
         lines += labelled("best", f"trial {now.best.trial.id}: {results(now.best)}", width)
         lines += labelled("", configuration(now.best.trial.config), width)
     elif (last := last_failure(history)) is not None:

@@ -100,3 +100,14 @@ def test_a_bar_grows_by_eighths() -> None:
 def test_a_labelled_text_goes_on_below_itself() -> None:
     lines = text.labelled("best", "one two three four five and six", 30)
     assert lines == [" best     one two three four", "          five and six"]
+
+
+@pytest.mark.parametrize("width", [1, 10, 21, 40])
+def test_a_paragraph_breaks_neither_before_a_percent_sign_nor_in_a_narrow_terminal(
+    width: int,
+) -> None:
+    said = "the mean audit error is 12.0 % of meta-overfitting " * 3
+    lines = text.paragraph(said, width)
+    assert " ".join(line.removeprefix(" ") for line in lines) == said.strip()
+    assert not any(line.lstrip().startswith("%") for line in lines)
+    assert max(map(len, lines)) <= max(width, 21)
