@@ -6,13 +6,14 @@ Their data come from `study/status.py`, `study/rehearsal.py` and `running/fork.p
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from hpogen.report.table import Column, picture, table
-from hpogen.report.text import count, duration, folder_and_next, number, paragraph
+from hpogen.report.table import Column, grid, picture, table
+from hpogen.report.text import count, duration, folder_and_next, number, paragraph, words
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
@@ -119,12 +120,13 @@ def check_matrix_page(plans: Sequence[Mapping[str, Any]], path: str) -> list[str
     rest = any(least for _, _, least in known)
     known.append(("all", {key: sum(of[key] for _, of, _ in known) for key in COSTS}, rest))
     widest = max(len(name) for name, _, _ in known)
-    columns = [Column("study", widest), *(Column(key.replace("_", " "), 6) for key in COSTS)]
-    cells = [[name, *(f"{'≥ ' * least}{of[k]:,}" for k in COSTS)] for name, of, least in known]
-    lines = table(columns, cells, max(80, widest + 60))
+    rows = [
+        {"study": name, **{words(key): f"{'≥ ' * least}{of[key]:,}" for key in COSTS}}
+        for name, of, least in known
+    ]
     return [
         f"{path}: no mistakes found in {count(len(plans), 'study')}",
-        *lines,
+        *grid(rows, max(80, widest + 60), indent=""),
         *([f"≥: {REHEARSED}"] if rest else []),
         "a trial that several of them have in common is trained once",
     ]
@@ -137,24 +139,24 @@ def _brackets(brackets: Sequence[Sequence[Mapping[str, int]]]) -> list[str]:
     """
     if not brackets:
         return []
-    kinds: dict[str, list[int]] = {}
+    kinds: dict[str, Counter[str]] = {}
     for bracket in brackets:
         rungs = [(rung["configurations"], rung["budget"]) for rung in bracket]
         below = [0, *(epochs for _, epochs in rungs)]
-        facts = [
-            1,
-            rungs[0][0],
-            sum(n for n, _ in rungs),
-            sum(n * epochs for n, epochs in rungs),
-            sum(n * (epochs - low) for (n, epochs), low in zip(rungs, below, strict=False)),
-        ]
+        trained = (n * (epochs - low) for (n, epochs), low in zip(rungs, below, strict=False))
         name = ", ".join(f"{n} × {epochs}" for n, epochs in rungs)
-        kinds[name] = [a + b for a, b in zip(kinds.get(name, [0] * 5), facts, strict=True)]
-    kinds["all"] = [sum(column) for column in zip(*kinds.values(), strict=True)]
-    names = ("number", "configurations", "evaluations", "charged", "trained if continued")
-    columns = [Column("rungs: configurations × epochs", 30), *(Column(name, 6) for name in names)]
-    cells = [[name, *(f"{n:,}" for n in numbers)] for name, numbers in kinds.items()]
-    return ["brackets:", *table(columns, cells, 80)]
+        facts = {
+            "number": 1,
+            "configurations": rungs[0][0],
+            "evaluations": sum(n for n, _ in rungs),
+            "charged": sum(n * epochs for n, epochs in rungs),
+            "trained if continued": sum(trained),
+        }
+        kinds.setdefault(name, Counter()).update(facts)
+    kinds["all"] = sum(kinds.values(), Counter())
+    title = "rungs: configurations × epochs"
+    rows = [{title: name, **{key: f"{n:,}" for key, n in of.items()}} for name, of in kinds.items()]
+    return ["brackets:", *grid(rows, 80, indent="")]
 
 
 def fork_page(found: Fork, study: str, program: str, width: int) -> list[str]:

@@ -193,7 +193,9 @@ def table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[st
     return ["\n".join(lines), *(_joined([row[i] for i in kept], widths) for row in rows)]
 
 
-def grid(rows: Sequence[Mapping[str, str]], width: int, optional: Sequence[str] = ()) -> list[str]:
+def grid(
+    rows: Sequence[Mapping[str, str]], width: int, optional: Sequence[str] = (), indent: str = " "
+) -> list[str]:
     """A table as wide as its cells, whose titles are the keys of the first row.
 
     Empty columns are left out; the optional ones give way, the last of them first.
@@ -201,8 +203,8 @@ def grid(rows: Sequence[Mapping[str, str]], width: int, optional: Sequence[str] 
     widths = {title: max(len(row.get(title, "")) for row in rows) for title in rows[0]}
     columns = [Column(title, wide, title in optional) for title, wide in widths.items() if wide]
     cells = [[row.get(column.title, "") for column in columns] for row in rows]
-    head, *body = table(columns, cells, width - 1)
-    return [f" {line}" for line in [*head.splitlines(), *body]]
+    head, *body = table(columns, cells, width - len(indent))
+    return [indent + line for line in [*head.splitlines(), *body]]
 
 
 def _column_width(column: Column, title: Sequence[str]) -> int:

@@ -195,6 +195,22 @@ def test_brackets_are_listed(tmp_path: Path) -> None:
     ]
 
 
+def test_no_number_and_no_bracket_is_cut(tmp_path: Path) -> None:
+    path = study_file(
+        tmp_path,
+        searcher={"name": "hyperband", "brackets": 5},
+        budgets={"min": 1, "max": 81, "eta": 3},
+        task={"name": "bowl", "epochs": 81},
+        stop={"epochs": 100_000_000},
+    )
+    spec = load_study(path)
+    known = plan(spec)
+    page = check_page(spec, known, "a.yaml")
+    assert any(line.startswith("81 × 1, 27 × 3, 9 × 9, 3 × 27, 1 × 81  ") for line in page)
+    long = {**known, "name": "a-study-of-a-long-name", "epochs_charged": 12_345_678_901}
+    assert any(" 12,345,678,901 " in line for line in check_matrix_page([long], "a.yaml"))
+
+
 def test_a_task_without_a_data_set_misses_none(tmp_path: Path) -> None:
     assert missing_data(load_study(study_file(tmp_path))) is None
 
