@@ -65,8 +65,17 @@ class Folder:
         return candidates(self.history, self.spec.budgets[-1])
 
     def curve(self, trial: int) -> list[dict[str, Any]]:
-        """As `folder.read_curve` gives it."""
-        return folder.read_curve(self.directory, trial, self.history.id)
+        """The rows of a trial as `folder.read_curve` gives them.
+
+        A trial of one epoch has no file: its row is its outcome.
+        """
+        rows = folder.read_curve(self.directory, trial, self.history.id)
+        record = self.history.records[trial]
+        outcome = record.outcome
+        if rows or record.trial.budget > 1 or outcome is None or not outcome.metrics:
+            return rows
+        row = {"epoch": 1, "metrics": dict(outcome.metrics), "seconds": dict(outcome.seconds)}
+        return [row | ({"audit": dict(outcome.audit)} if outcome.audit else {})]
 
     @cached_property
     def retrainings(self) -> Mapping[str, Folder]:

@@ -201,12 +201,5 @@ def _run(record: Record, study: Folder) -> Run:
         raise UserError(
             f"{study.directory}: trial {trial.id} has no test figures: is the test set empty"
         )
-    single = {  # of one epoch there is no curve's file
-        "epoch": 1,
-        "metrics": dict(outcome.metrics),
-        "audit": dict(outcome.audit),
-        "seconds": dict(outcome.seconds),
-    }
-    curve = study.curve(trial.id) or [single]
-    audit = outcome.audit
+    audit, curve = outcome.audit, study.curve(trial.id)
     return Run(trial.replicate, trial.seed, audit["accuracy"], audit["loss"], tuple(curve))

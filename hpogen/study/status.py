@@ -109,17 +109,9 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
         "failure": {"kind": record.failure.kind, "text": record.failure.text}
         if record.failure
         else None,
-        "curve": study.curve(number) or _single(record),
+        "curve": study.curve(number),
         "log": _log(study.directory, number),
     }
-
-
-def _single(record: Record) -> list[dict[str, Any]]:
-    """The curve of a trial of one epoch, which has no file: its outcome."""
-    outcome = record.outcome
-    if outcome is None or not outcome.metrics or record.trial.budget > 1:
-        return []
-    return [{"epoch": 1, "metrics": dict(outcome.metrics), "seconds": dict(outcome.seconds)}]
 
 
 def _log(directory: Path, number: int) -> str | None:
