@@ -114,7 +114,7 @@ def _only(labels: Sequence[str]) -> tuple[str, str] | None:
 
 def _errors(
     labels: Sequence[str], tasks: Sequence[TaskTable], truth: Truth | None
-) -> tuple[str | None, dict[str, Errors]]:
+) -> tuple[str | None, Mapping[str, Errors]]:
     """What the arms are judged by, and each one's errors by task and search seed."""
     tested = any(given.test for task in tasks for given in task.answers)
     judged_by = truth or (TEST if tested else None)
@@ -129,7 +129,7 @@ def _errors(
             known = {seed: value for seed, value in values.items() if value is not None}
             if known:
                 found[row.arm][task.task] = known
-    return judged_by, dict(found)
+    return judged_by, found
 
 
 def _over_tasks(errors: Mapping[str, Errors]) -> CriticalDifference | None:

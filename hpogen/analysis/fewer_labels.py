@@ -34,10 +34,10 @@ class AtLabels:
     subsamples: int
     trial: int
     share: float
-    held_out: float | None
-    interval: Interval | None
-    better: float | None
-    worse: float | None
+    held_out: float | None = None
+    interval: Interval | None = None
+    better: float | None = None
+    worse: float | None = None
 
 
 def over_labels(
@@ -122,10 +122,6 @@ def _at_labels(
         subsamples=len(known),
         trial=trials.records[most].trial.id,
         share=known.count(most) / len(known),
-        held_out=None,
-        interval=None,
-        better=None,
-        worse=None,
     )
     if trials.truth is None:
         return row

@@ -90,13 +90,9 @@ def _columns(studies: Sequence[Folder], rows: Sequence[Mapping[str, Any]]) -> li
     found = dict.fromkeys(name for cells in rows for name in cells)
     fixed = [name for name in found if "." not in name or name.startswith("failure.")]
     searched = dict.fromkeys(f"config.{name}" for s in studies for name in s.spec.space.names)
-    order = ("metrics.", "audit.", "seconds.")
-    rest = sorted(name for name in found if name.startswith(order))
-    return [
-        *fixed,
-        *searched,
-        *sorted(rest, key=lambda name: order.index(name.split(".")[0] + ".")),
-    ]
+    groups = ("metrics.", "audit.", "seconds.")
+    rest = [name for group in groups for name in sorted(found) if name.startswith(group)]
+    return [*fixed, *searched, *rest]
 
 
 def _column(values: Sequence[Any]) -> pd.Series[Any]:
