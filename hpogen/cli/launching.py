@@ -1,4 +1,4 @@
-"""The commands that train: `run`, `resume`; and those before it: `check`, `list`, `schema`."""
+"""The commands that train: `run`, `resume`, `retrain`; and before: `check`, `list`, `schema`."""
 
 from __future__ import annotations
 
@@ -79,6 +79,25 @@ def resume(
     specs = {path: loaded(read(path)) for path in studies_in(directory) or [directory]}
     where = Where(device, workers, ray, cpus, gpus)
     raise typer.Exit(exit_code(drive(specs, directory, where, duration, event_files=event_files)))
+
+
+@command
+def retrain(
+    directory: Folder,
+    seeds: Annotated[int, typer.Option(metavar="N", help="trainings of each configuration")] = 3,
+    device: Device = "auto",
+    duration: For = "",
+    workers: Workers = None,
+    ray: Ray = "",
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+) -> None:
+    """Train the answer and the baselines on the full training set; test them."""
+    from hpogen.cli.drive import retrain
+    from hpogen.executors.choice import Where
+
+    where = Where(device, workers, ray, cpus, gpus)
+    raise typer.Exit(exit_code(retrain(directory, where, seeds, duration)))
 
 
 @command

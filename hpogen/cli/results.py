@@ -1,4 +1,4 @@
-"""The commands after a study: `compare`, `report`, `rescore`, `retrain`, `fork`, `export`, …"""
+"""The commands after a study: `compare`, `report`, `rescore`, `fork`, `export`, …"""
 
 from __future__ import annotations
 
@@ -8,22 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from hpogen.cli.app import (
-    Cpus,
-    Device,
-    Folder,
-    For,
-    Gpus,
-    Json,
-    Ray,
-    Set,
-    StudyFile,
-    Target,
-    Workers,
-    command,
-    exit_code,
-    print_json,
-)
+from hpogen.cli.app import Folder, Json, Set, StudyFile, Target, command, print_json
 from hpogen.errors import UserError, quoted
 from hpogen.report.terminal import print_lines, program, width
 
@@ -119,25 +104,6 @@ def _numbers(option: str, text: str, kind: Callable[[str], T]) -> list[T]:
         raise UserError(
             f"{option}: got {quoted(text)}, expected numbers with commas between"
         ) from None
-
-
-@command
-def retrain(
-    directory: Folder,
-    seeds: Annotated[int, typer.Option(metavar="N", help="trainings of each configuration")] = 3,
-    device: Device = "auto",
-    duration: For = "",
-    workers: Workers = None,
-    ray: Ray = "",
-    cpus: Cpus = None,
-    gpus: Gpus = None,
-) -> None:
-    """Train the answer and the baselines on the full training set; test them."""
-    from hpogen.cli.drive import retrain
-    from hpogen.executors.choice import Where
-
-    where = Where(device, workers, ray, cpus, gpus)
-    raise typer.Exit(exit_code(retrain(directory, where, seeds, duration)))
 
 
 @command
