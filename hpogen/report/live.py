@@ -19,7 +19,7 @@ from rich.text import Text
 from hpogen.errors import shortened
 from hpogen.record.history import Record
 from hpogen.report.matrix import Row, overview
-from hpogen.report.table import charged, picture, results
+from hpogen.report.picture import charged, picture, results
 from hpogen.report.text import configuration, duration
 from hpogen.running.observer import Observer
 from hpogen.study.standing import is_complete, standing

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from hpogen.analysis.answers import held_out
 from hpogen.record.history import Record
-from hpogen.report.table import BAR, Column, charged, table
+from hpogen.report.picture import BAR, charged
+from hpogen.report.table import Column, table
 from hpogen.report.text import BLANK, bar, count, folder_and_next, number, paragraph, percent
 from hpogen.report.verdict import command
 from hpogen.study.read import AnyStudy, Folder

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from hpogen.report.table import Column, grid, picture, table
+from hpogen.report.picture import picture
+from hpogen.report.table import Column, grid, table
 from hpogen.report.text import count, duration, folder_and_next, number, paragraph, words
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec

@@ -1,28 +1,11 @@
-"""The picture of a study that runs: header, running trials, the best so far.
-
-The live table and `status` draw it. Column widths follow from the study alone, so that nothing
-jumps about, and at any width no line is wrapped by the terminal.
-"""
+"""Tables of the commands' texts, whose columns give way where a terminal is narrow."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.text import Text
-
-from hpogen.record.history import History, Record
-from hpogen.report.text import INDENT, bar, count, number, percent, value, words
-from hpogen.space.parameters import Choice, Constant, Number, Parameter
-from hpogen.spec import StudySpec
-from hpogen.study.read import AnyStudy
-from hpogen.study.standing import Standing, rule
-from hpogen.trial import Progress, Trial
-
 GAP = 2
-BAR = 20
-LONGEST = "23 h 59 min left"
 Row = Sequence[str]
 
 
@@ -31,140 +14,6 @@ class Column:
     title: str
     width: int
     optional: bool = False  # may be left out where the terminal is narrow
-
-
-def picture(
-    study: AnyStudy,
-    standing: Standing,
-    running: Sequence[tuple[Trial, Progress | None]],
-    *,
-    width: int,
-    left: str | None = None,
-    note: str = "",
-    label: str = "running",
-) -> Text:
-    """All lines. `running` are the trials under way, each with its last epoch; `left` is the time.
-
-    The place of `left` is kept free when it is empty; None leaves it out.
-    """
-    spec = study.spec
-    names = metric_names(spec)
-    rows = [_row(spec, trial, progress, names) for trial, progress in running]
-    best = [_row(spec, r.trial, _ended_as(r), names) for r in filter(None, [standing.best])]
-    where = max((len(row[-1]) for row in rows), default=0)
-    titles, *cells = table(_columns(spec, names, where), rows + best, width - INDENT)
-    lines = _header(study, width, left)
-    for i, title in enumerate(titles.splitlines()):
-        last = i == len(titles.splitlines()) - 1
-        lines.append(_line(label if last and running else "", title, "dim"))
-    lines += [_line("", cell, "") for cell in cells[: len(rows)]]
-    lines += [_line("best", cell, "bold") for cell in cells[len(rows) :]]
-    for text in summary(standing):
-        lines += [_line("", part, "") for part in textwrap.wrap(text, max(width - INDENT, 20))]
-    if note:
-        lines.append(Text(f" {note}"))
-    return Text("\n").join(lines)
-
-
-def summary(standing: Standing) -> list[str]:
-    """What stands below the best trial: its score among how many, the rival's choice."""
-    if standing.best is None:
-        return [f"none yet of {_ended(standing)}"] if standing.told or standing.held else []
-    lines = [f"of {_ended(standing)}: {results(standing.best)}"]
-    rival = standing.by_validation
-    if rival is not None and rival is not standing.best:
-        loss = number(rival.outcome.metrics["val_loss"]) if rival.outcome else ""
-        lines.append(f"val loss alone would choose trial {rival.trial.id} (val loss {loss})")
-    elif rival is not None:
-        lines.append("val loss alone would choose the same")
-    return lines
-
-
-def _ended(standing: Standing) -> str:
-    return f"{standing.told} finished{mishaps(standing)}"
-
-
-def mishaps(standing: Standing) -> str:
-    """` (1 diverged, 1 duplicate)`, or nothing."""
-    parts = [f"{n} {FAILED[kind]}" for kind, n in sorted(standing.failures.items())]
-    if standing.duplicates:
-        parts.append(count(standing.duplicates, "duplicate"))
-    if standing.held:
-        parts.append(f"{standing.held} waiting for their score")
-    return f" ({', '.join(parts)})" if parts else ""
-
-
-FAILED = {
-    "diverged": "diverged",
-    "oom": "out of memory",
-    "timeout": "timed out",
-    "error": "with an error",
-    "lost": "lost",
-}
-
-
-def results(record: Record) -> str:
-    """`score 0.412, val loss 0.398, val accuracy 86.1 %`: what can be had of a finished trial."""
-    parts = [f"score {number(record.score)}"]
-    for name in ("val_loss", "val_accuracy"):
-        if record.outcome is not None and name in record.outcome.metrics:
-            x = record.outcome.metrics[name]
-            parts.append(f"{words(name)} {percent(x) if name == 'val_accuracy' else number(x)}")
-    return ", ".join(parts)
-
-
-def metric_names(spec: StudySpec) -> dict[str, tuple[str, ...]]:
-    """The metrics worth a column: title → the names that may give it, the first known of them."""
-    known = spec.task.metrics()
-    losses = {"train": ("train_loss", "train_loss_online"), "val": ("val_loss",)}
-    columns = {title: names for title, names in losses.items() if known & {*names}}
-    if not any(spec.objective.metrics & {*names} for names in columns.values()):
-        columns |= {words(name): (name,) for name in sorted(spec.objective.metrics)}
-    return columns
-
-
-def _columns(spec: StudySpec, names: Mapping[str, object], where: int) -> list[Column]:
-    epochs = 2 * len(str(spec.budgets[-1])) + 1
-    return [
-        Column("trial", len("trial")),
-        Column("epoch", epochs),
-        *(Column(title, 6) for title in names),
-        *(Column(words(name), _width(p), optional=True) for name, p in _varying(spec)),
-        Column("on", max(where, len("gpu 0"))),  # with the node's name where there are several
-    ]
-
-
-def _varying(spec: StudySpec) -> list[tuple[str, Parameter]]:
-    return [(n, p) for n, p in spec.space.parameters.items() if not isinstance(p, Constant)]
-
-
-def _width(parameter: Parameter) -> int:
-    if isinstance(parameter, Choice):
-        return min(max(len(value(x)) for x in parameter.values), 12)
-    if isinstance(parameter, Number) and parameter.integer:
-        return max(len(value(int(x))) for x in (parameter.low, parameter.high))
-    return len("7.1e-4")
-
-
-def _ended_as(record: Record) -> Progress:
-    """Its last epoch, for a row of its own."""
-    metrics = record.outcome.metrics if record.outcome else {}
-    return Progress(record.trial.id, record.trial.budget, metrics, {}, "")
-
-
-def _row(
-    spec: StudySpec, trial: Trial, progress: Progress | None, names: Mapping[str, tuple[str, ...]]
-) -> Row:
-    metrics = progress.metrics if progress else {}
-    found = ([metrics[name] for name in group if name in metrics] for group in names.values())
-    config = (trial.config.get(name) for name, _ in _varying(spec))
-    return (
-        str(trial.id),
-        f"{progress.epoch if progress else 0}/{trial.budget}",
-        *(number(values[0]) if values else "" for values in found),
-        *("" if x is None else value(x) for x in config),
-        progress.device.replace("cuda:", "gpu ") if progress else "",
-    )
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[str]:
@@ -223,32 +72,3 @@ def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:
         cut = cell if len(cell) <= width + 1 else cell[:width] + "…"
         line += cut.ljust(width + GAP)
     return line.rstrip()
-
-
-def _line(label: str, text: str, style: str) -> Text:
-    return Text.assemble((f" {label}".ljust(INDENT), "dim"), (text, style))
-
-
-def _header(study: AnyStudy, width: int, left: str | None) -> list[Text]:
-    """One line where it fits even when its numbers have grown, else two; the bar stands still."""
-    spec = study.spec
-    name = f" {spec.name} · {spec.searcher.name} · {rule(spec)}"
-    share, unit, done, limit = charged(study.history)
-    before = f"{unit} {f'{done:,}'.rjust(len(f'{limit:,}'))} / {limit:,} "
-    after = f" {100 * share:3.0f} %" + (
-        "" if left is None else f"   {left}".ljust(len(LONGEST) + 3)
-    )
-    room = width - len(before) - len(after) - 3
-    beside = min(room - len(name) - 4, BAR)
-    if beside >= BAR / 2:
-        tail = before + bar(share, beside) + after
-        return [Text.assemble((name, "bold"), tail.rjust(width - len(name)))]
-    tail = before + bar(share, max(min(room, BAR), 4)) + after
-    return [Text(name, "bold"), Text(f" {tail}")]
-
-
-def charged(history: History) -> tuple[float, str, int, int]:
-    """How much of `stop` is used up, by the limit that is nearer: share, unit, done, limit."""
-    done = {"epochs": history.charged, "trials": len(history.records)}
-    limits = {unit: limit for unit, limit in history.stop.items() if limit is not None}
-    return max((done[unit] / limit, unit, done[unit], limit) for unit, limit in limits.items())

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from hpogen.analysis.answers import held_out
 from hpogen.errors import shortened
 from hpogen.record.history import History, Record
-from hpogen.report.table import mishaps, results
+from hpogen.report.picture import mishaps, results
 from hpogen.report.text import (
     configuration,
     count,

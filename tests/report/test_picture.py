@@ -10,7 +10,7 @@ from toys import as_read, replay, study_file
 
 from hpogen.record.events import asked, told
 from hpogen.record.history import History
-from hpogen.report.table import picture
+from hpogen.report.picture import picture
 from hpogen.spec import StudySpec, load_study
 from hpogen.study.standing import is_complete, standing
 from hpogen.trial import Failure, Outcome, Progress, Trial
