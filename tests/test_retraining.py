@@ -174,6 +174,8 @@ def test_an_answer_that_changes_is_added(tmp_path: Path) -> None:
     (first,) = results(directory)
     assert first.choice.is_answer and first.choice.baselines == ("default",)
     assert [row["epoch"] for row in first.runs[0].curve] == [1]  # which has no curve's file
+    (row,) = status.trial(read(first.directory), 0)["curve"]
+    assert row == first.runs[0].curve[0] and row["audit"]["accuracy"] == first.runs[0].accuracy
     kept = ledger.read(first.directory)
     searched(tmp_path, stop={"trials": 6}, task={**KEYS["task"], "epochs": 1})
     new = status.best(read(directory))
