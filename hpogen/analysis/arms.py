@@ -14,8 +14,7 @@ from typing import Any
 from hpogen.analysis.labels import arm_labels, task_labels
 from hpogen.errors import UserError
 from hpogen.study.read import Folder
-from hpogen.tasks import keys
-from hpogen.tasks.keys import Meaning
+from hpogen.tasks.keys import Meaning, part
 
 NOT_AN_ARM = frozenset({"name", "seed", "limits", "checkpoints", "plugins", "primary"})
 
@@ -88,7 +87,7 @@ def _grouped(studies: Iterable[Folder], keys: Sequence[str]) -> list[list[Folder
 
 def _task_record(study: Folder) -> dict[str, Any]:
     """What makes figures of two studies comparable: data and splits, model, epochs, schedule."""
-    return keys.part(study.spec.record()["task"], Meaning.WHAT)
+    return part(study.spec.record()["task"], Meaning.WHAT)
 
 
 def _task(study: Folder) -> str:
@@ -98,7 +97,7 @@ def _task(study: Folder) -> str:
 def _setting(study: Folder) -> dict[str, Any]:
     """What may tell two arms apart, by dotted key: everything but the seed and the task."""
     record = study.spec.record()
-    way = keys.part(record["task"], Meaning.SPEED, Meaning.OBSERVED)
+    way = part(record["task"], Meaning.SPEED, Meaning.OBSERVED)
     found: dict[str, Any] = {f"task.{key}": value for key, value in way.items()}
     for key in record.keys() - NOT_AN_ARM - {"task"}:
         value = record[key]

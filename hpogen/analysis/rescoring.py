@@ -78,7 +78,7 @@ def rescore(
 ) -> Rescoring:
     """Choose anew among the finished trials of the largest budget.
 
-    `objective` is a preset or YAML terms, see `restating.objective_form`; with it the score
+    `objective` is a preset or YAML terms, see `restate.objective_form`; with it the score
     selects, unless a `selection` is named. `alphas` (default: 25 from 1e-4 to 100, and 0) weigh the
     objective's measures. `validation` are numbers of validation images. Raises UserError for a
     folder without a study or a finished trial, for what cannot be asked, and where metrics or

@@ -81,6 +81,7 @@ def _alpha(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> Fi
         [[task.shown(at.choice.held_out) for at in one.alphas if at.alpha > 0] for one in known]
     )
     alone = [task.shown(one.validation.held_out) for one in known if one.validation]
+    own = _own_alpha(arm.first)
     colour = arm_colour(arm.number)
 
     def draw(axes: Axes) -> None:
@@ -93,12 +94,12 @@ def _alpha(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> Fi
             axes.annotate("validation loss alone", (0.01, float(np.median(alone))),
                           xycoords=("axes fraction", "data"), xytext=(0, 3),
                           textcoords="offset points", fontsize=8.5)  # fmt: skip
-        axes.axvline(own, color=MUTED, linewidth=1, linestyle=":") if own else None
+        if own:
+            axes.axvline(own, color=MUTED, linewidth=1, linestyle=":")
         log_axis(axes, "x", alphas[0], alphas[-1])
         axes.set_xlabel(f"α of {known[0].weighed.partition(' (')[0]}")
         axes.set_ylabel(f"{task.truth} of the choice{task.unit}")
 
-    own = _own_alpha(arm.first)
     n = len(known)
     caption = [
         f"Of {'one search' if n == 1 else f'{n} search seeds: median and quartiles'}",

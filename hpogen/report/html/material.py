@@ -54,7 +54,6 @@ class ArmOfTask:
 class TaskMaterial:
     """One task's arms. `table` holds what `compare` found, `primary` are the arms it is about."""
 
-    task: str
     table: TaskTable
     arms: tuple[ArmOfTask, ...]
     truth: Truth | None
@@ -109,7 +108,7 @@ class Material:
                 if arm.studies.get(table.task)
             ]
             primary = self.comparison.primary or ()
-            yield TaskMaterial(table.task, table, tuple(arms), self.truth, self.siblings, primary)
+            yield TaskMaterial(table, tuple(arms), self.truth, self.siblings, primary)
 
 
 def read_material(directories: Sequence[Path], primary: str | None) -> Material:

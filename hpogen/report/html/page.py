@@ -88,7 +88,7 @@ def _task(task: TaskMaterial) -> dict[str, Any]:
     made = [make(task) for make in SECTIONS]
     parts = [part for one in made for part in (one if isinstance(one, list) else [one])]
     return {
-        "name": task.task,
+        "name": task.table.task,
         "sections": [part for part in parts if isinstance(part, Section)],
         "missing": [part for part in parts if isinstance(part, Missing)],
     }
