@@ -27,7 +27,7 @@ from hpogen.study.read import read, studies_in
 from hpogen.study.study import Study
 from hpogen.tasks import keys
 from hpogen.tasks.keys import Meaning
-from hpogen.trial import Config, Trial, canonical
+from hpogen.trial import Config, canonical
 
 
 @dataclass(frozen=True)
@@ -110,21 +110,21 @@ class Old:
 def _configurations(past: History, spec: StudySpec, *, same_task: bool) -> Old:
     """Another task's budgets are nothing that these configurations are bound to."""
     finished = [record for record in past.told() if record.twin is None]
-    configs = {canonical(r.trial.config): r.trial.config for r in reversed(finished)}
     useful, others, outside, other_budgets = [], [], 0, 0
     records: dict[str, list[Record]] = {}
     for record in finished:
         records.setdefault(canonical(record.trial.config), []).append(record)
-    for key, of_config in records.items():
+    for of_config in records.values():
+        config = of_config[0].trial.config
         asked = [r for r in of_config if r.trial.budget in spec.budgets]
-        if not spec.space.contains(configs[key]):
+        if not spec.space.contains(config):
             outside += 1
         elif same_task and not asked:
             other_budgets += 1
         elif same_task and any(map(_serves, asked)):
-            useful.append(configs[key])
+            useful.append(config)
         else:
-            others.append(configs[key])
+            others.append(config)
     return Old(useful, others, outside, other_budgets)
 
 
@@ -195,7 +195,8 @@ def _measured(task: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any
 def _reuse(new: Study, known: Mapping[Key, Record], directory: Path) -> None:
     """Ask for the enqueued trials, and give those that are known their outcomes.
 
-    A searcher of rungs is asked on as long as it promotes what is known.
+    A searcher of rungs is asked on as long as it promotes what is known. What a rung above may
+    continue is trained: nothing else gives its checkpoint.
     """
     enqueued = {canonical(config) for config in new.spec.enqueue}
     rungs = new.spec.searcher.declares("multi_fidelity")
@@ -204,13 +205,8 @@ def _reuse(new: Study, known: Mapping[Key, Record], directory: Path) -> None:
         trial = new.next()
         if trial is None:
             return
-        record = known.get(key_of(trial))
-        if record is not None and record.outcome is not None and not _continued(new, trial):
+        record = None if new.spec.may_go_on(trial.budget) else known.get(key_of(trial))
+        if record is not None and record.outcome is not None:
             new.reuse(trial.id, record.outcome, directory)
         elif canonical(trial.config) not in enqueued:
             return
-
-
-def _continued(new: Study, trial: Trial) -> bool:
-    """Whether a rung above may go on from the trial's checkpoint, which only training gives."""
-    return new.spec.rungs == "continue" and trial.budget < new.spec.budgets[-1]

@@ -87,9 +87,8 @@ class Sharing:
 
     def _key(self, claim: Claim) -> str | None:
         spec, trial = claim.study.spec, claim.trial
-        continued = spec.rungs == "continue" and trial.budget < spec.budgets[-1]
         elsewhere = spec.checkpoints.keep != "none" and spec.checkpoints.path is not None
-        if continued or elsewhere or spec.task.name == UNSURE:
+        if spec.may_go_on(trial.budget) or elsewhere or spec.task.name == UNSURE:
             return None
         parts = (canonical(trial.config), trial.budget, trial.seed, self._code[id(claim.study)])
         return json.dumps([self._tasks[id(claim.study)], *parts])

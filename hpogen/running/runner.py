@@ -307,8 +307,9 @@ class _Drive:
     def _discard(self, trial: RunningTrial, *, over: bool = False) -> None:
         """Delete what a trial kept for going on, unless a rung above may continue it."""
         spec = self.study.spec
-        promotable = spec.rungs == "continue" and trial.budget < max(spec.budgets)
-        if (over or not promotable) and (trial.checkpoints or trial.home.exists()):
+        if spec.may_go_on(trial.budget) and not over:
+            return
+        if trial.checkpoints or trial.home.exists():
             spec.task.discard(trial)
             with contextlib.suppress(OSError):  # not empty: the user's own files stay
                 trial.home.rmdir()
@@ -316,8 +317,6 @@ class _Drive:
     def _sweep(self) -> None:
         """At the end of a study nothing is promotable any more."""
         spec = self.study.spec
-        if spec.rungs != "continue" or spec.checkpoints.keep != "none":
-            return
-        for record in self.study.history.records:
-            if record.trial.budget < max(spec.budgets):
+        for record in self.study.history.records if spec.checkpoints.keep == "none" else ():
+            if spec.may_go_on(record.trial.budget):
                 self._discard(self.study.given(record.trial.id), over=True)

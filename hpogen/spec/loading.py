@@ -76,7 +76,6 @@ class StudySpec:
     budgets: tuple[int, ...]
     rungs: Rungs
     primary: str | None
-    path: Path | None
     source: Source = field(repr=False, compare=False)
     scope: Scope = field(repr=False, compare=False)  # the plug-ins as they were when imported
 
@@ -139,6 +138,10 @@ class StudySpec:
         return self.source.where(
             tuple(int(part) if part.isdigit() else part for part in key.split("."))
         )
+
+    def may_go_on(self, budget: int) -> bool:
+        """Whether a rung above may continue a trial of that budget, from its checkpoint."""
+        return self.rungs == "continue" and budget < self.budgets[-1]
 
     def make_searcher(self) -> Searcher:
         """A fresh searcher, which has been asked nothing. Raises Refusal."""
@@ -218,7 +221,6 @@ def _made(
         plugins=files,
         scope=plugins.in_scope(),
         checkpoints=form.checkpoints.anchored(Path() if path is None else path.parent),
-        path=path,
         source=mistakes.source,
         **resolved,
         **{key: getattr(form, key) for key in AS_WRITTEN},

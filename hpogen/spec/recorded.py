@@ -106,7 +106,6 @@ def recorded(past: History) -> StudySpec:
         plugins=tuple(map(Path, form.plugins)),
         checkpoints=form.checkpoints,
         budgets=budgets,
-        path=None,
         source=source,
         scope=(),
         **{key: getattr(form, key) for key in AS_WRITTEN},
