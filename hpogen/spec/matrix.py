@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from hpogen.errors import UserError, quoted
 from hpogen.spec.form import STRICT, Matrix, is_folder_name
-from hpogen.spec.mistakes import Mistakes, reworded, shown
+from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.positions import KeyPath
 from hpogen.spec.source import SPACE, Source, varied
 
@@ -85,14 +85,11 @@ def _choices(source: Source) -> dict[str, list[Choice]]:
 
 
 def _validated(source: Source, mistakes: Mistakes) -> Matrix:
-    try:
+    found: Matrix = {}
+    with mistakes.under(MATRIX):
         found = _FORM.validate_python(source.data[MATRIX])
-    except ValidationError as error:
-        for path, text in reworded(error, source.data[MATRIX]).items():
-            mistakes.add((MATRIX, *path), text)
-        return {}
-    if not found:
-        mistakes.add((MATRIX,), "is empty, expected keys with lists of values")
+        if not found:
+            mistakes.add((MATRIX,), "is empty, expected keys with lists of values")
     return found
 
 
