@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hpogen.training.models.parts import check_dropout, check_least, check_size, initialise
+from hpogen.training.models.parts import Ablated, check_dropout, check_least, check_size, initialise
 
 LAYERS = 96  # of depth 100: the stem, two transitions and the last layer are the other four
 
@@ -29,12 +29,8 @@ class Dense(nn.Module):
         return torch.cat((x, self.layers(x)), 1)  # (N, inputs + growth, H, W)
 
 
-class DenseNet(nn.Sequential):
+class DenseNet(Ablated):
     """Units are removed from the last activation, before the average over space."""
-
-    @property
-    def ablation_layer(self) -> nn.Module:
-        return self[-4]
 
 
 def densenet(name: str) -> Callable[..., nn.Module]:

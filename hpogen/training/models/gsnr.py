@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from torch import nn
 
-from hpogen.training.models.parts import HalvingMaximum, check_least, check_size, convolution
+from hpogen.training.models.parts import (
+    Ablated,
+    HalvingMaximum,
+    check_least,
+    check_size,
+    convolution,
+)
 
 
-class GsnrNet(nn.Sequential):
+class GsnrNet(Ablated):
     """Units are removed from the last hidden activation."""
-
-    @property
-    def ablation_layer(self) -> nn.Module:
-        return self[-2]
 
 
 def gsnr_mnist(

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from hpogen.training.models.parts import HalvingMaximum, check_size
+from hpogen.training.models.parts import Ablated, HalvingMaximum, check_size
 
 
-class LeNet5(nn.Sequential):
+class LeNet5(Ablated):
     """Units are removed from the last hidden activation."""
-
-    @property
-    def ablation_layer(self) -> nn.Module:
-        return self[-2]
 
 
 def lenet5(in_shape: tuple[int, int, int], classes: int) -> nn.Module:

@@ -7,15 +7,11 @@ from itertools import pairwise
 
 from torch import nn
 
-from hpogen.training.models.parts import check_least
+from hpogen.training.models.parts import Ablated, check_least
 
 
-class Mlp(nn.Sequential):
+class Mlp(Ablated):
     """Units are removed from the last hidden activation."""
-
-    @property
-    def ablation_layer(self) -> nn.Module:
-        return self[-2]
 
 
 def mlp(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from torch import nn
 
+from hpogen.training.models.parts import Ablated, convolution
+
 STEM = 32  # channels
 BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2))
 SEPARABLE = (*BLOCKS, (1024, 1))  # output channels and stride: Table 1
 
 
-class MobileNet(nn.Sequential):
+class MobileNet(Ablated):
     """Units are removed from the last activation, before the average over space."""
-
-    @property
-    def ablation_layer(self) -> nn.Module:
-        return self[-4]
 
 
 def mobilenet(in_shape: tuple[int, int, int], classes: int, *, width: float = 1.0) -> nn.Module:
@@ -27,10 +25,10 @@ def mobilenet(in_shape: tuple[int, int, int], classes: int, *, width: float = 1.
     if not width > 0:
         raise ValueError(f"model 'mobilenet' needs width above 0, got {width}")
     inputs = _scaled(STEM, width)
-    layers = _convolution(in_shape[0], inputs, 3)
+    layers = convolution(in_shape[0], inputs, batch_norm=True)
     for outputs, stride in SEPARABLE:
-        layers += _convolution(inputs, inputs, 3, stride, groups=inputs)
-        layers += _convolution(inputs, _scaled(outputs, width), 1)
+        layers += convolution(inputs, inputs, batch_norm=True, stride=stride, groups=inputs)
+        layers += convolution(inputs, _scaled(outputs, width), batch_norm=True, size=1)
         inputs = _scaled(outputs, width)
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
     return MobileNet(*layers, *head)
@@ -38,10 +36,3 @@ def mobilenet(in_shape: tuple[int, int, int], classes: int, *, width: float = 1.
 
 def _scaled(channels: int, width: float) -> int:
     return max(1, int(width * channels))
-
-
-def _convolution(
-    inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1
-) -> list[nn.Module]:
-    layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
-    return [layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]

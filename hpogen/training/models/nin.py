@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from torch import nn
 
-from hpogen.training.models.parts import check_dropout, check_least, convolution, initialise
+from hpogen.training.models.parts import (
+    Ablated,
+    check_dropout,
+    check_least,
+    convolution,
+    initialise,
+)
 
 
-class Nin(nn.Sequential):
+class Nin(Ablated):
     """Units are removed from the last activation, before the average over space."""
-
-    @property
-    def ablation_layer(self) -> nn.Module:
-        return next(layer for layer in reversed(self) if isinstance(layer, nn.ReLU))
 
 
 def nin(

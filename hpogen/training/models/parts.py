@@ -1,4 +1,4 @@
-"""What several families share: the checks of their options, pooling, and He's initialisation."""
+"""What several families share: checks of options, the layer ablated, pooling, initialisation."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ class HalvingMaximum(nn.Module):
         rows, columns = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
         x = torch.maximum(x[:, :, 0:rows:2], x[:, :, 1:rows:2])
         return torch.maximum(x[..., 0:columns:2], x[..., 1:columns:2])
+
+
+class Ablated(nn.Sequential):
+    """Units are removed from the last activation."""
+
+    @property
+    def ablation_layer(self) -> nn.Module:
+        return next(layer for layer in reversed(self) if isinstance(layer, nn.ReLU))
 
 
 def check_size(model: str, in_shape: tuple[int, int, int], least: int | None = None) -> None:
@@ -47,10 +55,10 @@ def check_dropout(model: str, dropout: float) -> None:
 
 
 def convolution(
-    inputs: int, outputs: int, batch_norm: bool, *, size: int = 3, stride: int = 1
+    inputs: int, outputs: int, batch_norm: bool, *, size: int = 3, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
     """A padded convolution and ReLU; between them BatchNorm where asked, in place of the bias."""
-    layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=not batch_norm)
+    layer = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=not batch_norm)
     norm = [nn.BatchNorm2d(outputs)] if batch_norm else []
     return [layer, *norm, nn.ReLU(inplace=True)]
 
