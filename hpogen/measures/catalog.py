@@ -62,29 +62,23 @@ def _row(
 
 
 _head = functools.partial(_row, "head", within="head_family:", cost=ONE_PASS)
+_deferred = functools.partial(_head, deferred=True)
 _step = functools.partial(_row, "step", within="online:", cost=FREE, total=True)
 _network = functools.partial(_row, "network")
+_per_sample = functools.partial(_network, needs=PER_SAMPLE, cost=ONE_BACKWARD)
 
 HEAD: tuple[Measure, ...] = (
-    _head(
+    _deferred(
         "agn",
         "agn",
         "Σ over epochs of mean_i s_i, s_i = ‖p_i − q_i‖² (‖h_i‖² + 1) at the epoch's end",
         EACH_EPOCH,
         total=True,
-        deferred=True,
     ),
-    _head(
-        "agn_mean",
-        "agn",
-        "agn / epochs: for comparing budgets",
-        EACH_EPOCH,
-        mean=True,
-        deferred=True,
-    ),
-    _head("agn_last", "agn", "mean_i s_i at the end of the last epoch", EACH_EPOCH, deferred=True),
-    _head("agn_rel", "agn_rel", "mean_i s_i / mean_i (‖h_i‖² + 1)", NORM, deferred=True),
-    _head("agn_tic", "agn_tic", "mean_i s_i / tr H", "Thomas et al. 2020", deferred=True),
+    _deferred("agn_mean", "agn", "agn / epochs: for comparing budgets", EACH_EPOCH, mean=True),
+    _deferred("agn_last", "agn", "mean_i s_i at the end of the last epoch", EACH_EPOCH),
+    _deferred("agn_rel", "agn_rel", "mean_i s_i / mean_i (‖h_i‖² + 1)", NORM),
+    _deferred("agn_tic", "agn_tic", "mean_i s_i / tr H", "Thomas et al. 2020"),
     _head(
         "gsnr_head",
         "gsnr",
@@ -113,14 +107,10 @@ HEAD: tuple[Measure, ...] = (
         "Jiang et al. 2019, last layer",
         *("margin_q10", "margin_q50", "margin_q90"),
     ),
-    _head(
-        "trace_hessian",
-        "trace_hessian",
-        "tr H = mean_i (1 − ‖p_i‖²)(‖h_i‖² + 1)",
-        "closed form",
-        deferred=True,
+    _deferred(
+        "trace_hessian", "trace_hessian", "tr H = mean_i (1 − ‖p_i‖²)(‖h_i‖² + 1)", "closed form"
     ),
-    _head("brier", "brier", "mean_i ‖p_i − q_i‖²", "Brier 1950", deferred=True),
+    _deferred("brier", "brier", "mean_i ‖p_i − q_i‖²", "Brier 1950"),
 )
 
 STEP: tuple[Measure, ...] = (
@@ -144,39 +134,32 @@ STEP: tuple[Measure, ...] = (
 )
 
 NETWORK: tuple[Measure, ...] = (
-    _network(
+    _per_sample(
         "gn",
         "network:gn",
         "Σ over epochs (every: iteration, over training steps) of mean_i ‖∇L(θ; x_i)‖²",
         f"{NORM}, eq. 4",
-        needs=PER_SAMPLE,
         total=True,
         cost=f"{ONE_BACKWARD}; at every iteration, that many times the steps of an epoch",
     ),
-    _network(
+    _per_sample(
         "gsnr",
         "network_moments:gsnr",
         "over all parameters: mean_j m_j²/ρ_j²; the median; Σm²/Σρ²; with m² − ρ²/N",
         f"{GSNR}, eqs. 2 and 25",
         *("gsnr", "gsnr_median", "gsnr_ratio", "gsnr_debiased"),
-        needs=PER_SAMPLE,
-        cost=ONE_BACKWARD,
     ),
-    _network(
+    _per_sample(
         "osgr",
         "network_moments:osgr",
         "1 − (A − B)/(N·B) over all parameters, A = mean_i ‖g_i‖², B = ‖mean_i g_i‖²",
         f"{GSNR}, eqs. 19 to 22",
-        needs=PER_SAMPLE,
-        cost=ONE_BACKWARD,
     ),
-    _network(
+    _per_sample(
         "same_sign",
         "network_moments:same_sign",
         "mean over all parameters of max(n₊, n₋)/(n₊ + n₋), zeros left out",
         GSNR,
-        needs=PER_SAMPLE,
-        cost=ONE_BACKWARD,
     ),
     _network(
         "sharpness",
