@@ -6,7 +6,7 @@ Sparsity paper, §3. `ablation_curves` is for any PyTorch loop, `zeta_and_kappa`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -204,32 +204,18 @@ def _from_partial_sums(head: HeadStatistics, layer: str) -> Ablation:
     bias = head.bias.double() if head.bias is not None else head.weight.new_zeros(classes).double()
     labels = classes_of(head.logits, head.labels)
     samples = labels.bincount(minlength=classes)
-    present = samples.nonzero()[:, 0].tolist()
-    falling, rising = [], []
-    for j in present:
+    correct = torch.zeros(2, classes, count + 1, dtype=torch.int64, device=labels.device)
+    for j in samples.nonzero()[:, 0].tolist():
         features = head.features[labels == j].double()  # (N_j, M)
         order = _ranked(features.mean(0))
         weight = head.weight.double().T[order]  # (M, C), the most active first
-        correct = torch.zeros(2, count + 1, dtype=torch.int64, device=features.device)
         for part in torch.split(features[:, order], max(CHUNK // (count * classes), 1)):
             terms = part[:, :, None] * weight  # (n, M, C)
             for side, ordered in enumerate((terms.flip(1), terms)):
                 start = bias.expand(len(part), 1, classes)
                 logits = torch.cat([start, ordered], 1).cumsum(1)  # (n, M + 1, C), k units kept
-                correct[side] += (logits.argmax(2) == j).sum(0)
-        accuracy = correct.flip(1).double() / len(features)  # by units removed
-        falling.append(accuracy[0])
-        rising.append(accuracy[1])
-    return Ablation(
-        layer=layer,
-        classes=tuple(present),
-        samples=tuple(samples[present].tolist()),
-        chance=1 / classes,
-        grid=tuple(range(count + 1)),
-        falling=torch.stack(falling).cpu(),
-        rising=torch.stack(rising).cpu(),
-        closed_form=True,
-    )
+                correct[side, j] += (logits.argmax(2) == j).sum(0).flip(0)  # by units removed
+    return _curves(layer, samples, range(count + 1), correct, closed_form=True)
 
 
 def _from_forwards(
@@ -252,17 +238,24 @@ def _from_forwards(
                 check_finite(logits, f"a logit without {n} units")
                 right = logits.argmax(1) == labels  # (B,)
                 correct[side, :, i] += labels[right].bincount(minlength=classes)
+    return _curves(units.name, samples, numbers, correct, closed_form=False)
+
+
+def _curves(
+    layer: str, samples: Tensor, grid: Sequence[int], correct: Tensor, *, closed_form: bool
+) -> Ablation:
+    """From how many there are of each class, (C,), and how many of them are right, (2, C, G)."""
     present = samples.nonzero()[:, 0]  # (K,)
     falling, rising = (correct[:, present].double() / samples[present, None]).cpu()  # (K, G)
     return Ablation(
-        layer=units.name,
+        layer=layer,
         classes=tuple(present.tolist()),
         samples=tuple(samples[present].tolist()),
-        chance=1 / classes,
-        grid=tuple(numbers),
+        chance=1 / len(samples),
+        grid=tuple(grid),
         falling=falling,
         rising=rising,
-        closed_form=False,
+        closed_form=closed_form,
     )
 
 
