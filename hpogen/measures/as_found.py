@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -99,6 +99,19 @@ def kept(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         found.put_back()
+
+
+@contextmanager
+def without(name: str, nothing: object, tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Inside, that attribute of the tensors is `nothing`, whatever they have before and after."""
+    before = [(tensor, getattr(tensor, name)) for tensor in tensors]
+    try:
+        for tensor, _ in before:
+            setattr(tensor, name, nothing)
+        yield
+    finally:
+        for tensor, value in before:
+            setattr(tensor, name, value)
 
 
 def may_change(model: nn.Module) -> bool:

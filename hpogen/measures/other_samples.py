@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
-from hpogen.measures.as_found import kept
+from hpogen.measures.as_found import kept, without
 from hpogen.measures.passes import at_least_float32
 from hpogen.measures.uses import Gradients
 
@@ -57,7 +57,8 @@ class Check:
         refuse_sum(batch, _losses(batch, total_of))
 
     def _backward(self, model: nn.Module, x: Tensor, y: Tensor, total_of: TotalOf) -> None:
-        with torch.enable_grad(), _without_hooks(self._names), kept(model):
+        unhooked = without("_backward_hooks", None, self._names)  # a user's may change gradients
+        with torch.enable_grad(), unhooked, kept(model):
             outputs = model(x[self.rows])
             each = _each(outputs, y[self.rows], total_of)
             losses = [
@@ -197,16 +198,3 @@ def few(x: Tensor, y: Tensor) -> tuple[list[int], bool]:
     shuffled = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(0)).tolist()
     count = min(FEW, max(3, (len(x) // 2 - 1) | 1))
     return [candidates[place] for place in shuffled[:count]], bool(others) or len(x) == 1
-
-
-@contextmanager
-def _without_hooks(parameters: Iterable[Tensor]) -> Iterator[None]:
-    """Inside, a user's hooks on the parameters neither run nor change gradients."""
-    kept = [(parameter, parameter._backward_hooks) for parameter in parameters]
-    try:
-        for parameter, _ in kept:
-            parameter._backward_hooks = None
-        yield
-    finally:
-        for parameter, hooks in kept:
-            parameter._backward_hooks = hooks

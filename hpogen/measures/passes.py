@@ -19,7 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
-from hpogen.measures.as_found import kept, may_change, modes_of, require_initialized, set_modes
+from hpogen.measures.as_found import (
+    kept,
+    may_change,
+    modes_of,
+    require_initialized,
+    set_modes,
+    without,
+)
 from hpogen.measures.convolutions import mend_convolutions
 from hpogen.measures.targets import IGNORED, counted, cross_entropy, hits, rows
 
@@ -140,17 +147,12 @@ def undisturbed(model: nn.Module, *, loads: bool = True) -> Iterator[None]:
     mend_convolutions()
     require_initialized(model)
     modes = modes_of(model)
-    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-    draws = loads or may_change(model)
-    with kept(model), _same_randomness(model), _same_host_randomness() if draws else nullcontext():
+    host = _same_host_randomness() if loads or may_change(model) else nullcontext()
+    with kept(model), _same_randomness(model), host, without("grad", None, model.parameters()):
         try:
             model.eval()
-            for parameter, _ in gradients:
-                parameter.grad = None
             yield
         finally:
-            for parameter, gradient in gradients:
-                parameter.grad = gradient
             set_modes(modes)
 
 

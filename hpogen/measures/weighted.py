@@ -5,8 +5,8 @@ The measures of margins, Jacobians and spectral norms look at their inputs or we
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
 
 from hpogen.errors import Refusal
+from hpogen.measures.as_found import without
 from hpogen.measures.crossing import Crossings
 from hpogen.measures.passes import at_least_float32, device_of, tensor_of, uncompiled
 
@@ -135,14 +136,6 @@ def _edge(values: Tensor) -> GradientEdge | None:
     return get_gradient_edge(values) if values.requires_grad else None
 
 
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
+def frozen(model: nn.Module) -> AbstractContextManager[None]:
     """Inside, only what follows from x has a gradient; the backward of a checkpoint, too."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
+    return without("requires_grad", False, model.parameters())
