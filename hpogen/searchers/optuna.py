@@ -68,13 +68,8 @@ class OptunaSearcher:
         sampler: str = "TPESampler",
         **options: Any,
     ) -> None:
-        self._pool = Pool("optuna", space, budgets[-1], seed, enqueue, sampler, options)
-
-    def ask(self) -> Proposal:
-        return self._pool.ask()
-
-    def tell(self, trial: int, score: float) -> None:
-        self._pool.tell(trial, score)
+        pool = Pool("optuna", space, budgets[-1], seed, enqueue, sampler, options)
+        self.ask, self.tell = pool.ask, pool.tell
 
 
 class Pool:
