@@ -34,12 +34,8 @@ CPUS, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 
 
 def digests(sources: Mapping[str, bytes]) -> dict[str, str]:
-    """The SHA-256 of each plug-in's content, by the name of its file."""
+    """The SHA-256 of each file's content, a plug-in's say, by its name."""
     return {name: hashlib.sha256(source).hexdigest() for name, source in sources.items()}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def digest(parts: Mapping[str, str]) -> str:
@@ -61,7 +57,7 @@ def code_of(sources: str, device: str) -> str:
 def _code_of(sources: str, device_type: str) -> str:
     places = [PACKAGE / name for name in TRAINS]
     files = [file for place in places for file in (sorted(place.rglob("*.py")) or [place])]
-    own = {str(file.relative_to(PACKAGE)): _sha256(file) for file in files}
+    own = digests({str(file.relative_to(PACKAGE)): file.read_bytes() for file in files})
     versions = {"hpogen": version("hpogen"), "torch": version("torch")}
     return digest({**own, **versions, "plugins": sources, "device": device_type})
 
