@@ -164,13 +164,8 @@ class Ledger:
         self.events = contents.events
         self._seq = len(contents.events)
         self._length = contents.length
-        self._torn = contents.torn
+        self.torn = contents.torn  # which the first append cuts off and keeps aside
         self._closed = False
-
-    @property
-    def torn(self) -> bytes:
-        """The damaged tail that the first append cuts off and keeps aside."""
-        return self._torn
 
     def check(self) -> None:
         """Raise CannotGoOn unless the file at `path` is the one that is open, as it was left."""
@@ -183,7 +178,7 @@ class Ledger:
                 f"{shortened(self.path)}: has been deleted, moved or replaced while the study ran; "
                 "where the folder was moved, hpogen resume goes on there"
             )
-        if there.st_size != self._length + len(self._torn):
+        if there.st_size != self._length + len(self.torn):
             raise CannotGoOn(
                 f"{shortened(self.path)}: has been changed by something else while the study ran: "
                 f"it has {there.st_size} bytes, {self._length} were written; restore it from a copy"
@@ -196,7 +191,7 @@ class Ledger:
         """
         self.owner.check()
         self.check()
-        if self._torn:
+        if self.torn:
             self._repair()
         line = encode(event, self._seq)
         with explained(self.path):
@@ -222,9 +217,9 @@ class Ledger:
     def _repair(self) -> None:
         with explained(self.path):
             with open(self.directory / TORN, "ab") as aside:
-                aside.write(self._torn + b"\n")
+                aside.write(self.torn + b"\n")
             os.ftruncate(self._fd, self._length)
-        self._torn = b""
+        self.torn = b""
 
 
 class _Syncer:
