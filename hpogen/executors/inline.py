@@ -37,15 +37,13 @@ class InlineExecutor:
     def wait(self, timeout: float) -> list[Event]:
         events: list[Event] = []
         deadline = time.monotonic() + timeout
-        while (
-            self._job and self._steps is not None and not (events and time.monotonic() > deadline)
-        ):
+        while self._job and self._steps is not None:
             step = next(self._steps)
             if step is not None:
                 events.append((self._job, step))
             if isinstance(step, Outcome):
                 self.cancel()
-            if step is None and time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 break
         return events
 
