@@ -21,13 +21,13 @@ from hpogen import plugins
 from hpogen.executors.base import Job
 from hpogen.executors.inline import InlineExecutor
 from hpogen.plugins import File
+from hpogen.tasks import guard
 from hpogen.tasks.base import Cargo
 from hpogen.trial import Outcome, Progress
 
 log = logging.getLogger("hpogen.executors")
 
 LOG_BYTES = 64 * 1024
-SET_DEATH_SIGNAL = 1  # of prctl(2)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class Worker:
     """Runs jobs on `gpu_share` of a GPU, or on the CPU where that is 0; one at a time."""
 
     def __init__(self, directory: str, gpu_share: float) -> None:
-        _die_with_node()
+        # nobody else ends a trial whose raylet was killed: it would write beside its next attempt
+        guard.prctl(guard.SET_DEATH_SIGNAL, signal.SIGKILL)
         if os.path.isdir(directory):
             os.chdir(directory)  # commands and plug-ins may name files relative to it
         plugins.load_installed()
@@ -182,17 +183,6 @@ def _reads(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
-
-
-def _die_with_node() -> None:
-    """On Linux, end with the raylet that started this process, also when that is killed.
-
-    Nobody else would end a trial then, which would go on writing beside its next attempt.
-    """
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
 def _free_memory() -> None:

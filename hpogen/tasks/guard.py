@@ -26,7 +26,7 @@ def main() -> None:
     signal.set_wakeup_fd(wake)
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # not ignored: the pipe above tells of it
-    _prctl(SET_SUBREAPER, 1)
+    prctl(SET_SUBREAPER, 1)
     command = _start(sys.argv[1:])
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)  # the command alone holds its output
     status = _watch(command, woken)
@@ -45,7 +45,7 @@ def _start(words: list[str]) -> int:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        _prctl(SET_DEATH_SIGNAL, signal.SIGKILL)
+        prctl(SET_DEATH_SIGNAL, signal.SIGKILL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.execvp(words[0], words)
     except OSError as error:
@@ -128,7 +128,7 @@ def _end_like(status: int) -> None:
     os._exit(os.waitstatus_to_exitcode(status))
 
 
-def _prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int) -> None:
     """Linux's prctl(2); elsewhere nothing."""
     if sys.platform == "linux":
         import ctypes
