@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hpogen.errors import UserError, explained
 from hpogen.executors.choice import Where, executor_for, idle_gpus
-from hpogen.record.belonging import own
+from hpogen.record.folder import own
 from hpogen.report import retrain as retraining
 from hpogen.report.live import watch
 from hpogen.report.matrix import endings

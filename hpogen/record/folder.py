@@ -1,29 +1,35 @@
-"""What stands where in a study's folder, and the trials' curves and kept files.
+"""What stands where in a study's folder, whose it is, and the trials' curves and kept files.
 
     ledger.jsonl  lock  hpogen.log  plugins/  trials/00012.jsonl  trials/00012.log  trials/00012/
 
 The driver writes the curves, every reader takes the last row of each epoch. All of it belongs to
-the study whose id stands in the ledger's header, and is read by no other (`belonging.py`).
+the study whose id stands in the ledger's header, and is read by no other: curves, kept files and
+checkpoints carry the id themselves; logs and what a task keeps do not.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpogen.errors import explained
+from hpogen.errors import UserError, explained, shortened
 from hpogen.record.events import row, row_of
-from hpogen.record.ledger import study_id, write_whole
+from hpogen.record.ledger import TORN, study_id, write_whole
 from hpogen.record.stores import checkpoint_prefix
 from hpogen.trial import Progress
 
 LOG, TRIALS = "hpogen.log", "trials"
 KEPT = "kept.json"  # beside a trial's kept files: whose they are, and their CRC-32s
+MARK = "study"  # a file that holds the id, in `trials/` and `retrain/`
+LEFT = (TRIALS, "retrain", "tensorboard", LOG, TORN)  # by a study whose ledger has gone
+
+log = logging.getLogger("hpogen.study")
 
 
 def trial_stem(directory: Path, trial: int) -> Path:
@@ -167,3 +173,52 @@ def replace_file(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def begin(directory: Path, study: str) -> None:
+    """Make `trials/` for a new study of that id. What an earlier one left is moved aside."""
+    left = [name for name in LEFT if _holds_something(directory / name)]
+    if left:
+        _set_aside(directory, left)
+    (directory / TRIALS).mkdir(exist_ok=True)
+    (directory / TRIALS / MARK).write_text(study)
+
+
+def own(folder: Path, study: str) -> None:
+    """Make a folder the study's. One that is known to be another study's is moved aside.
+
+    Raises UserError where that cannot be.
+    """
+    with explained(folder.parent, UserError):
+        if not belongs(folder, study):
+            _set_aside(folder.parent, [folder.name])
+        folder.mkdir(exist_ok=True)
+        if study and not _mark(folder):
+            (folder / MARK).write_text(study)
+
+
+def belongs(folder: Path, study: str) -> bool:
+    """Whether it is not known to be another's: before there were ids, folders had no mark."""
+    return _mark(folder) in ("", study)
+
+
+def _mark(folder: Path) -> str:
+    try:
+        return (folder / MARK).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _holds_something(path: Path) -> bool:
+    if path.is_dir():
+        return any(inner.name != MARK for inner in path.iterdir())
+    return path.exists()
+
+
+def _set_aside(directory: Path, names: Sequence[str]) -> None:
+    numbers = iter(range(1, 10**6))
+    aside = next(p for n in numbers if not (p := directory / f"earlier-{n}").exists())
+    aside.mkdir()
+    for name in names:
+        (directory / name).rename(aside / name)
+    log.warning("files of an earlier study were here, they are in %s now", shortened(aside))

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from hpogen.errors import UserError, explained
 from hpogen.record import folder, ledger
-from hpogen.record.belonging import belongs
 from hpogen.record.history import History, Record, checked
 from hpogen.record.ledger import LEDGER
 from hpogen.selection import candidates
@@ -81,7 +80,7 @@ class Folder:
     def retrainings(self) -> Mapping[str, Folder]:
         """The studies of its `retrain` folder by label; none of what another study has left."""
         home = self.directory / RETRAIN
-        if not belongs(home, self.history.id):
+        if not folder.belongs(home, self.history.id):
             return {}
         return {path.name: read(path) for path in studies_in(home)}
 

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError, explained, quoted
-from hpogen.record import belonging
+from hpogen.record import folder
 from hpogen.record.events import Forked
-from hpogen.record.folder import TRIALS
 from hpogen.record.history import checked
 from hpogen.record.ledger import FORMAT, LEDGER, Event, new_id, parse
 from hpogen.record.provenance import digests, machine
@@ -40,7 +39,7 @@ def begin(spec: StudySpec, directory: Path, forked: Forked | None = None) -> Eve
     """Make a folder ready for a new study; the first line of its ledger. Raises UserError."""
     study, recorded = new_id(), digests(spec.sources)
     with explained(directory, UserError):
-        belonging.begin(directory, study)
+        folder.begin(directory, study)
         _keep_plugins(spec, directory)
     return {
         "kind": "study",
@@ -53,12 +52,6 @@ def begin(spec: StudySpec, directory: Path, forked: Forked | None = None) -> Eve
         "machine": machine(),
         **({"forked": forked} if forked else {}),
     }
-
-
-def own_trials(directory: Path, study: str) -> None:
-    """Make sure that what stands beside the trials is of the study that goes on."""
-    with explained(directory, UserError):
-        belonging.own(directory / TRIALS, study)
 
 
 def as_begun(spec: StudySpec, directory: Path) -> StudySpec:

@@ -167,7 +167,7 @@ class Study:
         if torn:
             log.warning("ledger torn_bytes=%d action=cut_off", torn)
         self._replay(lines)
-        replay.own_trials(self.directory, self.history.id)
+        folder.own(self.directory / folder.TRIALS, self.history.id)
         if extended is not None:
             self._write(events.extended(extended))
 
