@@ -7,7 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hpogen.training.models.parts import Ablated, check_dropout, check_least, check_size, initialise
+from hpogen.training.models.parts import (
+    Ablated,
+    check_dropout,
+    check_least,
+    check_size,
+    initialised,
+)
 
 LAYERS = 96  # of depth 100: the stem, two transitions and the last layer are the other four
 
@@ -60,9 +66,7 @@ def densenet(name: str) -> Callable[..., nn.Module]:
                 channels += growth
         layers += [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
         head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
-        model = DenseNet(*layers, *head)
-        initialise(model)
-        return model
+        return initialised(DenseNet(*layers, *head))
 
     return build
 

@@ -9,7 +9,7 @@ from hpogen.training.models.parts import (
     check_dropout,
     check_least,
     convolution,
-    initialise,
+    initialised,
 )
 
 
@@ -47,6 +47,4 @@ def nin(
         layers.append(nn.Dropout(dropout))
         channels = width
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
-    model = Nin(*layers, *head)
-    initialise(model)
-    return model
+    return initialised(Nin(*layers, *head))

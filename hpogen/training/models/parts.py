@@ -63,10 +63,11 @@ def convolution(
     return [layer, *norm, nn.ReLU(inplace=True)]
 
 
-def initialise(model: nn.Module) -> None:
-    """Convolutions as He et al. 2015, eq. 10, by outputs; without bias at the start."""
+def initialised(model: nn.Module) -> nn.Module:
+    """The model, its convolutions as in He et al. 2015, eq. 10, by outputs, and biases 0."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    return model

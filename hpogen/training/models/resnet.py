@@ -12,7 +12,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hpogen.training.models.parts import check_least, initialise
+from hpogen.training.models.parts import check_least, initialised
 
 Shortcut = Callable[[int, int, int], Callable[[Tensor], Tensor]]
 """Makes the way around a block from its inputs, outputs and stride."""
@@ -83,9 +83,7 @@ def residual_net(
                 body.append(Block(inputs, width << stage, stride, shortcut))
                 inputs = width << stage
         head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
-        model = ResidualNet(*stem, nn.ReLU(inplace=True), *body, *head)
-        initialise(model)
-        return model
+        return initialised(ResidualNet(*stem, nn.ReLU(inplace=True), *body, *head))
 
     return build
 

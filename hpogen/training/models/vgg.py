@@ -10,7 +10,7 @@ from hpogen.training.models.parts import (
     check_least,
     check_size,
     convolution,
-    initialise,
+    initialised,
 )
 
 VGG16 = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # blocks: channels over width, convolutions
@@ -57,9 +57,7 @@ def vgg16(
     for _ in range(2):
         layers += [nn.Dropout(dropout), nn.Linear(units, 8 * width), nn.ReLU(inplace=True)]
         units = 8 * width
-    model = Vgg(*layers, nn.Linear(units, classes))
-    initialise(model)
-    return model
+    return initialised(Vgg(*layers, nn.Linear(units, classes)))
 
 
 def vgg_like(
@@ -98,6 +96,4 @@ def vgg_like(
     for _ in range(dense):
         layers += [nn.Linear(units, HIDDEN), nn.ReLU(inplace=True), nn.Dropout(dropout)]
         units = HIDDEN
-    model = Vgg(*layers, nn.Linear(units, classes))
-    initialise(model)
-    return model
+    return initialised(Vgg(*layers, nn.Linear(units, classes)))
