@@ -131,10 +131,8 @@ def objective(
         return None
     text, terms, paths = found
     for term, path in zip(terms, paths, strict=True):
-        at_metric, at_scale = (*path, "metric"), (*path, "scale")
-        if path == ("objective",):
-            at_metric, at_scale = ("objective", "preset"), ("objective", "scale")
-        _metric(term.metric, task, at_metric, mistakes)
+        at_scale = (*path, "scale")
+        _metric(term.metric, task, (*path, "preset" if form.terms is None else "metric"), mistakes)
         if term.scale == "log" and term.metric.startswith("gap_"):
             mistakes.add(at_scale, f"'log' is refused for {term.metric!r}, which may be negative")
         if term.scale == "rank" and not searcher.declares("ranks_only"):
