@@ -170,15 +170,13 @@ class RayExecutor:
         nodes = self._watch.nodes
         gone = [(m, m.place.host) for m in self.members if m.place and m.place.node not in nodes]
         events = [e for m, host in gone for e in self._given_up(m, f"node {host} died")]
-        free = sum(self._room(resources) for resources in nodes.values())
+        needs = self._need(), self.gpus_per_trial
+        free = sum(ray_room.room(resources, *needs) for resources in nodes.values())
         while len(self.members) < (self.workers or max(free, 1)):  # one asks an autoscaler
             self._start()
         waits = not any(member.place for member in self.members)
-        self._waiting.look(waits, free, self._need(), self.gpus_per_trial)
+        self._waiting.look(waits, free, *needs)
         return events
-
-    def _room(self, node: ray_cluster.Resources) -> int:
-        return ray_room.room(node, self._need(), self.gpus_per_trial)
 
     def _need(self) -> float:
         """The CPUs of a worker; on this machine alone, no more than there are for each."""
