@@ -70,9 +70,6 @@ class Command(Opaque, BaseModel):
     def sums(self) -> frozenset[str]:
         return frozenset()
 
-    def gives(self, wanted: frozenset[str]) -> frozenset[str]:
-        return self.metrics()
-
     def _places(self) -> frozenset[str]:
         return frozenset(_placeholders(self.command))
 

@@ -40,9 +40,6 @@ class FunctionTask(Opaque):
     def sums(self) -> frozenset[str]:
         return self._entry.sums
 
-    def gives(self, wanted: frozenset[str]) -> frozenset[str]:
-        return self.metrics()  # the function is not told what is wanted
-
     def parameters(self) -> None:
         return None
 
