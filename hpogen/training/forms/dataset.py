@@ -10,13 +10,20 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from hpogen import plugins
 from hpogen.errors import quoted
 from hpogen.tasks.keys import Meaning
 from hpogen.training.forms.hyperparameters import Augment, Degrees, Hyperparameters, Share
-from hpogen.training.forms.options import OPEN, STRICT, Part, check_options, registered
+from hpogen.training.forms.options import STRICT, Optioned, check_options, registered
 
 SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {
     "digits": (1_297, (1, 8, 8), 10),  # training images, (C, H, W), classes
@@ -64,7 +71,7 @@ def _fraction(value: object) -> object:
     return {"fraction": value} if isinstance(value, int | float) else value
 
 
-class Dataset(Part):
+class Dataset(Optioned):
     """Which images, and how they are split; further keys are options of the data set.
 
     `subset` is the fraction of the standard training set that is trained on; `balanced` gives it
@@ -75,9 +82,7 @@ class Dataset(Part):
     `augment`, `rotate` and `corruption` are hyper-parameters, and may be in the search space.
     """
 
-    model_config = OPEN
-
-    name: str
+    name: Annotated[str, AfterValidator(lambda name: registered(name, plugins.datasets))]
     root: Annotated[str | None, Meaning.WHERE] = None  # else $HPOGEN_DATA, or the user's cache
     subset: Annotated[float, Field(gt=0, le=1)] = 0.2
     balanced: bool = False
@@ -89,11 +94,6 @@ class Dataset(Part):
     seed: Annotated[int, Field(ge=0)] = 0
     download: Annotated[bool, Meaning.WHERE] = True
     resident: Annotated[bool | Literal["auto"], Meaning.WHERE] = "auto"  # all images on the device
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return registered(name, plugins.datasets)
 
     @field_validator("validation")
     @classmethod
@@ -193,9 +193,6 @@ class Dataset(Part):
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         root = self.root or os.environ.get("HPOGEN_DATA") or f"{cache}/hpogen"
         return Path(root).expanduser()
-
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
 
     @property
     @plugins.scoped

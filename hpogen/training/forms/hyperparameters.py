@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from hpogen.errors import quoted
+from hpogen.training.forms.options import STRICT
 from hpogen.trial import Config, Value
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
@@ -21,7 +22,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Hyperparameters(BaseModel):
     """One trial's values. `momentum` is β₁ of Adam and AdamW; `nesterov` is for sgd alone."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = STRICT
 
     batch_size: Annotated[int, Field(ge=1)] = 128  # images; at most the whole subset is taken
     lr: Annotated[float, Field(gt=0)]

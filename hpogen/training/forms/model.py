@@ -7,14 +7,14 @@ needs the builder itself, and with it torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from hpogen import plugins
 from hpogen.errors import quoted
 from hpogen.training.forms.hyperparameters import Hyperparameters
-from hpogen.training.forms.options import OPEN, Part, check_options, registered
+from hpogen.training.forms.options import Optioned, check_options, registered
 from hpogen.training.models.catalog import MODELS
 from hpogen.trial import Config, Value
 
@@ -23,17 +23,10 @@ LARGEST, LARGE_SIZE = {"depth": 10_000}, 1_000_000  # of an option
 LARGE: tuple[Shape, int] = ((3, 256, 256), 10)  # for options where the images are not known yet
 
 
-class Model(Part):
+class Model(Optioned):
     """Which network; further keys are options of its builder."""
 
-    model_config = OPEN
-
-    name: str
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return registered(name, plugins.models)
+    name: Annotated[str, AfterValidator(lambda name: registered(name, plugins.models))]
 
     @model_validator(mode="after")
     def _checked(self) -> Model:
@@ -41,9 +34,6 @@ class Model(Part):
         for name, value in self.options().items():
             self._check_size(name, value)
         return self
-
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
 
     def searchable(self) -> frozenset[str]:
         """The options that may be hyper-parameters; a name that training itself has is not one."""

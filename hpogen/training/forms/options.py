@@ -22,7 +22,18 @@ OPEN = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False) 
 class Part(BaseModel):
     """A mapping that names parts: it finds those that the study's own plug-ins have."""
 
+    model_config = STRICT
+
     _scope: plugins.Scope = PrivateAttr(default_factory=plugins.in_scope)
+
+
+class Optioned(Part):
+    """One whose further keys are options of the part that it names."""
+
+    model_config = OPEN
+
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
 
 
 def named(value: object) -> object:
