@@ -5,6 +5,7 @@ from hpogen.plugins.decorators import dataset, measure, model, searcher, task
 from hpogen.plugins.files import bind_file, load_file, load_installed
 from hpogen.plugins.parts import (
     DEFAULT_TASK,
+    FROM_VALIDATION,
     LAST_LINEAR,
     Measure,
     Measured,
@@ -22,6 +23,7 @@ from hpogen.plugins.registry import Registry
 __all__ = [
     "DEFAULT_TASK",
     "FILES",
+    "FROM_VALIDATION",
     "LAST_LINEAR",
     "File",
     "Measure",

@@ -15,6 +15,7 @@ from typing import Any, Final
 from hpogen.plugins.registry import Registry, imported
 
 DEFAULT_TASK: Final = "image-classification"  # the one whose data hpogen knows
+FROM_VALIDATION = frozenset({"val_loss", "val_accuracy", "gap_loss", "gap_accuracy"})
 LAST_LINEAR = "hpogen.measures.last_linear:require_last_linear"
 
 

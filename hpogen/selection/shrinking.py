@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpogen.objective import LOG_FLOOR, rank
+from hpogen.plugins import FROM_VALIDATION
 from hpogen.selection.evidence import Losses
 
 Array = NDArray[np.float64]
 
 FEWEST = 4  # trials; with fewer nothing can be learned from the others
 PENALTIES = 10.0 ** np.arange(-3, 4)  # of the ridge regression, per trial
-FROM_VALIDATION = frozenset({"val_loss", "val_accuracy", "gap_loss", "gap_accuracy"})
 
 
 def shrunk(metrics: Sequence[Mapping[str, float]], losses: Losses) -> Array:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hpogen import plugins
-from hpogen.training.forms.measures import VALIDATION
 from hpogen.training.forms.task import Settings
 
 FROM_TRAIN_PASS = frozenset({"train_loss", "train_accuracy", "gap_loss", "gap_accuracy"})
@@ -64,7 +63,7 @@ class Plan:
         return last or bool(self.names & FROM_TRAIN_PASS)
 
     def validation_pass(self, last: bool) -> bool:
-        return last or bool(self.names & VALIDATION)
+        return last or bool(self.names & plugins.FROM_VALIDATION)
 
 
 def make_plan(settings: Settings, wanted: frozenset[str]) -> Plan:

@@ -10,10 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hpogen import plugins
-from hpogen.training.forms.options import STRICT, Part, registered
+from hpogen.training.forms.options import Part, registered
 
 LOSSES = frozenset({"train_loss", "train_accuracy", "train_loss_online"})
-VALIDATION = frozenset({"val_loss", "val_accuracy", "gap_loss", "gap_accuracy"})
 
 
 class ListedMeasure(Part):
@@ -21,8 +20,6 @@ class ListedMeasure(Part):
 
     A sum over epochs of something of the whole network may be one over all iterations instead.
     """
-
-    model_config = STRICT
 
     name: str
     every: Annotated[int, Field(ge=1)] | Literal["iteration", "epoch"] = 1
@@ -69,7 +66,7 @@ def all_measures() -> list[plugins.Measure]:
 
 def check_metrics() -> None:
     """Raise ValueError when a plug-in's measure gives a metric that is given already."""
-    giver = dict.fromkeys(LOSSES | VALIDATION, "built in")
+    giver = dict.fromkeys(LOSSES | plugins.FROM_VALIDATION, "built in")
     for measure in all_measures():
         for metric in sorted(giver.keys() & set(measure.metrics)):
             raise ValueError(

@@ -15,15 +15,9 @@ from hpogen.tasks.base import Threads
 from hpogen.tasks.keys import Meaning
 from hpogen.training.forms.dataset import SIZES, Dataset, check_batch_sizes
 from hpogen.training.forms.hyperparameters import Hyperparameters, OptimizerName, check_value
-from hpogen.training.forms.measures import (
-    LOSSES,
-    VALIDATION,
-    ListedMeasure,
-    all_measures,
-    check_metrics,
-)
+from hpogen.training.forms.measures import LOSSES, ListedMeasure, all_measures, check_metrics
 from hpogen.training.forms.model import Model
-from hpogen.training.forms.options import STRICT, Part, named
+from hpogen.training.forms.options import Part, named
 from hpogen.training.forms.schedule import Schedule
 from hpogen.trial import Value
 
@@ -32,8 +26,6 @@ Precision = Literal["fp32", "tf32", "bf16"]
 
 class Settings(Part):
     """What image classification trains, and how."""
-
-    model_config = STRICT
 
     name: Literal["image-classification"] = plugins.DEFAULT_TASK
     dataset: Annotated[Dataset, BeforeValidator(named)]
@@ -53,6 +45,7 @@ class Settings(Part):
     cuda_graphs: Annotated[bool, Meaning.SPEED] = True  # on a GPU: a training step is one launch
     compile: Annotated[bool, Meaning.SPEED] = False  # tens of seconds per batch size, then it pays
 
+    resumable: ClassVar[bool] = True
     keeps_weights: ClassVar[bool] = True
     keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `record/stores.py`
     one_gpu: ClassVar[bool] = True
@@ -79,16 +72,12 @@ class Settings(Part):
         """Whether each validation sample's loss stands beside a trial's curve: of the same ones."""
         return not self.dataset.redraws
 
-    @property
-    def resumable(self) -> bool:
-        return True
-
     @plugins.scoped
     def metrics(self) -> frozenset[str]:
         return self._own().union(*(measure.metrics for measure in all_measures()))
 
     def _own(self) -> frozenset[str]:
-        return LOSSES | VALIDATION if self.dataset.validates else LOSSES
+        return LOSSES | plugins.FROM_VALIDATION if self.dataset.validates else LOSSES
 
     def gives(self, wanted: frozenset[str]) -> frozenset[str]:
         return wanted | self._own().union(*(listed.measure.metrics for listed in self.measures))
