@@ -133,6 +133,17 @@ def modes_of(model: nn.Module) -> dict[nn.Module, bool]:
     return {module: module.training for module in reversed(order)}
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every module is in its own again."""
+    modes = modes_of(model)
+    try:
+        model.eval()
+        yield
+    finally:
+        set_modes(modes)
+
+
 def set_modes(modes: Mapping[nn.Module, bool]) -> None:
     """Call `train(mode)` where the mode is another, so that layers which merge weights see it.
 

@@ -19,14 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
-from hpogen.measures.as_found import (
-    kept,
-    may_change,
-    modes_of,
-    require_initialized,
-    set_modes,
-    without,
-)
+from hpogen.measures.as_found import evaluating, kept, may_change, require_initialized, without
 from hpogen.measures.convolutions import mend_convolutions
 from hpogen.measures.targets import IGNORED, counted, cross_entropy, hits, rows
 
@@ -146,14 +139,10 @@ def undisturbed(model: nn.Module, *, loads: bool = True) -> Iterator[None]:
     """
     mend_convolutions()
     require_initialized(model)
-    modes = modes_of(model)
     host = _same_host_randomness() if loads or may_change(model) else nullcontext()
-    with kept(model), _same_randomness(model), host, without("grad", None, model.parameters()):
-        try:
-            model.eval()
-            yield
-        finally:
-            set_modes(modes)
+    gradients = without("grad", None, model.parameters())
+    with kept(model), _same_randomness(model), host, gradients, evaluating(model):
+        yield
 
 
 def _same_randomness(model: nn.Module) -> AbstractContextManager[None]:
