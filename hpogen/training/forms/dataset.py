@@ -10,14 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from hpogen import plugins
 from hpogen.errors import quoted
@@ -57,6 +50,13 @@ class Redraw(BaseModel):
     redraw: bool = False
 
 
+def _short(validation: int | Redraw | None) -> int | Redraw | None:
+    """One form for one meaning."""
+    if isinstance(validation, Redraw) and not validation.redraw:
+        return validation.size
+    return validation
+
+
 class Corruption(BaseModel):
     """Which share of the subset's labels is drawn at random, and by which seed (default: ours)."""
 
@@ -86,7 +86,9 @@ class Dataset(Optioned):
     root: Annotated[str | None, Meaning.WHERE] = None  # else $HPOGEN_DATA, or the user's cache
     subset: Annotated[float, Field(gt=0, le=1)] = 0.2
     balanced: bool = False
-    validation: Annotated[int, Field(ge=0)] | Redraw | None = None
+    validation: Annotated[Annotated[int, Field(ge=0)] | Redraw | None, AfterValidator(_short)] = (
+        None
+    )
     audit: Annotated[int, Field(ge=0)] | TestSet | None = None
     augment: Augment = "none"
     rotate: Degrees = 0.0
@@ -94,14 +96,6 @@ class Dataset(Optioned):
     seed: Annotated[int, Field(ge=0)] = 0
     download: Annotated[bool, Meaning.WHERE] = True
     resident: Annotated[bool | Literal["auto"], Meaning.WHERE] = "auto"  # all images on the device
-
-    @field_validator("validation")
-    @classmethod
-    def _short(cls, validation: int | Redraw | None) -> int | Redraw | None:
-        """One form for one meaning."""
-        if isinstance(validation, Redraw) and not validation.redraw:
-            return validation.size
-        return validation
 
     @model_validator(mode="after")
     def _checked(self) -> Dataset:
