@@ -7,7 +7,6 @@ trained is not trained again.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -68,16 +67,15 @@ def fork(
     extended = _begun(directory, target, spec, old)
     with Study(extended, target) as new:
         _reuse(new, {} if task else _known(past, new), directory)
-        states = Counter(bool(r.reused) for r in new.history.records)
-        room = len(extended.enqueue) - len(new.history.records)
+        asked, reused = len(new.history.records), new.history.reused
     return Fork(
         directory=target,
         enqueued=len(old.chosen),
-        reused=states[True],
-        to_train=states[False],
+        reused=reused,
+        to_train=asked - reused,
         outside=old.outside,
         other_budgets=old.other_budgets,
-        no_room=max(room, 0),
+        no_room=max(len(extended.enqueue) - asked, 0),
         task=task,
     )
 
