@@ -114,9 +114,7 @@ class Model:
         known = Job(job.id, config=self._searched(config), budget=job.kwargs["budget"])
         known.result = job.result
         with self._random, warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # statsmodels announces a generator it does not use here
+            warnings.simplefilter("ignore")  # statsmodels', of a generator that is unused here
             self._engine.new_result(known)
 
     def _searched(self, config: Config) -> dict[str, Any]:

@@ -21,9 +21,7 @@ class ModelRow:
     definition: str
     source: str
     parameters: Mapping[str, int]  # by the images, H×W×C, for 10 classes and the defaults
-    options: Mapping[str, int | float | bool | None] = field(
-        default_factory=dict
-    )  # with their defaults
+    options: Mapping[str, int | float | bool | None] = field(default_factory=dict)  # and defaults
     smallest: int = 1  # image side in pixels, with the defaults; 0: not known
 
 
