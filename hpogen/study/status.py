@@ -106,9 +106,7 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
         "audit": dict(outcome.audit) if outcome else {},
         "epochs_trained": outcome.epochs if outcome else None,
         "seconds": dict(outcome.seconds) if outcome else {},
-        "failure": {"kind": record.failure.kind, "text": record.failure.text}
-        if record.failure
-        else None,
+        "failure": dict(vars(record.failure)) if record.failure else None,
         "curve": study.curve(number),
         "log": _log(study.directory, number),
     }
