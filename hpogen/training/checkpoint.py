@@ -69,10 +69,9 @@ class Checkpoints:
         name = f"{self._prefix}e{epoch:06d}-s{step:06d}-a{trial.attempt:02d}-{crc:08x}.pt"
         try:
             self._store.write(name, content)
-            for old in (
-                newest_first(self._store, trial.study)[NEWEST:] if trial.keep != "all" else ()
-            ):
-                self._store.delete(old)
+            if trial.keep != "all":
+                for old in newest_first(self._store, trial.study)[NEWEST:]:
+                    self._store.delete(old)
             self._written = (epoch, step)
         except Exception as error:  # a full disk, a network that is away: the training is well
             log.warning("checkpoint=%s written=false: %s: %s", name, type(error).__name__, error)
