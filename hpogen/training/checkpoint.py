@@ -139,15 +139,14 @@ def newest_first(store: Store, study: str = "") -> list[str]:
 
 def position(name: str) -> tuple[int, int]:
     """Epochs done, and steps after them, that a checkpoint's name says."""
-    match = NAME.fullmatch(name)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
+    epochs, steps, *_ = NAME.findall(name)[0]
+    return int(epochs), int(steps)
 
 
 def _read(store: Store, name: str) -> State | None:
     """The content of a whole checkpoint, None for a damaged one."""
-    match = NAME.fullmatch(name)
-    data = store.read(name)
-    if match is None or zlib.crc32(data) != int(match[4], 16):
+    data, (*_, crc) = store.read(name), NAME.findall(name)[0]
+    if zlib.crc32(data) != int(crc, 16):
         return None
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
