@@ -18,10 +18,11 @@ from hpogen.searchers.base import Searcher
 from hpogen.space import Space
 from hpogen.spec import checks
 from hpogen.spec.form import SearcherForm
+from hpogen.spec.loading import space_of
 from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.parts import SearcherSpec, searcher_of
 from hpogen.spec.positions import Document, Unreadable, read
-from hpogen.spec.source import Source
+from hpogen.spec.source import Source, told
 from hpogen.trial import Config
 
 BUDGETS = (1,)  # how long a trial trains is the other program's affair
@@ -86,12 +87,10 @@ def define(
     checks.finite(data, mistakes)
     if type(data["seed"]) is not int or data["seed"] < 0:
         mistakes.add(("seed",), f"got {shown(seed)}, expected an integer of at least 0")
-    made = Space({})
-    with mistakes.under("search_space"):
-        made = Space.parse(data["search_space"])
+    made = space_of(data["search_space"], mistakes)
     found = _one_budget(data["searcher"], mistakes)
     mistakes.raise_first()
-    assert found  # None has left a mistake
+    assert made and found  # what is None has left a mistake
     configs = checks.enqueue(data["enqueue"], made, found, mistakes)
     checks.searcher(found, made, BUDGETS, seed, configs, mistakes)
     mistakes.raise_first()
@@ -109,8 +108,7 @@ def _mapping(who: str, space: object) -> tuple[Any, Document | None, str]:
     try:
         document = read(Path(space))
     except Unreadable as error:
-        at = f":{error.position.line}:{error.position.column}" if error.position else ""
-        raise UserError(f"{who}: search_space: {space}{at}: {error}") from None
+        raise UserError(told(f"{who}: search_space: {space}", error)) from None
     return document.data, document, str(space)
 
 

@@ -100,7 +100,7 @@ def load(path: Path, overrides: Sequence[str]) -> Source:
     try:
         document = read(path)
     except Unreadable as error:
-        raise UserError(_text(label, error)) from None
+        raise UserError(told(label, error)) from None
     data: dict[str, Any] = document.data
     if not isinstance(data, dict):
         raise UserError(f"{label}:1:1: expected a mapping with task, search_space, searcher, stop")
@@ -153,12 +153,13 @@ def _referenced(folder: Path, data: dict[str, Any], where: str) -> tuple[Documen
     except Unreadable as error:
         if error.position is None:
             raise UserError(f"{where}: {quoted(label)} {error}") from None
-        raise UserError(_text(label, error)) from None
+        raise UserError(told(label, error)) from None
     data[SPACE] = document.data
     return document, label
 
 
-def _text(label: str, error: Unreadable) -> str:
+def told(label: str, error: Unreadable) -> str:
+    """What is wrong, behind the file and the place in it, on one line."""
     at = f":{error.position.line}:{error.position.column}" if error.position else ""
     return one_line(f"{label}{at}: {error}")
 
