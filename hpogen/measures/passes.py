@@ -84,22 +84,20 @@ class PredictionCollector:
 
     def __init__(self, known: bool = False) -> None:
         self._known = known
-        self._logits: list[Tensor] = []
-        self._labels: list[Tensor] = []
+        self._seen: list[tuple[Tensor, Tensor]] = []  # logits, labels
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         logits, labels = rows(logits, labels)
-        self._logits.append(at_least_float32(logits))
-        self._labels.append(labels)
+        self._seen.append((at_least_float32(logits), labels))
 
     def result(self) -> Predictions:
         """Without the samples that are labelled −100.
 
         Raises ValueError when there is none, Refusal for a label that is no class.
         """
-        if not any(len(labels) for labels in self._labels):
+        if not any(len(labels) for _, labels in self._seen):
             raise ValueError("got no samples: the batches are empty")
-        logits, labels = torch.cat(self._logits), torch.cat(self._labels)
+        logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
         kept = None if self._known else counted(logits, labels)
         if kept is not None:
             logits, labels = logits[kept], labels[kept]
