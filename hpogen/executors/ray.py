@@ -212,8 +212,8 @@ class RayExecutor:
     # The jobs.
 
     def _assign(self) -> None:
-        alone = [*self._queue, *(member.job for member in self.members if member.job)]
-        if not any(job.alone for job in alone):
+        jobs = [*self._queue, *(member.job for member in self.members if member.job)]
+        if not any(job.alone for job in jobs):
             self._claimed = None
         waiting, self._queue = self._queue, deque()
         for job in waiting:

@@ -189,8 +189,9 @@ def _differences(proposal: Proposal | None, trial: Trial) -> Iterator[tuple[str,
 
 
 def _close(was: object, now: object) -> bool:
-    both = isinstance(was, float) and isinstance(now, float)
-    return both and math.isclose(was, now, rel_tol=SAME)  # type: ignore[arg-type]
+    return (
+        isinstance(was, float) and isinstance(now, float) and math.isclose(was, now, rel_tol=SAME)
+    )
 
 
 def _digest(sha256: str | None) -> str:

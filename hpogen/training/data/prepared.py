@@ -122,8 +122,7 @@ class Batches:
             return self
         device = self.split.labels.device
         chosen = torch.arange(count, device=device) * len(self.split) // count
-        images = self.split.select(chosen)
-        return Batches(images, self.normalization, self.memory_format, self.size)
+        return replace(self, split=self.split.select(chosen))
 
 
 def prepare(dataset: Dataset, device: torch.device) -> Prepared:
