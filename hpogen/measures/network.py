@@ -112,7 +112,7 @@ def _differentiate(
         with torch.enable_grad(), _without_cast_cache():
             with kept(model), watch:
                 outputs = model(x)
-                watch.in_loss = True
+                watch.looks = False
                 if loss is functional.cross_entropy:
                     counted(*rows(tensor_of(model, outputs), y))  # refuses what is no target
                 total = total_of(outputs, y)

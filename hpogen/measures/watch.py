@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from hpogen.errors import Refusal
-from hpogen.measures.crossing import crosses
+from hpogen.measures.crossing import Crossings
 from hpogen.measures.layers import RULES
 from hpogen.measures.other_samples import Verdict
 from hpogen.measures.passes import at_least_float32
@@ -35,30 +34,26 @@ class _Layer:
     uses: list[tuple[Tensor, Callable[[Tensor], Use]]]
 
 
-class Watch(TorchFunctionMode):
-    """Records, while it is entered, which known layers run, and differentiates through them."""
+class Watch(Crossings):
+    """Records, too, which known layers run while it is entered, and differentiates through them."""
 
     def __init__(self, names: Mapping[Tensor, str], count: int) -> None:
-        super().__init__()
+        super().__init__(count)
         self._names = names
         self._count = count
         self._called: list[Any] = []
         self._layers: list[_Layer] = []
-        self._crossed = False  # whether the model sums up, ranks or chooses samples
-        self.in_loss = False  # which sums up samples
         self._waiting: Counter[Tensor] = Counter()  # uses that the backward has not reached
         self._reached: defaultdict[Tensor, list[Use]] = defaultdict(list)
-        self._finished: Callable[[Tensor, Gradients], None] | None = None
+        self._finished: Callable[[Tensor, Gradients], None]
         self._hooks: list[RemovableHandle] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = kwargs or {}
-        output = func(*args, **options)
+        output = super().__torch_function__(func, types, args, options)
         self._called.append(func)
         if func in RULES:
             self._record(RULES[func], output, args, options)
-        elif self._count > 1 and not self._crossed and not self.in_loss:
-            self._crossed = crosses(func.__name__, args, options, self._count)
         return output
 
     def _record(self, rule: Any, output: Tensor, args: Any, options: Any) -> None:
@@ -83,7 +78,7 @@ class Watch(TorchFunctionMode):
         of weights.
         """
         graph = Graph(total.grad_fn)
-        known = [] if self._crossed else self._layers
+        known = [] if self.found else self._layers
         layers = [layer for layer in known if layer.edge.node in graph.nodes]
         recorded = Counter(p for layer in layers for p, _ in layer.uses)
         unknown = {
@@ -127,8 +122,7 @@ class Watch(TorchFunctionMode):
 
     def _finish(self, p: Tensor) -> None:
         gradients = Gradients(self._reached.pop(p), self._count, p.numel(), p.device)
-        if self._finished is not None:
-            self._finished(p, gradients)
+        self._finished(p, gradients)
 
 
 def _uncast(device: str) -> AbstractContextManager[object]:
