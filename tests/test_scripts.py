@@ -99,7 +99,7 @@ def test_the_development_tools_are_added_once(checkout: Checkout) -> None:
     for extra in ([], ["dev"], ["dev"], []):
         assert checkout.call("setup", *extra).returncode == 0
     plain, dev = checkout.installs()
-    assert plain.endswith(" .") and dev.endswith(" .[dev]")
+    assert plain.endswith(" .[bohb]") and dev.endswith(" .[bohb,dev]")
 
 
 def test_a_failed_install_is_done_again(checkout: Checkout) -> None:
@@ -131,7 +131,8 @@ def test_the_constraints_pin_every_dependency_and_name_no_address() -> None:
     pinned = {line.split("==")[0] for line in lines if not line.startswith("#")}
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][\w.+]*|#.*", line) for line in lines)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["bohb"], *extras["dev"]]
     names = {re.split(r"[\[<>=]", name)[0].lower().replace(".", "-") for name in asked}
     assert names <= pinned
 

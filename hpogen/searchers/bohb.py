@@ -19,13 +19,12 @@ from hpogen.space import Space
 from hpogen.space.parameters import Choice, Constant, Number
 from hpogen.trial import Config
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # HpBandSter's docstrings have invalid escape sequences
-    from hpbandster.core.dispatcher import Job
-    from hpbandster.optimizers.config_generators.bohb import BOHB
-
 Array = npt.NDArray[np.float64]
 
+MISSING = (
+    "bohb: needs the package hpbandster: pip install 'hpogen[bohb]' where there is a C compiler; "
+    "docs/install.md has the command for where there is none"
+)
 TINY = 1e-32  # densities are not allowed below, as in HpBandSter
 
 
@@ -85,13 +84,14 @@ class Model:
     def __init__(self, space: Space, seed: int, **options: Any) -> None:
         self._space = space
         self._random = PrivateRandom(seed)
+        engine, self._job = _hpbandster()
         try:
             searched = space.configspace()
         except ValueError as error:
             raise Refusal(f"bohb: {error} (ConfigSpace keeps 13 decimals)") from None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it calls ConfigSpace by old names
-            self._engine = BOHB(searched, **options)
+            self._engine = engine(searched, **options)
         self._engine.configspace.seed(seed % 2**32)
 
     def draw(self) -> Config:
@@ -108,11 +108,10 @@ class Model:
         hyperparameters = zip(engine.configspace.values(), best, strict=True)
         return self._plain({hp.name: hp.to_value(x) for hp, x in hyperparameters})
 
-    def learn(self, job: Job) -> None:
+    def learn(self, config: Config, budget: int, score: float) -> None:
         """Learn from an evaluation."""
-        config: Config = job.kwargs["config"]
-        known = Job(job.id, config=self._searched(config), budget=job.kwargs["budget"])
-        known.result = job.result
+        known = self._job(None, config=self._searched(config), budget=budget)
+        known.result = {"loss": score}
         with self._random, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # statsmodels', of a generator that is unused here
             self._engine.new_result(known)
@@ -169,3 +168,15 @@ class Model:
             else:
                 kernels *= np.exp(-0.5 * (difference / h) ** 2) / (np.sqrt(2 * np.pi) * h)
         return np.asarray(kernels.mean(axis=1))
+
+
+def _hpbandster() -> tuple[Any, Any]:
+    """Its classes BOHB and Job. Raises Refusal where it is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its docstrings have invalid escape sequences
+        try:
+            from hpbandster.core.dispatcher import Job
+            from hpbandster.optimizers.config_generators.bohb import BOHB
+        except ModuleNotFoundError as error:
+            raise Refusal(MISSING) from error
+    return BOHB, Job

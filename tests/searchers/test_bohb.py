@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hpogen.errors import Refusal
 from hpogen.searchers.base import Searcher
 from hpogen.searchers.bohb import BohbSearcher, Model
-from hpogen.searchers.brackets import plan
-from hpogen.searchers.hyperband import HyperbandSearcher
+from hpogen.searchers.brackets import Rung, plan
+from hpogen.searchers.hyperband import Contender, Halving, HyperbandSearcher
 from hpogen.space import Space
 from hpogen.trial import Config, Proposal
 
@@ -23,6 +26,7 @@ with warnings.catch_warnings():
     from hpbandster.core.dispatcher import Job
     from hpbandster.optimizers.bohb import BOHB as Master
     from hpbandster.optimizers.config_generators.bohb import BOHB
+    from hpbandster.optimizers.iterations import SuccessiveHalving
 
 FLOATS = Space.parse({name: {"float": [0, 1]} for name in "abcd"})
 WITH_CHOICES = Space.parse(
@@ -83,6 +87,47 @@ def test_proposes_what_hpbandster_proposes(space: Space, seed: int) -> None:
     assert [p.budget for p in asked] == [budget for _, budget in expected]
     for proposal, (config, _) in zip(asked, expected, strict=True):
         assert dict(proposal.config) == pytest.approx(config)
+
+
+SCORES = st.sampled_from([0.0, 1.0, 2.0, math.inf])  # ties and failures
+RUNGS = st.lists(st.integers(1, 40), min_size=1, max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), RUNGS)
+def test_a_bracket_runs_what_hpbandsters_does(data: st.DataObject, numbers: list[int]) -> None:
+    """Whatever the order in which its trials end, with ties, and where whole rungs fail."""
+    configs = [{"number": i} for i in range(sum(numbers))]
+    draw, drawn = iter(configs).__next__, iter(configs)
+    budgets = [*range(len(numbers))]
+    theirs = SuccessiveHalving(0, numbers, budgets, lambda _: (next(drawn), {}))
+    ours = Halving(0, tuple(Rung(i, n) for i, n in enumerate(numbers)), draw)
+    running: list[tuple[Contender, Job]] = []
+    while True:
+        expected, run = theirs.get_next_run(), ours.next()
+        assert expected is None if run is None else expected[1:] == (run[0].config, run[1])
+        if run is not None:
+            running.append((run[0], Job(expected[0], config=expected[1], budget=expected[2])))
+        elif not running:
+            break
+        if running and (run is None or data.draw(st.booleans())):
+            contender, job = running.pop(data.draw(st.integers(0, len(running) - 1)))
+            score = data.draw(SCORES)
+            ours.tell(contender, score)
+            job.result = {"loss": score}
+            theirs.register_result(job)
+    assert ours.is_finished and theirs.is_finished
+
+
+def test_without_hpbandster_it_is_one_line_and_hyperband_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "hpbandster"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "hpbandster", None)
+    with pytest.raises(Refusal, match=r"bohb: .*pip install 'hpogen\[bohb\]'"):
+        BohbSearcher(FLOATS, BUDGETS, 0, brackets=1)
+    assert run_in_turn(HyperbandSearcher(FLOATS, BUDGETS, 0, brackets=1))
 
 
 def test_the_papers_brackets() -> None:
@@ -150,9 +195,7 @@ def test_a_category_that_no_good_configuration_has_does_not_win() -> None:
     model = Model(space, 0, random_fraction=0.0)
     for i in range(40):  # "z" never occurs, and of the others only "x" is good
         config = {"a": i / 40, "k": "xy"[i % 2]}
-        job = Job((0, 0, i), config=config, budget=9)
-        job.result = {"loss": float(i % 2)}
-        model.learn(job)
+        model.learn(config, 9, float(i % 2))
     drawn = [model.draw()["k"] for _ in range(40)]
     assert drawn.count("x") == 40
 
