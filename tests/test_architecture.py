@@ -71,7 +71,10 @@ NO_NUMBERS = {
 }
 """Of these the ones that are not in `TRAINS` of `record/provenance.py`, with the reason."""
 
-HEAVY = ("torch", "torchvision", "ray", "cma", "ConfigSpace", "pyswarms", "hpbandster", "optuna")
+HEAVY = (
+    *("torch", "torchvision", "ray", "cma", "ConfigSpace", "pyswarms", "hpbandster", "optuna"),
+    *("matplotlib", "scipy", "sklearn", "pandas"),
+)
 
 
 def imported(source: str, package: str) -> Iterator[tuple[int, str]]:
@@ -265,7 +268,7 @@ def loaded_by(statement: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return set(done.stdout.split())
+    return set(done.stdout.splitlines()[-1].split())
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -275,3 +278,12 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 def test_a_study_is_checked_without_torch_or_ray() -> None:
     light = "import hpogen.spec, hpogen.study.open, hpogen.running.runner, hpogen.executors.inline"
     assert loaded_by(light) & {"torch", "torchvision", "ray"} == set()
+
+
+@pytest.mark.parametrize("command", ["--help", "check studies/quickstart.yaml"])
+def test_what_trains_nothing_loads_nothing_heavy(command: str) -> None:
+    arguments = ["hpogen", *command.split()]
+    calls = (
+        f"sys.argv = {arguments}\nfrom hpogen.cli import main\ntry: main()\nexcept SystemExit: ..."
+    )
+    assert loaded_by(calls) == set()

@@ -32,7 +32,9 @@ class Searcher(Protocol):
     A searcher may have `size`, how many proposals it makes when it is asked on, infinity where it
     has no end, and `anew`, how many of these have `replicate` 0 where not all have: with one
     budget, a study is then planned without asking. `earlier` are the defaults that options had
-    before they have others: a study that was begun with these goes on with them.
+    before they have others: a study that was begun with these goes on with them. `imports` are
+    modules that it imports when it is first asked: where a study is planned by asking against the
+    clock, they are imported before.
     """
 
     enqueues_default: ClassVar[bool]  # whether `enqueue` is `[default]` when the study has none

@@ -6,9 +6,8 @@ import functools
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-import cma
 import numpy as np
 from annotated_types import Ge, Le
 
@@ -27,6 +26,7 @@ class CmaesSearcher:
     """
 
     enqueues_default, ranks_only, multi_fidelity = True, True, False
+    imports: ClassVar[Sequence[str]] = ("cma",)
     size = math.inf
 
     def __init__(
@@ -59,7 +59,9 @@ class Ipop:
 
     @functools.cached_property
     def _strategy(self) -> Any:
-        """cma takes 10 ms to begin: it does when it is first asked."""
+        """The engine, begun when it is first asked: the import takes seconds of processor time."""
+        import cma
+
         options = {
             "bounds": [0, 1],
             "popsize": self._population,

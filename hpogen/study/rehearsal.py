@@ -7,6 +7,7 @@ numbers depend on scores, made-up ones are told.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import json
 import math
@@ -49,6 +50,8 @@ def plan(spec: StudySpec) -> dict[str, Any]:
 def plans(specs: Sequence[StudySpec]) -> list[dict[str, Any]]:
     """The plans of many studies, in the time of one: those that must cost the same are one."""
     known: dict[str, tuple[dict[str, Any], Any]] = {}
+    for spec in specs:
+        _import_engine(spec)
     left, found = BOUND, []
     for i, spec in enumerate(specs):
         key = _decisive(spec)
@@ -61,6 +64,14 @@ def plans(specs: Sequence[StudySpec]) -> list[dict[str, Any]]:
         rest = {"brackets": brackets, "estimated_seconds": None, "study": spec.record()}
         found.append({"name": spec.name, **numbers, **rest})
     return found
+
+
+def _import_engine(spec: StudySpec) -> None:
+    """What the searcher imports when it is first asked, if it may be: that is not on the clock."""
+    part = spec.searcher.part
+    if SELECTIONS[spec.selection].reserve or not hasattr(part, "size"):
+        for module in getattr(part, "imports", ()):
+            importlib.import_module(module)
 
 
 def _decisive(spec: StudySpec) -> str:

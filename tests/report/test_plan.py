@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -234,3 +237,12 @@ def test_a_searcher_of_ones_own_is_rehearsed_for_a_while_only(tmp_path: Path, wh
     planned = plan(load_study(path))
     assert time.process_time() - begin < 2
     assert planned["evaluations"] is None and planned["at_least"]["evaluations"] < 13
+
+
+def test_the_import_of_an_engine_is_not_on_the_clock(tmp_path: Path) -> None:
+    """In a process of its own, where nothing has imported cma before; that takes longer."""
+    search = {"searcher": "cmaes", "selection": "noise_cut", "stop": {"trials": 100}}
+    path = study_file(tmp_path, **search)
+    command = [sys.executable, "-m", "hpogen", "check", str(path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["evaluations"] == 100
