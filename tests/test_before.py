@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 import sys
 import zlib
@@ -305,3 +306,14 @@ def test_an_odd_line_is_named(odd: Event, command: str) -> None:
     assert code == 2 and err.count("\n") == 1
     assert err.startswith("study/ledger.jsonl:4: ")
     assert {name: x for name, x in contents("study").items() if name in before} == before
+
+
+def test_a_study_of_optuna_4_says_which_version_it_was_begun_with(tmp_path: Path) -> None:
+    """Optuna 5 has other defaults of TPE; 4.9 itself wrote this ledger, and 5 can be forked to."""
+    shutil.copytree(BEFORE / "optuna4" / "study", tmp_path / "q")
+    assert "trials 8 / 8" in called("status", str(tmp_path / "q"))
+    code, out, err = call("resume", str(tmp_path / "q"))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.search(r"the searcher proposes x = .* for trial 3, the ledger has ", err)
+    assert re.search(r": it was begun with optuna 4\.9\.0.*, here is 5\.", err)
+    assert re.search(r": pip install optuna==4\.9\.0.*, or begin another .* hpogen fork$", err)

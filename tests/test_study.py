@@ -191,7 +191,8 @@ def test_another_proposal_on_replay_is_an_error_that_names_it(tmp_path: Path) ->
     path = study_file(tmp_path)
     finished(path, tmp_path / "q")
     edited(tmp_path / "q", '"trial":3', "0.25")
-    with pytest.raises(UserError, match=r"ledger\.jsonl:8: .*the searcher proposes x = .*trial 3"):
+    proposes = r"ledger\.jsonl:8: .*the searcher proposes x = .*trial 3.* with the same versions"
+    with pytest.raises(UserError, match=proposes):
         finished(path, tmp_path / "q")
 
 

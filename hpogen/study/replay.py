@@ -29,6 +29,14 @@ log = logging.getLogger("hpogen.study")
 progress = logging.getLogger("hpogen.replay")
 
 PACKAGES = ("hpogen", "numpy", "torch", "torchvision", "cma", "pyswarms", "hpbandster", "optuna")
+ENGINES = {
+    "cmaes": "cma",
+    "pso": "pyswarms",
+    "bohb": "hpbandster",
+    "optuna": "optuna",
+    "asha": "optuna",
+}
+"""By searcher: the package that proposes."""
 SHOWN_AFTER = 2.0  # seconds that a replay may take without a word
 SAME = 1e-9  # how far a replayed number may be from the recorded one, relatively
 
@@ -157,10 +165,11 @@ def _raised(spec: StudySpec, directory: Path, was: Stop, now: Stop) -> Stop | No
     return now if now != was else None
 
 
-def check_same_proposal(proposal: Proposal | None, trial: Trial, where: str) -> None:
+def check_same_proposal(proposal: Proposal | None, trial: Trial, where: str, header: Event) -> None:
     """The engine must propose what it proposed before; tiny differences are the machine's.
 
-    Raises UserError naming `where` (the ledger's line) and the first difference.
+    Raises UserError naming `where` (the ledger's line), the first difference, and the packages
+    that have another version than the ledger's first line, `header`, says.
     """
     for what, was, now in _differences(proposal, trial):
         if _close(was, now):
@@ -168,9 +177,23 @@ def check_same_proposal(proposal: Proposal | None, trial: Trial, where: str) -> 
             continue
         raise UserError(
             f"{where}: on replay the searcher proposes {what} = {quoted(now)} for trial "
-            f"{trial.id}, the ledger has {quoted(was)}: other versions of its packages? Install "
-            "those of the ledger's first line, or start a new study with --dir"
+            f"{trial.id}, the ledger has {quoted(was)}: {_cause(header)}, or begin another study "
+            "from its trials with hpogen fork"
         )
+
+
+def _cause(header: Event) -> str:
+    """Why a searcher proposes something else, as far as the versions tell, and what to do."""
+    begun, now = header.get("versions", {}), _versions()
+    engine = ENGINES.get(header["spec"]["searcher"]["name"])
+    asked = (engine, "numpy") if engine else ("numpy", *sorted({*ENGINES.values()}))
+    other = [name for name in asked if name in begun and begun[name] != now.get(name)]
+    if not other:
+        return "with the same versions of its packages; go on on the machine that it was begun on"
+    was = " and ".join(f"{name} {begun[name]}" for name in other)
+    have = " and ".join(now.get(name, "none") for name in other)
+    pinned = " ".join(f"{name}=={begun[name]}" for name in other)
+    return f"it was begun with {was}, here is {have}: pip install {pinned}"
 
 
 def _differences(proposal: Proposal | None, trial: Trial) -> Iterator[tuple[str, object, object]]:

@@ -184,7 +184,8 @@ class Study:
     def _ask_again(self, event: Event, where: str) -> None:
         """Take the searcher past one of its recorded proposals."""
         if not event.get("repeat", False):
-            replay.check_same_proposal(self._searcher.ask(), events.trial_of(event), where)
+            proposal, trial = self._searcher.ask(), events.trial_of(event)
+            replay.check_same_proposal(proposal, trial, where, self.history.header)
             self._searcher.asked(event["trial"])
 
     def _catch_up(self) -> None:
