@@ -162,6 +162,13 @@ def test_one_thread_syncs_all_ledgers(tmp_path: Path, monkeypatch: pytest.Monkey
         assert len(synced) == 1  # the others have not been written to
 
 
+def test_macos_has_no_fdatasync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fdatasync")
+    with closing(Ledger(tmp_path)) as book:
+        book.append(HEADER)
+    assert len(ledger.read(tmp_path)) == 1
+
+
 def test_two_drivers_on_one_folder(tmp_path: Path) -> None:
     hold = textwrap.dedent("""
         import sys, time

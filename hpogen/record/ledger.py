@@ -203,7 +203,7 @@ class Ledger:
     def sync(self) -> None:
         """Bring what was written to the disk; a closed ledger has been."""
         with contextlib.suppress(OSError):
-            os.fdatasync(self._fd)
+            getattr(os, "fdatasync", os.fsync)(self._fd)  # macOS has the second only
 
     def close(self) -> None:
         """Sync, and give the folder back. A second call does nothing, nor does a forked process."""

@@ -79,12 +79,17 @@ def _allow_files(studies: int) -> None:
     need = FILES_PER_STUDY * studies + OTHER_FILES
     if soft == resource.RLIM_INFINITY or soft >= need:
         return
-    if hard != resource.RLIM_INFINITY and hard < need:
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+    except (ValueError, OSError):  # above `hard`; on macOS there may be a limit below that
         raise UserError(
-            f"{studies} studies at a time need {need} open files, this system allows {hard}: "
-            "raise that (ulimit -n), or run them in parts"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+            f"{studies} studies at a time need {need} open files, and this system does not allow "
+            f"them (ulimit -Hn says {_limit(hard)}): raise that, or run them in parts"
+        ) from None
+
+
+def _limit(files: int) -> str:
+    return "unlimited" if files == resource.RLIM_INFINITY else str(files)
 
 
 def warnings(spec: StudySpec, samples: int | None = None) -> Iterator[str]:
