@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hpogen import errors
+
 if TYPE_CHECKING:
     from hpogen.executors.inline import InlineExecutor
     from hpogen.executors.ray import RayExecutor
@@ -57,6 +59,7 @@ def __getattr__(name: str) -> Any:
         return version("hpogen")
     if name not in _NAMES:
         raise AttributeError(f"module 'hpogen' has no attribute {name!r}")
+    errors.check_system()
     return getattr(importlib.import_module(f"hpogen.{_NAMES[name]}"), name)
 
 

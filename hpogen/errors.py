@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib.util
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,6 +33,14 @@ class CannotGoOn(UserError):
 
     The study stops itself, exit code 1; what is recorded stays.
     """
+
+
+def check_system() -> None:
+    """Raises UserError where there are no POSIX locks and limits: on Windows."""
+    if importlib.util.find_spec("fcntl") is None:
+        raise UserError(
+            "hpogen runs on Linux and macOS, and this Python has no fcntl; on Windows use WSL"
+        )
 
 
 @contextlib.contextmanager

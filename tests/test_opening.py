@@ -61,3 +61,19 @@ def test_many_studies_at_a_time_need_many_files(hard: int, code: int, tmp_path: 
     )
     assert done.returncode == code, done.stderr
     assert ("40 studies at a time need 416 open files" in done.stderr) == bool(code)
+
+
+@pytest.mark.parametrize(
+    ("use", "code"),
+    [("from hpogen.cli import main; main()", 2), ("import hpogen; hpogen.run", 1)],
+    ids=["command", "name"],
+)
+def test_where_it_does_not_run_one_line_says_where_it_does(use: str, code: int) -> None:
+    """On Windows, as far as a Python without fcntl and resource is like one there."""
+    without = "import sys; sys.modules['fcntl'] = sys.modules['resource'] = None\n"
+    command = [sys.executable, "-c", without + use]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "")
+    last = done.stderr.splitlines()[-1]
+    assert "hpogen runs on Linux and macOS, and this Python has no fcntl" in last
+    assert code == 1 or done.stderr == last + "\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from hpogen.cli.streams import missed, outputs, say
+from hpogen.errors import UserError, check_system
 from hpogen.plugins import interrupts
 
 
@@ -21,8 +22,12 @@ def main() -> None:
 def _run() -> int:
     """The exit code."""
     try:
+        check_system()
         with interrupts.interrupts():
             _commands()
+    except UserError as error:
+        say(str(error))
+        code = 2
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
     except BaseException:
