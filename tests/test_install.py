@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +27,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("docs", "hpogen", "scripts", "search_spaces", "studies", "tests")
 COMPILERS = ("cc", "gcc", "g++", "clang", "c++")
+INDEX = {  # where pip finds packages here
+    name: value
+    for name, value in os.environ.items()
+    if re.fullmatch(r"PIP_(?!.*CONSTRAINT).*|SSL_CERT_.*|.*_proxy", name, re.IGNORECASE)
+}
 BOHB = """
 task: {dataset: digits, model: mlp, epochs: 4}
 search_space: {lr: {float: [0.001, 0.1], log: true}}
@@ -106,7 +113,7 @@ class Environment:
         return subprocess.run(
             [self.path / program, *arguments],
             cwd=self.home,
-            env={"PATH": str(self.path), "HOME": str(self.home)},
+            env={"PATH": str(self.path), "HOME": str(self.home), **INDEX},
             capture_output=True,
             text=True,
         )
@@ -222,6 +229,13 @@ def pythons() -> Iterator[str]:
 
 
 @pytest.fixture
+def large() -> Iterator[Path]:
+    """A temporary folder that does not stay: there will be gigabytes in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def another() -> str:
     found = next(pythons(), None)
     if found is None:
@@ -231,9 +245,9 @@ def another() -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_pip_alone_installs_it_without_a_compiler(built: Path, tmp_path: Path) -> None:
+def test_pip_alone_installs_it_without_a_compiler(built: Path, large: Path) -> None:
     """From the index, 6 GB, with what versions pip finds: no uv, no constraints, no extras."""
-    made = environment(tmp_path, next(pythons(), sys.executable))
+    made = environment(large, next(pythons(), sys.executable))
     made.said("python", "-m", "pip", "install", "--quiet", str(wheel_of(built)))
     made.said("python", "-m", "pip", "check")
     shutil.copy(ROOT / "studies" / "quickstart.yaml", made.home)
@@ -242,12 +256,12 @@ def test_pip_alone_installs_it_without_a_compiler(built: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_searchers_and_ledger_on_another_python(built: Path, tmp_path: Path, another: str) -> None:
+def test_searchers_and_ledger_on_another_python(built: Path, large: Path, another: str) -> None:
     """As a developer has it, from the sdist."""
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
-    (checkout,) = tmp_path.iterdir()
+        archive.extractall(large, filter="data")
+    (checkout,) = large.iterdir()
     settings = {**os.environ, "PYTHON": another}
     subprocess.run([checkout / "scripts" / "setup", "dev"], env=settings, check=True)
     tests = ["-m", "pytest", "-q", "-m", "not slow", "tests/searchers", "tests/test_ledger.py"]

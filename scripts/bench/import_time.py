@@ -1,6 +1,8 @@
-"""How long `import hpogen` takes in a fresh interpreter, beside one that imports nothing.
+"""Processor time of what trains nothing: `import hpogen`, `hpogen --help`, `hpogen check`.
 
 .venv/bin/python scripts/bench/import_time.py [--rounds 11]
+
+In fresh interpreters, whose own start is included.
 """
 
 from __future__ import annotations
@@ -8,17 +10,28 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
-import time
 from importlib.metadata import version
+from pathlib import Path
+
+STUDY = Path(__file__).parents[2] / "studies" / "quickstart.yaml"
+COMMANDS = {
+    "an empty program": ["-c", "pass"],
+    "import hpogen": ["-c", "import hpogen"],
+    "hpogen --help": ["-m", "hpogen", "--help"],
+    "hpogen check studies/quickstart.yaml": ["-m", "hpogen", "check", str(STUDY)],
+}
 
 
-def seconds(statement: str) -> float:
-    begin = time.perf_counter()
-    subprocess.run([sys.executable, "-c", statement], check=True)
-    return time.perf_counter() - begin
+def seconds(arguments: list[str]) -> float:
+    """Of processor time, of the user and of the system."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
@@ -27,10 +40,11 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     versions = f"hpogen {version('hpogen')}, Python {platform.python_version()}"
     print(f"{versions}, {os.cpu_count()} cores, {rounds} rounds interleaved")
-    seconds("import hpogen")  # byte code
-    pairs = [(seconds("pass"), seconds("import hpogen")) for _ in range(rounds)]
-    cost = [after - before for before, after in pairs]
-    print(f"import hpogen: median {statistics.median(cost):.3f} s, least {min(cost):.3f} s")
+    for arguments in COMMANDS.values():
+        seconds(arguments)  # byte code
+    taken = [[seconds(arguments) for arguments in COMMANDS.values()] for _ in range(rounds)]
+    for name, column in zip(COMMANDS, zip(*taken, strict=True), strict=True):
+        print(f"{name}: median {statistics.median(column):.2f} s, least {min(column):.2f} s")
 
 
 if __name__ == "__main__":
