@@ -44,21 +44,31 @@ class _Mistake(Exception):
 class _Form(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
     default: Any = None
+    """The value of trial 0 and of the baseline; left out: the middle of a range, the first choice.
+
+    With `log: true` the middle is the geometric mean of the bounds.
+    """
     when: dict[str, Any] = {}
+    """The parameter exists only where another one has this value, or one of these values."""
 
 
 class _Float(_Form, title="float"):
     bounds: Annotated[list[float], Len(2, 2)] = Field(alias="float")
+    """The lowest and the highest value, both included."""
     log: bool = False
+    """Whether equal ratios are equally likely, not equal differences; then bounds are > 0."""
 
 
 class _Integer(_Form, title="int"):
     bounds: Annotated[list[int], Len(2, 2)] = Field(alias="int")
+    """The lowest and the highest value, both included; at most 2^53 from zero."""
     log: bool = False
+    """Whether equal ratios are equally likely, not equal differences; then bounds are > 0."""
 
 
 class _Choice(_Form, title="choice"):
     values: Annotated[list[Any], Len(1)] = Field(alias="choice")
+    """Numbers, strings or booleans, each once; no order among them is assumed."""
 
 
 FORMS: dict[str, type[_Float | _Integer | _Choice]] = {

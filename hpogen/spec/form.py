@@ -35,7 +35,9 @@ class Stop(Form):
     """When to stop asking: after so many epochs charged, or so many trials; at least one."""
 
     epochs: Count | None = None
+    """No trial is asked for whose budget would bring the epochs charged above this number."""
     trials: Count | None = None
+    """No more than this number of trials is asked for."""
 
     @model_validator(mode="after")
     def _at_least_one(self) -> Stop:
@@ -49,8 +51,11 @@ class Limits(Form):
     on itself after so many trials in a row that ended with an error."""
 
     trial_seconds: Seconds | None = None
+    """Seconds after which a trial fails as `timeout`, counted from its last start."""
     epoch_seconds: Seconds | None = None
+    """Seconds that one epoch may take; after them the trial fails as `timeout`."""
     max_consecutive_errors: Count = 10
+    """Trials in a row that fail as `error`, after which the study stops itself."""
 
     @property
     def times(self) -> dict[str, float]:
@@ -66,7 +71,9 @@ class Checkpoints(Form):
     """
 
     keep: Keep = "none"
+    """Which of a trial's checkpoints outlive it: none, the final one, or all that were written."""
     path: Annotated[str, Len(1)] | None = None
+    """A folder that every worker sees, or a URL for fsspec; left out: the study's own folder."""
 
     def anchored(self, folder: Path) -> Checkpoints:
         """With a relative path beginning at `folder`."""
@@ -80,8 +87,11 @@ class BudgetsForm(Form):
     """The rungs of a multi-fidelity searcher, in epochs."""
 
     min: Count
+    """Epochs of the lowest rung."""
     max: Count
+    """Epochs of the highest rung: `task.epochs`, and `min` times a power of `eta`."""
     eta: Annotated[int, Ge(2)]
+    """Each rung has this many times the epochs of the one below; the best 1/eta are promoted."""
 
     @model_validator(mode="after")
     def _divides(self) -> BudgetsForm:
@@ -111,18 +121,26 @@ class TermForm(Form):
     """`weight · scale(metric)`."""
 
     metric: str
+    """A metric that the task gives, such as `val_loss` or `margin_q50`."""
     weight: float = 1.0
+    """What the scaled metric is multiplied with; negative where a large metric is good."""
     scale: Scale = "raw"
+    """What the metric goes through before it is weighed ([the scales](objectives.md#scales))."""
 
 
 class ObjectiveForm(Form):
     """A preset with its alpha and scale, or terms."""
 
     preset: Preset | None = None
+    """A ready objective ([the presets](objectives.md#presets)); instead of `terms`."""
     alpha: float | None = None
+    """The weight of AGN in the presets `agn+val` and `agn+train`."""
     scale: Scale | None = None
+    """What AGN goes through in a preset; left out: `raw`. With several budgets it must be named."""
     terms: Annotated[list[TermForm], Len(1)] | None = None
+    """The terms that are added up; instead of `preset`."""
     standard_after: Count = 8
+    """Finite outcomes of a budget from which the `standard` scale takes its centre and spread."""
 
 
 class SearcherForm(Form):
@@ -131,6 +149,7 @@ class SearcherForm(Form):
     model_config = ConfigDict(**{**STRICT, "extra": "allow"})
 
     name: str
+    """Which engine, or the name of a plug-in's; a bare string is the short form."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -146,22 +165,39 @@ class StudyForm(Form):
     """A study. A key that is null and not required is as if it were not there."""
 
     name: str = ""
+    """The study's folder is `runs/NAME`; left out or empty: the name of the file."""
     seed: Annotated[int, Ge(0)] = 0
+    """The search seed: what the searcher draws, and the seeds of the trials."""
     task: dict[str, Any]
+    """What is trained: images by a built-in loop, a command line, or a task of your own."""
     search_space: dict[str, Any]
+    """The hyper-parameters by name, or the path of a YAML file that holds them."""
     searcher: Annotated[SearcherForm, _mapping_with("name")]
+    """What proposes configurations; its options stand beside `name`."""
     objective: Annotated[ObjectiveForm, _mapping_with("preset")] = ObjectiveForm(preset="val")
+    """What the searcher minimises; a bare string is a preset."""
     selection: SelectionName = "score"
+    """The rule that chooses the answer among the finished trials."""
     stop: Stop
+    """When the search ends: at least one of its two keys is needed. It may be raised later."""
     baselines: dict[str, dict[str, Any]] | None = None
+    """Configurations by name, set beside the answer; left out: `default`, the space's defaults."""
     limits: Limits = Limits()
+    """When a trial, an epoch or the study is given up."""
     enqueue: list[Literal["default"] | dict[str, Any]] | None = None
+    """Configurations that replace the searcher's first draws; left out: the space's defaults."""
     plugins: list[str] = []
+    """Python files beside the YAML that register parts of your own; reading it runs them."""
     checkpoints: Checkpoints = Checkpoints()
+    """Which checkpoints are kept, and where running trials keep theirs."""
     budgets: BudgetsForm | None = None
+    """The rungs, in epochs, of a searcher that stops trials early: `bohb`, `hyperband`, `asha`."""
     rungs: Rungs = "retrain"
-    primary: str | None = None  # the contrast of arms, `A - B`, that is declared beforehand
+    """Whether a promoted configuration is trained anew, or goes on from its checkpoint."""
+    primary: str | None = None
+    """The contrast of arms, `A - B`, that a comparison is made for, declared beforehand."""
     matrix: Matrix | None = None
+    """Values by dotted key: the file stands for a study of each combination."""
 
     @field_validator("name")
     @classmethod

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from hpogen import plugins
 from hpogen.objective import PRESETS
 from hpogen.space.form import FORMS
+from hpogen.spec.described import Described
 from hpogen.spec.form import StudyForm
 
 
@@ -21,11 +22,14 @@ def schema() -> dict[str, Any]:
     """
     task: type[BaseModel] = plugins.tasks.get(plugins.DEFAULT_TASK)
     forms = [StudyForm, task, *FORMS.values()]
-    references, shared = models_json_schema([(form, "validation") for form in forms])
+    references, shared = models_json_schema(
+        [(form, "validation") for form in forms], schema_generator=Described
+    )
     definitions = shared["$defs"]
     study = definitions.pop(references[StudyForm, "validation"]["$ref"].rpartition("/")[2])
     properties = study["properties"]
     properties["task"] = {
+        "description": properties["task"]["description"],
         "if": {"properties": {"name": {"const": plugins.DEFAULT_TASK}}},
         "then": references[task, "validation"],
         "else": {"type": "object", "required": ["name"]},

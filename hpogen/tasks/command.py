@@ -45,11 +45,17 @@ class Command(Opaque, BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     name: Literal["command"] = "command"
+    """The task itself."""
     command: str
+    """The program and its arguments, with `{name}` for a hyper-parameter; no shell is involved."""
     metrics_: tuple[str, ...] = Field(alias="metrics", strict=False, min_length=1)
+    """Every metric that the program prints, an epoch a line, as a JSON object."""
     epochs: Annotated[int, Field(ge=1)]
+    """The full budget: how many such lines it prints. It is told the trial's as `{budget}`."""
     threads: Threads = 1
+    """`OMP_NUM_THREADS` of the program, and the CPUs that a worker reserves."""
     resumable: bool = False
+    """Whether it goes on behind `{start_epoch}`; else an interrupted trial begins anew."""
 
     @field_validator("command")
     @classmethod

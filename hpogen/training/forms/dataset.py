@@ -47,7 +47,9 @@ class Redraw(BaseModel):
     model_config = STRICT
 
     size: Annotated[int, Field(ge=0)] | None = None
+    """How many images; left out: 5,000, at most half of what the subset leaves."""
     redraw: bool = False
+    """Whether each configuration is judged on images of its own, drawn by the trial's seed."""
 
 
 def _short(validation: int | Redraw | None) -> int | Redraw | None:
@@ -63,7 +65,9 @@ class Corruption(BaseModel):
     model_config = STRICT
 
     fraction: Share = 0.0
+    """The share of the subset's labels that is drawn anew from all classes, the right one too."""
     seed: Annotated[int, Field(ge=0)] | None = None
+    """Which labels, and what they become; left out: `dataset.seed`."""
 
 
 def _fraction(value: object) -> object:
@@ -83,19 +87,34 @@ class Dataset(Optioned):
     """
 
     name: Annotated[str, AfterValidator(lambda name: registered(name, plugins.datasets))]
-    root: Annotated[str | None, Meaning.WHERE] = None  # else $HPOGEN_DATA, or the user's cache
+    """A built-in data set, `torchvision/NAME`, `folder`, `numpy`, or the name of a plug-in's."""
+    root: Annotated[str | None, Meaning.WHERE] = None
+    """The folder where data sets are kept; left out: `$HPOGEN_DATA`, else `~/.cache/hpogen`."""
     subset: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """The fraction of the standard training set that is trained on."""
     balanced: bool = False
+    """Whether the subset has equally many images of each class; else it has their proportions."""
     validation: Annotated[Annotated[int, Field(ge=0)] | Redraw | None, AfterValidator(_short)] = (
         None
     )
+    """Images that the objective may see, outside the subset; left out: 5,000, or half the rest."""
     audit: Annotated[int, Field(ge=0)] | TestSet | None = None
+    """Images that judge the choice and that no objective can name, outside both.
+
+    Left out: 10,000, at most the rest. `test` and `test-each-epoch` take the standard test set.
+    """
     augment: Augment = "none"
+    """`standard`: padded by 4 pixels, cropped at random, mirrored. A hyper-parameter, too."""
     rotate: Degrees = 0.0
+    """Degrees: each image is turned by an angle drawn between ± so many. A hyper-parameter, too."""
     corruption: Annotated[Corruption, BeforeValidator(_fraction)] = Corruption()
+    """The share of the subset's labels that is drawn at random. A hyper-parameter, too."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Which images are subset, validation and audit."""
     download: Annotated[bool, Meaning.WHERE] = True
-    resident: Annotated[bool | Literal["auto"], Meaning.WHERE] = "auto"  # all images on the device
+    """Whether what is not in `root` is downloaded."""
+    resident: Annotated[bool | Literal["auto"], Meaning.WHERE] = "auto"
+    """Whether all images are kept on the device; `auto`: where they take half its free memory."""
 
     @model_validator(mode="after")
     def _checked(self) -> Dataset:

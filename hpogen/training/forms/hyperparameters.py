@@ -20,20 +20,30 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Hyperparameters(BaseModel):
-    """One trial's values. `momentum` is β₁ of Adam and AdamW; `nesterov` is for sgd alone."""
+    """One trial's values: what the search space may name, and what they are where it does not."""
 
     model_config = STRICT
 
-    batch_size: Annotated[int, Field(ge=1)] = 128  # images; at most the whole subset is taken
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    """Images per training step; of a larger one than the subset the whole subset is taken."""
     lr: Annotated[float, Field(gt=0)]
+    """The largest learning rate: what the schedule begins with, or reaches after its warm-up."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled from the gradient in AdamW
+    """With `sgd` the factor that the velocity is multiplied with; with `adam`, `adamw` β₁."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """With `sgd` and `adam` it is added to the gradient (λ·w); with `adamw` decoupled from it."""
     optimizer: OptimizerName = "sgd"
+    """Which rule takes a step."""
     nesterov: bool = False
+    """Nesterov's momentum, for `sgd` with a momentum above 0; without effect elsewhere."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of the target that is spread over all classes, in the training loss alone."""
     augment: Augment = "none"
-    rotate: Degrees = 0.0  # each image by an angle drawn between ± so many degrees
-    corruption: Share = 0.0  # of the subset's labels, drawn at random once and for all
+    """`standard`: padded by 4 pixels, cropped at random, mirrored."""
+    rotate: Degrees = 0.0
+    """Degrees: each image is turned by an angle drawn between ± so many."""
+    corruption: Share = 0.0
+    """The share of the subset's labels that is drawn at random, once and for all."""
 
 
 def check_value(name: str, value: Value) -> None:

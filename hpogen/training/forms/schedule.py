@@ -24,10 +24,15 @@ class Schedule(BaseModel):
     model_config = STRICT
 
     name: Literal["constant", "step", "cosine"] = "constant"
+    """The form of the curve; a bare string is the short form."""
     milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
+    """Of `step`: the rising epochs after which the rate falls; left out: at 1/2 and at 3/4."""
     gamma: Annotated[float, Field(gt=0)] = 0.1
+    """Of `step`: what the rate is multiplied with at each milestone."""
     warmup: Annotated[int, Field(ge=0)] = 0
+    """Epochs over which the rate rises linearly to `lr`; their last step has `lr` itself."""
     anchor: Literal["full", "budget"] = "full"
+    """Whether a trial with a small budget gets the curve's beginning, or all of it, squeezed."""
 
     @field_validator("milestones")
     @classmethod

@@ -28,22 +28,35 @@ class Settings(Part):
     """What image classification trains, and how."""
 
     name: Literal["image-classification"] = plugins.DEFAULT_TASK
+    """The task itself; it is the default one, and need not be named."""
     dataset: Annotated[Dataset, BeforeValidator(named)]
+    """Which images, and how they are split; a bare string is the name."""
     model: Annotated[Model, BeforeValidator(named)]
+    """Which network; a bare string is the name, its options stand beside it."""
     epochs: Annotated[int, Field(ge=1)]
-    optimizer: OptimizerName = "sgd"  # unless the search space has it
+    """The full budget: how often a trial goes through the subset. With rungs, the highest one."""
+    optimizer: OptimizerName = "sgd"
+    """Which rule takes a step, unless the search space has it."""
     schedule: Annotated[Schedule, BeforeValidator(named)] = Schedule()
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # unless the search space has it
+    """The learning rate over the epochs; a bare string is the name."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of the target that is spread over all classes, unless the search space has it."""
     measures: Annotated[
         tuple[Annotated[ListedMeasure, BeforeValidator(named)], ...],
         Field(strict=False),
         Meaning.OBSERVED,
     ] = ()
-    threads: Threads = 1  # torch's; part of the study: it changes last bits
-    deterministic: Annotated[bool, Meaning.SPEED] = False  # kernels that repeat bit for bit
+    """Measures to compute beside what the objective wants, by name or as mappings."""
+    threads: Threads = 1
+    """torch's threads, and the CPUs that a worker reserves; it changes last bits."""
+    deterministic: Annotated[bool, Meaning.SPEED] = False
+    """On a GPU: only kernels that repeat bit for bit; slower."""
     precision: Precision = "fp32"
-    cuda_graphs: Annotated[bool, Meaning.SPEED] = True  # on a GPU: a training step is one launch
-    compile: Annotated[bool, Meaning.SPEED] = False  # tens of seconds per batch size, then it pays
+    """Of matrix products and convolutions: IEEE float32, TF32, or bfloat16 by autocast."""
+    cuda_graphs: Annotated[bool, Meaning.SPEED] = True
+    """On a GPU: whether a training step is captured, and then is one launch."""
+    compile: Annotated[bool, Meaning.SPEED] = False
+    """Whether torch.compile makes the step: tens of seconds per batch size, then it pays."""
 
     resumable: ClassVar[bool] = True
     keeps_weights: ClassVar[bool] = True
