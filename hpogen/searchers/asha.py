@@ -6,7 +6,9 @@ import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import doc
 
 from hpogen.errors import Refusal
 from hpogen.searchers.brackets import reduction
@@ -53,7 +55,9 @@ class AshaSearcher:
         seed: int,
         *,
         enqueue: Sequence[Config] = (),
-        sampler: str = "random",
+        sampler: Annotated[
+            str, doc("`random`, or a class of `optuna.samplers`, whose own options stand beside it")
+        ] = "random",
         **options: Any,
     ) -> None:
         self._eta = reduction("asha", budgets)

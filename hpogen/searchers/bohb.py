@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, doc
 from scipy.special import ndtr, ndtri
 
 from hpogen.errors import Refusal
@@ -45,12 +45,26 @@ class BohbSearcher:
         seed: int,
         *,
         enqueue: Sequence[Config] = (),
-        brackets: Count,
-        random_fraction: Annotated[float, Ge(0), Le(1)] = 1 / 3,
-        top_n_percent: Annotated[int, Ge(1), Le(99)] = 15,
-        num_samples: Annotated[int, Ge(1), Le(10_000)] = 64,
-        bandwidth_factor: Annotated[float, Ge(1e-6), Le(1e6)] = 3.0,
-        min_points_in_model: Annotated[int, Ge(2)] | None = None,
+        brackets: Annotated[Count, doc("how many brackets are run")],
+        random_fraction: Annotated[
+            float, Ge(0), Le(1), doc("share of the proposals that are drawn at random")
+        ] = 1 / 3,
+        top_n_percent: Annotated[
+            int, Ge(1), Le(99), doc("percent of the observations that count as good")
+        ] = 15,
+        num_samples: Annotated[
+            int, Ge(1), Le(10_000), doc("candidates of which the best one is proposed")
+        ] = 64,
+        bandwidth_factor: Annotated[
+            float,
+            Ge(1e-6),
+            Le(1e6),
+            doc("how much wider the kernels for candidates are"),
+        ] = 3.0,
+        min_points_in_model: Annotated[
+            Annotated[int, Ge(2)] | None,
+            doc("observations of a budget before it has a model; left out: parameters + 1"),
+        ] = None,
     ) -> None:
         eta = reduction("bohb", budgets)
         least = 1 + sum(not isinstance(p, Constant) for p in space.parameters.values())

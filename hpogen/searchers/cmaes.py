@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, doc
 
 from hpogen.errors import Refusal
 from hpogen.searchers.generations import Generations, Population
@@ -36,8 +36,12 @@ class CmaesSearcher:
         seed: int,
         *,
         enqueue: Sequence[Config] = (),
-        population: Population | None = None,
-        sigma: Annotated[float, Ge(1e-9), Le(100)] = 0.25,
+        population: Annotated[
+            Population | None, doc("proposals of a generation; left out: 4 + ⌊3 ln dimension⌋")
+        ] = None,
+        sigma: Annotated[
+            float, Ge(1e-9), Le(100), doc("first step size, in widths of the unit cube")
+        ] = 0.25,
     ) -> None:
         if space.dimension < 2:
             name = next(name for name, p in space.parameters.items() if p.width)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
+
+from annotated_types import doc
 
 from hpogen.errors import Refusal, unknown
 from hpogen.searchers.brackets import Count
@@ -32,7 +35,10 @@ class GridSearcher:
         seed: int,
         *,
         enqueue: Sequence[Config] = (),
-        points: Count | dict[str, Count | list[Value]] = POINTS,
+        points: Annotated[
+            Count | dict[str, Count | list[Value]],
+            doc("values per number, for all or by name, or by name the values themselves"),
+        ] = POINTS,
     ) -> None:
         if enqueue:
             raise Refusal("grid: takes no enqueued configurations: remove enqueue, or list points")

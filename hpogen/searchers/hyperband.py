@@ -10,8 +10,10 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import doc
 
 from hpogen.searchers.brackets import Bracket, Count, bracket, plan, reduction
 from hpogen.space import Space
@@ -34,7 +36,7 @@ class HyperbandSearcher:
         seed: int,
         *,
         enqueue: Sequence[Config] = (),
-        brackets: Count,
+        brackets: Annotated[Count, doc("how many brackets are run")],
     ) -> None:
         eta = reduction("hyperband", budgets)
         draw = functools.partial(space.sample, np.random.default_rng(seed))

@@ -11,9 +11,10 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
+from annotated_types import doc
 
 from hpogen.errors import Refusal, quoted, unknown
 from hpogen.space import Space
@@ -65,7 +66,9 @@ class OptunaSearcher:
         seed: int,
         *,
         enqueue: Sequence[Config] = (),
-        sampler: str = "TPESampler",
+        sampler: Annotated[
+            str, doc("a class of `optuna.samplers`, whose own options stand beside it")
+        ] = "TPESampler",
         **options: Any,
     ) -> None:
         pool = Pool("optuna", space, budgets[-1], seed, enqueue, sampler, options)

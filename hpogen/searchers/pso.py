@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, doc
 
 from hpogen.errors import Refusal
 from hpogen.searchers.generations import Generations, Population
@@ -59,13 +59,17 @@ class PsoSearcher:
         seed: int,
         *,
         enqueue: Sequence[Config] = (),
-        population: Population = 10,
-        inertia: Annotated[float, Ge(0), Lt(1)] = 0.729,
-        cognitive: Weight = 1.494,
-        social: Weight = 1.494,
-        velocity: Annotated[float, Gt(0), Le(100)] = 0.5,
-        topology: Literal["star", "ring"] = "star",
-        neighbours: Annotated[int, Ge(1)] = 3,
+        population: Annotated[Population, doc("particles; each is a proposal per generation")] = 10,
+        inertia: Annotated[float, Ge(0), Lt(1), doc("share of the velocity that is kept")] = 0.729,
+        cognitive: Annotated[Weight, doc("pull towards the particle's own best")] = 1.494,
+        social: Annotated[Weight, doc("pull towards the best of its neighbours")] = 1.494,
+        velocity: Annotated[
+            float, Gt(0), Le(100), doc("largest step of a coordinate, in widths of the unit cube")
+        ] = 0.5,
+        topology: Annotated[
+            Literal["star", "ring"], doc("whether all particles are neighbours, or the nearest")
+        ] = "star",
+        neighbours: Annotated[int, Ge(1), doc("of a ring: how many the nearest are")] = 3,
     ) -> None:
         for name, parameter in space.parameters.items():
             if isinstance(parameter, Choice):
