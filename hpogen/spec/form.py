@@ -125,14 +125,14 @@ class TermForm(Form):
     weight: float = 1.0
     """What the scaled metric is multiplied with; negative where a large metric is good."""
     scale: Scale = "raw"
-    """What the metric goes through before it is weighed ([the scales](objectives.md#scales))."""
+    """What the metric goes through before it is weighed: `raw`, `per_epoch`, `log`, …"""
 
 
 class ObjectiveForm(Form):
     """A preset with its alpha and scale, or terms."""
 
     preset: Preset | None = None
-    """A ready objective ([the presets](objectives.md#presets)); instead of `terms`."""
+    """A ready objective: a loss, or a loss and AGN; instead of `terms`."""
     alpha: float | None = None
     """The weight of AGN in the presets `agn+val` and `agn+train`."""
     scale: Scale | None = None

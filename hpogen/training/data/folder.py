@@ -11,6 +11,7 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from annotated_types import doc
 from pydantic import Field
 
 from hpogen.errors import UserError
@@ -26,10 +27,17 @@ TEST = ("test", "val")  # the first that is there
 def folder(
     root: Path,
     *,
-    path: str,
-    size: Annotated[int, Field(ge=1)] | None = None,
-    mean: tuple[float, ...] | None = None,
-    sd: tuple[Annotated[float, Field(gt=0)], ...] | None = None,
+    path: Annotated[str, doc("the folder; relative to the study's file")],
+    size: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        doc("pixels that the shorter side is resized to; the centre is cut out"),
+    ] = None,
+    mean: Annotated[
+        tuple[float, ...] | None, doc("per channel, of values in [0, 1]; left out: computed")
+    ] = None,
+    sd: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...] | None, doc("as `mean`; both or none")
+    ] = None,
 ) -> ImageData:
     """`path/train/CLASS/*` and, where they are, `path/test/CLASS/*`; or `path/CLASS/*`, no test.
 

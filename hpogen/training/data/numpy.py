@@ -11,9 +11,10 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import doc
 from numpy.typing import NDArray
 
 from hpogen.errors import UserError
@@ -31,7 +32,9 @@ BROKEN = (
 """What numpy and zipfile raise for a file that is damaged."""
 
 
-def numpy_file(root: Path, *, path: str) -> ImageData:
+def numpy_file(
+    root: Path, *, path: Annotated[str, doc("the .npz file; relative to the study's file")]
+) -> ImageData:
     """`x_train`, `y_train` and, if there, `x_test`, `y_test` of the file.
 
     Images are uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with at most 4 channels; where both may
