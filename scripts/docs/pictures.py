@@ -6,6 +6,7 @@ terminal shows) and report.png (the page of `hpogen report`, by a Chromium).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import shutil
@@ -28,7 +29,7 @@ from hpogen.study.open import open_studies
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs" / "pictures"
-WIDTH, PIXELS = 92, (1100, 1250)
+WIDTH, PIXELS = 92, (1100, 1700)
 SHOWN = 20  # the trial at which the live table is taken
 
 
@@ -44,24 +45,27 @@ class Camera(Screen):
 
 def main() -> None:
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        terminal(Path(folder))
-        report(Path(folder), sys.argv[1] if len(sys.argv) > 1 else shutil.which("chromium") or "")
+    chromium = sys.argv[1] if len(sys.argv) > 1 else shutil.which("chromium")
+    if not chromium:
+        sys.exit("there is no chromium here: name one, or apt-get install chromium")
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        terminal()
+        report(chromium)
     for path in sorted(PICTURES.iterdir()):
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
 
 
-def terminal(folder: Path) -> None:
+def terminal() -> None:
     """The live table in the middle of the quickstart, and what is said at its end."""
     camera = Camera()
     directory = "runs/quickstart"
-    with hpogen.open_study(ROOT / "studies/quickstart.yaml", folder / directory) as study:
+    with hpogen.open_study(ROOT / "studies/quickstart.yaml", directory) as study:
         table = Table(study, camera)
         result = hpogen.run(study, observer=table)
         middle = next(t for t in camera.taken if f"{SHOWN} / 32" in t.plain)
         commands = next_commands(study.history, directory, result.end, "hpogen")
         end = ending(study.spec, result.end, result.trials, result.text)
-        lines = [line.replace(f"{folder}/", "") for line in verdict(study, end, commands, WIDTH)]
+        lines = [*verdict(study, end, commands, WIDTH)]
     console = Console(record=True, width=WIDTH, file=io.StringIO(), highlight=False)
     console.print("[bold green]$[/] hpogen run studies/quickstart.yaml\n")
     console.print(middle)
@@ -73,18 +77,16 @@ def terminal(folder: Path) -> None:
     (PICTURES / "terminal.svg").write_text(svg.replace("Fira Code, ", ""))
 
 
-def report(folder: Path, chromium: str) -> None:
+def report(chromium: str) -> None:
     """The top of the page that compares the arms of studies/matrix.yaml."""
     found = hpogen.load_studies(ROOT / "studies/matrix.yaml")
-    studies = open_studies({folder / "matrix" / spec.name: spec for spec in found.specs})
+    runs = Path("runs/matrix")
+    studies = open_studies({runs / spec.name: spec for spec in found.specs})
     hpogen.run_all(studies, InlineExecutor())
     for study in studies:
         study.close()
-    primary = "cmaes__agn+val-log - cmaes__val"
-    page, shot = folder / "report.html", folder / "report.png"
-    write_report([folder / "matrix"], page, primary)
-    if not chromium:
-        sys.exit("there is no chromium here: name one, or apt-get install chromium")
+    page = write_report([runs], Path("report.html"), "cmaes__agn+val-log - cmaes__val").absolute()
+    shot = page.with_suffix(".png")
     size = ",".join(map(str, PIXELS))
     options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={size}"]
     subprocess.run([chromium, *options, f"--screenshot={shot}", page.as_uri()], check=True)

@@ -27,7 +27,7 @@ from hpogen.training.forms.task import Settings
 from hpogen.training.models.catalog import MODELS
 
 EXAMPLES = Path(__file__).with_name("examples.yaml")
-OPEN = {"task": (Settings,), "searcher": ()}  # keys of a study that their owners have forms for
+OPEN = {"task": (Settings,)}  # keys of a study that their owners have forms for
 BOUNDS = {
     "minimum": "≥",
     "exclusiveMinimum": ">",
