@@ -29,7 +29,7 @@ from hpogen.study.open import open_studies
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs" / "pictures"
-WIDTH, PIXELS = 92, (1100, 1700)
+WIDTH, PIXELS = 92, (1100, 2040)
 SHOWN = 20  # the trial at which the live table is taken
 
 

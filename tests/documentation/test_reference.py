@@ -137,6 +137,11 @@ def test_every_public_name_has_a_place(site: Path) -> None:
     assert sorted({*names} - ids(site / "reference" / "python.html")) == []
 
 
+def test_the_glossary_has_the_words_of_the_tables(site: Path) -> None:
+    words = {"told", "held", "charged", "cohort", "twin", "rung", "audit", "incumbent", "agn"}
+    assert words <= ids(site / "glossary.html")
+
+
 @pytest.mark.parametrize("name", FORMS_SHOWN)
 def test_the_example_of_each_key_is_one(name: str) -> None:
     form, shown = FORMS_SHOWN[name], tables.examples()[name]
