@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from annotated_types import doc
+from numpy.typing import NDArray
 from pydantic import Field
 
 from hpogen.errors import UserError
