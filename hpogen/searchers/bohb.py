@@ -27,6 +27,14 @@ MISSING = (
 )
 TINY = 1e-32  # densities are not allowed below, as in HpBandSter
 
+Share = Annotated[float, Ge(0), Le(1), doc("share of the proposals that are drawn at random")]
+Percent = Annotated[int, Ge(1), Le(99), doc("percent of the observations that count as good")]
+Candidates = Annotated[int, Ge(1), Le(10_000), doc("candidates of which the best is proposed")]
+Factor = Annotated[float, Ge(1e-6), Le(1e6), doc("how much wider kernels for candidates are")]
+Points = Annotated[
+    int, Ge(2), doc("observations of a budget before it has a model; left out: parameters + 1")
+]
+
 
 class BohbSearcher:
     """`brackets` brackets of synchronous rungs; new configurations from a model of the good ones.
@@ -46,25 +54,11 @@ class BohbSearcher:
         *,
         enqueue: Sequence[Config] = (),
         brackets: Annotated[Count, doc("how many brackets are run")],
-        random_fraction: Annotated[
-            float, Ge(0), Le(1), doc("share of the proposals that are drawn at random")
-        ] = 1 / 3,
-        top_n_percent: Annotated[
-            int, Ge(1), Le(99), doc("percent of the observations that count as good")
-        ] = 15,
-        num_samples: Annotated[
-            int, Ge(1), Le(10_000), doc("candidates of which the best one is proposed")
-        ] = 64,
-        bandwidth_factor: Annotated[
-            float,
-            Ge(1e-6),
-            Le(1e6),
-            doc("how much wider the kernels for candidates are"),
-        ] = 3.0,
-        min_points_in_model: Annotated[
-            Annotated[int, Ge(2)] | None,
-            doc("observations of a budget before it has a model; left out: parameters + 1"),
-        ] = None,
+        random_fraction: Share = 1 / 3,
+        top_n_percent: Percent = 15,
+        num_samples: Candidates = 64,
+        bandwidth_factor: Factor = 3.0,
+        min_points_in_model: Points | None = None,
     ) -> None:
         eta = reduction("bohb", budgets)
         least = 1 + sum(not isinstance(p, Constant) for p in space.parameters.values())

@@ -194,8 +194,9 @@ def part_options(
 
 
 def documentation(annotation: object) -> str:
-    """What `doc` says in an option's annotation."""
+    """What `doc` says in an option's annotation, or in a part of it: `Annotated[…] | None`."""
     texts = [m.documentation for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Doc)]
+    texts += [text for part in typing.get_args(annotation) if (text := documentation(part))]
     return texts[0] if texts else ""
 
 
