@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import typer
 from documentation import home
-from documentation.blocks import BLOCKS, PAGES, ROOT, Block
+from documentation.blocks import BLOCKS, PAGES, ROOT, Block, of
 from ruamel.yaml import YAML
 
 import hpogen
@@ -56,6 +56,12 @@ def test_every_block_is_of_a_kind_that_is_checked() -> None:
     kinds = {block.language for block in BLOCKS}
     assert kinds <= {"python", "yaml", "toml", "sh", "text", ""}
     assert len(BLOCKS) > 60
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_block_is_overlooked(page: Path) -> None:
+    fences = [line for line in page.read_text().splitlines() if line.lstrip().startswith("```")]
+    assert len(fences) == 2 * len([*of(page)])
 
 
 @pytest.fixture(scope="module")
