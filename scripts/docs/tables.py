@@ -34,8 +34,15 @@ BOUNDS = {
     "maximum": "≤",
     "exclusiveMaximum": "<",
 }
+SHORT = {  # forms that are written in another way, too
+    **dict.fromkeys(("search_space", "searcher", "objective"), "text or mapping"),
+    **dict.fromkeys(("dataset", "model", "schedule"), "text or mapping"),
+    "corruption": "number or mapping",
+    "measures": "list of text or mappings",
+}
 PLAIN = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false"}
 Row = Sequence[str]
+LONG = 10  # characters of a number
 
 
 @functools.cache
@@ -64,6 +71,8 @@ def flow(value: object) -> str:
         return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float) and len(repr(value)) > LONG:
+        return f"{value:.4g}"
     return f'"{value}"' if value == "" else str(value)
 
 
@@ -92,7 +101,7 @@ def keys(form: type[BaseModel], path: str) -> str:
     rows = (
         (
             anchored(key, f"{path}{key}"),
-            kind(of, schema.get("$defs", {})),
+            shape(key, of, schema.get("$defs", {})),
             default_of(of, key in required),
             descriptions(form)[key],
             f"`{key}: {flow(shown[key])}`",
@@ -109,6 +118,12 @@ def default_of(schema: Mapping[str, Any], required: bool) -> str:
     if isinstance(value, Mapping):
         value = {key: item for key, item in value.items() if item not in (None, [])}
     return "left out" if value is None else f"`{flow(value)}`"
+
+
+def shape(key: str, schema: Mapping[str, Any], forms: Mapping[str, Any]) -> str:
+    """The type and range of a key; where it is a form, its short form with it."""
+    text = kind(schema, forms)
+    return SHORT.get(key, text) if text.endswith("mapping") else text
 
 
 def kind(schema: Mapping[str, Any], forms: Mapping[str, Any]) -> str:

@@ -24,7 +24,10 @@ class ListedMeasure(Part):
     name: str
     """A measure of `hpogen list measures`; a bare string is the short form."""
     every: Annotated[int, Field(ge=1)] | Literal["iteration", "epoch"] = 1
-    """Epochs from one computation to the next; the last epoch always has one."""
+    """Epochs from one computation to the next; the last epoch always has one.
+
+    `epoch` is 1; `iteration` makes a sum over epochs (`gn`) one over all training steps.
+    """
     samples: Annotated[int, Field(ge=1)] | None = None
     """Images, evenly spaced in the subset, for a measure of the whole network; left out: all."""
 
