@@ -114,7 +114,7 @@ class Dataset(Optioned):
     download: Annotated[bool, Meaning.WHERE] = True
     """Whether what is not in `root` is downloaded."""
     resident: Annotated[bool | Literal["auto"], Meaning.WHERE] = "auto"
-    """Whether all images lie on the device; `auto`: where that takes at most half its memory."""
+    """Whether all images lie on the device; `auto`: if that takes half its free memory at most."""
 
     @model_validator(mode="after")
     def _checked(self) -> Dataset:
