@@ -24,7 +24,6 @@ TABLES = {
     "searchers": tables.searchers,
     "datasets": tables.datasets,
     "models": tables.models,
-    "measures": tables.measures,
     "commands": commands.commands,
 }
 COMING = ("install.md", "use-the-answer.md")  # in the navigation as soon as they are there

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, create_model
 from ruamel.yaml import YAML
 
 from hpogen import plugins
-from hpogen.measures.catalog import MEASURES
 from hpogen.space.form import FORMS
 from hpogen.spec.described import Described, descriptions
 from hpogen.spec.form import StudyForm
@@ -239,11 +238,3 @@ def models() -> str:
         for name, row in MODELS.items()
     )
     return table(("model", "options and defaults"), rows)
-
-
-def measures() -> str:
-    rows = (
-        (anchored(name, f"measure.{name}"), ", ".join(f"`{m}`" for m in row.metrics), row.cost)
-        for name, row in MEASURES.items()
-    )
-    return table(("measure", "metrics", "cost"), rows)
