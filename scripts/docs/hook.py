@@ -29,9 +29,7 @@ TABLES = {
 COMING = ("install.md", "use-the-answer.md")  # in the navigation as soon as they are there
 ONCE = re.compile(r"<!-- once (\S+) exists: (.*?) -->")
 MARKER = re.compile(r"<!-- table: (\w+) -->")
-OUTSIDE = re.compile(
-    r"\[([^\]]+)\]\((?:\.\./)+((?:scripts|tests|studies|hpogen)[^)]*|[A-Z]+\.md)\)"
-)
+UPWARDS = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+)([^)]*)\)")
 
 
 def on_config(config: Any) -> Any:
@@ -57,6 +55,14 @@ def once(found: re.Match[str]) -> str:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """A file of the repository that is no page is named, not linked."""
+    depth = page.file.src_uri.count("/")
+
+    def within(found: re.Match[str]) -> str:
+        text, up, path = found.groups()
+        if up.count("../") <= depth:
+            return found[0]
+        return f"`{path}`" if text.strip("`") == path else f"{text} (`{path}`)"
+
     markdown = ONCE.sub(once, markdown)
     markdown = MARKER.sub(lambda found: TABLES[found[1]](), markdown)
-    return OUTSIDE.sub(lambda found: f"{found[1]} (`{found[2]}`)", markdown)
+    return UPWARDS.sub(within, markdown)
