@@ -18,7 +18,8 @@ Value = int | float | str | bool
 Config = Mapping[str, Value]
 """A configuration: plain Python values only, because it goes through JSON."""
 
-Keep = Literal["none", "final", "all"]
+Keep = Literal["best", "none", "final", "all"]
+WEIGHTS = "weights.safetensors"  # of a trial's files: its network, ready to predict
 FailureKind = Literal["lost", "oom", "diverged", "timeout", "error"]
 
 
@@ -53,7 +54,7 @@ class RunningTrial(Trial):
     home: Path  # see `directory`
     device: str = "cpu"  # "cpu" or "cuda:K"
     attempt: int = 0  # how often the trial was started before
-    keep: Keep = "none"  # which of its checkpoints outlive the trial
+    keep: Keep = "none"  # which of its checkpoints outlive the trial; best: its weights alone
     checkpoints: str = ""  # the URL of the place for them; empty: `directory`
     inherited: str = ""  # the same of the trial that is continued, where that is a URL
     study: str = ""  # its id, which the names of checkpoints have

@@ -119,6 +119,18 @@ def read_kept(directory: Path, trial: int, suffix: str, study: str | None = None
     return data
 
 
+def trials_with(directory: Path, suffix: str) -> set[int]:
+    """The trials beside which a kept file of that suffix stands, whoever kept it."""
+    found = (directory / TRIALS).glob(f"*.{suffix}")
+    names = (path.name.removesuffix(f".{suffix}") for path in found)
+    return {int(name) for name in names if name.isdecimal()}
+
+
+def drop_kept(directory: Path, trial: int, suffix: str) -> None:
+    """Delete a kept file of a trial. Raises OSError where that cannot be done."""
+    trial_stem(directory, trial).with_suffix(f".{suffix}").unlink(missing_ok=True)
+
+
 def _kept(stem: Path, study: str) -> dict[str, str]:
     """The CRC-32 of each file that the study kept of the trial, by suffix."""
     try:

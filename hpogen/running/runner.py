@@ -16,6 +16,7 @@ from hpogen.errors import CannotGoOn, shortened
 from hpogen.executors.base import Executor, ExecutorLost, Job
 from hpogen.record import folder, lock
 from hpogen.record.provenance import digest, digests
+from hpogen.running.keeping import BestWeights
 from hpogen.running.observer import Observer
 from hpogen.running.reuse import Sharing
 from hpogen.running.signals import StopRequest
@@ -163,6 +164,8 @@ class _Pool:
                 self._submit(owner, owner.job(claim.trial.id))
             for other in self._active():
                 other.waits = False
+        if drive.end != "broken":  # now that trials which waited for this one have their copies
+            drive.weights.tidy()
 
 
 class _Drive:
@@ -172,6 +175,7 @@ class _Drive:
         self.study = study
         self.end: End | None = None
         self.waits = False  # it has been asked, and nothing has happened since
+        self.weights = BestWeights(study)
         self._observer = observer
         self._sources = digest(digests(study.spec.sources))
         self._mark = lock.mark(study.directory)
@@ -301,6 +305,7 @@ class _Drive:
         """Show the observer every trial that was told since, in order of number."""
         for record in self.study.take_told():
             self._finished += 1
+            self.weights.told(record)
             if self._observer:
                 self._observer.finished(record)
 
@@ -315,8 +320,10 @@ class _Drive:
                 trial.home.rmdir()
 
     def _sweep(self) -> None:
-        """At the end of a study nothing is promotable any more."""
+        """At the end of a study nothing is promotable any more, and the best are known."""
+        self.weights.tidy(over=True)
         spec = self.study.spec
-        for record in self.study.history.records if spec.checkpoints.keep == "none" else ():
+        kept = spec.checkpoints.keep in ("final", "all")
+        for record in () if kept else self.study.history.records:
             if spec.may_go_on(record.trial.budget):
                 self._discard(self.study.given(record.trial.id), over=True)

@@ -102,6 +102,26 @@ def choose(
     return None if found is None else records[found]
 
 
+def best_first(
+    history: History,
+    records: Sequence[Record],
+    objective: Objective,
+    selection: SelectionName,
+    directory: Path,
+) -> list[Record]:
+    """Finished trials of one budget as the selection would choose them, one after the other.
+
+    Those that it cannot choose come last, by their validation loss. Raises UserError as `choose`.
+    """
+    if not records:
+        return []
+    evidence = gather(history, records, records[0].trial.budget, directory)
+    figures = SELECTIONS[selection].figures(evidence, objective)
+    losses = evidence.metric("val_loss")
+    order = sorted(range(len(records)), key=lambda i: (figures[i], losses[i]))
+    return [records[i] for i in order]
+
+
 def scores(evidence: Evidence, objective: Objective) -> list[float]:
     """As `rescore`, but infinity where a term, or as yet a `standard` scale, is not defined."""
     if not {*objective.standardized()} <= evidence.locations.keys():

@@ -64,16 +64,26 @@ class Limits(Form):
 
 
 class Checkpoints(Form):
-    """Which checkpoints outlive their trial, and where trials keep them.
+    """What is kept of the trials' networks, and where their checkpoints are.
 
-    `path` is a folder that every worker sees, or a URL for fsspec (`s3://bucket/folder`); each
+    `best` keeps the weights of the answer and of the `top` best trials, in the study's folder, for
+    `hpogen.load`. `final` and `all` keep checkpoints of every trial, `none` nothing. `path` is a
+    folder for checkpoints that every worker sees, or a URL for fsspec (`s3://bucket/folder`); each
     study has a folder of its own in it. Default: in the study's folder.
     """
 
-    keep: Keep = "none"
-    """Which of a trial's checkpoints outlive it: none, the final one, or all that were written."""
+    keep: Keep = "best"
+    """What outlives a trial: the weights of the best, the final checkpoint, all of them, none."""
+    top: Count = 1
+    """Of how many trials, the best first, the weights are kept with `keep: best`."""
     path: Annotated[str, Len(1)] | None = None
     """A folder that every worker sees, or a URL for fsspec; left out: the study's own folder."""
+
+    @model_validator(mode="after")
+    def _top_of_the_best(self) -> Checkpoints:
+        if self.top > 1 and self.keep != "best":
+            raise ValueError(f"top {self.top} is a number of best trials: it needs keep: best")
+        return self
 
     def anchored(self, folder: Path) -> Checkpoints:
         """With a relative path beginning at `folder`."""

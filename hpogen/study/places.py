@@ -8,17 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpogen.record import folder
+from hpogen.record.history import Record
 from hpogen.record.provenance import digest
 from hpogen.record.stores import is_url
 from hpogen.spec import StudySpec
-from hpogen.trial import RunningTrial, Trial
+from hpogen.trial import RunningTrial
 
 
-def given(trial: Trial, spec: StudySpec, directory: Path, study: str) -> RunningTrial:
+def given(record: Record, spec: StudySpec, directory: Path, study: str) -> RunningTrial:
     """A trial of the study of that id as its task is given it, on the way from its first epoch.
 
-    Its folder's path is absolute.
+    Its folder's path is absolute. Weights are kept of what may become the answer.
     """
+    trial, keep = record.trial, spec.checkpoints.keep
+    if keep == "best" and (trial.budget < spec.budgets[-1] or record.repeat):
+        keep = "none"
     place = _elsewhere(spec, directory, study)
     home = folder.trial_stem(directory.absolute(), trial.id)
     url = f"{place}/{home.name}" if is_url(place) else ""
@@ -26,7 +30,7 @@ def given(trial: Trial, spec: StudySpec, directory: Path, study: str) -> Running
         **vars(trial),
         start_epoch=0,
         home=Path(place) / home.name if place and not url else home,
-        keep=spec.checkpoints.keep,
+        keep=keep,
         checkpoints=url,
         study=study,
     )

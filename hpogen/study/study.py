@@ -128,8 +128,8 @@ class Study:
 
     def given(self, trial: int) -> RunningTrial:
         """A trial as its task is given it, at its first attempt."""
-        asked = self.history.records[trial].trial
-        return places.given(asked, self.spec, self.directory, self.history.id)
+        record = self.history.records[trial]
+        return places.given(record, self.spec, self.directory, self.history.id)
 
     @property
     def running(self) -> frozenset[int]:

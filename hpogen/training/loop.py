@@ -22,6 +22,7 @@ from hpogen.training.random_state import paced
 from hpogen.training.recipe import Recipe, begin
 from hpogen.training.state import State
 from hpogen.training.step import Steps
+from hpogen.training.weights import weights_to_keep
 from hpogen.trial import RunningTrial
 
 
@@ -48,7 +49,7 @@ def _epochs(
     if (saved := checkpoints.load()) is not None:
         state.restore(saved)
     for epoch in range(min(trial.start_epoch, trial.budget - 1), state.epoch):  # not yet received
-        yield state.report(epoch + 1, trial.budget, {})
+        yield _told(recipe, state, epoch + 1, {})
     steps = Steps(recipe, state, None if recipe.device.type == "cpu" else Tape(recipe.device))
     free = free_memory(recipe.device)
     try:
@@ -64,7 +65,7 @@ def _epochs(
                 if state.epoch == trial.budget:
                     checkpoints.save(state.epoch, state.step, state.snapshot())
             seconds = {what: state.seconds[what] - before[what] for what in before}
-            told = state.report(state.epoch, trial.budget, seconds)
+            told = _told(recipe, state, state.epoch, seconds)
             yield replace(told, memory=peak_memory(recipe.device))
     except GeneratorExit:
         state.clock.settle()
@@ -74,6 +75,14 @@ def _epochs(
         if not is_out_of_memory(error):
             raise
         raise _no_space(recipe, state, free) from error
+
+
+def _told(recipe: Recipe, state: State, epoch: int, seconds: dict[str, float]) -> Epoch:
+    """What the study is told of an epoch done; with the last one come the weights to keep."""
+    told = state.report(epoch, recipe.trial.budget, seconds)
+    if epoch < recipe.trial.budget:
+        return told
+    return replace(told, files={**told.files, **weights_to_keep(recipe, state)})
 
 
 def _no_space(recipe: Recipe, state: State, free: int) -> NoSpace:

@@ -6,14 +6,25 @@ Called by the loop and, for more measures, by `remeasure.py`.
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
 import torch
 
 from hpogen.measures.convolutions import mend_convolutions
-from hpogen.training.forms.task import Settings
+from hpogen.training.forms.task import Precision
 
 
-def set_arithmetic(settings: Settings, device: torch.device) -> None:
+class Arithmetic(Protocol):
+    """A task's settings, or what is kept of them beside weights."""
+
+    @property
+    def precision(self) -> Precision: ...
+
+    @property
+    def deterministic(self) -> bool: ...
+
+
+def set_arithmetic(settings: Arithmetic, device: torch.device) -> None:
     """How this process computes from now on; it changes nothing on a CPU but what is asked.
 
     `fp32` is IEEE float32 (torch's own default lets convolutions on a GPU use TF32), `tf32` has 10
@@ -36,7 +47,7 @@ def set_arithmetic(settings: Settings, device: torch.device) -> None:
         torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
 
 
-def autocast(settings: Settings, device: torch.device) -> torch.autocast:
+def autocast(settings: Arithmetic, device: torch.device) -> torch.autocast:
     """Where forward passes run: in bfloat16 where a task says so, its weights stay in float32."""
     kind = device.type if device.type in ("cpu", "cuda") else "cpu"
     return torch.autocast(

@@ -12,7 +12,7 @@ from torch import nn
 
 from hpogen.training.data.prepared import Batches, Images, Prepared, data_for, prepare
 from hpogen.training.forms.hyperparameters import Hyperparameters, hyperparameters
-from hpogen.training.forms.task import Settings
+from hpogen.training.forms.task import Precision, Settings
 from hpogen.training.memory import evaluation_batch
 from hpogen.training.models.build import build
 from hpogen.training.plan import Plan, make_plan
@@ -76,7 +76,7 @@ def begin(settings: Settings, trial: RunningTrial, wanted: frozenset[str]) -> tu
     data = data_for(prepare(settings.dataset, device), settings.dataset, values, trial.seed)
     model = initial_model(settings, trial, data, device)
     plan = make_plan(settings, wanted)
-    layout = _memory_format(model, settings, device)
+    layout = memory_format_of(model, settings.precision, device)
     batch = evaluation_batch(model, data.in_shape, device)
     recipe = Recipe(settings, trial, values, plan, data, device, layout, batch)
     forward = torch.compile(model) if settings.compile and not plan.online else model
@@ -95,16 +95,16 @@ def initial_model(
     torch.manual_seed(derive_seed(trial.seed, "model"))
     options = settings.model.options_with(trial.config)
     model = build(settings.model.name, options, data.in_shape, data.classes)
-    memory_format = _memory_format(model, settings, device)
+    memory_format = memory_format_of(model, settings.precision, device)
     return model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
 
 
-def _memory_format(
-    model: nn.Module, settings: Settings, device: torch.device
+def memory_format_of(
+    model: nn.Module, precision: Precision, device: torch.device
 ) -> torch.memory_format:
     """`channels_last` for convolutions on a CPU, and on a GPU for its tensor cores."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    last = convolutional and (device.type == "cpu" or settings.precision != "fp32")
+    last = convolutional and (device.type == "cpu" or precision != "fp32")
     return torch.channels_last if last else torch.contiguous_format
 
 

@@ -19,6 +19,7 @@ from hpogen.training.data.pictures import line
 from hpogen.training.data.splits import stratified_order
 
 DIGITS_TEST = 500  # of 1,797
+DIGITS = tuple("0123456789")  # the classes
 BROKEN = (OSError, RuntimeError, EOFError, ValueError, ImportError, zlib.error, tarfile.TarError)
 
 
@@ -31,7 +32,8 @@ def digits(root: Path) -> ImageData:
     labels = bunch.target.astype(np.int64)
     order = stratified_order(labels, seed=0)
     train, test = np.sort(order[:-DIGITS_TEST]), np.sort(order[-DIGITS_TEST:])
-    return ImageData(images[train], labels[train], images[test], labels[test], 10, "digits")
+    data = images[train], labels[train], images[test], labels[test]
+    return ImageData(*data, 10, "digits", class_names=DIGITS)
 
 
 def _both(name: str, attribute: str, classes: int) -> Callable[..., ImageData]:
@@ -44,10 +46,11 @@ def _both(name: str, attribute: str, classes: int) -> Callable[..., ImageData]:
 
         make = getattr(torchvision.datasets, attribute)
         train, test = (
-            arrays(made(name, make, root, download, **keys))
+            made(name, make, root, download, **keys)
             for keys in (splits if attribute == "SVHN" else flags)
         )
-        return ImageData(*train, *test, classes, name)
+        names = tuple(getattr(train, "classes", DIGITS))
+        return ImageData(*arrays(train), *arrays(test), classes, name, class_names=names)
 
     return load
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import doc
@@ -72,7 +72,17 @@ def picture_data(name: str, train: Items, test: Items | None, size: int | None) 
     ]
     if test is None:
         found.append(without_test(found[0][0]))
-    return ImageData(*found[0], *found[1], int(found[0][1].max()) + 1, name)
+    classes = int(found[0][1].max()) + 1
+    return ImageData(*found[0], *found[1], classes, name, class_names=names_of(train, classes))
+
+
+def names_of(part: Any, classes: int) -> tuple[str, ...]:
+    """What torchvision, or a listing, calls the classes; nothing without a name for each."""
+    names = getattr(part, "classes", None)
+    named = isinstance(names, list | tuple) and len(names) == classes
+    if not named or names is None:
+        return ()
+    return tuple(one if isinstance(one, str) else ", ".join(map(str, one)) for one in names)
 
 
 def _numbered(test: Listing, train: Listing) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpogen.errors import UserError
+from hpogen.errors import UserError, quoted
 from hpogen.training.data.copies import Copies
 from hpogen.training.data.pictures import Pictures
 
@@ -26,6 +26,7 @@ class ImageData:
     (N,) in [0, classes). A data set without a test set has none of either (N = 0). `moments` are
     what images are normalised by; None: computed from all training images. `copies` are files with
     the same content, where images are files: rows of the training set, then of the test set.
+    `class_names` has a name for each class, or none at all.
     """
 
     train_images: NDArray[np.uint8] | Pictures
@@ -36,6 +37,7 @@ class ImageData:
     name: str
     moments: Moments | None = None
     copies: Copies = ()
+    class_names: tuple[str, ...] = ()
 
     @property
     def in_shape(self) -> tuple[int, int, int]:
@@ -61,6 +63,12 @@ def check(data: ImageData, name: str) -> None:
             )
         if len(labels) and not (labels.min() >= 0 and labels.max() < data.classes):
             raise UserError(f"data set {name!r}: {part}_labels are not in [0, {data.classes})")
+    names = data.class_names
+    if len(names) not in (0, data.classes) or not all(isinstance(one, str) for one in names):
+        raise UserError(
+            f"data set {name!r}: class_names are {quoted(names)}, expected a string for each of "
+            f"the {data.classes} classes, or none"
+        )
 
 
 def without_test(

@@ -99,6 +99,7 @@ class Prepared:
     classes: int
     rows: Indices  # of the subset, in the standard training set
     drawn: Indices | None  # (classes,) how many validation images of each class are drawn
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,7 @@ def _prepare(dataset: Dataset, device: torch.device) -> Prepared:
         np.bincount(data.train_labels[split.validation], minlength=data.classes)
         if dataset.redraws
         else None,
+        data.class_names,
     )
 
 

@@ -21,7 +21,7 @@ from pydantic import Field
 from hpogen.errors import UserError, unknown
 from hpogen.plugins.parts import with_options
 from hpogen.training.data.builtin import arrays, made
-from hpogen.training.data.folder import picture_data
+from hpogen.training.data.folder import names_of, picture_data
 from hpogen.training.data.image_data import ImageData, without_test
 
 Keys = Mapping[str, Any]
@@ -122,7 +122,10 @@ def image_data(name: str, train: Any, test: Any, size: int | None) -> ImageData:
             f"data set {name!r}: its targets have the shape {labels.shape}, expected the number of "
             "a class for each image: not with these options"
         )
-    return ImageData(images, labels, tested[0], tested[1], int(labels.max()) + 1, name)
+    classes = int(labels.max()) + 1
+    return ImageData(
+        images, labels, tested[0], tested[1], classes, name, class_names=names_of(train, classes)
+    )
 
 
 def compact(data: ImageData) -> ImageData:
@@ -135,7 +138,9 @@ def compact(data: ImageData) -> ImageData:
         return np.searchsorted(classes, labels).astype(np.int64)
 
     train, test = numbered(data.train_labels), numbered(data.test_labels)
-    return replace(data, train_labels=train, test_labels=test, classes=len(classes))
+    names = tuple(data.class_names[i] for i in classes if data.class_names)
+    new = replace(data, train_labels=train, test_labels=test, classes=len(classes))
+    return replace(new, class_names=names)
 
 
 def _parameters(make: type) -> dict[str, inspect.Parameter]:
