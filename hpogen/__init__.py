@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hpogen import errors
 
 if TYPE_CHECKING:
+    from hpogen.answer.load import load
     from hpogen.executors.inline import InlineExecutor
     from hpogen.executors.ray import RayExecutor
     from hpogen.running.runner import run, run_all
@@ -27,6 +28,7 @@ _NAMES = {
     "Study": "study.study",
     "StudySpec": "spec",
     "Trial": "trial",
+    "load": "answer.load",
     "load_studies": "spec",
     "load_study": "spec",
     "open_study": "study.open",
@@ -44,6 +46,7 @@ __all__ = [
     "StudySpec",
     "Trial",
     "__version__",
+    "load",
     "load_studies",
     "load_study",
     "open_study",

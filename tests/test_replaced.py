@@ -35,7 +35,7 @@ OTHER: dict[str, Any] = {  # by field: a value that the YAML has not, and what t
     "limits": (Limits(max_consecutive_errors=3), Limits(max_consecutive_errors=3).model_dump()),
     "enqueue": (({"x": 0.25, "y": 2},), [{"x": 0.25, "y": 2}]),
     "plugins": (None, None),
-    "checkpoints": (Checkpoints(keep="final"), {"keep": "final", "path": None}),
+    "checkpoints": (Checkpoints(keep="final"), {"keep": "final", "top": 1, "path": None}),
     "budgets": ((2, 4), {"min": 2, "max": 4, "eta": 2}),
     "rungs": ("continue", "continue"),
     "primary": ("a - b", "a - b"),

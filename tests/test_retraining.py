@@ -199,7 +199,7 @@ def test_an_earlier_answer_is_kept_and_named(tmp_path: Path) -> None:
     retrain(directory, Where("cpu"), seeds=1)
     found = results(directory)
     assert [one.choice.label for one in found][1:] == ["trial-0"]
-    assert "trial-0, an earlier answer" in "\n".join(page(directory, found, 100))
+    assert "trial-0, not the answer now" in "\n".join(page(directory, found, 100))
 
 
 def test_a_training_that_fails_is_said(tmp_path: Path) -> None:

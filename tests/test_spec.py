@@ -73,7 +73,7 @@ def test_the_record_is_complete(study: Path) -> None:
         "limits": {"trial_seconds": None, "epoch_seconds": None, "max_consecutive_errors": 10},
         "enqueue": [{"x": 0.5, "y": 2}],
         "plugins": [str(study.parent / "toy.py")],
-        "checkpoints": {"keep": "none", "path": None},
+        "checkpoints": {"keep": "best", "top": 1, "path": None},
         "budgets": None,
         "rungs": "retrain",
         "primary": None,

@@ -14,6 +14,7 @@ from hpogen.record.folder import own
 from hpogen.report import retrain as retraining
 from hpogen.report.live import watch
 from hpogen.report.matrix import endings
+from hpogen.report.retrain import again_lines
 from hpogen.report.terminal import print_lines, program, width
 from hpogen.report.text import count, seconds_of
 from hpogen.report.verdict import ending, next_commands, verdict
@@ -23,8 +24,8 @@ from hpogen.running.observer import Observer
 from hpogen.running.runner import End, Result
 from hpogen.spec import StudySpec
 from hpogen.study.open import open_studies, open_study
-from hpogen.study.read import RETRAIN, read_all, studies_in
-from hpogen.study.retrained import SEEDS, plan
+from hpogen.study.read import RETRAIN, Folder, read, read_all, studies_in
+from hpogen.study.retrained import SEEDS, plan, plan_again
 from hpogen.study.retrained import results as retrained
 from hpogen.study.study import Study
 
@@ -51,17 +52,22 @@ def drive(
     return [result.end for _, result in runs]
 
 
-def retrain(directory: Path, where: Where, seeds: int = SEEDS, duration: str = "") -> list[End]:
+def retrain(
+    directory: Path,
+    where: Where,
+    seeds: int = SEEDS,
+    duration: str = "",
+    trial: int | None = None,
+) -> list[End]:
     """Retrain, or go on with it, and print what was found; how each configuration's study ended.
 
     `directory` is a study's or a matrix's; `seeds` is how often each configuration is trained in
-    all, so that more may be added. Raises UserError.
+    all, so that more may be added. With `trial` the configuration of that one of a study. Raises
+    UserError.
     """
-    studies = read_all([directory])
-    specs = {path: spec for study in studies for path, spec in plan(study, seeds).items()}
-    for study in studies:
-        with explained(study.directory, UserError):
-            own(study.directory / RETRAIN, study.history.id)
+    studies = read_all([directory]) if trial is None else [read(directory)]
+    specs = {path: spec for study in studies for path, spec in plan(study, seeds, trial).items()}
+    _own_retrain(studies)
     home = directory if studies_in(directory) else directory / RETRAIN
     name = f"{directory.absolute().name}: {RETRAIN}"
     with pool(name, specs, home, where, duration) as runs:
@@ -72,6 +78,27 @@ def retrain(directory: Path, where: Where, seeds: int = SEEDS, duration: str = "
             last = retraining.last_lines(directory, stopped, program(), width())
             _print([*chain.from_iterable(pages), *last])
     return [result.end for _, result in runs]
+
+
+def train_again(directory: Path, where: Where, trial: int, duration: str = "") -> list[End]:
+    """Train a trial of a study once more as it was, and keep its weights; how that ended.
+
+    Prints whether the numbers are the same. Raises UserError.
+    """
+    study = read(directory)
+    specs = plan_again(study, trial)
+    _own_retrain([study])
+    name = f"{directory.absolute().name}: trial {trial}"
+    with pool(name, specs, directory / RETRAIN, where, duration) as runs:
+        if not any(result.end == "broken" for _, result in runs):
+            _print(again_lines(study, runs[0][0].history.records, trial, _endings(runs), program()))
+    return [result.end for _, result in runs]
+
+
+def _own_retrain(studies: Iterable[Folder]) -> None:
+    for study in studies:
+        with explained(study.directory, UserError):
+            own(study.directory / RETRAIN, study.history.id)
 
 
 @contextlib.contextmanager

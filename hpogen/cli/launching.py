@@ -85,6 +85,12 @@ def resume(
 def retrain(
     directory: Folder,
     seeds: Annotated[int, typer.Option(metavar="N", help="trainings of each configuration")] = 3,
+    trial: Annotated[
+        int | None, typer.Option(metavar="N", help="the configuration of that trial alone")
+    ] = None,
+    subset: Annotated[
+        bool, typer.Option("--subset", help="with --trial: once more as it was, for its weights")
+    ] = False,
     device: Device = "auto",
     duration: For = "",
     workers: Workers = None,
@@ -93,11 +99,15 @@ def retrain(
     gpus: Gpus = None,
 ) -> None:
     """Train the answer and the baselines on the full training set; test them."""
-    from hpogen.cli.drive import retrain
+    from hpogen.cli.drive import retrain, train_again
     from hpogen.executors.choice import Where
 
     where = Where(device, workers, ray, cpus, gpus)
-    raise typer.Exit(exit_code(retrain(directory, where, seeds, duration)))
+    if not subset:
+        raise typer.Exit(exit_code(retrain(directory, where, seeds, duration, trial)))
+    if trial is None:
+        raise UserError("--subset: got no trial, expected --trial N: the one to train again")
+    raise typer.Exit(exit_code(train_again(directory, where, trial, duration)))
 
 
 @command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -60,8 +61,14 @@ def best(
         str | None, typer.Option(metavar="RULE", help="another than the study's")
     ] = None,
     as_json: Json = False,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE.safetensors", help="write its network, too")
+    ] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(metavar="FILE.onnx", help="the same, for programs without torch")
+    ] = None,
 ) -> None:
-    """The answer as YAML: trial, config, budget, score, metrics."""
+    """The answer as YAML: trial, config, budget, score, metrics. Its network, where asked for."""
     from hpogen.report import pages
     from hpogen.study import status
     from hpogen.study.read import read
@@ -69,9 +76,22 @@ def best(
 
     study = read(directory)
     found = status.best(study, restated(study, selection=selection))
+    if weights is not None or onnx is not None:
+        _write_network(directory, found["trial"], weights, onnx)
     if as_json:
         return print_json(found)
     print_lines(pages.yaml_lines(found))
+
+
+def _write_network(directory: Path, trial: int, weights: Path | None, onnx: Path | None) -> None:
+    from hpogen.answer.files import write_onnx, write_weights
+    from hpogen.answer.load import load
+
+    net = load(directory, trial=trial)
+    if weights is not None:
+        write_weights(net, weights)
+    if onnx is not None:
+        write_onnx(net, onnx)
 
 
 @command

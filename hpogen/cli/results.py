@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from hpogen.cli.app import Folder, Json, Set, StudyFile, Target, command, print_json
+from hpogen.cli.app import Device, Folder, Json, Set, StudyFile, Target, command, print_json
 from hpogen.errors import UserError, quoted
 from hpogen.report.terminal import print_lines, program, width
 
@@ -104,6 +104,33 @@ def _numbers(option: str, text: str, kind: Callable[[str], T]) -> list[T]:
         raise UserError(
             f"{option}: got {quoted(text)}, expected numbers with commas between"
         ) from None
+
+
+@command
+def predict(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="the study's folder, or a file of weights")
+    ],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES…", help="files, folders of them, or .npz")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE.csv")] = Path("predictions.csv"),
+    trial: Annotated[
+        int | None, typer.Option(metavar="N", help="another trial's than the answer")
+    ] = None,
+    retrained: Annotated[
+        bool, typer.Option("--retrained", help="as trained on the full training set")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """What the network of the answer says of images: a CSV file with its probabilities."""
+    from hpogen.answer.load import load
+    from hpogen.answer.predict import predict
+    from hpogen.report.text import count
+
+    net = load(directory, trial=trial, retrained=retrained, device=device)
+    rows = predict(net, images, out)
+    print(f"{count(rows, 'image')} of trial {net.header.trial}'s network written to {out}")
 
 
 @command

@@ -14,13 +14,22 @@ from rich.text import Text
 
 from hpogen.report.picture import picture
 from hpogen.report.table import Column, grid, table
-from hpogen.report.text import count, duration, folder_and_next, number, paragraph, words
+from hpogen.report.text import (
+    count,
+    duration,
+    folder_and_next,
+    megabytes,
+    number,
+    paragraph,
+    words,
+)
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
 from hpogen.study.rehearsal import COSTS
 from hpogen.study.standing import rule, standing
 from hpogen.study.status import advice, memory, state, under_way
+from hpogen.trial import Keep
 
 if TYPE_CHECKING:
     from hpogen.running.fork import Fork
@@ -109,10 +118,28 @@ def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]
         f"plan:       {least}{count(known['configurations'], 'configuration')}, {evaluations}, "
         + epochs,
         *([f"            {REHEARSED}"] if least else []),
+        *_kept(spec.checkpoints.keep, spec.checkpoints.top, plan["disk"]),
         *_brackets(plan["brackets"] or []),
         "search_space:",
         *(f"  {name}: {json.dumps(p)}" for name, p in plan["study"]["search_space"].items()),
     ]
+
+
+def _kept(keep: Keep, top: int, disk: Mapping[str, int | None]) -> list[str]:
+    """What stays of the networks, and what that takes up; nothing where nothing stays."""
+    weights, kept = disk["weights"], disk["kept"]
+    if kept == 0:
+        return []
+    what = {
+        "best": f"the weights of the best {'trial' if top == 1 else f'{top} trials'}",
+        "final": "the last checkpoint of each trial",
+        "all": "all checkpoints",
+    }[keep]
+    if kept is not None:
+        return [f"kept:       {what}, about {megabytes(kept)}"]
+    if weights is not None:
+        return [f"kept:       {what}; one trial's weights take {megabytes(weights)}"]
+    return [f"kept:       {what}; how large they are, the data will tell"]
 
 
 def check_matrix_page(plans: Sequence[Mapping[str, Any]], path: str) -> list[str]:

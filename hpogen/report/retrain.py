@@ -10,10 +10,18 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from pathlib import Path
 
+from hpogen.record.history import Record
 from hpogen.report.table import grid
-from hpogen.report.text import BLANK, configuration, folder_and_next, number, paragraph
+from hpogen.report.text import (
+    BLANK,
+    configuration,
+    folder_and_next,
+    next_lines,
+    number,
+    paragraph,
+)
 from hpogen.report.verdict import command
-from hpogen.study.read import RETRAIN
+from hpogen.study.read import RETRAIN, Folder
 from hpogen.study.retrained import Retrained, Run
 
 CAPTION = (
@@ -47,10 +55,10 @@ def page(directory: Path, found: Sequence[Retrained], width: int) -> list[str]:
 
 
 def name(one: Retrained) -> str:
-    """`the answer, baseline practice`, or `trial-9, an earlier answer`."""
+    """`the answer, baseline practice`, or `trial-9, not the answer now`."""
     baselines = [f"baseline {name}" for name in one.choice.baselines]
     names = [*(["the answer"] if one.choice.is_answer else []), *baselines]
-    return ", ".join(names) or f"{one.choice.label}, an earlier answer"
+    return ", ".join(names) or f"{one.choice.label}, not the answer now"
 
 
 def _spread(
@@ -73,3 +81,23 @@ def last_lines(directory: Path, stopped: Sequence[str], program: str, width: int
     verb = "retrain" if stopped else "compare"
     goes_on = command(program, verb, str(directory))
     return ["", *lines, *folder_and_next(directory / RETRAIN, [goes_on])]
+
+
+def again_lines(
+    study: Folder, records: Sequence[Record], trial: int, ended: Sequence[str], program: str
+) -> list[str]:
+    """Whether a trial that was trained once more has come out the same, and what to type next."""
+    directory, before = str(study.directory), study.history.records[trial].outcome
+    now = records[0].outcome if records else None
+    if now is None or not now.metrics:
+        goes_on = command(program, "retrain", directory, "--trial", str(trial), "--subset")
+        return ["", *(f" {line}" for line in ended), *next_lines([goes_on])]
+    metrics = before.metrics if before else {}
+    other = [
+        name
+        for name in sorted(now.metrics)
+        if metrics.get(name, now.metrics[name]) != now.metrics[name]
+    ]
+    same = f"other numbers: {', '.join(other)}" if other else "the same numbers"
+    predict = command(program, "predict", directory, "IMAGES", "--trial", str(trial))
+    return ["", f" trial {trial} was trained once more, with {same}", *next_lines([predict])]

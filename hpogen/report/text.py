@@ -68,6 +68,11 @@ def count(n: int, what: str) -> str:
     return f"{n:,} {what if n == 1 else plural}"
 
 
+def megabytes(size: int) -> str:
+    """`0.247 MB`, `1,204 MB`, of a size in bytes."""
+    return f"{number(size / 1e6)} MB"
+
+
 def duration(seconds: float) -> str:
     """The two largest units: `2 h 10 min`, `3 min 5 s`, `41 s`; `0.4 s` below ten seconds."""
     if seconds < 9.95:

@@ -20,6 +20,7 @@ from hpogen.spec import StudySpec
 from hpogen.spec.recorded import recorded
 
 RETRAIN = "retrain"  # the folder in the study's own; in it a study per configuration
+AGAIN = "subset-trial-"  # in it, too: a study per trial that was trained again as it was
 
 
 class AnyStudy(Protocol):
@@ -79,10 +80,17 @@ class Folder:
     @cached_property
     def retrainings(self) -> Mapping[str, Folder]:
         """The studies of its `retrain` folder by label; none of what another study has left."""
+        found = self._retrained()
+        return {path.name: read(path) for path in found if not path.name.startswith(AGAIN)}
+
+    def again(self, trial: int) -> Folder | None:
+        """The study there in which a trial was trained again as it was; None: it was not."""
+        path = self.directory / RETRAIN / f"{AGAIN}{trial}"
+        return read(path) if path in self._retrained() else None
+
+    def _retrained(self) -> list[Path]:
         home = self.directory / RETRAIN
-        if not folder.belongs(home, self.history.id):
-            return {}
-        return {path.name: read(path) for path in studies_in(home)}
+        return studies_in(home) if folder.belongs(home, self.history.id) else []
 
 
 def read(directory: Path) -> Folder:

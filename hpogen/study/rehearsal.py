@@ -27,8 +27,10 @@ from hpogen.selection import SELECTIONS
 from hpogen.selection.choosing import NO_END
 from hpogen.selection.evidence import REPEATS, TOP
 from hpogen.spec import SearcherSpec, StudySpec
+from hpogen.spec.checks import extremes
 from hpogen.trial import Proposal, canonical
 
+CHECKPOINT = 3  # times the weights: with what the optimizer knows of them
 BOUND = 0.5  # seconds of processor time that the rehearsals of one plan take, all together
 COSTS = ("configurations", "evaluations", "epochs_charged", "epochs_trained")
 TICK = 0.01  # seconds: an interval timer goes by these
@@ -61,7 +63,8 @@ def plans(specs: Sequence[StudySpec]) -> list[dict[str, Any]]:
             left -= time.process_time() - begin
             known[key] = _numbers(spec, counted), _brackets(spec)
         numbers, brackets = known[key]
-        rest = {"brackets": brackets, "estimated_seconds": None, "study": spec.record()}
+        rest = {"brackets": brackets, "disk": disk(spec, numbers["evaluations"])}
+        rest |= {"estimated_seconds": None, "study": spec.record()}
         found.append({"name": spec.name, **numbers, **rest})
     return found
 
@@ -98,6 +101,23 @@ def _brackets(spec: StudySpec) -> list[list[dict[str, int]]] | None:
     if plan is None:
         return None
     return [[dict(vars(rung)) for rung in bracket] for bracket in plan]
+
+
+def disk(spec: StudySpec, trials: int | None) -> dict[str, int | None]:
+    """Bytes, about: of one trial's `weights`, and of all that is `kept` of so many trials.
+
+    Of `keep: all` it is not known how many checkpoints there will be: null, as for a network whose
+    size is not known beforehand.
+    """
+    keep, top = spec.checkpoints.keep, spec.checkpoints.top
+    if keep == "none" or not spec.task.keeps_weights:
+        return {"weights": None, "kept": 0}
+    values = {name: extremes(parameter) for name, parameter in spec.space.parameters.items()}
+    weights = spec.task.weights_bytes(values)
+    files = {"best": top if trials is None else min(top, trials), "final": trials}.get(keep)
+    each = CHECKPOINT if keep == "final" else 1
+    kept = None if weights is None or files is None else each * weights * files
+    return {"weights": weights, "kept": kept}
 
 
 def missing_data(spec: StudySpec) -> str | None:

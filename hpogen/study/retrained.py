@@ -20,7 +20,8 @@ from hpogen.spec import StudySpec
 from hpogen.spec.form import is_folder_name
 from hpogen.study import status
 from hpogen.study.open import plugin_files
-from hpogen.study.read import RETRAIN, Folder, read
+from hpogen.study.read import AGAIN, RETRAIN, Folder, read
+from hpogen.study.standing import chosen, wanted
 from hpogen.trial import Config, canonical
 
 SEEDS = 3
@@ -109,48 +110,107 @@ def _label(config: Config, baselines: list[str], past: History) -> str:
     return f"trial-{next(asked)}"
 
 
-def plan(study: Folder, seeds: int) -> dict[Path, StudySpec]:
+def choice_of(study: Folder, trial: int) -> Choice:
+    """The configuration of a trial, as `choices` has it where it is among them.
+
+    Raises UserError where there is no such trial.
+    """
+    config, spec = status.record_of(study, trial).trial.config, study.spec
+    key = canonical(config)
+    names = [name for name, other in spec.baselines.items() if canonical(other) == key]
+    answer = chosen(study)
+    is_answer = answer is not None and canonical(answer.trial.config) == key
+    return Choice(_label(config, names, study.history), config, is_answer, tuple(names))
+
+
+def plan(study: Folder, seeds: int, trial: int | None = None) -> dict[Path, StudySpec]:
     """The studies to run, by folder: one for the answer and each baseline, `seeds` trials each.
 
-    Where more seeds have been trained already, those stay. Raises UserError for a task that cannot
-    be retrained, and while there is no answer.
+    With `trial` the configuration of that one alone. Where more seeds have been trained already,
+    those stay. Raises UserError for a task that cannot be retrained, and while there is no answer.
     """
     if seeds < 1:
         raise UserError(f"--seeds: got {seeds}, expected 1 or more")
     spec, directory = study.spec, study.directory
-    if spec.task.name != DEFAULT_TASK:
-        raise UserError(
-            f"{directory}: the task {spec.task.name!r} cannot be retrained: it trains on its own "
-            f"data, and hpogen knows a full training set and a test set of {DEFAULT_TASK!r} alone"
-        )
+    _check_task(study)
+    listed = choices(study) if trial is None else [choice_of(study, trial)]
     begun = {label: inner.history.stop["trials"] or 0 for label, inner in study.retrainings.items()}
     files = plugin_files(study)
     return {
         directory / RETRAIN / choice.label: _spec(
             spec, choice, max(seeds, begun.get(choice.label, 0)), files
         )
-        for choice in choices(study)
+        for choice in listed
+    }
+
+
+def _check_task(study: Folder) -> None:
+    if study.spec.task.name != DEFAULT_TASK:
+        raise UserError(
+            f"{study.directory}: the task {study.spec.task.name!r} cannot be retrained: it trains "
+            "on its own data, and hpogen knows a full training set and a test set of "
+            f"{DEFAULT_TASK!r} alone"
+        )
+
+
+def plan_again(study: Folder, trial: int) -> dict[Path, StudySpec]:
+    """The study, by its folder, that trains a trial once more as it was, and keeps its weights.
+
+    The same images, seed and budget: on the same machine the same numbers. Raises UserError for a
+    task that cannot be retrained, for a repeat, and where there is no such trial.
+    """
+    _check_task(study)
+    asked = status.record_of(study, trial).trial
+    if asked.replicate:
+        raise UserError(
+            f"{study.directory}: trial {trial} has a seed of its own, as replicate "
+            f"{asked.replicate} of its configuration: only a first one can be trained again"
+        )
+    spec = study.spec
+    record, low = spec.record(), asked.budget < spec.budgets[-1]
+    budgets = {**record["budgets"], "min": asked.budget} if low else None
+    changed = {
+        **_alone(asked.config, 1),
+        "name": f"{spec.name} trial {trial}",
+        "objective": {"terms": [{"metric": name} for name in sorted(wanted(spec))]},
+        "searcher": {"name": "asha", "sampler": "random"} if low else "listed",
+        "budgets": budgets,
+        "checkpoints": {"keep": "final" if low else "best"},  # of a rung no weights are kept
+    }
+    found = StudySpec.from_record({**record, **changed}, plugins=plugin_files(study))
+    return {study.directory / RETRAIN / f"{AGAIN}{trial}": found}
+
+
+def _alone(config: Config, trials: int) -> dict[str, Any]:
+    """The keys of a study that trains one configuration, so often.
+
+    Its limits of time were those of another.
+    """
+    return {
+        "searcher": "listed",
+        "selection": "score",
+        "stop": {"trials": trials},
+        "baselines": {},
+        "limits": {},
+        "enqueue": [dict(config)],
+        "budgets": None,
+        "rungs": "retrain",
     }
 
 
 def _spec(spec: StudySpec, choice: Choice, seeds: int, files: Sequence[Path]) -> StudySpec:
-    """The study that trains one configuration; its limits of time were those of a subset."""
+    """The study that trains one configuration on the full training set."""
     record = spec.record()
     task = record["task"]
     whole = {"subset": 1.0, "balanced": False, "validation": 0, "audit": "test-each-epoch"}
     dataset = {**task["dataset"], **whole}
+    kept = record["checkpoints"]
     changed = {
+        **_alone(choice.config, seeds),
         "name": f"{spec.name} {choice.label}",
         "task": {**task, "dataset": dataset, "measures": []},
-        "searcher": "listed",
         "objective": {"terms": [{"metric": "train_loss_online"}]},  # costs no pass
-        "selection": "score",
-        "stop": {"trials": seeds},
-        "baselines": {},
-        "limits": {},
-        "enqueue": [dict(choice.config)],
-        "budgets": None,
-        "rungs": "retrain",
+        "checkpoints": {**kept, "keep": "best"} if kept["keep"] == "none" else kept,
     }
     return StudySpec.from_record({**record, **changed}, plugins=files)
 

@@ -60,6 +60,11 @@ def chosen(study: AnyStudy, spec: StudySpec | None = None) -> Record | None:
     return choose(study.history, spec.objective, spec.selection, budget, study.directory)
 
 
+def wanted(spec: StudySpec) -> frozenset[str]:
+    """The metrics that every outcome must have: the objective's and the selection's."""
+    return spec.objective.metrics | SELECTIONS[spec.selection].needs
+
+
 def rule(spec: StudySpec) -> str:
     """What chooses the answer, as people call it."""
     if spec.selection == "score":

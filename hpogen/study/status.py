@@ -82,14 +82,19 @@ def _last_epoch(study: AnyStudy, trial: int) -> Progress | None:
     return Progress(trial, row["epoch"], row["metrics"], row["seconds"], row["device"])
 
 
-def trial(study: Folder, number: int) -> dict[str, Any]:
-    """Everything that is known of a trial. Raises UserError when there is none of that number."""
+def record_of(study: Folder, number: int) -> Record:
+    """A trial's record. Raises UserError when there is none of that number."""
     records = study.history.records
     if not 0 <= number < len(records):
         last = len(records) - 1
         there = f"its trials are 0 to {last}" if last >= 0 else "it has no trials yet"
         raise UserError(f"{study.directory}: there is no trial {number}: {there}")
-    record = records[number]
+    return records[number]
+
+
+def trial(study: Folder, number: int) -> dict[str, Any]:
+    """Everything that is known of a trial. Raises UserError when there is none of that number."""
+    record = record_of(study, number)
     outcome = record.outcome
     return {
         "trial": number,

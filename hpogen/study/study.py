@@ -19,11 +19,10 @@ from pathlib import Path
 from hpogen.record import events, folder, history
 from hpogen.record.history import History, Record
 from hpogen.record.ledger import Event, Ledger
-from hpogen.selection import SELECTIONS
 from hpogen.spec import StudySpec
 from hpogen.study import places, replay, scales
 from hpogen.study.repeats import Engine, Repeats
-from hpogen.study.standing import fits
+from hpogen.study.standing import fits, wanted
 from hpogen.trial import Failure, Outcome, Progress, Proposal, RunningTrial, Trial, trial_seed
 
 log = logging.getLogger("hpogen.study")
@@ -239,7 +238,7 @@ class Study:
     @property
     def wanted(self) -> frozenset[str]:
         """The metrics that every outcome must have: the objective's and the selection's."""
-        return self.spec.objective.metrics | SELECTIONS[self.spec.selection].needs
+        return wanted(self.spec)
 
     def _settle(self, outcome: Outcome) -> None:
         """Score an outcome now, or hold it until its scale is known; then its waiting twins."""

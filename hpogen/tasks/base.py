@@ -6,7 +6,7 @@ picklable and light: neither making nor checking one imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -126,6 +126,13 @@ class Task(Protocol):
         """
         ...
 
+    def weights_bytes(self, values: Mapping[str, Sequence[Value]]) -> int | None:
+        """About how large the weights of the largest network are; None: not known beforehand.
+
+        `values` are, of each hyper-parameter, the ends of its range, or its choices.
+        """
+        ...
+
     def missing(self) -> str | None:
         """What is not on disk and would be got first, by a glance; None: nothing, or not known."""
         ...
@@ -187,6 +194,8 @@ class Opaque:
     def check_range(
         self, name: str, values: Collection[Value], samples: int | None = None
     ) -> None: ...
+
+    def weights_bytes(self, values: Mapping[str, Sequence[Value]]) -> None: ...
 
     def missing(self) -> None: ...
 

@@ -148,7 +148,7 @@ def unpacked(data: bytes, where: str) -> tuple[Header, dict[str, Tensor]]:
     Raises UserError, beginning with `where` the file is, for one that is damaged, not hpogen's, or
     of another version's format.
     """
-    header = _header(data, where)
+    header = header_in(data, where)
     try:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
@@ -158,7 +158,8 @@ def unpacked(data: bytes, where: str) -> tuple[Header, dict[str, Tensor]]:
     return header, tensors
 
 
-def _header(data: bytes, where: str) -> Header:
+def header_in(data: bytes, where: str) -> Header:
+    """The header of a file, as `unpacked` reads it."""
     expected = f"{where}: is no file of weights that hpogen has kept"
     try:
         (length,) = struct.unpack_from("<Q", data)

@@ -10,6 +10,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from annotated_types import doc
 from numpy.typing import NDArray
 
-from hpogen.errors import UserError
+from hpogen.errors import UserError, quoted
 from hpogen.training.data.image_data import ImageData, without_test
 from hpogen.training.data.pictures import line
 
@@ -69,10 +70,25 @@ def numpy_file(
     return ImageData(train, labels, test, tested, classes, "numpy")
 
 
-def _read(file: Path) -> dict[str, NDArray[Any]]:
+def read_images(file: Path) -> NDArray[np.uint8]:
+    """The images (N, C, H, W) of a file without labels: its array `x_test`, else its only one.
+
+    Raises UserError as `numpy_file` does.
+    """
+    found = _read(file, None)
+    name = NAMES[2] if NAMES[2] in found else next(iter(found), "")
+    if name not in found or (name != NAMES[2] and len(found) > 1):
+        raise UserError(
+            f"{file}: has the arrays {quoted([*found])}, expected {NAMES[2]}, or one alone"
+        )
+    return _images(found[name], f"{file}: {name}")
+
+
+def _read(file: Path, names: Collection[str] | None = NAMES) -> dict[str, NDArray[Any]]:
+    """Those of the arrays that are there; None: all that are."""
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            return {name: archive[name] for name in NAMES if name in archive}
+            return {name: archive[name] for name in names or archive if name in archive}
     except FileNotFoundError:
         raise UserError(f"{file}: there is no such file") from None
     except BROKEN as error:

@@ -6,7 +6,8 @@ needs the builder itself, and with it torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice, product
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, model_validator
@@ -19,6 +20,7 @@ from hpogen.training.models.catalog import MODELS
 from hpogen.trial import Config, Value
 
 Shape = tuple[int, int, int]
+TRIED = 64  # combinations of options, at most, in search of the largest network
 LARGEST, LARGE_SIZE = {"depth": 10_000}, 1_000_000  # of an option
 LARGE: tuple[Shape, int] = ((3, 256, 256), 10)  # for options where the images are not known yet
 
@@ -71,6 +73,27 @@ class Model(Optioned):
         self._check_size(name, value)
         if reason := unfit(self.name, {**self.options(), name: value}, *(images or LARGE)):
             raise ValueError(f"{name} may come to be {quoted(value)}: {reason}")
+
+    def weights_bytes(
+        self, shape: Shape, classes: int, values: Mapping[str, Sequence[Value]]
+    ) -> int | None:
+        """Of the largest network for such images; None where it cannot be told without numbers.
+
+        `values` are those that hyper-parameters may have. A network of the table is looked up, any
+        other is built without numbers.
+        """
+        searched = sorted(self.searchable() & values.keys())
+        channels, height, width = shape
+        known = MODELS[self.name].parameters if self.name in MODELS else {}
+        count = known.get(f"{height}×{width}×{channels}")
+        if count is not None and classes == 10 and not searched and not self.options():
+            return 4 * count
+        from hpogen.training.models.build import weights_bytes
+
+        tried = islice(product(*(values[name] for name in searched)), TRIED)
+        options = [{**self.options(), **dict(zip(searched, one, strict=True))} for one in tried]
+        sizes = [weights_bytes(self.name, one, shape, classes) for one in options]
+        return None if None in sizes else max(filter(None, sizes), default=None)
 
     def check_images(self, shape: Shape, classes: int, data: str) -> None:
         """Raise ValueError when the model cannot take images (C, H, W) of the data set `data`.

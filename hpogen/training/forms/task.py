@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -122,6 +122,13 @@ class Settings(Part):
         if name != "batch_size" or size is None:
             return None
         return check_batch_sizes([int(value) for value in values], size)
+
+    @plugins.scoped
+    def weights_bytes(self, values: Mapping[str, Sequence[Value]]) -> int | None:
+        if self.dataset.name not in SIZES:
+            return None
+        _, shape, classes = SIZES[self.dataset.name]
+        return self.model.weights_bytes(shape, classes, values)
 
     def missing(self) -> str | None:
         return self.dataset.missing()

@@ -54,6 +54,18 @@ def unfit(
     return None
 
 
+def weights_bytes(
+    name: str, options: Mapping[str, Any], in_shape: tuple[int, int, int], classes: int
+) -> int | None:
+    """What the model's weights take up; None: it needs numbers to be built, or cannot be."""
+    try:
+        with torch.device("meta"):
+            tensors = build(name, options, in_shape, classes).state_dict().values()
+    except (ValueError, NotImplementedError, RuntimeError):
+        return None
+    return sum(int(tensor.nbytes) for tensor in tensors)
+
+
 def refusal(
     name: str,
     options: Mapping[str, Any],

@@ -1,0 +1,1 @@
+"""What a study was for: the networks that it kept, to be used outside of it."""

@@ -1,0 +1,173 @@
+"""The network of a finished trial, from a study's folder alone: `hpogen.load`.
+
+`hpogen predict` and the options of `hpogen best` that write weights begin here, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from hpogen import plugins
+from hpogen.errors import UserError, quoted
+from hpogen.executors.inline import resolve_device
+from hpogen.plugins import DEFAULT_TASK
+from hpogen.record import folder
+from hpogen.record.history import Record
+from hpogen.study import places, status
+from hpogen.study.open import loaded, plugin_files
+from hpogen.study.read import Folder, read
+from hpogen.study.retrained import choice_of
+from hpogen.study.standing import wanted
+from hpogen.training.forms.task import Settings
+from hpogen.training.predictor import Predictor, from_checkpoint, predictor
+from hpogen.training.weights import header_in
+from hpogen.trial import WEIGHTS
+
+
+def load(
+    directory: Path | str,
+    *,
+    trial: int | None = None,
+    retrained: bool = False,
+    device: str = "cpu",
+) -> Predictor:
+    """The network of a study's answer, or of a trial: `net(images)` gives logits.
+
+        net = hpogen.load("runs/quickstart")
+        probabilities = net(images).softmax(1)  # images uint8 (N, C, H, W)
+
+    It is in evaluation mode, with its normalisation inside. `retrained` is what `hpogen retrain`
+    trained of the configuration. A file that `hpogen best --weights` wrote may stand for the
+    folder. No code is run but hpogen's and, for a model of a plug-in, that file, which must be as
+    it was. Raises UserError where there are no such weights; it says how to train them.
+    """
+    place = torch.device(resolve_device(device))
+    path = Path(directory)
+    if path.is_file():
+        return _of_file(path, place)
+    study = read(path)
+    if retrained:
+        study, number = _retrained(study, trial)
+    else:
+        number = status.best(study)["trial"] if trial is None else trial
+    return _of_trial(study, number, place)
+
+
+def _of_file(path: Path, device: torch.device) -> Predictor:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    return _made(data, path, {}, path.parent, device)
+
+
+def _retrained(study: Folder, trial: int | None) -> tuple[Folder, int]:
+    """The study of the `retrain` folder that trained the answer, or the trial, and its best seed.
+
+    The best is by the loss in training: the test set chooses nothing.
+    """
+    number = status.best(study)["trial"] if trial is None else trial
+    inner = study.retrainings.get(choice_of(study, number).label)
+    if inner is None:
+        option = "" if trial is None else f" --trial {trial}"
+        raise UserError(
+            f"{study.directory}: trial {number} has not been trained on the full training set: "
+            f"hpogen retrain {study.directory}{option}"
+        )
+    return inner, status.best(inner)["trial"]
+
+
+def _of_trial(study: Folder, number: int, device: torch.device) -> Predictor:
+    record = _finished(study, number)
+    suffix = record.trial.id
+    try:
+        data = folder.read_kept(study.directory, suffix, WEIGHTS, study.history.id)
+    except FileNotFoundError as error:
+        if error.errno is None:  # a file is there
+            raise _no_weights(study, number, "are damaged, or another study's") from error
+    except OSError as error:
+        raise _no_weights(study, number, f"cannot be read: {error.strerror}") from error
+    else:
+        path = folder.trial_stem(study.directory, suffix).with_suffix(f".{WEIGHTS}")
+        files = {file.name: file for file in plugin_files(study)}
+        return _made(data, path, files, study.directory / "plugins", device)
+    if (again := study.again(suffix)) is not None:
+        return _of_trial(again, 0, device)
+    found = _of_checkpoint(study, record, device) if _keeps_checkpoints(study) else None
+    if found is None:
+        raise _no_weights(study, number, "are gone: those of the best trials are kept")
+    return found
+
+
+def _finished(study: Folder, number: int) -> Record:
+    """The trial, or the one whose duplicate it is. Raises UserError where it has no network."""
+    record = status.record_of(study, number)
+    if record.twin is not None:
+        record = status.record_of(study, record.twin)
+    if study.spec.task.name != DEFAULT_TASK:
+        raise UserError(
+            f"{study.directory}: the task {study.spec.task.name!r} keeps no weights that hpogen "
+            f"knows of: expected {DEFAULT_TASK!r}"
+        )
+    if record.outcome is None:
+        raise UserError(f"{study.directory}: trial {number} has not finished")
+    if (failure := record.failure) is not None:
+        raise UserError(
+            f"{study.directory}: trial {number} failed ({failure.kind}), it has no weights: take "
+            f"one that finished, such as hpogen best {study.directory} names"
+        )
+    return record
+
+
+def _no_weights(study: Folder, number: int, what: str) -> UserError:
+    return UserError(
+        f"{study.directory}: the weights of trial {number} {what}; train them again with: hpogen "
+        f"retrain {study.directory} --trial {number} --subset"
+    )
+
+
+def _keeps_checkpoints(study: Folder) -> bool:
+    return study.spec.checkpoints.keep in ("final", "all")
+
+
+def _of_checkpoint(study: Folder, record: Record, device: torch.device) -> Predictor | None:
+    """From the last checkpoint, which the data set and the plug-ins must be there for."""
+    spec = loaded(study)
+    settings = cast(Settings, spec.task)  # `_finished` has looked
+    given = places.given(record, spec, study.directory, study.history.id)
+    with plugins.scope(spec.scope):
+        return from_checkpoint(settings, replace(given, device=str(device)), wanted(spec))
+
+
+def _made(
+    data: bytes, path: Path, files: Mapping[str, Path], home: Path, device: torch.device
+) -> Predictor:
+    """The network of a file of weights; plug-ins are at `files`, by name, or in the folder `home`.
+
+    Raises UserError for a plug-in that is gone, or not as it was.
+    """
+    header = header_in(data, str(path))
+    scope = []
+    if not plugins.models.is_builtin(header.model):
+        plugins.load_installed()
+    for name, sha256 in header.plugins.items():
+        file = files.get(name, home / name)
+        if not file.is_file():
+            raise UserError(
+                f"{path}: the model {quoted(header.model)} is of the plug-in {name}, and {file} "
+                "does not exist: put the file there"
+            )
+        if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+            raise UserError(
+                f"{path}: the model {quoted(header.model)} is of the plug-in {name}, and {file} "
+                "has changed since it was trained: put the file of then there"
+            )
+        scope.append(plugins.bind_file(file))
+    with plugins.scope(tuple(scope)):
+        return predictor(data, str(path), device)

@@ -1,0 +1,111 @@
+"""What a network says of images, as a table: `hpogen predict`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hpogen.errors import UserError, explained
+from hpogen.record.folder import replace_file
+from hpogen.training.data.listing import Listing
+from hpogen.training.data.numpy import read_images
+from hpogen.training.data.pictures import GRAY, Pictures, look, opened
+from hpogen.training.predictor import Predictor
+
+NAME = "IMAGES"  # what errors call the data
+ARCHIVE = ".npz"
+
+Row = tuple[str, str]
+"""A file, and the image's number in it where that is an archive."""
+
+
+def predict(net: Predictor, images: Sequence[Path], out: Path) -> int:
+    """Write a CSV file with a row per image: file, row, class and its probabilities; how many.
+
+    `images` are files, folders with files in them, however deep, and .npz files of one array.
+    Pictures are decoded as the data set was that the network was trained on. Raises UserError for
+    what is not an image of the network's size and kind, and has written nothing then.
+    """
+    sources = [source for path in images for source in _sources(net, path)]
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["file", "row", "class", *(f"p_{name}" for name in net.class_names)])
+    count = 0
+    for rows, source in sources:
+        for start in range(0, len(rows), net.batch):
+            chosen = np.arange(start, min(start + net.batch, len(rows)))
+            for row, shares in zip(rows[start:], _shares(net, source[chosen]), strict=False):
+                name = net.class_names[int(np.argmax(shares))]
+                writer.writerow([*row, name, *(f"{share:.6g}" for share in shares)])
+                count += 1
+    with explained(out, UserError):
+        replace_file(out, table.getvalue().encode())
+    return count
+
+
+def _shares(net: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The classes' probabilities, (n, classes)."""
+    logits = net(torch.from_numpy(np.ascontiguousarray(images)))  # (n, classes)
+    found: NDArray[np.float64] = logits.detach().double().softmax(1).cpu().numpy()
+    return found
+
+
+def _sources(net: Predictor, path: Path) -> Iterator[tuple[list[Row], Any]]:
+    """Rows, and what gives the images (n, C, H, W) uint8 of any of them."""
+    if path.suffix.lower() == ARCHIVE and path.is_file():
+        images = read_images(path)
+        _check_shape(net, images.shape[1:], str(path))
+        yield [(str(path), str(row)) for row in range(len(images))], images
+        return
+    files = _files(path)
+    yield [(str(file), "") for file in files], _pictures(net, path, files)
+
+
+def _files(path: Path) -> list[Path]:
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such file or folder")
+    files = [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.suffix.lower() in IMG_EXTENSIONS and not file.name.startswith(".")
+    ]
+    if not files:
+        raise UserError(f"{path}: no image is in it: expected {', '.join(IMG_EXTENSIONS)}")
+    return files
+
+
+def _pictures(net: Predictor, root: Path, files: Sequence[Path]) -> Pictures:
+    items = Listing(root, [], [(str(file), 0) for file in files])
+    seen, size = look(items, NAME), net.header.size
+    channels, height, width = net.in_shape
+    if size is None:
+        for file, (w, h) in zip(files, seen.sizes.tolist(), strict=True):
+            _check_shape(net, (channels, h, w), str(file))
+    if channels == 1 and not seen.gray:
+        modes = (opened(items, i, NAME, lambda picture, _: picture.mode) for i in range(len(files)))
+        i, mode = next((i, mode) for i, mode in enumerate(modes) if mode not in GRAY)
+        raise UserError(
+            f"{files[i]}: is a picture in colour ({mode}), and the network was trained on gray "
+            "ones: convert it"
+        )
+    return Pictures(items, (len(files), channels, height, width), size, NAME)
+
+
+def _check_shape(net: Predictor, shape: tuple[int, ...], where: str) -> None:
+    if shape != net.in_shape:
+        (c, h, w), (channels, height, width) = shape, net.in_shape
+        raise UserError(
+            f"{where}: got {h}×{w} pixels in {c} channels, expected {height}×{width} in "
+            f"{channels}, as the network was trained on: resize the images"
+        )
