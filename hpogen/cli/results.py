@@ -130,7 +130,7 @@ def predict(
 
     net = load(directory, trial=trial, retrained=retrained, device=device)
     rows = predict(net, images, out)
-    print(f"{count(rows, 'image')} of trial {net.header.trial}'s network written to {out}")
+    print(f"the classes of {count(rows, 'image')} written to {out}")
 
 
 @command

@@ -14,15 +14,7 @@ from rich.text import Text
 
 from hpogen.report.picture import picture
 from hpogen.report.table import Column, grid, table
-from hpogen.report.text import (
-    count,
-    duration,
-    folder_and_next,
-    megabytes,
-    number,
-    paragraph,
-    words,
-)
+from hpogen.report.text import count, duration, folder_and_next, number, paragraph, size_of, words
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
@@ -136,9 +128,9 @@ def _kept(keep: Keep, top: int, disk: Mapping[str, int | None]) -> list[str]:
         "all": "all checkpoints",
     }[keep]
     if kept is not None:
-        return [f"kept:       {what}, about {megabytes(kept)}"]
+        return [f"kept:       {what}, about {size_of(kept)}"]
     if weights is not None:
-        return [f"kept:       {what}; one trial's weights take {megabytes(weights)}"]
+        return [f"kept:       {what}; one trial's weights take {size_of(weights)}"]
     return [f"kept:       {what}; how large they are, the data will tell"]
 
 

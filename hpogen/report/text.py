@@ -14,6 +14,7 @@ from hpogen.errors import UserError
 from hpogen.trial import Config, Value
 
 BLANK = "–"  # where a figure is not known
+SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 INDENT = 10  # the labels at the left: " running  "
 LEAST_WIDTH = 20  # of a text, in columns
 NARROW = "\N{NO-BREAK SPACE}"
@@ -68,9 +69,10 @@ def count(n: int, what: str) -> str:
     return f"{n:,} {what if n == 1 else plural}"
 
 
-def megabytes(size: int) -> str:
-    """`0.247 MB`, `1,204 MB`, of a size in bytes."""
-    return f"{number(size / 1e6)} MB"
+def size_of(nbytes: int) -> str:
+    """`2.70 kB`, `0.247 MB`, `44.9 MB`, `1.46 GB`, of a number of bytes."""
+    unit, name = next(pair for pair in SIZES if nbytes >= pair[0] / 10 or pair is SIZES[-1])
+    return f"{number(nbytes / unit)} {name}"
 
 
 def duration(seconds: float) -> str:
