@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from toys import study_file
@@ -60,7 +61,9 @@ def audit_images(spec: StudySpec) -> tuple[Tensor, Tensor]:
     data = load(dataset)
     rows = splits(dataset, data.train_labels).audit
     if isinstance(dataset.audit, str):
-        return torch.from_numpy(data.test_images[:]), torch.from_numpy(data.test_labels)
+        return torch.from_numpy(
+            data.test_images[np.arange(len(data.test_labels))]
+        ), torch.from_numpy(data.test_labels)
     return torch.from_numpy(data.train_images[rows]), torch.from_numpy(data.train_labels[rows])
 
 

@@ -20,6 +20,7 @@ from hpogen.running.keeping import SPARE
 from hpogen.running.runner import run, run_all
 from hpogen.spec import load_study
 from hpogen.study import status
+from hpogen.study.open import open_study
 from hpogen.study.read import read
 from hpogen.study.study import Study
 from hpogen.trial import WEIGHTS
@@ -157,7 +158,7 @@ def test_only_the_largest_budget_counts(tmp_path: Path) -> None:
     directory = finished(
         tmp_path,
         task={**TASK, "epochs": 4},
-        searcher="hyperband",
+        searcher={"name": "hyperband", "brackets": 1},
         budgets={"min": 1, "max": 4, "eta": 2},
         rungs="continue",
         stop={"trials": 20},
@@ -207,7 +208,7 @@ def test_a_fork_takes_the_weights_that_are_there(undisturbed: Path, tmp_path: Pa
     path = study_file(tmp_path, **{**KEYS, "searcher": "listed", "stop": {"trials": 8}})
     found = fork(undisturbed, path, tmp_path / "fork")
     assert found.reused == 8
-    with Study(load_study(path), tmp_path / "fork") as study:
+    with open_study(path, tmp_path / "fork") as study:
         run(study)
     (there,) = kept(tmp_path / "fork")
     config = records(tmp_path / "fork")[there].trial.config

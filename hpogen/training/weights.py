@@ -139,7 +139,7 @@ def packed(header: Header, tensors: Tensors) -> bytes:
         for name, tensor in tensors.items()
     }
     header = header.model_copy(update={"crc32": _crc32(plain)})
-    return save(plain, {"format": "pt", KEY: header.model_dump_json()})
+    return save(plain, {KEY: header.model_dump_json()})  # of two keys the order is any
 
 
 def unpacked(data: bytes, where: str) -> tuple[Header, dict[str, Tensor]]:
