@@ -48,6 +48,17 @@ def test_the_same_numbers_and_the_weights(done: Path) -> None:
     assert read(done).retrainings == {}  # the report shows what was trained on the full set
 
 
+def test_a_duplicate_is_its_first(tmp_path: Path) -> None:
+    config = {"lr": 0.1, "batch_size": 64}
+    enqueue = [config, {"lr": 0.2, "batch_size": 64}, config]
+    directory = finished(tmp_path, searcher="random", enqueue=enqueue, stop={"trials": 3})
+    (there,) = kept(directory)
+    (directory / "trials" / f"{there:05d}.weights.safetensors").unlink()
+    assert train_again(directory, CPU, 2) == ["finished"]
+    for trial in (0, 2):
+        assert hpogen.load(directory, trial=trial).header.config == config
+
+
 def test_a_trial_of_a_rung(tmp_path: Path) -> None:
     directory = finished(
         tmp_path,

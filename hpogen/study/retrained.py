@@ -160,15 +160,16 @@ def plan_again(study: Folder, trial: int) -> dict[Path, StudySpec]:
     task that cannot be retrained, for a repeat, and where there is no such trial.
     """
     _check_task(study)
-    asked = status.record_of(study, trial).trial
+    record = status.record_of(study, trial)
+    asked = record.trial if record.twin is None else study.history.records[record.twin].trial
     if asked.replicate:
         raise UserError(
             f"{study.directory}: trial {trial} has a seed of its own, as replicate "
             f"{asked.replicate} of its configuration: only a first one can be trained again"
         )
     spec = study.spec
-    record, low = spec.record(), asked.budget < spec.budgets[-1]
-    budgets = {**record["budgets"], "min": asked.budget} if low else None
+    written, low = spec.record(), asked.budget < spec.budgets[-1]
+    budgets = {**written["budgets"], "min": asked.budget} if low else None
     changed = {
         **_alone(asked.config, 1),
         "name": f"{spec.name} trial {trial}",
@@ -177,8 +178,8 @@ def plan_again(study: Folder, trial: int) -> dict[Path, StudySpec]:
         "budgets": budgets,
         "checkpoints": {"keep": "final" if low else "best"},  # of a rung no weights are kept
     }
-    found = StudySpec.from_record({**record, **changed}, plugins=plugin_files(study))
-    return {study.directory / RETRAIN / f"{AGAIN}{trial}": found}
+    found = StudySpec.from_record({**written, **changed}, plugins=plugin_files(study))
+    return {study.directory / RETRAIN / f"{AGAIN}{asked.id}": found}
 
 
 def _alone(config: Config, trials: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -100,19 +100,26 @@ def _fill(network: nn.Module, header: Header, tensors: Tensors) -> None:
 @contextmanager
 def _as_trained(header: Header, device: torch.device) -> Iterator[None]:
     """Inside, this process computes as the trial's evaluations did."""
-    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
-    matmul, conv = torch.backends.cuda.matmul, cudnn.conv  # type: ignore[attr-defined]
-    before = cudnn.deterministic, cudnn.benchmark, matmul.fp32_precision, conv.fp32_precision
+    threads = torch.get_num_threads()
     torch.set_num_threads(header.threads)
-    if device.type == "cuda":
-        set_arithmetic(header, device)
+    try:
+        with _on_gpu(header, device) if device.type == "cuda" else nullcontext():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _on_gpu(header: Header, device: torch.device) -> Iterator[None]:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    conv = cudnn.conv  # type: ignore[attr-defined]
+    before = cudnn.deterministic, cudnn.benchmark, matmul.fp32_precision, conv.fp32_precision
+    set_arithmetic(header, device)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
-        if device.type == "cuda":
-            cudnn.deterministic, cudnn.benchmark = before[:2]
-            matmul.fp32_precision, conv.fp32_precision = before[2:]
+        cudnn.deterministic, cudnn.benchmark = before[:2]
+        matmul.fp32_precision, conv.fp32_precision = before[2:]
 
 
 def predictor(data: bytes, where: str, device: torch.device) -> Predictor:

@@ -31,7 +31,6 @@ from hpogen.trial import WEIGHTS, Value
 
 FORMAT = 1
 KEY = "hpogen"  # of the metadata
-BY_PICTURE = ("folder", "torchvision/")  # data sets whose option `size` is how pictures are decoded
 
 log = logging.getLogger(__name__)
 Tensors = Mapping[str, Tensor]
@@ -96,7 +95,7 @@ def header_of(recipe: Recipe) -> Header:
     settings, trial, data = recipe.settings, recipe.trial, recipe.data
     channels_last = recipe.memory_format is torch.channels_last
     return Header(
-        hpogen=importlib.metadata.version("hpogen"),
+        hpogen=_version(),
         study=trial.study,
         trial=trial.id,
         config=dict(trial.config),
@@ -120,8 +119,16 @@ def header_of(recipe: Recipe) -> Header:
     )
 
 
+def _version() -> str:
+    try:
+        return importlib.metadata.version("hpogen")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown (not installed)"
+
+
 def _size(dataset: Dataset) -> int | None:
-    return dataset.options().get("size") if dataset.name.startswith(BY_PICTURE) else None
+    by_picture = dataset.name == "folder" or dataset.name.startswith("torchvision/")
+    return dataset.options().get("size") if by_picture else None
 
 
 def _plugins(model: str) -> dict[str, str]:
