@@ -13,6 +13,7 @@ from kept import KEYS, TASK, finished, kept, records, written
 from toys import ShuffledExecutor, StopsAfter, study_file
 
 import hpogen
+from hpogen.executors.inline import InlineExecutor
 from hpogen.record import folder
 from hpogen.record.history import Record
 from hpogen.running.fork import fork
@@ -186,22 +187,25 @@ def test_a_scale_that_is_known_later(tmp_path: Path) -> None:
     assert kept(directory) == {status.best(read(directory))["trial"]}
 
 
-def test_trials_that_two_studies_share_have_weights_in_both(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in "ab"]
+@pytest.mark.parametrize("executor", [InlineExecutor("cpu"), ShuffledExecutor(0)])
+def test_trials_that_studies_share_have_weights_in_each(executor: Any, tmp_path: Path) -> None:
+    names = ("val", "train", "agn")
+    terms = {"terms": [{"metric": "agn", "weight": -1.0}]}  # which likes another trial
     specs = [
-        written(path, objective=name) for path, name in zip(paths, ("val", "train"), strict=True)
+        written(tmp_path / name, objective=terms if name == "agn" else name, **MANY)
+        for name in names
     ]
-    studies = [Study(spec, path / "run") for spec, path in zip(specs, paths, strict=True)]
-    run_all(studies, ShuffledExecutor(0))
+    paths = [tmp_path / name / "run" for name in names]
+    studies = [Study(spec, path) for spec, path in zip(specs, paths, strict=True)]
+    run_all(studies, executor)
     for study in studies:
         study.close()
-    assert any(record.reused for path in paths for record in records(path / "run"))
+    assert len({*map(frozenset, map(best, paths))}) > 1
+    assert any(record.reused for path in paths for record in records(path))
     for path in paths:
-        there = kept(path / "run")
-        assert len(there) <= 1
-        for trial in there:
-            net, record = hpogen.load(path / "run", trial=trial), records(path / "run")[trial]
-            assert net.header.config == record.trial.config
+        assert kept(path) == best(path)
+        (answer,) = best(path)
+        assert hpogen.load(path).header.config == records(path)[answer].trial.config
 
 
 def test_a_fork_takes_the_weights_that_are_there(undisturbed: Path, tmp_path: Path) -> None:

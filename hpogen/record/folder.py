@@ -9,6 +9,7 @@ checkpoints carry the id themselves; logs and what a task keeps do not.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -124,6 +125,19 @@ def trials_with(directory: Path, suffix: str) -> set[int]:
     found = (directory / TRIALS).glob(f"*.{suffix}")
     names = (path.name.removesuffix(f".{suffix}") for path in found)
     return {int(name) for name in names if name.isdecimal()}
+
+
+def has_kept(directory: Path, trial: int, suffix: str) -> bool:
+    """Whether a kept file of that suffix stands beside the trial."""
+    return trial_stem(directory, trial).with_suffix(f".{suffix}").exists()
+
+
+def sync_kept(directory: Path, trial: int, suffix: str) -> None:
+    """Bring a kept file, and what tells that it is whole, to the disk. Raises OSError."""
+    for name in (suffix, KEPT):
+        path = trial_stem(directory, trial).with_suffix(f".{name}")
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:  # no id, no index
+            os.fsync(file.fileno())
 
 
 def drop_kept(directory: Path, trial: int, suffix: str) -> None:

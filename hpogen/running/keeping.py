@@ -6,6 +6,7 @@ The runner tells which trials were told, and when to tidy up: after the ledger h
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Iterator
 
 from hpogen.errors import UserError
@@ -16,23 +17,28 @@ from hpogen.study.study import Study
 from hpogen.trial import WEIGHTS
 
 SPARE = 10  # trials whose weights stay while the study runs, where later ones change the order
+LATEST = 4  # the last ones told, whose weights another study of the pool may soon want to copy
 
 
 class BestWeights:
     """The weights in the folder of one study. Nothing for a task, or a study, that keeps none."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, *, shared: bool = False) -> None:
         self._study, spec = study, study.spec
         self._top = spec.checkpoints.top
         self._wanted = spec.task.keeps_weights and spec.checkpoints.keep == "best"
         ranks = any(term.scale == "rank" for term in spec.objective.terms)
         self._settled = SELECTIONS[spec.selection].alone and not ranks  # the order of two trials
+        self._latest = deque[int](maxlen=LATEST if shared else 0)
+        self._sure = set[int]()  # they are on the disk
         self._there = folder.trials_with(study.directory, WEIGHTS) if self._wanted else set[int]()
 
     def told(self, record: Record) -> None:
         """The trial has been told: its weights may be there."""
-        if self._wanted and record.twin is None and record.failure is None:
-            self._there.add(record.trial.id)
+        trial = record.trial.id
+        if self._wanted and folder.has_kept(self._study.directory, trial, WEIGHTS):
+            self._there.add(trial)
+            self._latest.append(trial)
 
     def tidy(self, *, over: bool = False) -> None:
         """Delete the weights of trials that are told and not among the best; `over`: at the end.
@@ -41,15 +47,25 @@ class BestWeights:
         """
         if not self._there or (len(self._there) <= self._top and not over):
             return
-        with contextlib.suppress(UserError):  # a selection lacks a file: nothing can be compared
-            for trial in [*self._others(self._top if over or self._settled else self._spared)]:
-                with contextlib.suppress(OSError):
-                    folder.drop_kept(self._study.directory, trial, WEIGHTS)
-                    self._there.discard(trial)
+        with contextlib.suppress(UserError, OSError):  # a selection lacks a file, or a disk is away
+            count = self._top if over or self._settled else max(self._top, SPARE)
+            others = {*self._others(count)} - (set() if over else {*self._latest})
+            if others:
+                self._make_sure_of(self._there - others)
+            for trial in others:
+                folder.drop_kept(self._study.directory, trial, WEIGHTS)
+                self._there.discard(trial)
 
-    @property
-    def _spared(self) -> int:
-        return max(self._top, SPARE)
+    def _make_sure_of(self, trials: set[int]) -> None:
+        """Bring what stays to the disk, and the lines of the ledger by which it does.
+
+        Raises CannotGoOn where another study's folder has come in this one's place.
+        """
+        self._study.check()
+        for trial in trials - self._sure:
+            folder.sync_kept(self._study.directory, trial, WEIGHTS)
+        self._sure = trials
+        self._study.sync()
 
     def _others(self, count: int) -> Iterator[int]:
         """The trials with weights that are told and not among the first `count`."""

@@ -82,6 +82,7 @@ def run_all(
             pool.give_up(str(error))
         for drive in pool.drives:
             drive.check()
+            drive.weights.tidy(over=drive.end == "finished")
         return [drive.result for drive in pool.drives]
 
 
@@ -93,8 +94,9 @@ class _Pool:
     ) -> None:
         self._executor = executor
         lookers: Sequence[Observer | None] = observers or [None] * len(studies)
-        self.drives = [_Drive(s, o) for s, o in zip(studies, lookers, strict=True)]
-        self._sharing = Sharing(studies, executor.device_type) if len(studies) > 1 else None
+        shares = len(studies) > 1
+        self.drives = [_Drive(s, o, shares) for s, o in zip(studies, lookers, strict=True)]
+        self._sharing = Sharing(studies, executor.device_type) if shares else None
         self._jobs: dict[Job, _Drive] = {}
 
     def close(self) -> None:
@@ -164,18 +166,17 @@ class _Pool:
                 self._submit(owner, owner.job(claim.trial.id))
             for other in self._active():
                 other.waits = False
-        if drive.end != "broken":  # now that trials which waited for this one have their copies
-            drive.weights.tidy()
+        drive.weights.tidy()  # now that the trials which waited for this one have their copies
 
 
 class _Drive:
     """A study under way, and what went wrong so far. `end` is None as long as it goes on."""
 
-    def __init__(self, study: Study, observer: Observer | None) -> None:
+    def __init__(self, study: Study, observer: Observer | None, shares: bool) -> None:
         self.study = study
         self.end: End | None = None
         self.waits = False  # it has been asked, and nothing has happened since
-        self.weights = BestWeights(study)
+        self.weights = BestWeights(study, shared=shares)
         self._observer = observer
         self._sources = digest(digests(study.spec.sources))
         self._mark = lock.mark(study.directory)
@@ -320,8 +321,7 @@ class _Drive:
                 trial.home.rmdir()
 
     def _sweep(self) -> None:
-        """At the end of a study nothing is promotable any more, and the best are known."""
-        self.weights.tidy(over=True)
+        """At the end of a study nothing is promotable any more."""
         spec = self.study.spec
         kept = spec.checkpoints.keep in ("final", "all")
         for record in () if kept else self.study.history.records:

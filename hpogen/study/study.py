@@ -144,6 +144,10 @@ class Study:
         """Raise CannotGoOn where the folder has been deleted, moved or replaced meanwhile."""
         self._ledger.check()
 
+    def sync(self) -> None:
+        """Bring what was recorded to the disk, which happens by itself within a moment."""
+        self._ledger.sync()
+
     def close(self) -> None:
         """Sync the ledger and release the folder. The study cannot be used afterwards."""
         self._ledger.close()
