@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.errors import UserError, shortened
+from hpogen.measures.as_found import kept
 from hpogen.measures.passes import at_least_float32, tensor_of
 from hpogen.training.checkpoint import Checkpoints
 from hpogen.training.data.prepared import Normalization
@@ -59,7 +60,8 @@ class Predictor(nn.Module):
         learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         if not len(images):
             return torch.zeros(0, self.classes, device=self.device)
-        with _as_trained(self.header, self.device), torch.set_grad_enabled(learns):
+        as_found = nullcontext() if learns else kept(self.network)
+        with _as_trained(self.header, self.device), torch.set_grad_enabled(learns), as_found:
             batches = torch.split(images.to(self.device), self.batch)
             return torch.cat([self._logits(batch) for batch in batches])
 
@@ -83,18 +85,25 @@ class Predictor(nn.Module):
 
 
 def _untrained(header: Header) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        return build(header.model, header.options, header.in_shape, header.classes)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return build(header.model, header.options, header.in_shape, header.classes)
+    except (TypeError, ValueError) as error:  # options that it had in another version
+        raise _of_another(header, error) from error
 
 
 def _fill(network: nn.Module, header: Header, tensors: Tensors) -> None:
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UserError(
-            f"the weights are not those of the model {header.model!r} as it is here, but as in "
-            f"hpogen {header.hpogen}: {shortened(error)}"
-        ) from error
+        raise _of_another(header, error) from error
+
+
+def _of_another(header: Header, error: Exception) -> UserError:
+    return UserError(
+        f"the weights are not those of the model {header.model!r} as it is here, but as in hpogen "
+        f"{header.hpogen}: {shortened(error)}: install that version, or train them again"
+    )
 
 
 @contextmanager
