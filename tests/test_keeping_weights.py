@@ -189,10 +189,10 @@ def test_a_scale_that_is_known_later(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("executor", [InlineExecutor("cpu"), ShuffledExecutor(0)])
 def test_trials_that_studies_share_have_weights_in_each(executor: Any, tmp_path: Path) -> None:
-    names = ("val", "train", "agn")
-    terms = {"terms": [{"metric": "agn", "weight": -1.0}]}  # which likes another trial
+    names = ("val", "train", "worst")
+    terms = {"terms": [{"metric": "val_loss", "weight": -1.0}]}  # which likes the worst
     specs = [
-        written(tmp_path / name, objective=terms if name == "agn" else name, **MANY)
+        written(tmp_path / name, objective=terms if name == "worst" else name, **MANY)
         for name in names
     ]
     paths = [tmp_path / name / "run" for name in names]
