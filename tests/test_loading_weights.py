@@ -89,6 +89,17 @@ def test_every_model_predicts_what_its_audit_saw(name: str, images: Path, tmp_pa
     agrees(finished(tmp_path, task=task, stop={"trials": 1}))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vit_b_32"])
+def test_models_of_torchvision(name: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (20, 3, 64, 64), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", x_train=x, y_train=np.arange(20) % 2)
+    dataset = {"name": "numpy", "path": str(tmp_path / "x.npz"), "subset": 0.4, "validation": 4}
+    model = {"name": f"torchvision/{name}"}
+    task = {"dataset": {**dataset, "audit": 8}, "model": model, "epochs": 1}
+    agrees(finished(tmp_path, task=task, stop={"trials": 1}))
+
+
 @pytest.mark.parametrize(
     "keys",
     [

@@ -48,6 +48,17 @@ def test_the_same_numbers_and_the_weights(done: Path) -> None:
     assert read(done).retrainings == {}  # the report shows what was trained on the full set
 
 
+def test_damaged_weights_are_mended(tmp_path: Path) -> None:
+    directory = finished(tmp_path, stop={"trials": 1})
+    before = hpogen.load(directory)
+    (path,) = directory.glob("trials/*.weights.safetensors")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="are damaged, or another study's; train them again with"):
+        hpogen.load(directory)
+    assert train_again(directory, CPU, 0) == ["finished"]
+    assert hpogen.load(directory).header.crc32 == before.header.crc32
+
+
 def test_a_duplicate_is_its_first(tmp_path: Path) -> None:
     config = {"lr": 0.1, "batch_size": 64}
     enqueue = [config, {"lr": 0.2, "batch_size": 64}, config]

@@ -85,24 +85,38 @@ def _retrained(study: Folder, trial: int | None) -> tuple[Folder, int]:
 
 def _of_trial(study: Folder, number: int, device: torch.device) -> Predictor:
     record = _finished(study, number)
-    suffix = record.trial.id
+    trial, home = record.trial.id, study.directory
     try:
-        data = folder.read_kept(study.directory, suffix, WEIGHTS, study.history.id)
-    except FileNotFoundError as error:
-        if error.errno is None:  # a file is there
-            raise _no_weights(study, number, "are damaged, or another study's") from error
+        data = folder.read_kept(home, trial, WEIGHTS, study.history.id)
     except OSError as error:
-        raise _no_weights(study, number, f"cannot be read: {error.strerror}") from error
-    else:
-        path = folder.trial_stem(study.directory, suffix).with_suffix(f".{WEIGHTS}")
-        files = {file.name: file for file in plugin_files(study)}
-        return _made(data, path, files, study.directory / "plugins", device)
-    if (again := study.again(suffix)) is not None:
+        return _of_elsewhere(study, record, device, _reason(error))
+    path = folder.trial_stem(home, trial).with_suffix(f".{WEIGHTS}")
+    files = {file.name: file for file in plugin_files(study)}
+    return _made(data, path, files, home / "plugins", device)
+
+
+def _of_elsewhere(study: Folder, record: Record, device: torch.device, reason: str) -> Predictor:
+    """Of the trial's repetition, or its checkpoint. Raises UserError where there is neither."""
+    trial, directory = record.trial.id, study.directory
+    again = study.again(trial)
+    if again is not None and again.history.told():
         return _of_trial(again, 0, device)
     found = _of_checkpoint(study, record, device) if _keeps_checkpoints(study) else None
     if found is None:
-        raise _no_weights(study, number, "are gone: those of the best trials are kept")
+        raise UserError(
+            f"{directory}: the weights of trial {trial} {reason}; train them again with: hpogen "
+            f"retrain {directory} --trial {trial} --subset"
+        )
     return found
+
+
+def _reason(error: OSError) -> str:
+    """Why a trial's file of weights is not to be had."""
+    if not isinstance(error, FileNotFoundError):
+        return f"cannot be read: {error.strerror}"
+    if error.errno is None:  # a file is there
+        return "are damaged, or another study's"
+    return "are gone: those of the best trials are kept"
 
 
 def _finished(study: Folder, number: int) -> Record:
@@ -123,13 +137,6 @@ def _finished(study: Folder, number: int) -> Record:
             f"one that finished, such as hpogen best {study.directory} names"
         )
     return record
-
-
-def _no_weights(study: Folder, number: int, what: str) -> UserError:
-    return UserError(
-        f"{study.directory}: the weights of trial {number} {what}; train them again with: hpogen "
-        f"retrain {study.directory} --trial {number} --subset"
-    )
 
 
 def _keeps_checkpoints(study: Folder) -> bool:
