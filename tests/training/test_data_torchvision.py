@@ -50,6 +50,8 @@ def test_the_same_as_the_built_in_one(tmp_path: Path, name: str, ours: str) -> N
     theirs = load(dataset(name, tmp_path, download=True))
     built_in = load(Dataset(name=ours, root=str(tmp_path), download=False))
     assert theirs.classes == built_in.classes == 10
+    assert theirs.class_names == built_in.class_names
+    assert built_in.class_names[0] == {"MNIST": "0 - zero", "FashionMNIST": "T-shirt/top"}[name]
     for part in ("train_images", "train_labels", "test_images", "test_labels"):
         assert np.array_equal(getattr(theirs, part), getattr(built_in, part))
 
