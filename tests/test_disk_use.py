@@ -9,10 +9,10 @@ import pytest
 from kept import DIGITS, KEYS, TASK, finished, written
 from toys import study_file
 
-from hpogen.report.pages import check_page
+from hpogen.report.pages import check_matrix_page, check_page
 from hpogen.report.text import size_of
 from hpogen.spec import load_study
-from hpogen.study.rehearsal import plan
+from hpogen.study.rehearsal import plan, plans
 from hpogen.training.models.catalog import MODELS
 
 
@@ -58,6 +58,14 @@ def test_what_is_not_known_is_not_said(tmp_path: Path) -> None:
     dataset = {**DIGITS, "name": "folder", "path": str(tmp_path)}
     disk, page = said(tmp_path, task={**TASK, "dataset": dataset})
     assert disk == {"weights": None, "kept": None} and "the data will tell" in page
+
+
+def test_of_a_matrix_the_sum_is_said(tmp_path: Path) -> None:
+    spec = written(tmp_path)
+    page = "\n".join(check_matrix_page(plans([spec, spec]), "a.yaml"))
+    assert "kept networks take about 4.88 kB" in page
+    spec = written(tmp_path, checkpoints={"keep": "none"})
+    assert "kept networks" not in "\n".join(check_matrix_page(plans([spec]), "a.yaml"))
 
 
 def test_a_task_without_weights_takes_nothing(tmp_path: Path) -> None:

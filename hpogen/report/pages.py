@@ -134,6 +134,14 @@ def _kept(keep: Keep, top: int, disk: Mapping[str, int | None]) -> list[str]:
     return [f"kept:       {what}; how large they are, the data will tell"]
 
 
+def _kept_of_all(kept: Sequence[int | None]) -> list[str]:
+    """The same of a matrix, in all; nothing where that is not known of each study."""
+    known = [size for size in kept if size is not None]
+    if len(known) < len(kept) or not any(known):
+        return []
+    return [f"kept networks take about {size_of(sum(known))}"]
+
+
 def check_matrix_page(plans: Sequence[Mapping[str, Any]], path: str) -> list[str]:
     """The plan of each study of a matrix, and of all together."""
     known = [(plan["name"], plan["at_least"] or plan, bool(plan["at_least"])) for plan in plans]
@@ -148,6 +156,7 @@ def check_matrix_page(plans: Sequence[Mapping[str, Any]], path: str) -> list[str
         f"{path}: no mistakes found in {count(len(plans), 'study')}",
         *grid(rows, max(80, widest + 60), indent=""),
         *([f"≥: {REHEARSED}"] if rest else []),
+        *_kept_of_all([plan["disk"]["kept"] for plan in plans]),
         "a trial that several of them have in common is trained once",
     ]
 
