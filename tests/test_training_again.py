@@ -81,13 +81,15 @@ def test_a_trial_of_a_rung(tmp_path: Path) -> None:
     )
     budgets = {record.trial.budget: record for record in records(directory)}
     assert set(budgets) == {1, 2, 4}
+    x, labels = audit_images(load_study(directory.parent / "study.yaml"))
+    answer = records(directory)[status.best(read(directory))["trial"]].outcome  # went on twice
+    assert answer is not None and audit_of(hpogen.load(directory)(x), labels) == answer.audit
     for budget in (1, 2):
         record = budgets[budget]
         trial = record.trial.id
         with pytest.raises(UserError, match=f"--trial {trial} --subset"):
             hpogen.load(directory, trial=trial)
         assert train_again(directory, CPU, trial) == ["finished"]
-        x, labels = audit_images(load_study(directory.parent / "study.yaml"))
         assert record.outcome is not None
         assert audit_of(hpogen.load(directory, trial=trial)(x), labels) == record.outcome.audit
 

@@ -89,7 +89,7 @@ def _of_trial(study: Folder, number: int, device: torch.device) -> Predictor:
     try:
         data = folder.read_kept(home, trial, WEIGHTS, study.history.id)
     except OSError as error:
-        return _of_elsewhere(study, record, device, _reason(error))
+        return _of_elsewhere(study, record, device, _reason(study, error))
     path = folder.trial_stem(home, trial).with_suffix(f".{WEIGHTS}")
     files = {file.name: file for file in plugin_files(study)}
     return _made(data, path, files, home / "plugins", device)
@@ -110,13 +110,16 @@ def _of_elsewhere(study: Folder, record: Record, device: torch.device, reason: s
     return found
 
 
-def _reason(error: OSError) -> str:
+def _reason(study: Folder, error: OSError) -> str:
     """Why a trial's file of weights is not to be had."""
     if not isinstance(error, FileNotFoundError):
         return f"cannot be read: {error.strerror}"
     if error.errno is None:  # a file is there
         return "are damaged, or another study's"
-    return "are gone: those of the best trials are kept"
+    return {
+        "best": "are gone: those of the best trials are kept",
+        "none": "are gone: keep: none keeps no trial's",
+    }.get(study.spec.checkpoints.keep, "are gone: it has no checkpoint that this hpogen reads")
 
 
 def _finished(study: Folder, number: int) -> Record:
