@@ -158,6 +158,7 @@ def test_a_file_of_weights_stands_for_the_folder(done: Path, tmp_path: Path) -> 
     x, _ = audit_images(load_study(done.parent / "study.yaml"))
     again = hpogen.load(tmp_path / "w.safetensors")
     assert torch.equal(again(x), net(x)) and again.header == net.header
+    assert "a trial is named of a study's folder" in refused(tmp_path / "w.safetensors", trial=1)
 
 
 def test_gradients_where_they_are_asked_for(done: Path) -> None:

@@ -50,6 +50,8 @@ def load(
     place = torch.device(resolve_device(device))
     path = Path(directory)
     if path.is_file():
+        if trial is not None or retrained:
+            raise UserError(f"{path}: is one network's file: a trial is named of a study's folder")
         return _of_file(path, place)
     study = read(path)
     if retrained:
