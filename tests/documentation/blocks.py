@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import hpogen
-
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(
@@ -17,7 +15,7 @@ FENCE = re.compile(
     r"(?P<code>.*?)^(?P=pad)```$",
     re.DOTALL | re.MULTILINE,
 )
-WAITS, UNRUN = "run once ", "not run: "
+UNRUN = "not run: "
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,6 @@ class Block:
         return f"{self.page}:{self.line}"
 
     @property
-    def waits(self) -> bool:
-        """Whether it is for a name of hpogen that is not there yet."""
-        name = self.note.removeprefix(WAITS).removesuffix(" exists").removeprefix("hpogen.")
-        return self.note.startswith(WAITS) and not hasattr(hpogen, name)
-
-    @property
     def unrun(self) -> bool:
         """Whether it is only looked at: the note says why."""
         return self.note.startswith(UNRUN)
@@ -56,4 +48,4 @@ def of(page: Path) -> Iterator[Block]:
         yield Block(name, line, found["language"], title, note, code)
 
 
-BLOCKS = [block for page in PAGES for block in of(page) if not block.waits]
+BLOCKS = [block for page in PAGES for block in of(page)]

@@ -1,8 +1,7 @@
 """Every code block of the documentation: studies load, Python runs, commands have these options.
 
-A block behind `<!-- not run: REASON -->` is only compiled or parsed, one behind `<!-- run once
-hpogen.NAME exists -->` waits for that name. The tutorial has a test of its own, and so have the
-blocks of docs/measures.md and docs/ledger.md, and the files of docs/examples/.
+A block behind `<!-- not run: REASON -->` is only compiled or parsed. The tutorial has a test of its
+own, and so have the blocks of docs/measures.md and docs/ledger.md, and the files of docs/examples/.
 """
 
 from __future__ import annotations
