@@ -1,7 +1,8 @@
 """Every code block of the documentation: studies load, Python runs, commands have these options.
 
 A block behind `<!-- not run: REASON -->` is only compiled or parsed. The tutorial has a test of its
-own, and so have the blocks of docs/measures.md and docs/ledger.md, and the files of docs/examples/.
+own, and so have the blocks of docs/measures.md, docs/ledger.md and docs/use-the-answer.md, and the
+files of docs/examples/.
 """
 
 from __future__ import annotations
@@ -27,8 +28,15 @@ from hpogen.training.forms.task import Settings
 
 assert launching and looking and results  # they register the commands
 COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-ELSEWHERE = {"docs/tutorial.md", "docs/measures.md", "docs/ledger.md"}
-OTHERS = {"jq", "pip", "python", "ssh", "uv"}  # programs whose options are not ours to check
+ELSEWHERE = {f"docs/{name}.md" for name in ("tutorial", "measures", "ledger", "use-the-answer")}
+OTHERS = {
+    "jq",
+    "pip",
+    "python",
+    "python3",
+    "ssh",
+    "uv",
+}
 FILES = {path.read_text() for path in (ROOT / "docs" / "examples").iterdir()}
 BASE = {
     "task": {"dataset": "digits", "model": "mlp", "epochs": 12},
@@ -122,7 +130,7 @@ def check(words: list[str]) -> None:
     if not words:
         return
     program, *arguments = words
-    name = program.removeprefix(".venv/bin/")
+    name = re.sub(r"^(\.venv|env)/bin/", "", program)
     if name == "hpogen" and arguments[0] != "--version":
         command, *rest = arguments
         COMMANDS[command].make_context(command, rest)

@@ -16,7 +16,7 @@ from toys import SPACE, study_file
 
 from hpogen.report.pages import check_matrix_page, check_page
 from hpogen.running import runner
-from hpogen.searchers.optuna import OptunaSearcher
+from hpogen.searchers.optuna import Pool
 from hpogen.spec import StudySpec, load_studies, load_study
 from hpogen.study.rehearsal import COSTS, missing_data, plan, plans
 from hpogen.study.study import Study
@@ -119,7 +119,7 @@ def test_arithmetic_comes_to_what_asking_does(
 def test_what_is_known_beforehand_asks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(OptunaSearcher, "ask")
+    monkeypatch.setattr(Pool, "ask", None)
     searcher = {"name": "optuna", "sampler": "GPSampler"}
     planned = plan(load_study(study_file(tmp_path, searcher=searcher, stop={"trials": ENDLESS})))
     assert planned["evaluations"] == planned["configurations"] == ENDLESS

@@ -25,7 +25,7 @@ class ModelRow:
     smallest: int = 1  # image side in pixels, with the defaults; 0: not known
 
 
-CIFAR, MNIST = "32×32×3", "28×28×1"
+CIFAR, MNIST, DIGITS = "32×32×3", "28×28×1", "8×8×1"
 HE = "He et al. 2016, §4.2"
 HUANG = "Huang et al. 2017, Table 2"
 PGDL = "Jiang et al. 2020, NeurIPS competition PGDL"
@@ -40,7 +40,7 @@ MODELS: Mapping[str, ModelRow] = {
         "mlp:mlp",
         "multi-layer perceptron with ReLU: depth hidden layers of width units",
         "Rumelhart et al. 1986",
-        {MNIST: 669_706, CIFAR: 1_841_162},
+        {MNIST: 669_706, CIFAR: 1_841_162, DIGITS: 301_066},
         {"width": 512, "depth": 2},
     ),
     "lenet5": ModelRow(
