@@ -29,14 +29,8 @@ from hpogen.training.forms.task import Settings
 assert launching and looking and results  # they register the commands
 COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 ELSEWHERE = {f"docs/{name}.md" for name in ("tutorial", "measures", "ledger", "use-the-answer")}
-OTHERS = {
-    "jq",
-    "pip",
-    "python",
-    "python3",
-    "ssh",
-    "uv",
-}
+# Programs whose options are not ours to check.
+OTHERS = {"jq", "pip", "python", "python3", "ssh", "uv"}
 FILES = {path.read_text() for path in (ROOT / "docs" / "examples").iterdir()}
 BASE = {
     "task": {"dataset": "digits", "model": "mlp", "epochs": 12},
