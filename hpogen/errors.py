@@ -9,11 +9,12 @@ import contextlib
 import difflib
 import importlib.util
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 SHOWN = 200  # characters of a value in a message
 LONG = re.compile(rf"\S{{{SHOWN + 1},}}")  # a name or a path
+SHORTEST = 3  # characters by which a name is known
 KEPT = 2000  # characters of an exception in the ledger; a trial's log has all
 
 
@@ -26,6 +27,20 @@ class UserError(Exception):
 
 class Refusal(UserError):
     """A part (searcher, measure, task) says by name what it cannot do with what it was given."""
+
+
+class Several(UserError):
+    """More than one mistake: its text is the first and how many more; `lines` has each of them."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        more = len(lines) - 1
+        super().__init__(f"{lines[0]} (and {more} more mistake{'s' * (more > 1)})")
+        self.lines = tuple(lines)
+
+
+def mistaken(lines: Sequence[str]) -> UserError:
+    """What is raised for these mistakes."""
+    return Several(lines) if lines[1:] else UserError(lines[0])
 
 
 class CannotGoOn(UserError):
@@ -92,7 +107,28 @@ def unknown(what: str, got: object, valid: Iterable[str]) -> str:
     `what` goes in front when it is not empty: `metric 'agnn' is unknown; …`.
     """
     names = sorted(valid)
-    near = difflib.get_close_matches(str(got)[:SHOWN], names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(str(got), names)
+    hint = f"; did you mean {near!r}?" if near else ""
     known = ", ".join(names) or "none"
     return f"{what + ' ' if what else ''}{quoted(got)} is unknown{hint} ({known})"
+
+
+def nearest(got: str, names: Iterable[str], likeness: float = 0.6) -> str:
+    """The name that `got` resembles, whatever its case and punctuation, or the only one that it
+    begins or that begins it (`TPE`: `TPESampler`); empty: none. `likeness` is that of difflib.
+    """
+    folded = {_folded(name): name for name in names}
+    word = _folded(got[:SHOWN])
+    near = difflib.get_close_matches(word, folded, n=1, cutoff=likeness)
+    begun = [name for name in folded if _begins(name, word) or _begins(word, name)]
+    if not near and len(begun) == 1:
+        near = begun
+    return folded[near[0]] if near else ""
+
+
+def _begins(word: str, name: str) -> bool:
+    return len(word) >= SHORTEST and name.startswith(word)
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower() or name

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
 from hpogen.cli.streams import missed, say
-from hpogen.errors import CannotGoOn, UserError
+from hpogen.errors import CannotGoOn, Several, UserError
 from hpogen.plugins.guest import Raised, described, place_of
+from hpogen.report.text import count
 
 if TYPE_CHECKING:
     from hpogen.running.runner import End
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 FINISHED, STOPPED_ITSELF, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+MISTAKES = 5  # of a YAML that are listed
 CODES: dict[End, int] = {
     "finished": FINISHED,
     "time": FINISHED,
@@ -59,11 +61,15 @@ Cpus = Annotated[
 Gpus = Annotated[
     float | None, typer.Option("--gpus-per-trial", metavar="F", help="0.25: four trials on a GPU")
 ]
+All = Annotated[bool, typer.Option("--all", help="list all mistakes of the YAML, not five")]
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="change the YAML")]
 
 
 def command(function: Callable[P, None]) -> Callable[P, None]:
-    """Register a command. What the user did wrong is one line and exit code 2."""
+    """Register a command. What the user did wrong is one line and exit code 2.
+
+    Mistakes of a YAML are a line each, five at most where the command's `all_mistakes` is false.
+    """
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -74,6 +80,9 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             raise
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
+        except Several as error:
+            _tell(*_listed(error.lines, None if kwargs.get("all_mistakes", True) else MISTAKES))
+            raise typer.Exit(WRONG_INPUT) from None
         except Exception as error:
             text, code = _told(error)
             _tell(text)
@@ -85,10 +94,17 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
     return guarded
 
 
-def _tell(text: str) -> bool:
-    if text:
+def _tell(*texts: str) -> bool:
+    for text in filter(None, texts):
         say(text)
-    return bool(text)
+    return any(texts)
+
+
+def _listed(mistakes: Sequence[str], most: int | None) -> list[str]:
+    """The first of them, and how many more there are."""
+    left = len(mistakes[most:]) if most else 0
+    more = f"(and {count(left, 'more mistake')}: --all lists them)" if left else ""
+    return [*mistakes[:most], more]
 
 
 def _told(error: Exception) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hpogen.cli.app import (
+    All,
     Cpus,
     Device,
     Folder,
@@ -45,6 +46,7 @@ def run(
     cpus: Cpus = None,
     gpus: Gpus = None,
     event_files: EventFiles = False,
+    all_mistakes: All = False,
 ) -> None:
     """Run a study or a matrix, or go on with it; then what was chosen."""
     from hpogen.cli.drive import drive
@@ -111,7 +113,12 @@ def retrain(
 
 
 @command
-def check(study: StudyFile, overrides: Set = [], as_json: Json = False) -> None:  # noqa: B006
+def check(
+    study: StudyFile,
+    overrides: Set = [],  # noqa: B006
+    as_json: Json = False,
+    all_mistakes: All = False,
+) -> None:
     """Find mistakes and plan trials and epochs; train nothing."""
     from hpogen.report.pages import check_matrix_page, check_page
     from hpogen.spec import load_studies

@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from hpogen.cli.app import Device, Folder, Json, Set, StudyFile, Target, command, print_json
+from hpogen.cli.app import All, Device, Folder, Json, Set, StudyFile, Target, command, print_json
 from hpogen.errors import UserError, quoted
 from hpogen.report.terminal import print_lines, program, width
 
@@ -27,6 +27,7 @@ def compare(
     directories: Folders,
     primary: Primary = None,
     as_json: Json = False,
+    all_mistakes: All = False,
 ) -> None:
     """Studies side by side: which objective and searcher is better, and by how much."""
     from hpogen.analysis.comparison import compare
@@ -44,6 +45,7 @@ def report(
     directories: Folders,
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="the file")] = Path("report.html"),
     primary: Primary = None,
+    all_mistakes: All = False,
 ) -> None:
     """All figures and pictures of studies in one HTML file, which needs no network."""
     from hpogen.report.html.page import write_report
@@ -139,6 +141,7 @@ def fork(
     study: StudyFile,
     target: Target = None,
     overrides: Set = [],  # noqa: B006  # typer's way to say "none"
+    all_mistakes: All = False,
 ) -> None:
     """Begin another study with the trials of an old one, without training them again."""
     from hpogen.report.pages import fork_page

@@ -142,17 +142,21 @@ def _distribution(parameter: Number | Choice) -> optuna.distributions.BaseDistri
     return optuna.distributions.FloatDistribution(parameter.low, parameter.high, log=parameter.log)
 
 
-def _sampler(
-    searcher: str, space: Space, name: str, options: Mapping[str, Any], seed: int
-) -> optuna.samplers.BaseSampler:
-    offered = {
+def offered() -> set[str]:
+    """The classes of `optuna.samplers` that a study may name."""
+    return {
         key
         for key in dir(optuna.samplers)
         if inspect.isclass(cls := getattr(optuna.samplers, key))
         and issubclass(cls, optuna.samplers.BaseSampler)
     } - NOT_OFFERED
-    if name not in offered:
-        raise Refusal(f"{searcher}: {unknown('sampler', name, offered)}")
+
+
+def _sampler(
+    searcher: str, space: Space, name: str, options: Mapping[str, Any], seed: int
+) -> optuna.samplers.BaseSampler:
+    if name not in offered():
+        raise Refusal(f"{searcher}: {unknown('sampler', name, offered())}")
     if name in NUMBERS_ONLY:
         for key, parameter in space.parameters.items():
             if isinstance(parameter, Choice):

@@ -1,7 +1,8 @@
 """The border where a study's YAML becomes a StudySpec, and every mistake in it one placed line."""
 
+from hpogen.spec.differences import changes, differences
 from hpogen.spec.form import Checkpoints, Limits, Stop
-from hpogen.spec.loading import Studies, StudySpec, changes, differences, load_studies, load_study
+from hpogen.spec.loading import Studies, StudySpec, load_studies, load_study
 from hpogen.spec.parts import SearcherSpec
 
 __all__ = [

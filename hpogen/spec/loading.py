@@ -15,7 +15,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from hpogen import plugins
-from hpogen.errors import UserError
+from hpogen.errors import Several, UserError, mistaken
 from hpogen.objective import Objective
 from hpogen.plugins import Scope
 from hpogen.searchers.base import Searcher
@@ -36,19 +36,11 @@ from hpogen.spec.form import (
 from hpogen.spec.matrix import MATRIX, cells
 from hpogen.spec.mistakes import Mistakes
 from hpogen.spec.parts import SearcherSpec, searcher_of, task_of
-from hpogen.spec.positions import KeyPath
 from hpogen.spec.source import Source, load
-from hpogen.tasks import keys
 from hpogen.tasks.base import Task
 from hpogen.trial import Config
 
-NOT_COMPARED = (
-    "name",
-    "checkpoints",
-    "limits",
-    "plugins",  # the study compares their content
-    "primary",  # what the study began with is what was declared
-)
+ENOUGH = 20  # studies of a matrix with mistakes: what is wrong with more is hardly new
 AS_WRITTEN = ("seed", "selection", "stop", "limits", "rungs", "primary")
 
 
@@ -183,8 +175,25 @@ def load_studies(path: Path | str, overrides: Sequence[str] = ()) -> Studies:
     name = source.data.get("name") or path.stem
     if not isinstance(name, str) or not is_folder_name(name):
         raise UserError(f"{source.where(('name',))}: name: got {name!r}, expected a folder's name")
-    specs = tuple(_build(cell, path, None) for cell in cells(source, path.parent))
-    return Studies(name, specs, is_matrix=True)
+    return Studies(name, _built(cells(source, path.parent), path), is_matrix=True)
+
+
+def _built(sources: Iterator[Source], path: Path) -> tuple[StudySpec, ...]:
+    """The studies of a matrix. Raises UserError with what is wrong in any of them, or in many."""
+    specs: list[StudySpec] = []
+    lines: list[str] = []
+    wrong = 0
+    for source in sources:
+        try:
+            specs.append(_build(source, path, None))
+        except UserError as error:
+            lines += error.lines if isinstance(error, Several) else [str(error)]
+            wrong += 1
+        if wrong == ENOUGH:
+            break
+    if lines:
+        raise mistaken([*dict.fromkeys(lines)])
+    return tuple(specs)
 
 
 def _build(source: Source, path: Path | None, files: Sequence[Path] | None) -> StudySpec:
@@ -192,7 +201,7 @@ def _build(source: Source, path: Path | None, files: Sequence[Path] | None) -> S
     checks.finite(source.data, mistakes)
     form = form_of(source.data, mistakes)
     if form.matrix is not None:
-        mistakes.add((MATRIX,), "stands for many studies: use load_studies")
+        mistakes.add((MATRIX,), "stands for many studies, expected one (in Python: load_studies)")
     if files is None:
         folder = Path() if path is None else path.parent
         files = [Path(os.path.abspath(folder / file)) for file in form.plugins]
@@ -305,26 +314,3 @@ def space_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Space | None:
     with mistakes.under("search_space"):
         return Space.parse(mapping)
     return None
-
-
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """The `differences` of two studies' records.
-
-    What may differ between runs of one study is left out: its name and limits, where its data
-    and plug-ins lie, which checkpoints it keeps.
-    """
-    return [*differences(_compared(old), _compared(new))]
-
-
-def _compared(record: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in record.items() if key not in NOT_COMPARED}
-    return {**kept, "task": keys.part(record.get("task", {}), *keys.NUMBERS)}
-
-
-def differences(old: object, new: object, path: KeyPath = ()) -> Iterator[tuple[str, Any, Any]]:
-    """Where two mappings differ: (dotted key, old value, new value); None: not there."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in [*old, *(key for key in new if key not in old)]:
-            yield from differences(old.get(key), new.get(key), (*path, key))
-    elif type(old) is not type(new) or old != new:
-        yield ".".join(map(str, path)), old, new

@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from hpogen.errors import UserError, unknown
+from hpogen.errors import UserError, mistaken, unknown
+from hpogen.spec.hints import led_on
 from hpogen.spec.positions import KeyPath
 from hpogen.spec.source import Place, Source, one_line
 
@@ -75,16 +76,15 @@ class Mistakes:
     def raise_first(self) -> None:
         """Raise UserError with the first mistake in the order of the files, if there is one.
 
-        Missing keys come last: what is misspelt is unknown and missing, and the former helps more.
+        It is Several where there are more. Missing keys come last: what is misspelt is unknown and
+        missing, and the former helps more.
         """
         if not self._texts:
             return
         told = sorted(
             map(self._told, self._texts), key=lambda pair: (pair[1].endswith(REQUIRED), pair[0])
         )
-        others = len(told) - 1
-        more = f" (and {others} more mistake{'s' * (others > 1)})" if others else ""
-        raise UserError(told[0][1] + more)
+        raise mistaken([line for _, line in told])
 
     def _told(self, path: KeyPath) -> tuple[Place, str]:
         text = self._texts[path]
@@ -93,6 +93,7 @@ class Mistakes:
         about_key = bool(is_unknown and path) and subject.endswith(repr(path[-1]))
         place = self.source.place(path, key=about_key)
         dotted = ".".join(map(str, place.path))
+        text = led_on(path, text, self.source.data)
         return place, one_line(": ".join(filter(None, (place.label, dotted, text))))
 
 

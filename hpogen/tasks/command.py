@@ -70,6 +70,15 @@ class Command(Opaque, BaseModel):
                 )
         return command
 
+    @staticmethod
+    def elsewhere(task: Mapping[str, Any]) -> list[tuple[str, ...]]:
+        """Where words belong that are no keys of the mapping `task`, which may be wrong."""
+        try:
+            places = {*_placeholders(str(task.get("command", "")))} - PLACES
+        except ValueError:
+            return []
+        return [("search_space", name) for name in sorted(places)]
+
     def metrics(self) -> frozenset[str]:
         return frozenset(self.metrics_)
 

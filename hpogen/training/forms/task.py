@@ -19,6 +19,7 @@ from hpogen.training.forms.measures import LOSSES, ListedMeasure, all_measures, 
 from hpogen.training.forms.model import Model
 from hpogen.training.forms.options import Part, named
 from hpogen.training.forms.schedule import Schedule
+from hpogen.training.models.catalog import MODELS
 from hpogen.trial import Value
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -84,6 +85,24 @@ class Settings(Part):
     def keeps_losses(self) -> bool:
         """Whether each validation sample's loss stands beside a trial's curve: of the same ones."""
         return not self.dataset.redraws
+
+    @staticmethod
+    def elsewhere(task: Mapping[str, Any]) -> list[tuple[str, ...]]:
+        """Where words belong that are no keys of the mapping `task`, which may be wrong."""
+        model = named(task.get("model"))
+        name = model.get("name") if isinstance(model, Mapping) else None
+        options = MODELS[name].options if isinstance(name, str) and name in MODELS else ()
+        return [
+            *(("search_space", name) for name in Hyperparameters.model_fields),
+            *((*path, name) for name in options for path in (("task", "model"), ("search_space",))),
+        ]
+
+    @staticmethod
+    def every_metric() -> frozenset[str]:
+        """Those of any data set, and of all measures."""
+        return (LOSSES | plugins.FROM_VALIDATION).union(
+            *(measure.metrics for measure in all_measures())
+        )
 
     @plugins.scoped
     def metrics(self) -> frozenset[str]:

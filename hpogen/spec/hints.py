@@ -1,0 +1,224 @@
+"""What is likely meant by a name that is unknown where it stands: a key, or a part, of elsewhere.
+
+`mistakes.py` asks when it tells of one. What is only misspelt has its neighbour's name already.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from hpogen import plugins
+from hpogen.errors import UserError, nearest
+from hpogen.objective import PRESETS, preset
+from hpogen.spec.form import StudyForm
+from hpogen.spec.positions import KeyPath
+
+SYNONYMS = {  # what keys are called elsewhere, in lower case
+    **dict.fromkeys(("network", "net", "architecture", "arch", "backbone"), "task.model"),
+    **dict.fromkeys(("data", "dataset_name"), "task.dataset"),
+    **dict.fromkeys(("max_epochs", "num_epochs", "n_epochs"), "task.epochs"),
+    **dict.fromkeys(("scheduler", "lr_scheduler", "lr_schedule"), "task.schedule"),
+    **dict.fromkeys(("warmup_epochs", "warm_up"), "task.schedule.warmup"),
+    **dict.fromkeys(("data_dir", "data_root"), "task.dataset.root"),
+    **dict.fromkeys(("val_split", "validation_split", "val_size"), "task.dataset.validation"),
+    **dict.fromkeys(("train_fraction", "fraction"), "task.dataset.subset"),
+    **dict.fromkeys(("learning_rate", "init_lr", "initial_lr"), "search_space.lr"),
+    **dict.fromkeys(("bs", "batch", "batchsize", "train_batch_size"), "search_space.batch_size"),
+    **dict.fromkeys(("wd", "l2", "decay"), "search_space.weight_decay"),
+    **dict.fromkeys(("space", "parameters", "params", "hyperparameters"), "search_space"),
+    **dict.fromkeys(("algorithm", "search_algorithm", "search_alg", "tuner"), "searcher"),
+    **dict.fromkeys(("sampler",), "searcher: {name: optuna, sampler: …}"),
+    **dict.fromkeys(("pruner", "early_stopping"), "searcher: asha"),
+    **dict.fromkeys(("loss", "criterion", "monitor", "target"), "objective"),
+    **dict.fromkeys(("n_trials", "num_trials", "max_trials", "num_samples"), "stop.trials"),
+    **dict.fromkeys(("random_seed", "random_state"), "seed"),
+    **dict.fromkeys(("time", "timeout", "duration", "max_time"), "hpogen run --for 6h"),
+    **dict.fromkeys(("dir", "directory", "output", "output_dir"), "hpogen run --dir DIR"),
+    **dict.fromkeys(("workers", "n_jobs", "parallel", "concurrency"), "hpogen run --workers N"),
+    "device": "hpogen run --device cuda:0",
+}
+SEARCHERS = {  # what samplers of Optuna are called elsewhere
+    **dict.fromkeys(("bayesian", "bayesianoptimization", "bayesopt", "bo"), "gp"),
+    **dict.fromkeys(("hyperopt", "parzen"), "tpe"),
+    **dict.fromkeys(("genetic", "nsga", "nsga2"), "nsgaii"),
+    "nsga3": "nsgaiii",
+    "sobol": "qmc",
+}
+METRICS = {"loss": "val_loss", "accuracy": "val_accuracy", "acc": "val_accuracy"}
+PLACES = {  # where the name of a part of each kind stands
+    "searcher": plugins.searchers,
+    "task.name": plugins.tasks,
+    "task.model": plugins.models,
+    "task.dataset": plugins.datasets,
+}
+MAPPINGS = {  # what could stand where a mapping is expected
+    "stop": "{trials: 32} or {epochs: 640}",
+    "objective": "{terms: [{metric: val_loss}]}",
+    "objective.terms.0": "{metric: val_loss}",
+    "budgets": "{min: 1, max: 9, eta: 3}",
+    "limits": "{trial_seconds: 600}",
+    "checkpoints": "{keep: best}",
+}
+SEARCHED, MOST = "search_space", 3
+ALIKE = 0.8  # of names that may stand anywhere
+
+
+def led_on(path: KeyPath, text: str, data: Mapping[str, Any]) -> str:
+    """What is wrong at `path`, with what is likely meant in place of all the names that there are.
+
+    `data` is the whole study. Unchanged where nothing is known better than the nearest name.
+    """
+    if text.endswith("expected a mapping"):
+        dotted = ".".join("0" if isinstance(part, int) else str(part) for part in path)
+        return text + (f" such as {MAPPINGS[dotted]}" if dotted in MAPPINGS else "")
+    subject, is_unknown, _ = text.partition(" is unknown")
+    named = re.search(r"'([^']*)'$", subject)
+    if not is_unknown or not named:
+        return text
+    if not (path and named[1] == path[-1]):
+        better = _value(path, named[1], data)
+    elif path[2:] and path[0] in (SEARCHED, "baselines", "enqueue"):
+        better = ""  # the space's own keys, and names of hyper-parameters
+    else:
+        better = _key(path, named[1], data, misspelt="did you mean" in text)
+    return f"{subject} is unknown; {better}" if better else text
+
+
+def _key(path: KeyPath, key: str, data: Mapping[str, Any], *, misspelt: bool) -> str:
+    """`did you mean task.schedule.warmup?` of a key that belongs elsewhere."""
+    names = _named_elsewhere(path, key, _places(data), misspelt=misspelt)
+    if not names:
+        return _of_another_task(path, key)
+    more = ""
+    if any(name.startswith(f"{SEARCHED}.") for name in names):
+        more = " A single value there is held fixed." * (path[0] != SEARCHED)
+    elif path[0] == SEARCHED:
+        more = " It is not searched: a matrix varies it."
+    return f"did you mean {' or '.join(names)}?{more}"
+
+
+def _named_elsewhere(
+    path: KeyPath, key: str, places: Sequence[KeyPath], *, misspelt: bool
+) -> list[str]:
+    """The places of the key, the nearest first; else what it is a synonym of, or resembles."""
+    word = key.lower().replace("-", "_")
+    if word not in {place[-1] for place in places}:
+        if word in SYNONYMS:
+            return [SYNONYMS[word]]
+        word = "" if misspelt else nearest(key, {str(place[-1]) for place in places}, ALIKE)
+    found = [place for place in places if place[-1] == word and place != path]
+    found.sort(key=lambda place: (-_shared(place, path), len(place)))
+    return [*map(_dotted, found[:MOST])]
+
+
+def _shared(place: KeyPath, path: KeyPath) -> int:
+    return next((i for i, (a, b) in enumerate(zip(place, path, strict=False)) if a != b), 0)
+
+
+def _dotted(place: KeyPath) -> str:
+    return ".".join(map(str, place)) if place[1:] else f"{place[0]} at the top"
+
+
+def _places(data: Mapping[str, Any]) -> list[KeyPath]:
+    """Every key of a study of such a task, but for names; a list's entry is 0."""
+    form, task = _task(data)
+    places: list[KeyPath] = [*_keys(StudyForm, ())]
+    if isinstance(form, plugins.TaskFunction):
+        places += [("task", option) for option in plugins.options_of(form.function)]
+    places += [*_keys(form, ("task",))]
+    elsewhere = getattr(form, "elsewhere", None)
+    places += elsewhere(task) if elsewhere else []
+    return [place for place in dict.fromkeys(places) if place[-1] != "name"]
+
+
+def _task(data: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """What is registered for the study's task, the default where that is not known."""
+    given = data.get("task")
+    task: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    name = task.get("name", plugins.DEFAULT_TASK)
+    return plugins.tasks.get(name if name in plugins.tasks else plugins.DEFAULT_TASK), task
+
+
+def _keys(annotation: Any, path: KeyPath) -> Iterator[KeyPath]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            key = (*path, field.alias or name)
+            yield key
+            yield from _keys(field.annotation, key)
+        return
+    origin = typing.get_origin(annotation)
+    inner = (*path, "0") if origin in (list, tuple) else path
+    if origin in (list, tuple, typing.Union, types.UnionType, typing.Annotated):
+        for argument in typing.get_args(annotation):
+            yield from _keys(argument, inner)
+
+
+def _of_another_task(path: KeyPath, key: str) -> str:
+    """Of a key of a task that the study would have to name."""
+    if path != ("task", key):
+        return ""
+    for name in filter(plugins.tasks.is_builtin, plugins.tasks.names()):
+        if key in {place[-1] for place in _keys(plugins.tasks.get(name), ()) if not place[1:]}:
+            return f"it is a key of the task {name!r}: write name: {name}"
+    return ""
+
+
+def _value(path: KeyPath, got: str, data: Mapping[str, Any]) -> str:
+    dotted = ".".join(str(part) for part in path if part not in ("name", "preset"))
+    if path == ("searcher",):
+        return ""  # what a searcher itself refuses
+    if dotted == "searcher" and (sampler := _sampler(got)):
+        return f"it is a sampler of Optuna: write {{name: optuna, sampler: {sampler}}}"
+    if dotted == "objective" and (text := _metric(got, data)):
+        return text
+    here = "task.name" if path == ("task", "name") else dotted
+    for place, parts in PLACES.items():
+        if place != here and got in parts:
+            return f"it is the name of a {parts.kind}: did you mean {place}: {got}?"
+    return ""
+
+
+def _sampler(got: str) -> str:
+    """The class of `optuna.samplers` that is called so, unless one of ours is."""
+    word = re.sub(r"[\W_]", "", got).lower()
+    short = word.replace("optuna", "").replace("sampler", "")
+    short = SEARCHERS.get(short, short)
+    if short == word and word in plugins.searchers:
+        return ""
+    from hpogen.searchers.optuna import offered
+
+    return {name.removesuffix("Sampler").lower(): name for name in offered()}.get(short, "")
+
+
+def _metric(got: str, data: Mapping[str, Any]) -> str:
+    """How a metric is an objective: by a preset, or as a term."""
+    known = _metrics(data)
+    if got not in known and got.lower().startswith("test"):
+        return "no search sees the test set: hpogen retrain tests what was chosen"
+    name = got if got in known else METRICS.get(got.lower(), got.lower())
+    presets = {preset(p)[0].metric: p for p in PRESETS if "+" not in p}  # type: ignore[arg-type]
+    if name in presets and name in known:
+        return f"{name} alone is the objective {presets[name]}: write objective: {presets[name]}"
+    if name not in known:
+        return ""
+    weight = ", weight: -1" * ("accuracy" in name)  # lower is better
+    return f"it is a metric: write objective: {{terms: [{{metric: {name}{weight}}}]}}"
+
+
+def _metrics(data: Mapping[str, Any]) -> frozenset[str]:
+    """Those that the study's task has, or as many as can be told of a task with mistakes."""
+    form, task = _task(data)
+    try:
+        if isinstance(form, plugins.TaskFunction):
+            return form.metrics
+        if isinstance(listed := task.get("metrics"), list):
+            return frozenset(map(str, listed))
+        return frozenset(form.every_metric())
+    except (AttributeError, UserError):
+        return frozenset()
