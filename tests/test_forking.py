@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hpogen.record.history import History, read
 from hpogen.report.pages import fork_page
 from hpogen.running.fork import Fork, fork
 from hpogen.running.runner import run
-from hpogen.spec import load_study
+from hpogen.spec import load_studies, load_study
 from hpogen.study import read as folders
 from hpogen.study.open import loaded, open_study
 from hpogen.study.study import Study
@@ -281,7 +282,7 @@ def test_what_cannot_be_forked(tmp_path: Path) -> None:
     new = study_file(tmp_path / "new", objective=AGN)
     with pytest.raises(UserError, match="there is no study here"):
         fork(tmp_path / "nowhere", new, tmp_path / "n")
-    with pytest.raises(UserError, match="q: here is a study already: use another --dir"):
+    with pytest.raises(UserError, match="q: here is a study already: use another --dir, or none"):
         fork(old, new, old)
     grid = study_file(tmp_path / "grid", searcher="grid")
     with pytest.raises(UserError, match="grid: takes no enqueued configurations"):
@@ -304,3 +305,48 @@ def test_the_page(tmp_path: Path) -> None:
         "no outcome that serves. Left out: 3 outside the new search space. Left out: 1 that were "
         "trained for other budgets only."
     )
+
+
+def test_without_a_folder_the_first_free_one_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    old = searched(tmp_path)
+    new = study_file(tmp_path / "new", objective=AGN)
+    runs = [Path(f"runs/{name}") for name in ("study", "study-2", "study-3")]
+    first = fork(old, new)
+    assert (first.directory, first.taken) == (runs[0], None)
+    assert fork(old, new) == first, "an interrupted fork may be repeated"
+    second = fork(old, new, overrides=["objective.alpha=0.1"])
+    assert (second.directory, second.taken, second.reused) == (runs[1], runs[0], 12)
+    assert fork(old, new, overrides=["objective=val"]).directory == runs[2]
+    page = " ".join(fork_page(second, "new.yaml", "hpogen", 300, ["objective.alpha=0.1"]))
+    assert "runs/study has another study: this one is in runs/study-2." in page
+    assert page.endswith("run new.yaml --dir runs/study-2 --set objective.alpha=0.1")
+
+
+@pytest.mark.parametrize(
+    "override", ["search_space.x.float=[0,2]", "seed=5", "searcher=cmaes", "objective.alpha=0.1"]
+)
+def test_a_changed_study_leads_to_a_fork(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study_file(Path(), objective=AGN)
+    with open_study("study.yaml") as study:
+        assert run(study).end == "finished"
+    with pytest.raises(UserError) as caught:
+        open_study("study.yaml", overrides=[override])
+    words = shlex.split(str(caught.value).partition("these trials: hpogen ")[2])
+    assert words == ["fork", "runs/study", "study.yaml", "--set", override]
+    made = fork(Path(words[1]), words[2], overrides=words[4:])
+    assert (made.directory, made.taken) == (Path("runs/study-2"), Path("runs/study"))
+
+
+def test_the_study_of_a_matrix_is_not_forked_by_its_file(tmp_path: Path) -> None:
+    path = study_file(tmp_path, matrix={"seed": [0, 1]})
+    spec = load_studies(path).specs[0]
+    with Study(spec, tmp_path / "m"):
+        pass
+    with pytest.raises(UserError, match="start a new study with --dir"):
+        Study(load_studies(path, ["task.epochs=3"]).specs[0], tmp_path / "m")

@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from hpogen.cli.app import All, Device, Folder, Json, Set, StudyFile, Target, command, print_json
+from hpogen.cli.app import All, Device, Folder, Json, Set, StudyFile, command, print_json
 from hpogen.errors import UserError, quoted
 from hpogen.report.terminal import print_lines, program, width
 
@@ -139,7 +139,9 @@ def predict(
 def fork(
     directory: Folder,
     study: StudyFile,
-    target: Target = None,
+    target: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="default: runs/NAME, or NAME-2, …")
+    ] = None,
     overrides: Set = [],  # noqa: B006  # typer's way to say "none"
     all_mistakes: All = False,
 ) -> None:
@@ -148,7 +150,7 @@ def fork(
     from hpogen.running.fork import fork
 
     found = fork(directory, study, target, overrides)
-    print_lines(fork_page(found, str(study), program(), width()))
+    print_lines(fork_page(found, str(study), program(), width(), overrides))
 
 
 @command

@@ -188,10 +188,13 @@ def _brackets(brackets: Sequence[Sequence[Mapping[str, int]]]) -> list[str]:
     return ["brackets:", *grid(rows, 80, indent="")]
 
 
-def fork_page(found: Fork, study: str, program: str, width: int) -> list[str]:
+def fork_page(
+    found: Fork, study: str, program: str, width: int, overrides: Sequence[str] = ()
+) -> list[str]:
     """Sentences, the folder, and the command that goes on with the study of the YAML `study`."""
+    sets = (word for override in overrides for word in ("--set", override))
     text = " ".join(f"{sentence}." for sentence in _fork_sentences(found))
-    goes_on = command(program, "run", study, "--dir", str(found.directory))
+    goes_on = command(program, "run", study, "--dir", str(found.directory), *sets)
     return [*paragraph(text, width), *folder_and_next(found.directory, [goes_on])]
 
 
@@ -206,6 +209,8 @@ def _fork_sentences(found: Fork) -> Iterator[str]:
         yield f"Left out: {found.outside} outside the new search space"
     if found.other_budgets:
         yield f"Left out: {found.other_budgets} that were trained for other budgets only"
+    if found.taken:
+        yield f"{found.taken} has another study: this one is in {found.directory}"
     if found.no_room:
         yield f"stop leaves no room for {found.no_room} of them: raise it"
 

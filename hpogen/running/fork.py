@@ -15,9 +15,9 @@ from typing import Any
 
 from hpogen import plugins
 from hpogen.errors import UserError
-from hpogen.record import history
+from hpogen.record import history, ledger
 from hpogen.record.history import History, Key, Record, key_of
-from hpogen.record.ledger import Ledger
+from hpogen.record.ledger import LEDGER
 from hpogen.record.provenance import digests
 from hpogen.spec import StudySpec, differences, load_study
 from hpogen.study import replay
@@ -46,20 +46,23 @@ class Fork:
     other_budgets: int  # trained for budgets that the new study does not have
     no_room: int  # `stop` was reached before
     task: str
+    taken: Path | None = None  # the folder of that name, where another study is
 
 
 def fork(
     directory: Path, study: Path | str, target: Path | None = None, overrides: Sequence[str] = ()
 ) -> Fork:
-    """Begin the study of a YAML file in `target` (default: `runs/NAME`); nothing is trained.
+    """Begin the study of a YAML file in `target`; nothing is trained.
 
+    By default that is the first of `runs/NAME`, `runs/NAME-2`, … where there is no other study.
     Every outcome with the metrics that the new study wants is reused where the task is the same;
     otherwise only the configurations are taken. An interrupted fork may be repeated. Raises
     UserError.
     """
-    past = read(directory).history
     spec = load_study(study, overrides)
-    target = RUNS / spec.name if target is None else target
+    past = read(directory).history
+    named = RUNS / spec.name if target is None else target
+    target = _free(named, directory, spec) if target is None else target
     task = _other_task(past, spec)
     old = _configurations(past, spec, same_task=not task)
     if not old.chosen:
@@ -77,7 +80,28 @@ def fork(
         other_budgets=old.other_budgets,
         no_room=max(len(extended.enqueue) - asked, 0),
         task=task,
+        taken=named if named != target else None,
     )
+
+
+def _free(named: Path, directory: Path, spec: StudySpec) -> Path:
+    """The folder, or it with a number, where there is no study but this very fork, begun before."""
+    numbered = (named.with_name(f"{named.name}-{i}") for i in itertools.count(2))
+    return next(
+        folder
+        for folder in itertools.chain([named], numbered)
+        if not studies_in(folder)
+        and (not (folder / LEDGER).exists() or _is_begun(folder, directory, spec))
+    )
+
+
+def _is_begun(folder: Path, directory: Path, spec: StudySpec) -> bool:
+    try:
+        header = read(folder).history.header
+        replay.check_same_study(replay.as_begun(spec, folder), ledger.read(folder), folder)
+    except UserError:
+        return False
+    return bool(header.get("forked", {}).get("study") == str(directory.absolute()))
 
 
 def _other_task(past: History, spec: StudySpec) -> str:
@@ -154,13 +178,13 @@ def _begun(directory: Path, target: Path, spec: StudySpec, old: Old) -> StudySpe
         extended.make_searcher()
     except UserError as error:
         raise UserError(f"{spec.where('searcher')}: {error}") from error
-    with closing(Ledger(target)) as ledger:
-        if ledger.events:
-            header = history.checked(ledger.events, ledger.path).header
+    with closing(ledger.Ledger(target)) as written:
+        if written.events:
+            header = history.checked(written.events, written.path).header
             if header.get("forked", {}).get("study") != origin:
-                raise UserError(f"{target}: here is a study already: use another --dir")
+                raise UserError(f"{target}: here is a study already: use another --dir, or none")
             return replay.as_begun(spec, target)
-        ledger.append(replay.begin(extended, target, {"study": origin, "enqueue": own}))
+        written.append(replay.begin(extended, target, {"study": origin, "enqueue": own}))
     return extended
 
 

@@ -7,6 +7,7 @@ the user in either is raised here, as one line with file, line and column.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -130,6 +131,11 @@ class StudySpec:
         return self.source.where(
             tuple(int(part) if part.isdigit() else part for part in key.split("."))
         )
+
+    @property
+    def typed(self) -> str:
+        """How a command is given its file, `a.yaml --set seed=1`; empty where none is its own."""
+        return shlex.join(self.source.typed)
 
     def may_go_on(self, budget: int) -> bool:
         """Whether a rung above may continue a trial of that budget, from its checkpoint."""

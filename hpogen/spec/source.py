@@ -57,6 +57,7 @@ class Source:
     space: Document | None = None
     space_label: str = ""
     overrides: Mapping[KeyPath, Origin] = field(default_factory=dict)
+    typed: tuple[str, ...] = ()  # what names it on a command line; nothing does one of a matrix
 
     def place(self, path: KeyPath, *, key: bool = False) -> Place:
         """Where the value (or the key itself) at `path` was written, or what encloses it."""
@@ -115,7 +116,8 @@ def load(path: Path, overrides: Sequence[str]) -> Source:
         if (SPACE,) in new and space is not None:
             continue  # the file says where
         known |= new
-    return Source(data, label, document, space, space_label, known)
+    sets = (word for override in overrides for word in ("--set", override))
+    return Source(data, label, document, space, space_label, known, (label, *sets))
 
 
 def varied(source: Source, folder: Path, values: Mapping[str, tuple[Any, KeyPath]]) -> Source:
@@ -139,6 +141,7 @@ def varied(source: Source, folder: Path, values: Mapping[str, tuple[Any, KeyPath
         space=space,
         space_label=space_label,
         overrides={**known, **source.overrides},
+        typed=(),
     )
 
 

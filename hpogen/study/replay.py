@@ -9,6 +9,7 @@ import importlib.metadata
 import logging
 import math
 import platform
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -151,7 +152,17 @@ def _completed(record: dict[str, Any], spec: StudySpec) -> dict[str, Any]:
 def _differs(spec: StudySpec, directory: Path, key: str, was: object, now: object) -> UserError:
     return UserError(
         f"{spec.where(key)}: {key}: {quoted(now)}, but the study in {directory} was begun with "
-        f"{quoted(was)}; take that back, or start a new study with --dir"
+        f"{quoted(was)}; take that back, or {_anew(spec, directory)}"
+    )
+
+
+def _anew(spec: StudySpec, directory: Path) -> str:
+    """How to start what cannot go on in the folder; there is one command for a file's own study."""
+    if not spec.typed:
+        return "start a new study with --dir"
+    return (
+        f"start a new study with these trials: hpogen fork {shlex.quote(str(directory))} "
+        f"{spec.typed}"
     )
 
 
