@@ -15,12 +15,13 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from subprocess import PIPE, Popen
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from hpogen.errors import shortened
 from hpogen.tasks import guard
 from hpogen.tasks.base import Epoch, Opaque, Threads
 from hpogen.trial import RunningTrial
@@ -30,6 +31,7 @@ TICK = 0.1  # seconds between two looks at a silent command
 LINE = 1 << 20  # bytes of a line that are read; no epoch has more
 LAST_BYTES = 4096  # of the log, where its last line is looked for
 LAST_LINES = 100  # of standard output, which may be among these bytes
+FIRST_LINES, SHOWN = 2, 40  # of standard output without JSON, and characters of each
 PIPE_BYTES = 1 << 20  # what a pipe can hold at most
 
 
@@ -107,11 +109,13 @@ class Command(Opaque, BaseModel):
         environment = {**os.environ, "PATH": beside, "OMP_NUM_THREADS": str(self.threads)}
         epoch, log = trial.start_epoch, sys.stderr.fileno()
         begin, others = os.fstat(log).st_size, deque[str](maxlen=LAST_LINES)
+        first: list[str] = []
         with _started(words, environment) as process:
             for line in _lines(process):
                 metrics = _metrics(line, self.metrics()) if line else None
                 if metrics is None:
                     others.extend(filter(None, [line]))
+                    first += [line] if line.strip() and len(first) < FIRST_LINES else []
                     yield None
                     continue
                 epoch += 1
@@ -119,8 +123,17 @@ class Command(Opaque, BaseModel):
         if process.returncode:
             said = _last_words(log, begin, others)
             raise RuntimeError(f"the command {_ended(process.returncode)}: {said}")
+        if epoch == trial.start_epoch:
+            raise ValueError(f"the command printed no JSON: {self._expected(first)}")
         if epoch != trial.budget:
             raise ValueError(f"the command gave {epoch} epochs, the budget is {trial.budget}")
+
+    def _expected(self, first: Sequence[str]) -> str:
+        """What its first lines were, and what one should be."""
+        lines = " and ".join(repr(shortened(line, SHOWN)) for line in first)
+        were = f"its output began with {lines}" if first else "its standard output was empty"
+        example = json.dumps(dict.fromkeys(self.metrics_[:FIRST_LINES], 0.5))
+        return f"{were}; after each epoch print a line such as {example}"
 
     def record(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True)

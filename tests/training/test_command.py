@@ -115,7 +115,21 @@ def test_standard_error_goes_to_the_log_and_counts_for_nothing(tmp_path: Path) -
 def test_numbers_on_standard_error_alone_are_no_epochs(tmp_path: Path) -> None:
     path = script(tmp_path, "epoch(99, file=sys.stderr)\nepoch(99, file=sys.stderr)\n")
     failure = told(path)["failure"]
-    assert failure["text"] == "ValueError: the command gave 0 epochs, the budget is 2"
+    assert failure["text"] == (
+        "ValueError: the command printed no JSON: its standard output was empty; after each epoch "
+        'print a line such as {"val_loss": 0.5}'
+    )
+
+
+def test_a_command_without_json_is_told_its_first_lines_and_what_to_print(tmp_path: Path) -> None:
+    body = "print()\nfor i in range(9): print(f'epoch {i}:', {'val_loss': 0.5}, 'x' * 100 * i)\n"
+    said = told(script(tmp_path, body))["failure"]["text"]
+    assert said.startswith(
+        "ValueError: the command printed no JSON: its output began with "
+        "\"epoch 0: {'val_loss': 0.5}\" and \"epoch 1: {'val_loss'"
+    )
+    assert said.endswith('; after each epoch print a line such as {"val_loss": 0.5}')
+    assert len(said) <= 200, "the line of a finished trial would cut it"
 
 
 @pytest.mark.parametrize(
