@@ -19,9 +19,11 @@ from hpogen.report.table import Column, table
 from hpogen.report.text import BLANK, bar, count, folder_and_next, number, paragraph, percent
 from hpogen.report.verdict import command
 from hpogen.study.read import AnyStudy, Folder
-from hpogen.study.standing import standing
+from hpogen.study.standing import commonest, standing
 from hpogen.study.status import ended, state
 from hpogen.study.status import status as of_one
+
+MOST = 3  # studies whose failure is told
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,15 @@ def endings(
     """The last lines of a run: the table, what stopped whom, the folder, what to type next."""
     rows = [Row(study, ended(study)) for study in studies]
     lines = ["", *overview(home.absolute().name, rows, width).plain.splitlines(), ""]
-    lines += [line for text in texts for line in paragraph(text, width)]
-    verb = "compare" if finished else "resume"
-    return lines + folder_and_next(home, [command(program, verb, str(home))])
+    found = [(study, commonest(study.history)) for study in studies]
+    failed = [(study, reason) for study, reason in found if reason is not None and reason.every]
+    more = [f"{study.spec.name}: {reason}" for study, reason in failed[:MOST]]
+    lines += [line for text in [*texts, *more] for line in paragraph(text, width)]
+    words = ["compare" if finished else "resume", str(home)]
+    if finished and len(failed) == len(studies):
+        study, reason = failed[0]
+        words = ["show", str(study.directory), str(reason.trial)]
+    return lines + folder_and_next(home, [command(program, *words)])
 
 
 def _note(rows: Sequence[Row], process: str | None, program: str) -> str:

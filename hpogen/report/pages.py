@@ -19,7 +19,7 @@ from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
 from hpogen.study.rehearsal import COSTS
-from hpogen.study.standing import rule, standing
+from hpogen.study.standing import commonest, rule, standing
 from hpogen.study.status import advice, memory, state, under_way
 from hpogen.trial import Keep
 
@@ -40,8 +40,12 @@ def status_page(study: Folder, width: int, program: str) -> tuple[Text, bool]:
         "stopped": f"stopped; go on with: {command(program, 'resume', str(directory))}",
         "finished": f"finished; the answer: {command(program, 'best', str(directory))}",
     }
-    found = memory(study)
-    note = "\n ".join([*([advice(found)] if found else []), notes[state(study)]])
+    before = [advice(found)] if (found := memory(study)) else []
+    if (reason := commonest(study.history)) is not None and reason.every:
+        see = command(program, "show", str(directory), str(reason.trial))
+        notes["finished"] = f"finished without an answer; see: {see}"
+        before.append(str(reason))
+    note = "\n ".join([*before, notes[state(study)]])
     label = "running" if runs else "stopped"
     text = picture(study, standing(study), under_way(study), width=width, note=note, label=label)
     return text, runs

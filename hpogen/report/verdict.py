@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from hpogen.analysis.answers import held_out
-from hpogen.errors import shortened
 from hpogen.record.history import History, Record
 from hpogen.report.picture import mishaps, results
 from hpogen.report.text import (
@@ -23,7 +22,7 @@ from hpogen.report.text import (
 )
 from hpogen.spec import StudySpec
 from hpogen.study.read import AnyStudy
-from hpogen.study.standing import Standing, rule, standing
+from hpogen.study.standing import Standing, commonest, rule, standing
 
 LIMIT = "One search does not show which of them is better."
 FAR_WORSE = "On the audit images the first of them is far worse."
@@ -44,9 +43,8 @@ def verdict(
         lines += ["", *paragraph(choice(study.spec, now), width), ""]
         lines += labelled("best", f"trial {now.best.trial.id}: {results(now.best)}", width)
         lines += labelled("", configuration(now.best.trial.config), width)
-    elif (last := last_failure(history)) is not None:
-        text = f"{last.failure.kind}: {shortened(last.failure.text)}" if last.failure else ""
-        lines += labelled("last", f"trial {last.trial.id}: {text}", width)
+    elif (reason := commonest(history)) is not None:
+        lines += labelled("why", str(reason), width)
     return lines + folder_and_next(study.directory, next_commands)
 
 
@@ -66,13 +64,11 @@ def ending(spec: StudySpec, end: str, trials: int, text: str) -> str:
 
 def next_commands(history: History, directory: str, end: str, program: str) -> list[str]:
     """What to type next."""
-    if end == "finished":
-        return [command(program, "best", directory)]
-    goes_on = command(program, "resume", directory)
-    failed = last_failure(history)
-    if end == "errors" and failed is not None:
-        return [command(program, "show", directory, str(failed.trial.id)), goes_on]
-    return [goes_on]
+    goes_on = [command(program, "resume", directory)] * (end != "finished")
+    reason = commonest(history)
+    if reason is not None and (reason.every or end == "errors"):
+        return [command(program, "show", directory, str(reason.trial)), *goes_on]
+    return goes_on or [command(program, "best", directory)]
 
 
 def choice(spec: StudySpec, now: Standing) -> str:
@@ -137,8 +133,3 @@ def _counted(history: History, now: Standing) -> str:
 def _of(done: int, limit: int | None, what: str) -> str:
     """`5 trials`, or `5 of 32 trials` where that is not all."""
     return count(done, what) if limit is None or done >= limit else f"{done:,} of {limit:,} {what}s"
-
-
-def last_failure(history: History) -> Record | None:
-    failed = [record for record in history.told() if record.failure]
-    return failed[-1] if failed else None

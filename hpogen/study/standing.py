@@ -5,10 +5,12 @@ Computed from a spec and a history; the live table, the verdict and `status` are
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hpogen.errors import shortened
 from hpogen.objective import Objective, Term
 from hpogen.record.history import History, Record
 from hpogen.selection import SELECTIONS, candidates, choose
@@ -17,6 +19,7 @@ from hpogen.study.read import AnyStudy
 from hpogen.study.repeats import is_over
 from hpogen.trial import canonical
 
+NUMBER = re.compile(r"[0-9]+")
 VALIDATION = Objective((Term("val_loss", 1.0),), "val")
 
 
@@ -51,6 +54,32 @@ def standing(study: AnyStudy) -> Standing:
         failures=Counter(record.failure.kind for record in told if record.failure),
         duplicates=history.duplicates,
     )
+
+
+@dataclass(frozen=True)
+class Reason:
+    """The commonest failure: its latest trial, how many failed so, and how many in all."""
+
+    trial: int
+    text: str  # `error: ValueError: why`
+    alike: int
+    failed: int
+    every: bool  # whether no trial that has finished succeeded
+
+    def __str__(self) -> str:
+        return f"{self.alike} of {self.failed} failed of {self.text} (trial {self.trial})"
+
+
+def commonest(history: History) -> Reason | None:
+    """What most of the failed trials failed of, numbers aside; None while none has failed."""
+    told = history.told()
+    failed = [(r.trial.id, f"{r.failure.kind}: {r.failure.text}") for r in told if r.failure]
+    if not failed:
+        return None
+    kinds = Counter(NUMBER.sub("", text) for _, text in failed)
+    trial, text = max(failed, key=lambda pair: (kinds[NUMBER.sub("", pair[1])], pair[0]))
+    alike = kinds[NUMBER.sub("", text)]
+    return Reason(trial, shortened(text), alike, len(failed), len(failed) == len(told))
 
 
 def chosen(study: AnyStudy, spec: StudySpec | None = None) -> Record | None:

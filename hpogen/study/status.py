@@ -15,7 +15,7 @@ from hpogen.record import folder
 from hpogen.record.history import Record
 from hpogen.spec import StudySpec
 from hpogen.study.read import AnyStudy, Folder
-from hpogen.study.standing import chosen, is_complete, rule, standing
+from hpogen.study.standing import chosen, commonest, is_complete, rule, standing
 from hpogen.trial import Progress, Trial
 
 LOOKED_AT = 200  # trials, the latest: a long study is not read whole
@@ -132,10 +132,15 @@ def best(study: Folder, spec: StudySpec | None = None) -> dict[str, Any]:
     """
     record = chosen(study, spec)
     if record is None:
-        raise UserError(
-            f"{study.directory}: there is no answer yet: no trial has finished with a score"
-        )
+        raise UserError(f"{study.directory}: there is no answer yet: {_unanswered(study)}")
     return _answer(record)
+
+
+def _unanswered(study: Folder) -> str:
+    reason = commonest(study.history)
+    if reason is None or any(record.failure is None for record in study.history.records):
+        return "no trial has finished with a score"
+    return f"{reason}; see: hpogen show {study.directory} {reason.trial}"
 
 
 def _answer(record: Record) -> dict[str, Any]:

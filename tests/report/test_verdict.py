@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 from toys import as_read, replay, study_file
 
+from hpogen.errors import UserError
 from hpogen.record.events import asked, told
 from hpogen.record.history import History
+from hpogen.report.matrix import endings
+from hpogen.report.pages import status_page
 from hpogen.report.verdict import choice, ending, next_commands, verdict
 from hpogen.spec import StudySpec, load_study
 from hpogen.study.standing import standing
+from hpogen.study.status import best
 from hpogen.trial import Failure, Outcome, Trial
 
 OBJECTIVE = {"preset": "agn+val", "alpha": 0.05}
@@ -93,11 +97,32 @@ def test_sentences_are_wrapped_commands_are_not(tmp_path: Path, width: int) -> N
     assert " folder   runs/s" in others
 
 
-def test_when_nothing_succeeded_the_last_failure_is_shown(tmp_path: Path) -> None:
-    spec, history = a_study(tmp_path, Failure("error", "ValueError: no"), Failure("oom", "full"))
-    lines = verdict(as_read(spec, history, Path("runs/s")), "s finished", [], 80)
-    assert lines[1].startswith(" s finished: 2 of 12 trials (1 with an error, 1 out of memory)")
-    assert " last     trial 1: oom: full" in lines
+def test_when_nothing_succeeded_the_commonest_failure_is_shown(tmp_path: Path) -> None:
+    failures = [Failure("error", f"ValueError: no {i}") for i in range(2)]
+    spec, history = a_study(tmp_path, *failures, Failure("oom", "full"))
+    study = as_read(spec, history, Path("runs/s"))
+    lines = verdict(study, "s finished", [], 80)
+    assert lines[1].startswith(" s finished: 3 of 12 trials (2 with an error, 1 out of memory)")
+    assert " why      2 of 3 failed of error: ValueError: no 1 (trial 1)" in lines
+    assert next_commands(history, "runs/s", "finished", "hpogen") == ["hpogen show runs/s 1"]
+    page, _ = status_page(study, 80, "hpogen")
+    assert "\n 2 of 3 failed of error: ValueError: no 1 (trial 1)\n" in page.plain
+    with pytest.raises(UserError, match=r"no 1 \(trial 1\); see: hpogen show runs/s 1"):
+        best(study)
+
+
+def test_a_failure_beside_a_success_takes_no_command_away(tmp_path: Path) -> None:
+    _, history = a_study(tmp_path, Failure("error", "ValueError: no"), (0.5, 1.0, 0.9))
+    assert next_commands(history, "runs/s", "finished", "hpogen") == ["hpogen best runs/s"]
+
+
+def test_a_matrix_without_any_answer_says_why(tmp_path: Path) -> None:
+    spec, history = a_study(tmp_path, Failure("error", "ValueError: no"), stop={"trials": 1})
+    study = as_read(spec, history, Path("runs/m/s"))
+    lines = endings(Path("runs/m"), [study], [], True, 80, "hpogen")
+    assert " s: 1 of 1 failed of error: ValueError: no (trial 0)" in lines
+    assert lines[-1] == " next     hpogen show runs/m/s 0"
+    assert endings(Path("runs/m"), [study], [], False, 80, "hpogen")[-1].endswith("resume runs/m")
 
 
 def test_a_study_that_stopped_itself_says_why_and_how_to_go_on(tmp_path: Path) -> None:
