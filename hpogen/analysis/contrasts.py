@@ -74,6 +74,14 @@ class Contrast:
         return self.decisive_p <= ALPHA
 
 
+def fewest_pairs(contrasts: int = 1) -> int:
+    """The pairs, all unequal, from which on one of so many contrasts can be separable.
+
+    The least n with `contrasts` · 2^(1 − n) ≤ ALPHA: `smallest_p` times what Holm multiplies it by.
+    """
+    return 1 + math.ceil(math.log2(contrasts / ALPHA))
+
+
 def contrast(
     names: tuple[str, str], first: Errors, second: Errors, *, primary: bool = False, seed: int = 0
 ) -> Contrast | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 
 from hpogen.analysis.comparison import TEST, Comparison
-from hpogen.analysis.contrasts import ALPHA, Contrast
+from hpogen.analysis.contrasts import ALPHA, Contrast, fewest_pairs
 from hpogen.analysis.tables import Row
 from hpogen.report.compare_figures import POINTLESS, difference, figure, p_value
 from hpogen.report.text import configuration, count, number
@@ -106,6 +107,8 @@ def _of_many(contrasts: Sequence[Contrast], other: str) -> Iterator[str]:
         yield f"{names}."
     if all(c.smallest_p * len(contrasts) > ALPHA for c in contrasts) and not other:
         yield "So few search seeds cannot separate so many arms: declare a primary contrast."
+        without = count(fewest_pairs(len(contrasts)), "search seed")
+        yield f"With one, {_enough()} can be separable; without, {without} or more."
 
 
 def _better_first(c: Contrast) -> tuple[str, str]:
@@ -114,7 +117,7 @@ def _better_first(c: Contrast) -> tuple[str, str]:
 
 def _of_two(c: Contrast, of: str) -> Iterator[str]:
     if c.pairs == 1:
-        yield LIMIT
+        yield f"{LIMIT} {_enough()} can be separable."
         return
     evidence = f"difference {difference(c.difference, of)}"
     evidence += "" if of == POINTLESS else " points"
@@ -134,3 +137,10 @@ def _of_two(c: Contrast, of: str) -> Iterator[str]:
     yield f"Over {over} the two are not separable ({evidence}, p {p_value(c.p)})."
     if c.smallest_p > ALPHA:
         yield f"So few cannot be: {p_value(c.smallest_p)} is the smallest p they can give."
+        yield f"{_enough(c.tasks)}{' with unequal answers' * (c.ties > 0)} can be separable."
+
+
+def _enough(tasks: int = 1) -> str:
+    """How many search seeds on so many tasks it takes for one contrast."""
+    seeds = math.ceil(fewest_pairs() / tasks)
+    return f"{count(seeds, 'search seed')} or more{' on each task' * (tasks > 1)}"

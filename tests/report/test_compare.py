@@ -13,6 +13,7 @@ import pytest
 from analysis.searches import AGN, Made, matrix, random_trials, search
 
 from hpogen.analysis.comparison import Comparison, compare
+from hpogen.analysis.contrasts import fewest_pairs
 from hpogen.report.compare import compare_page, comparison_data
 from hpogen.report.compare_figures import difference, p_value
 from hpogen.report.compare_verdict import verdict
@@ -53,7 +54,8 @@ def test_what_is_separable_is_named(tmp_path: Path) -> None:
 def test_too_few_seeds_are_said_to_be_too_few(tmp_path: Path) -> None:
     assert verdict(pairs(tmp_path, 0.01, 0.02, 0.03, 0.01)).endswith(
         "Over 4 search seeds the two are not separable (difference −1.8 points, p 0.125). "
-        "So few cannot be: 0.125 is the smallest p they can give."
+        "So few cannot be: 0.125 is the smallest p they can give. "
+        "6 search seeds or more can be separable."
     )
 
 
@@ -74,8 +76,18 @@ def test_one_seed_shows_nothing_but_what_was_chosen(tmp_path: Path) -> None:
     assert verdict(pairs(tmp_path, 0.02)) == (
         "A: chose lr 0.01, momentum 0.6: audit error 10.0 %; B: chose lr 0.01, momentum 0.6: "
         "audit error 12.0 %; baseline 'default' 11.0 %. "
-        "One search seed does not show which of them is better."
+        "One search seed does not show which of them is better. "
+        "6 search seeds or more can be separable."
     )
+
+
+def test_so_many_seeds_as_are_said_to_be_enough_are_enough(tmp_path: Path) -> None:
+    assert [fewest_pairs(n) for n in (1, 3, 6, 28)] == [6, 7, 8, 11]
+    assert verdict(pairs(tmp_path / "6", *[0.01] * 6)).startswith("A: ")
+    assert "Over 6 search seeds A is better" in verdict(pairs(tmp_path / "6", *[0.01] * 6))
+    assert "not separable" in verdict(pairs(tmp_path / "5", *[0.01] * 5))
+    tied = verdict(pairs(tmp_path / "7", *[0.01] * 5, 0.0, 0.0))
+    assert tied.endswith("6 search seeds or more with unequal answers can be separable.")
 
 
 def test_one_arm_has_nothing_beside_it(tmp_path: Path) -> None:
@@ -93,7 +105,8 @@ def test_many_arms_without_a_declared_contrast(tmp_path: Path) -> None:
     text = verdict(compare([matrix(tmp_path, 3, FOUR)]))
     assert "Of 6 pairs of arms none is separable (p after Holm's correction above 0.05)." in text
     assert text.endswith(
-        "So few search seeds cannot separate so many arms: declare a primary contrast."
+        "So few search seeds cannot separate so many arms: declare a primary contrast. With one, "
+        "6 search seeds or more can be separable; without, 8 search seeds or more."
     )
 
 
