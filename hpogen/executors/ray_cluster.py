@@ -18,6 +18,7 @@ from hpogen.errors import UserError
 log = logging.getLogger("hpogen.executors")
 notices = logging.getLogger("hpogen.executors.cluster")  # the command line shows its warnings
 
+COPY = "copy ~/.ray/auth_token of the cluster's head to this machine"
 TOKEN = Path.home() / ".ray" / "auth_token"
 CONNECT_SECONDS = 5.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -76,23 +77,49 @@ def _running() -> str:
 
 
 def _use_token(where: str) -> None:
-    """Show the token to a cluster that asks for one, and only there.
+    """Show the token to a cluster that asks for one, and only there. Raises UserError if it is not
+    the cluster's, of which Ray itself says in 20 seconds that it "failed to connect".
 
     Ray shows it to `auto` alone, and also to a cluster that has none; that one cannot call back.
     """
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+        if not _refuses(where):
+            return
+        os.environ["RAY_AUTH_MODE"] = "token"
+    mode = os.environ["RAY_AUTH_MODE"]
+    if mode.lower() == "token" and not _has_token():
+        raise UserError(f"--ray {where}: Ray's token is not here: {COPY}")
+    if _refuses(where):
+        why = f"RAY_AUTH_MODE={mode} keeps it back: unset that"
+        if mode.lower() == "token":
+            why = f"that of this machine is another: {COPY}"
+        raise UserError(f"--ray {where}: the cluster asks for Ray's token, and {why}")
+
+
+def _has_token() -> bool:
+    """Whether Ray finds one: where there is none, its client ends this process."""
+    if os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return True
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN)
+    try:
+        return bool(path.read_text().strip())
+    except (OSError, ValueError):
+        return False
+
+
+def _refuses(where: str) -> bool:
+    """Whether the cluster asks for a token and is not given it, as RAY_AUTH_MODE is now."""
     import ray
 
-    if "RAY_AUTH_MODE" in os.environ:
-        return
     raylet: Any = ray._raylet
-    os.environ["RAY_AUTH_MODE"] = "disabled"
+    raylet.Config.initialize("")  # as Ray itself does, so that the mode is read again
     try:  # with a name that no cluster has, or it would be asked for one first, for 20 s
         client = raylet.GcsClient(address=where, cluster_id="0" * 56)
         client.internal_kv_get(b"session_name", b"session", timeout=CONNECT_SECONDS)
     except Exception as error:
-        if "InvalidAuthToken" in str(error):
-            os.environ["RAY_AUTH_MODE"] = "token"
-    raylet.Config.initialize("")  # as Ray itself does, so that the mode is read again
+        return "InvalidAuthToken" in str(error)
+    return False
 
 
 def _keep_token() -> None:
