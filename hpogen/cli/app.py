@@ -61,6 +61,7 @@ Cpus = Annotated[
 Gpus = Annotated[
     float | None, typer.Option("--gpus-per-trial", metavar="F", help="0.25: four trials on a GPU")
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", help="explain no words")]
 All = Annotated[bool, typer.Option("--all", help="list all mistakes of the YAML, not five")]
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="change the YAML")]
 

@@ -15,7 +15,7 @@ from hpogen.report import retrain as retraining
 from hpogen.report.live import watch
 from hpogen.report.matrix import endings
 from hpogen.report.retrain import again_lines
-from hpogen.report.terminal import print_lines, program, width
+from hpogen.report.terminal import print_page, program, width
 from hpogen.report.text import count, seconds_of
 from hpogen.report.verdict import ending, next_commands, verdict
 from hpogen.running import runner
@@ -39,16 +39,18 @@ def drive(
     duration: str,
     *,
     event_files: bool = False,
+    quiet: bool = False,
 ) -> list[End]:
     """Run the study whose folder is `home`, or those of a matrix, whose folders are in `home`.
 
     For at most `duration` if that is not empty; how each ended. `event_files` are TensorBoard's,
-    written beside.
+    written beside. What is printed explains its words unless `quiet`.
     """
     name = home.absolute().name
     with pool(name, specs, home, where, duration, event_files=event_files) as runs:
         if any(result.end != "broken" for _, result in runs):
-            _print(_verdict(*runs[0]) if home in specs else _overview(home, runs))
+            page = _verdict(*runs[0]) if home in specs else _overview(home, runs)
+            _print(page, quiet=quiet)
     return [result.end for _, result in runs]
 
 
@@ -58,6 +60,8 @@ def retrain(
     seeds: int = SEEDS,
     duration: str = "",
     trial: int | None = None,
+    *,
+    quiet: bool = False,
 ) -> list[End]:
     """Retrain, or go on with it, and print what was found; how each configuration's study ended.
 
@@ -76,7 +80,7 @@ def retrain(
             pages = [retraining.page(place, retrained(place), width()) for place in places]
             stopped = _endings(run for run in runs if run[1].end != "finished")
             last = retraining.last_lines(directory, stopped, program(), width())
-            _print([*chain.from_iterable(pages), *last])
+            _print([*chain.from_iterable(pages), *last], quiet=quiet)
     return [result.end for _, result in runs]
 
 
@@ -91,7 +95,8 @@ def train_again(directory: Path, where: Where, trial: int, duration: str = "") -
     name = f"{directory.absolute().name}: trial {trial}"
     with pool(name, specs, directory / RETRAIN, where, duration) as runs:
         if not any(result.end == "broken" for _, result in runs):
-            _print(again_lines(study, runs[0][0].history.records, trial, _endings(runs), program()))
+            records = runs[0][0].history.records
+            _print(again_lines(study, records, trial, _endings(runs), program()), quiet=True)
     return [result.end for _, result in runs]
 
 
@@ -173,6 +178,6 @@ def _overview(home: Path, runs: Sequence[Run]) -> Iterator[str]:
     yield from endings(home, [study for study, _ in good], texts, finished, width(), program())
 
 
-def _print(lines: Iterable[str]) -> None:
+def _print(lines: Iterable[str], *, quiet: bool) -> None:
     with contextlib.suppress(OSError):  # a terminal that has gone
-        print_lines(lines)
+        print_page(lines, quiet=quiet)

@@ -16,6 +16,7 @@ from hpogen.cli.app import (
     For,
     Gpus,
     Json,
+    Quiet,
     Ray,
     Set,
     StudyFile,
@@ -26,7 +27,7 @@ from hpogen.cli.app import (
     print_json,
 )
 from hpogen.errors import UserError, unknown
-from hpogen.report.terminal import print_lines, width
+from hpogen.report.terminal import print_lines, print_page, width
 
 EventFiles = Annotated[
     bool, typer.Option("--tensorboard", help="write TensorBoard's event files, too")
@@ -47,6 +48,7 @@ def run(
     gpus: Gpus = None,
     event_files: EventFiles = False,
     all_mistakes: All = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a study or a matrix, or go on with it; then what was chosen."""
     from hpogen.cli.drive import drive
@@ -58,7 +60,8 @@ def run(
     home = directory or RUNS / found.name
     specs = {home / spec.name if found.is_matrix else home: spec for spec in found.specs}
     where = Where(device, workers, ray, cpus, gpus)
-    raise typer.Exit(exit_code(drive(specs, home, where, duration, event_files=event_files)))
+    ends = drive(specs, home, where, duration, event_files=event_files, quiet=quiet)
+    raise typer.Exit(exit_code(ends))
 
 
 @command
@@ -71,6 +74,7 @@ def resume(
     cpus: Cpus = None,
     gpus: Gpus = None,
     event_files: EventFiles = False,
+    quiet: Quiet = False,
 ) -> None:
     """Go on with the study or the matrix in a folder, without its YAML."""
     from hpogen.cli.drive import drive
@@ -80,7 +84,8 @@ def resume(
 
     specs = {path: loaded(read(path)) for path in studies_in(directory) or [directory]}
     where = Where(device, workers, ray, cpus, gpus)
-    raise typer.Exit(exit_code(drive(specs, directory, where, duration, event_files=event_files)))
+    ends = drive(specs, directory, where, duration, event_files=event_files, quiet=quiet)
+    raise typer.Exit(exit_code(ends))
 
 
 @command
@@ -99,6 +104,7 @@ def retrain(
     ray: Ray = "",
     cpus: Cpus = None,
     gpus: Gpus = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train the answer and the baselines on the full training set; test them."""
     from hpogen.cli.drive import retrain, train_again
@@ -106,10 +112,12 @@ def retrain(
 
     where = Where(device, workers, ray, cpus, gpus)
     if not subset:
-        raise typer.Exit(exit_code(retrain(directory, where, seeds, duration, trial)))
-    if trial is None:
+        ends = retrain(directory, where, seeds, duration, trial, quiet=quiet)
+    elif trial is None:
         raise UserError("--subset: got no trial, expected --trial N: the one to train again")
-    raise typer.Exit(exit_code(train_again(directory, where, trial, duration)))
+    else:
+        ends = train_again(directory, where, trial, duration)
+    raise typer.Exit(exit_code(ends))
 
 
 @command
@@ -118,6 +126,7 @@ def check(
     overrides: Set = [],  # noqa: B006
     as_json: Json = False,
     all_mistakes: All = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find mistakes and plan trials and epochs; train nothing."""
     from hpogen.report.pages import check_matrix_page, check_page
@@ -134,8 +143,8 @@ def check(
         whole = {"name": found.name, "studies": planned}
         return print_json(whole if found.is_matrix else planned[0])
     if found.is_matrix:
-        return print_lines(check_matrix_page(planned, str(study)))
-    print_lines(check_page(found.specs[0], planned[0], str(study)))
+        return print_page(check_matrix_page(planned, str(study)), quiet=quiet)
+    print_page(check_page(found.specs[0], planned[0], str(study)), quiet=quiet)
 
 
 @command

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hpogen.cli.app import Device, Folder, Json, command, print_json
+from hpogen.cli.app import Device, Folder, Json, Quiet, command, print_json
 from hpogen.report.terminal import print_lines, program, width
 
 
@@ -17,23 +17,29 @@ def status(
     directory: Folder,
     watch: Annotated[bool, typer.Option("--watch", help="redraw until it ends")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Where a study or a matrix stands: how far it is, what runs, the best so far."""
+    from rich.text import Text
+
     from hpogen.report import live, matrix, pages
+    from hpogen.report.terms import with_terms
     from hpogen.study.read import read, read_all, studies_in
     from hpogen.study.status import status
 
-    if studies_in(directory):
-        name = directory.absolute().name
-        if as_json:
-            return print_json(matrix.status(name, read_all([directory])))
-        return live.follow(
-            lambda columns: matrix.status_page(name, read_all([directory]), columns, program()),
-            watch,
-        )
+    name, several = directory.absolute().name, bool(studies_in(directory))
     if as_json:
-        return print_json(status(read(directory)))
-    live.follow(lambda columns: pages.status_page(read(directory), columns, program()), watch)
+        told = matrix.status(name, read_all([directory])) if several else status(read(directory))
+        return print_json(told)
+
+    def draw(columns: int) -> tuple[Text, bool]:
+        if several:
+            page, runs = matrix.status_page(name, read_all([directory]), columns, program())
+        else:
+            page, runs = pages.status_page(read(directory), columns, program())
+        return page if quiet else with_terms(page, columns), runs
+
+    live.follow(draw, watch)
 
 
 @command

@@ -8,9 +8,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from hpogen.cli.app import All, Device, Folder, Json, Set, StudyFile, command, print_json
+from hpogen.cli.app import All, Device, Folder, Json, Quiet, Set, StudyFile, command, print_json
 from hpogen.errors import UserError, quoted
-from hpogen.report.terminal import print_lines, program, width
+from hpogen.report.terminal import print_lines, print_page, program, width
 
 T = TypeVar("T")
 
@@ -28,6 +28,7 @@ def compare(
     primary: Primary = None,
     as_json: Json = False,
     all_mistakes: All = False,
+    quiet: Quiet = False,
 ) -> None:
     """Studies side by side: which objective and searcher is better, and by how much."""
     from hpogen.analysis.comparison import compare
@@ -37,7 +38,7 @@ def compare(
     found = compare([run_folder(path) for path in directories], primary)
     if as_json:
         return print_json(comparison_data(found))
-    print_lines(compare_page(found, width(), program()))
+    print_page(compare_page(found, width(), program()), quiet=quiet)
 
 
 @command
@@ -72,6 +73,7 @@ def rescore(
     ] = "",
     plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="a picture")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """What another objective, alpha or selection would have chosen from the same trials."""
     from hpogen.analysis.rescoring import rescore
@@ -96,7 +98,7 @@ def rescore(
         write_svg(found, plot)
     if as_json:
         return print_json(rescore_data(found))
-    print_lines(rescore_page(found, str(directory), width(), program()))
+    print_page(rescore_page(found, str(directory), width(), program()), quiet=quiet)
 
 
 def _numbers(option: str, text: str, kind: Callable[[str], T]) -> list[T]:

@@ -8,10 +8,17 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from hpogen.report.terms import explained
+
 
 def print_lines(lines: Iterable[str]) -> None:
     for line in lines:
         print(line)
+
+
+def print_page(lines: Iterable[str], *, quiet: bool) -> None:
+    """A page with what its words mean, or without."""
+    print_lines(lines if quiet else explained(lines, width()))
 
 
 def width() -> int:
