@@ -139,7 +139,11 @@ FIXED = " A single value there is held fixed."
         ({"trials": 4}, "trials", "stop.trials?"),
         ({"n_trials": 4}, "n_trials", "stop.trials?"),
         ({"objective": {"metric": "val_loss"}}, "metric", "objective.terms.0.metric?"),
-        ({"stop": {"trials": 4, "time": "6h"}}, "time", "hpogen run --for 6h?"),
+        (
+            {"stop": {"trials": 4, "time": "6h"}},
+            "time",
+            "hpogen run --for 6h or limits.trial_seconds?",
+        ),
         ({"device": "cuda"}, "device", "hpogen run --device cuda:0?"),
         (
             {"search_space": {"lr": 0.1, "warmup": {"int": [0, 5]}}},
@@ -188,12 +192,45 @@ def test_the_key_of_another_task_leads_to_that_task(tmp_path: Path) -> None:
         ({"stop": 32}, "{trials: 32} or {epochs: 640}"),
         ({"objective": [{"metric": "val_loss"}]}, "{terms: [{metric: val_loss}]}"),
         ({"objective": {"terms": ["val_loss"]}}, "{metric: val_loss}"),
+        ({"task": "mlp"}, "{dataset: digits, model: mlp, epochs: 12}"),
+        ({"searcher": ["cmaes"]}, "{name: cmaes}"),
+        ({"checkpoints": True}, "{keep: final}"),
     ],
 )
 def test_a_mapping_is_shown_where_one_is_expected(
     tmp_path: Path, changed: dict[str, Any], such: str
 ) -> None:
     assert mistake(tmp_path, **changed).endswith(f"expected a mapping such as {such}")
+    for key in changed.keys() & {"stop", "task", "checkpoints"}:
+        load_study(write(tmp_path, **{key: yaml.safe_load(such.partition(" or ")[0])}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "such"),
+    [
+        ({"task": {**TASK, "measures": "agn"}}, "expected a list such as ['agn']"),
+        ({"search_space": {"lr": [0.1, 1.0]}}, ", or {float: [0.1, 1.0]}"),
+        ({"search_space": {"batch_size": [8, 64]}}, ", or {int: [8, 64]}"),
+        ({"search_space": {"optimizer": ["sgd", "adam"]}}, ", or {choice: ['sgd', 'adam']}"),
+        ({"objective": "agn+val"}, "as in {preset: agn+val, alpha: 0.1, scale: log}"),
+    ],
+)
+def test_what_to_write_is_shown(tmp_path: Path, changed: dict[str, Any], such: str) -> None:
+    assert mistake(tmp_path, **changed).endswith(such)
+
+
+@pytest.mark.parametrize(
+    ("part", "given", "meant"),
+    [
+        ("model", "resnet50", "torchvision/resnet50?"),
+        ("model", "ResNet-18", "'resnet18'? (densenet100, "),
+        ("dataset", "EMNIST", "torchvision/EMNIST?"),
+        ("dataset", "CIFAR10", "'cifar10'? (cifar10, "),
+    ],
+)
+def test_a_part_of_torchvision_is_found(tmp_path: Path, part: str, given: str, meant: str) -> None:
+    text = mistake(tmp_path, task={**TASK, part: given})
+    assert f"{given!r} is unknown; did you mean {meant}" in text
 
 
 def test_a_name_is_found_by_its_beginning_in_any_case() -> None:

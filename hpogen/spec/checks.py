@@ -157,7 +157,8 @@ def _preset(form: ObjectiveForm, budgets: Sequence[int], mistakes: Mistakes) -> 
                 mistakes.add((*path, key), text)
         return form.preset, preset(form.preset), [path]
     if form.alpha is None:
-        mistakes.add((*path, "alpha"), f"is required by preset {form.preset!r}")
+        such = f"{{preset: {form.preset}, alpha: 0.1, scale: log}}"
+        mistakes.add((*path, "alpha"), f"is required by preset {form.preset!r}, as in {such}")
         return None
     if form.scale is None and len(budgets) > 1:
         text = "must be named where there are several budgets: log is recommended"

@@ -38,9 +38,16 @@ SYNONYMS = {  # what keys are called elsewhere, in lower case
     **dict.fromkeys(("loss", "criterion", "monitor", "target"), "objective"),
     **dict.fromkeys(("n_trials", "num_trials", "max_trials", "num_samples"), "stop.trials"),
     **dict.fromkeys(("random_seed", "random_state"), "seed"),
-    **dict.fromkeys(("time", "timeout", "duration", "max_time"), "hpogen run --for 6h"),
+    **dict.fromkeys(
+        ("time", "timeout", "duration", "max_time"), "hpogen run --for 6h or limits.trial_seconds"
+    ),
     **dict.fromkeys(("dir", "directory", "output", "output_dir"), "hpogen run --dir DIR"),
     **dict.fromkeys(("workers", "n_jobs", "parallel", "concurrency"), "hpogen run --workers N"),
+    **dict.fromkeys(("gpus", "gpus_per_trial", "num_gpus"), "hpogen run --gpus-per-trial 1"),
+    **dict.fromkeys(("cpus", "cpus_per_trial", "num_cpus"), "hpogen run --cpus-per-trial 4"),
+    **dict.fromkeys(
+        ("mode", "direction", "maximize"), "objective.terms.0.weight: -1 (lower scores are better)"
+    ),
     "device": "hpogen run --device cuda:0",
 }
 SEARCHERS = {  # what samplers of Optuna are called elsewhere
@@ -58,12 +65,14 @@ PLACES = {  # where the name of a part of each kind stands
     "task.dataset": plugins.datasets,
 }
 MAPPINGS = {  # what could stand where a mapping is expected
+    "task": "{dataset: digits, model: mlp, epochs: 12}",
+    "searcher": "{name: cmaes}",
     "stop": "{trials: 32} or {epochs: 640}",
     "objective": "{terms: [{metric: val_loss}]}",
     "objective.terms.0": "{metric: val_loss}",
     "budgets": "{min: 1, max: 9, eta: 3}",
     "limits": "{trial_seconds: 600}",
-    "checkpoints": "{keep: best}",
+    "checkpoints": "{keep: final}",
 }
 SEARCHED, MOST = "search_space", 3
 ALIKE = 0.8  # of names that may stand anywhere
@@ -74,9 +83,8 @@ def led_on(path: KeyPath, text: str, data: Mapping[str, Any]) -> str:
 
     `data` is the whole study. Unchanged where nothing is known better than the nearest name.
     """
-    if text.endswith("expected a mapping"):
-        dotted = ".".join("0" if isinstance(part, int) else str(part) for part in path)
-        return text + (f" such as {MAPPINGS[dotted]}" if dotted in MAPPINGS else "")
+    if text.startswith("got "):
+        return text + _shape(path, text)
     subject, is_unknown, _ = text.partition(" is unknown")
     named = re.search(r"'([^']*)'$", subject)
     if not is_unknown or not named:
@@ -88,6 +96,21 @@ def led_on(path: KeyPath, text: str, data: Mapping[str, Any]) -> str:
     else:
         better = _key(path, named[1], data, misspelt="did you mean" in text)
     return f"{subject} is unknown; {better}" if better else text
+
+
+def _shape(path: KeyPath, text: str) -> str:
+    """` such as [agn]`: what to write in place of a value of another shape."""
+    got, _, expected = text.removeprefix("got ").rpartition(", expected ")
+    dotted = ".".join("0" if isinstance(part, int) else str(part) for part in path)
+    if expected == "a mapping" and dotted in MAPPINGS:
+        return f" such as {MAPPINGS[dotted]}"
+    if expected == "a list" and got[:1] in "'{":
+        return f" such as [{got}]"
+    if path[:1] == (SEARCHED,) and len(path) == 2 and got.startswith("["):
+        ends = re.fullmatch(r"\[([-+.e0-9]+), ([-+.e0-9]+)\]", got)
+        kind = "choice" if ends is None else "float" if "." in got else "int"
+        return f", or {{{kind}: {got}}}"
+    return ""
 
 
 def _key(path: KeyPath, key: str, data: Mapping[str, Any], *, misspelt: bool) -> str:
@@ -178,10 +201,20 @@ def _value(path: KeyPath, got: str, data: Mapping[str, Any]) -> str:
     if dotted == "objective" and (text := _metric(got, data)):
         return text
     here = "task.name" if path == ("task", "name") else dotted
+    if here in PLACES and (full := _in_a_family(got, PLACES[here])):
+        return f"did you mean {full}?"
     for place, parts in PLACES.items():
         if place != here and got in parts:
             return f"it is the name of a {parts.kind}: did you mean {place}: {got}?"
     return ""
+
+
+def _in_a_family(got: str, parts: plugins.Registry[Any]) -> str:
+    """`torchvision/resnet50` of a name that is none of ours, whatever its case."""
+    if got.lower() in parts.names():
+        return ""
+    names = (choice.replace("NAME", got) for choice in parts.choices() if choice.endswith("/NAME"))
+    return next((name for name in names if name in parts), "")
 
 
 def _sampler(got: str) -> str:
