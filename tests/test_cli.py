@@ -226,7 +226,7 @@ def test_a_study_of_errors_stops_itself(tmp_path: Path, hpogen: Call) -> None:
     assert "Traceback (most recent call last)" in shown.out
     none = hpogen("best", "runs/study")
     assert none.code == 2 and none.err == (
-        "runs/study: there is no answer yet: 3 of 3 failed of error: RuntimeError: never in the "
+        "runs/study: there is no answer yet: 3 of 3 failures: error: RuntimeError: never in the "
         "mood (trial 2); see: hpogen show runs/study 2\n"
     )
 
@@ -237,7 +237,7 @@ def test_a_study_that_ends_without_an_answer_names_no_best(tmp_path: Path, hpoge
     done = hpogen("run", "study.yaml")
     status = hpogen("status", "runs/study")
     for out in (" ".join(done.out.split()), " ".join(status.out.split())):
-        assert "4 of 4 failed of error: RuntimeError: never in the mood (trial 3)" in out
+        assert "4 of 4 failures: error: RuntimeError: never in the mood (trial 3)" in out
         assert "hpogen show runs/study 3" in out and "hpogen best" not in out
 
 

@@ -44,7 +44,7 @@ def verdict(
         lines += labelled("best", f"trial {now.best.trial.id}: {results(now.best)}", width)
         lines += labelled("", configuration(now.best.trial.config), width)
     elif (reason := commonest(history)) is not None:
-        lines += labelled("why", str(reason), width)
+        lines += ["", *labelled("why", str(reason), width)]
     return lines + folder_and_next(study.directory, next_commands)
 
 

@@ -67,7 +67,7 @@ class Reason:
     every: bool  # whether no trial that has finished succeeded
 
     def __str__(self) -> str:
-        return f"{self.alike} of {self.failed} failed of {self.text} (trial {self.trial})"
+        return f"{self.alike} of {self.failed} failures: {self.text} (trial {self.trial})"
 
 
 def commonest(history: History) -> Reason | None:

@@ -103,10 +103,10 @@ def test_when_nothing_succeeded_the_commonest_failure_is_shown(tmp_path: Path) -
     study = as_read(spec, history, Path("runs/s"))
     lines = verdict(study, "s finished", [], 80)
     assert lines[1].startswith(" s finished: 3 of 12 trials (2 with an error, 1 out of memory)")
-    assert " why      2 of 3 failed of error: ValueError: no 1 (trial 1)" in lines
+    assert " why      2 of 3 failures: error: ValueError: no 1 (trial 1)" in lines
     assert next_commands(history, "runs/s", "finished", "hpogen") == ["hpogen show runs/s 1"]
     page, _ = status_page(study, 80, "hpogen")
-    assert "\n 2 of 3 failed of error: ValueError: no 1 (trial 1)\n" in page.plain
+    assert "\n 2 of 3 failures: error: ValueError: no 1 (trial 1)\n" in page.plain
     with pytest.raises(UserError, match=r"no 1 \(trial 1\); see: hpogen show runs/s 1"):
         best(study)
 
@@ -120,7 +120,7 @@ def test_a_matrix_without_any_answer_says_why(tmp_path: Path) -> None:
     spec, history = a_study(tmp_path, Failure("error", "ValueError: no"), stop={"trials": 1})
     study = as_read(spec, history, Path("runs/m/s"))
     lines = endings(Path("runs/m"), [study], [], True, 80, "hpogen")
-    assert " s: 1 of 1 failed of error: ValueError: no (trial 0)" in lines
+    assert " s: 1 of 1 failures: error: ValueError: no (trial 0)" in lines
     assert lines[-1] == " next     hpogen show runs/m/s 0"
     assert endings(Path("runs/m"), [study], [], False, 80, "hpogen")[-1].endswith("resume runs/m")
 
