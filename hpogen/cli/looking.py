@@ -1,4 +1,4 @@
-"""The commands that look at a folder: `status`, `show`, `best`; and `measure`, which adds to it."""
+"""The commands that look at a folder: `status`, `show`, `best`, `watch`; `measure` adds to it."""
 
 from __future__ import annotations
 
@@ -126,3 +126,16 @@ def measure(
         else:
             text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             print(f"trial {record.trial.id}  {text}")
+
+
+@command
+def watch(
+    directory: Folder,
+    port: Annotated[
+        int | None, typer.Option(help="on this machine alone; default: 8700, or a free one")
+    ] = None,
+) -> None:
+    """Follow a study or a matrix in the browser, on a page that is live, until Ctrl-C."""
+    from hpogen.report.watch.server import watch
+
+    watch(directory, port, lambda url: print(f"{url} shows {directory}, until Ctrl-C", flush=True))

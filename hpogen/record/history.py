@@ -154,7 +154,16 @@ def read(directory: Path) -> History:
 def checked(lines: Iterable[Event], path: Path) -> History:
     """The state after the events that were read from a file. Raises Corrupt naming the line."""
     history = History()
-    for number, event in enumerate(lines, 1):
+    go_on(history, lines, path)
+    return history
+
+
+def go_on(history: History, lines: Iterable[Event], path: Path, before: int = 0) -> None:
+    """Bring a state forward by the events behind the first `before` lines of a file.
+
+    Raises Corrupt naming the line.
+    """
+    for number, event in enumerate(lines, before + 1):
         try:
             if number == 1 and event["kind"] != "study":
                 raise ValueError("no study has begun")
@@ -166,4 +175,3 @@ def checked(lines: Iterable[Event], path: Path) -> History:
                 "hpogen if a newer one wrote it, else restore the file from a copy, or start a "
                 "new study with --dir"
             ) from None
-    return history

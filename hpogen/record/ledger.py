@@ -62,29 +62,30 @@ class Contents:
     torn: bytes
 
 
-def parse(data: bytes, path: Path) -> Contents:
+def parse(data: bytes, path: Path, before: int = 0) -> Contents:
     """Read every whole line. Only the last may be damaged: it is left out, as `torn`.
 
-    Raises Corrupt naming the line for damage inside, UserError for a ledger from the future.
+    `data` begins behind `before` lines that have been read. Raises Corrupt naming the line for
+    damage inside, UserError for a ledger from the future.
     """
     events: list[Event] = []
     *whole, rest = data.split(b"\n")
     lines = [line + b"\n" for line in whole] + ([rest] if rest else [])
     length = 0
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, before + 1):
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("it has no end")
             events.append(decode(line[:-1], number - 1))
         except (ValueError, AttributeError, RecursionError) as error:
-            if number < len(lines) or (number == 1 and line.endswith(b"\n")):
+            if number < before + len(lines) or (number == 1 and line.endswith(b"\n")):
                 raise Corrupt(
                     f"{path}:{number}: this line is damaged ({shortened(error)}); restore the "
                     "file from a copy, or start a new study with --dir"
                 ) from None
             break
         length += len(line)
-    if events:
+    if events and not before:
         _check_header(events[0], path)
     return Contents(events, length, data[length:])
 

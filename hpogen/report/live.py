@@ -27,6 +27,7 @@ from hpogen.study.status import under_way
 from hpogen.trial import Progress, Trial
 
 if TYPE_CHECKING:
+    from hpogen.study.read import AnyStudy
     from hpogen.study.study import Study
 
 REFRESH_SECONDS = 0.25
@@ -131,7 +132,7 @@ class Table:
         self._study = study
         self._screen = screen
         self._latest: dict[int, Progress] = {}
-        self._pace = Pace(study)
+        self._pace = Pace(study, under_way(study) if study.spec.task.resumable else [])
 
     def started(self, trial: Trial) -> None:
         self.tick(stopping=False)
@@ -156,13 +157,15 @@ class Table:
 
 
 class Pace:
-    """How long it will take, from the epochs done since the run began."""
+    """How long it will take, from the epochs done since it is looked at.
 
-    def __init__(self, study: Study) -> None:
+    `begun` are the trials that have done some of theirs before.
+    """
+
+    def __init__(self, study: AnyStudy, begun: list[tuple[Trial, Progress | None]]) -> None:
         self._study = study
         self._begin = time.monotonic()
-        again = under_way(study) if study.spec.task.resumable else []
-        self._before = self._done(again)
+        self._before = self._done(begun)
         self._next = PACE_SECONDS
         self._text = ""
 

@@ -1,0 +1,251 @@
+"""What the live page shows of a study, as data that goes through JSON: `assets/watch.js` draws it.
+
+Figures that people read are texts, rounded as everywhere; what is drawn are numbers. `server.py`
+sends the `head` once, of `told` what is new, and the `state` when it has changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpogen.record import folder
+from hpogen.record.history import Record
+from hpogen.report.picture import FAILED, charged, metric_names, summary
+from hpogen.report.text import BLANK, configuration, count, duration, number, value, words
+from hpogen.report.watch.followed import Followed, progress_of
+from hpogen.space.parameters import Choice, Constant, Number, Parameter
+from hpogen.study.standing import rule
+from hpogen.study.status import ended
+from hpogen.trial import Trial
+
+LATEST = 20  # trials in the table
+MOST_CURVES = 24  # trials under way whose curves are drawn
+MOST_POINTS = 200  # of a curve
+LOG_LINES = 8
+LOG_BYTES = 64 * 1024
+KINDS_SHOWN = 3  # trials of each kind of failure, the latest
+
+
+def head(study: Followed) -> dict[str, Any]:
+    """What stays: names, axes of the search space, whether scores of all trials compare."""
+    spec = study.spec
+    return {
+        "name": spec.name,
+        "searcher": spec.searcher.name,
+        "rule": rule(spec),
+        "axes": [_axis(name, parameter) for name, parameter in _drawn(study)],
+        "metrics": [*metric_names(spec)],
+        "curve": words(_curve_names(study)[0]),
+        "budget": spec.budgets[-1],
+        "compares": not spec.objective.uses("rank"),
+    }
+
+
+def _drawn(study: Followed) -> list[tuple[str, Parameter]]:
+    parameters = study.spec.space.parameters.items()
+    return [(name, p) for name, p in parameters if not isinstance(p, Constant)]
+
+
+def _axis(name: str, parameter: Parameter) -> dict[str, Any]:
+    """A parameter's name and what stands along its axis: its ends, or the values of a choice."""
+    if isinstance(parameter, Choice):
+        return {"name": words(name), "ticks": [*map(value, parameter.values)], "log": False}
+    assert isinstance(parameter, Number)
+    ends = (parameter.low, parameter.high)
+    ticks = [value(int(x) if parameter.integer else x) for x in ends]
+    return {"name": words(name), "ticks": ticks, "log": parameter.log}
+
+
+def told(study: Followed, begin: int) -> dict[str, Any]:
+    """The trials told after the first `begin`, by column; `heights` of each axis, 0 to 1000.
+
+    `whole`: it is of the largest budget, no duplicate and no repeat, so that it may be the answer.
+    """
+    records = study.told(begin)
+    return {
+        "trial": [record.trial.id for record in records],
+        "budget": [record.trial.budget for record in records],
+        "score": [_finite(record.score) for record in records],
+        "whole": [int(_may_be_chosen(study, record)) for record in records],
+        "heights": [
+            [_height(parameter, record.trial.config.get(name)) for record in records]
+            for name, parameter in _drawn(study)
+        ],
+    }
+
+
+def _may_be_chosen(study: Followed, record: Record) -> bool:
+    first = record.twin is None and not record.repeat
+    return first and record.failure is None and record.trial.budget == study.spec.budgets[-1]
+
+
+def _height(parameter: Parameter, x: Any) -> int | None:
+    """Logarithmic where the space is; None where the parameter is not active."""
+    if x is None:
+        return None
+    if isinstance(parameter, Choice):
+        share = parameter.index(x) / max(len(parameter.values) - 1, 1)
+    else:
+        share = parameter.encode(x)[0]
+    return round(1000 * min(max(share, 0.0), 1.0))
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+def state(study: Followed) -> dict[str, Any]:
+    """Where the study stands now."""
+    history = study.history
+    running = [*study.running()]
+    under_way = [(trial, progress_of(trial, rows)) for trial, rows in running]
+    runs = study.process is not None
+    return {
+        "problem": study.problem,
+        "state": "running" if runs else ended(study),
+        "process": study.process,
+        "share": charged(history)[0],
+        "trials": _share(len(study.order), history.stop["trials"]),
+        "epochs": _share(history.charged, history.stop["epochs"]),
+        "left": study.pace.left(under_way) if runs else "",
+        **_answer(study),
+        "running": [_running(study, trial, rows) for trial, rows in running[:MOST_CURVES]],
+        "more": max(len(running) - MOST_CURVES, 0),
+        "failures": _failures(study),
+        "latest": [_row(study, record) for record in study.told(-LATEST)[::-1]],
+    }
+
+
+def _share(done: int, limit: int | None) -> str:
+    return f"{done:,}" if limit is None else f"{done:,} of {limit:,}"
+
+
+def _answer(study: Followed) -> dict[str, Any]:
+    """The answer so far with its curve, and the lines that `status` has below it."""
+    now, lacks = study.standing()
+    if now is None or now.best is None:
+        return {"best": None, "summary": [lacks] if now is None else summary(now)}
+    best = now.best
+    rows = folder.read_curve(study.directory, best.trial.id, study.history.id)
+    found = {
+        "trial": best.trial.id,
+        "score": BLANK if _finite(best.score) is None else number(best.score),
+        "config": configuration(best.trial.config),
+        "points": _points(study, rows),
+    }
+    return {"best": found, "summary": summary(now)}
+
+
+def _running(study: Followed, trial: Trial, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    metrics = rows[-1]["metrics"] if rows else {}
+    return {
+        "trial": trial.id,
+        "epoch": f"{rows[-1]['epoch'] if rows else 0}/{trial.budget}",
+        "metrics": _metrics(study, metrics),
+        "config": configuration(trial.config),
+        "on": rows[-1]["device"].replace("cuda:", "gpu ") if rows else "",
+        "points": _points(study, rows),
+    }
+
+
+def _metrics(study: Followed, metrics: Mapping[str, float]) -> list[str]:
+    """A text for each of the head's `metrics`."""
+    groups = metric_names(study.spec).values()
+    found = ([metrics[name] for name in group if name in metrics] for group in groups)
+    return [number(values[0]) if values else BLANK for values in found]
+
+
+def _curve_names(study: Followed) -> tuple[str, ...]:
+    """The metric that is drawn by epoch: validation loss, or what the objective has first."""
+    names = metric_names(study.spec)
+    return names["val"] if "val" in names else [*names.values()][-1]
+
+
+def _points(study: Followed, rows: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
+    """Epoch and value; of a long curve every second, or every third, … from the last back."""
+    names = _curve_names(study)
+    found = [
+        (row["epoch"], row["metrics"][name])
+        for row in rows
+        for name in names
+        if name in row["metrics"]
+    ]
+    return found[:: -max(-(-len(found) // MOST_POINTS), 1)][::-1]
+
+
+def _row(study: Followed, record: Record) -> dict[str, Any]:
+    failure, outcome = record.failure, record.outcome
+    seconds = outcome.seconds.get("total") if outcome else None
+    return {
+        "trial": record.trial.id,
+        "failed": FAILED[failure.kind] if failure else "",
+        "score": BLANK if _finite(record.score) is None else number(record.score),
+        "metrics": _metrics(study, outcome.metrics if outcome else {}),
+        "epochs": str(record.trial.budget),
+        "time": BLANK if seconds is None else duration(seconds),
+        "config": configuration(record.trial.config),
+    }
+
+
+def _failures(study: Followed) -> list[dict[str, Any]]:
+    """By kind: how many, and of the latest the text and the end of its log."""
+    return [
+        {
+            "kind": kind,
+            "title": f"{count(len(trials), 'trial')} {FAILED[kind]}",
+            "trials": [_failed(study, trial) for trial in trials[: -KINDS_SHOWN - 1 : -1]],
+        }
+        for kind, trials in sorted(study.failed.items())
+    ]
+
+
+def _failed(study: Followed, trial: int) -> dict[str, Any]:
+    record = study.history.records[trial]
+    lines = (log_end(study.directory, trial) or "").splitlines()[-LOG_LINES:]
+    return {
+        "trial": trial,
+        "text": record.failure.text if record.failure else "",
+        "log": "\n".join(lines),
+    }
+
+
+def log_end(directory: Path, trial: int) -> str | None:
+    """The last 64 KB of a trial's log; None where it printed nothing."""
+    try:
+        with open(folder.log_path(directory, trial), "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - LOG_BYTES, 0))
+            return file.read(LOG_BYTES).decode(errors="replace")
+    except OSError:
+        return None
+
+
+def overview(studies: Sequence[Followed]) -> dict[str, Any]:
+    """A matrix: a row for each study."""
+    rows = [*map(_study_row, studies)]
+    finished = sum(row["state"] == "finished" for row in rows)
+    return {
+        "title": f"{finished} of {count(len(rows), 'study')} finished",
+        "share": sum(row["share"] for row in rows) / len(rows),
+        "studies": rows,
+    }
+
+
+def _study_row(study: Followed) -> dict[str, Any]:
+    now, _ = study.standing()
+    history, best = study.history, now.best if now else None
+    return {
+        "name": study.directory.name,
+        "state": "running" if study.process is not None else ended(study),
+        "problem": study.problem,
+        "share": charged(history)[0],
+        "trials": _share(len(study.order), history.stop["trials"]),
+        "epochs": _share(history.charged, history.stop["epochs"]),
+        "running": str(len(history.running) or BLANK),
+        "failed": str(sum(map(len, study.failed.values())) or BLANK),
+        "best": str(best.trial.id) if best else BLANK,
+        "score": number(best.score) if best and _finite(best.score) is not None else BLANK,
+    }
