@@ -91,8 +91,8 @@ class Tab:
         return value
 
     def shot(self, path: Path) -> None:
-        """A picture of the whole page."""
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        """A picture of what is in view."""
+        data = self.call("Page.captureScreenshot")["data"]
         path.write_bytes(base64.b64decode(data))
 
     def complaints(self) -> list[str]:
@@ -130,6 +130,7 @@ def chromium(home: Path) -> Iterator[Tab]:
         with contextlib.suppress(RuntimeError):
             tab._session = {}
             tab.call("Browser.close")
+        process.wait(10)
     finally:
         process.kill()
         process.wait()

@@ -87,10 +87,12 @@ class Site:
         self._directory = directory
         self._lock = threading.Lock()  # each browser has a thread of its own
         self._studies: dict[str, Followed] = {}
+        self._told: dict[Followed, view.Told] = {}
         inner = studies_in(directory)
         self._is_matrix = bool(inner)
         for path in inner or [directory]:
             self._studies[path.name if inner else ""] = Followed(path)
+        next(self.events(self.find(None) or "matrix"))  # so that the first browser does not wait
 
     def find(self, name: str | None) -> Place | None:
         """What the page `/study/NAME/`, or that at the top (None), shows; None: there is none."""
@@ -102,7 +104,7 @@ class Site:
         return self._of_matrix() if place == "matrix" else self._of_study(place)
 
     def _of_study(self, study: Followed) -> Events:
-        starts, sent = 0, 0
+        told, starts, sent = self._told.setdefault(study, view.Told()), 0, 0
         state: dict[str, Any] = {}
         while True:
             message: dict[str, Any] = {}
@@ -112,7 +114,7 @@ class Site:
                     starts, sent = study.starts, 0
                     message["head"] = {**view.head(study), "matrix": self._is_matrix}
                 if len(study.order) > sent:
-                    message["told"] = view.told(study, sent)
+                    message["told"] = told.since(study, sent)
                     sent = len(study.order)
                 if (now := view.state(study)) != state:
                     message["state"] = state = now

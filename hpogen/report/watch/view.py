@@ -59,22 +59,41 @@ def _axis(name: str, parameter: Parameter) -> dict[str, Any]:
     return {"name": words(name), "ticks": ticks, "log": parameter.log}
 
 
-def told(study: Followed, begin: int) -> dict[str, Any]:
-    """The trials told after the first `begin`, by column; `heights` of each axis, 0 to 1000.
+class Told:
+    """The trials that have been told, by column, which grow with the study.
 
-    `whole`: it is of the largest budget, no duplicate and no repeat, so that it may be the answer.
+    `heights` of each axis are 0 to 1000. `whole`: a trial of the largest budget, no duplicate and
+    no repeat, so that it may be the answer.
     """
-    records = study.told(begin)
-    return {
-        "trial": [record.trial.id for record in records],
-        "budget": [record.trial.budget for record in records],
-        "score": [_finite(record.score) for record in records],
-        "whole": [int(_may_be_chosen(study, record)) for record in records],
-        "heights": [
-            [_height(parameter, record.trial.config.get(name)) for record in records]
-            for name, parameter in _drawn(study)
-        ],
-    }
+
+    def __init__(self) -> None:
+        self._starts = 0  # of the study: see `Followed`
+        self._columns: dict[str, list[Any]] = {}
+        self._heights: list[list[int | None]] = []
+
+    def since(self, study: Followed, begin: int) -> dict[str, Any]:
+        """Those after the first `begin`."""
+        self._add(study)
+        columns = {name: column[begin:] for name, column in self._columns.items()}
+        return {**columns, "heights": [column[begin:] for column in self._heights]}
+
+    def _add(self, study: Followed) -> None:
+        axes = _drawn(study)
+        if self._starts != study.starts:
+            self._starts = study.starts
+            self._columns = {"trial": [], "budget": [], "score": [], "whole": []}
+            self._heights = [[] for _ in axes]
+        records = study.told(len(self._columns["trial"]))
+        new = {
+            "trial": [record.trial.id for record in records],
+            "budget": [record.trial.budget for record in records],
+            "score": [_finite(record.score) for record in records],
+            "whole": [int(_may_be_chosen(study, record)) for record in records],
+        }
+        for name, column in self._columns.items():
+            column += new[name]
+        for (name, parameter), heights in zip(axes, self._heights, strict=True):
+            heights += [_height(parameter, record.trial.config.get(name)) for record in records]
 
 
 def _may_be_chosen(study: Followed, record: Record) -> bool:

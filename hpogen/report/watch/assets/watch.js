@@ -413,9 +413,9 @@ function axesOf(sheet) {
 
 function drawAxes(sheet, axes) {
   const { pen, w } = sheet;
-  pen.strokeStyle = colour("muted");
-  pen.lineWidth = 1;
   head.axes.forEach((axis, i) => {
+    pen.strokeStyle = colour("muted");
+    pen.lineWidth = 1;
     pen.beginPath();
     pen.moveTo(...axes.point(i, 0));
     pen.lineTo(...axes.point(i, 1000));
@@ -489,12 +489,12 @@ function part(sheet) {
   const axes = axesOf(sheet);
   const sorted = Float64Array.from(finite()).sort();
   const colours = Array.from({ length: BINS }, (_, bin) => mixed(bin / (BINS - 1)));
-  const alpha = Math.max(0.15, Math.min(0.8, 300 / Math.max(sorted.length, 1)));
+  const alphas = colours.map((_, bin) => opacity(sorted.length, bin));
   const { pen } = sheet;
   pen.lineWidth = 1;
   for (const i of drawn.queue.splice(0, PART)) {
     const bin = Math.floor((BINS * place(sorted, told.score[i])) / sorted.length);
-    pen.globalAlpha = bin === 0 ? Math.max(alpha, 0.6) : alpha;
+    pen.globalAlpha = alphas[bin];
     pen.strokeStyle = colours[bin];
     line(pen, axes, i);
   }
@@ -502,6 +502,12 @@ function part(sheet) {
   drawAxes(sheet, axes);
   if (drawn.queue.length) frame = requestAnimationFrame(() => part(sheet));
   else finish(sheet, axes, sorted);
+}
+
+// Of a line: the more there are the less, but for the best ones.
+function opacity(n, bin) {
+  const [best, rest] = [1200 / n, 120 / n].map((x) => Math.min(Math.max(x, 0.02), 0.8));
+  return Math.max(rest, best * (1 - bin / 4));
 }
 
 // How many of the sorted numbers are less than x.
