@@ -83,9 +83,10 @@ class Tab:
         return found["result"].get("value")
 
     def wait(self, expression: str, seconds: float = 30.0) -> Any:
-        """The value of an expression as soon as it is true."""
+        """The value of an expression as soon as it is true; an error is not, on a page to come."""
         end = time.monotonic() + seconds
-        while not (value := self.ask(expression)):
+        guarded = f"(() => {{ try {{ return {expression} }} catch {{ return false }} }})()"
+        while not (value := self.ask(guarded)):
             assert time.monotonic() < end, f"still false: {expression}"
             time.sleep(0.05)
         return value
