@@ -84,7 +84,7 @@ class Told:
             self._columns = {"trial": [], "budget": [], "score": [], "whole": []}
             self._heights = [[] for _ in axes]
         records = study.told(len(self._columns["trial"]))
-        new = {
+        new: dict[str, list[Any]] = {
             "trial": [record.trial.id for record in records],
             "budget": [record.trial.budget for record in records],
             "score": [_finite(record.score) for record in records],
