@@ -340,7 +340,7 @@ function drawScores() {
   const [low, high] = clipped(scores);
   const room = 0.06 * (high - low) || 0.5;
   const at = frameOf(sheet, [0, told.x.at(-1)], [low - room, high + room], "epochs charged");
-  const size = told.x.length > 2000 ? 2 : told.x.length > 300 ? 3 : 4;
+  const size = told.x.length > 2000 ? 2 : told.x.length > 300 ? 3 : 5;
   let [above, lower] = [0, 0];
   const dot = (i) => {
     const over = told.score[i] > high;
@@ -363,8 +363,8 @@ function drawScores() {
     head.compares ? "line: the best score so far" : "ranks of different cohorts do not compare: no line of the best",
     state.best ? "ringed: the answer so far" : "",
     lower ? "grey: of a smaller budget, duplicates and repeats" : "",
-    above ? `${above.toLocaleString("en")} higher scores lie at the upper edge` : "",
-    failed ? `${failed.toLocaleString("en")} without a score are ticks at the lower edge` : "",
+    above ? `at the upper edge, of higher scores: ${above.toLocaleString("en")}` : "",
+    failed ? `ticks at the lower edge, without a score: ${failed.toLocaleString("en")}` : "",
   ].filter(Boolean).join("; "));
 }
 
