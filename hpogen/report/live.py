@@ -20,6 +20,7 @@ from hpogen.errors import shortened
 from hpogen.record.history import Record
 from hpogen.report.matrix import Row, overview
 from hpogen.report.picture import charged, picture, results
+from hpogen.report.terminal import width
 from hpogen.report.text import configuration, duration
 from hpogen.running.observer import Observer
 from hpogen.study.standing import is_complete, standing
@@ -197,7 +198,7 @@ def follow(draw: Callable[[int], tuple[Text, bool]], watch: bool) -> None:
     """Print what `draw(width)` gives; to `watch` is to do so every second while it says true."""
     console = Console(file=sys.stdout, highlight=False)
     if not watch or not sys.stdout.isatty() or console.is_dumb_terminal:
-        console.print(draw(console.width)[0], soft_wrap=True)
+        console.print(draw(width())[0], soft_wrap=True)
         return
     with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
         goes_on = True

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GAP = 2
+WHOLE = 1_000_000  # columns of a file or pipe; no terminal has half as many
 Row = Sequence[str]
 
 
@@ -19,8 +20,11 @@ class Column:
 def table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[str]:
     """The title (one line, or several where that saves the width), then one line per row.
 
-    The last optional columns are left out, and counted, where even that is too wide.
+    The last optional columns are left out, and counted, where even that is too wide. In a file or
+    pipe columns are as wide as their cells: none is cut.
     """
+    if width > WHOLE / 2:
+        columns = [_grown(column, [row[i] for row in rows]) for i, column in enumerate(columns)]
     titles = [[column.title] for column in columns]
     if _total(columns, titles) > width:
         titles = [column.title.split() or [""] for column in columns]
@@ -54,6 +58,10 @@ def grid(
     cells = [[row.get(column.title, "") for column in columns] for row in rows]
     head, *body = table(columns, cells, width - len(indent))
     return [indent + line for line in [*head.splitlines(), *body]]
+
+
+def _grown(column: Column, cells: Sequence[str]) -> Column:
+    return replace(column, width=max([column.width, *map(len, cells)]))
 
 
 def _column_width(column: Column, title: Sequence[str]) -> int:

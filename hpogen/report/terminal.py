@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from hpogen.report.table import WHOLE
 from hpogen.report.terms import explained
 
 
@@ -22,8 +23,8 @@ def print_page(lines: Iterable[str], *, quiet: bool) -> None:
 
 
 def width() -> int:
-    """Columns."""
-    return shutil.get_terminal_size().columns
+    """Columns; in a file or pipe so many that nothing is cut or wrapped."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WHOLE
 
 
 def program() -> str:
