@@ -56,6 +56,11 @@ class Objective:
         return frozenset(term.metric for term in self.terms)
 
     @property
+    def shown_first(self) -> tuple[str, ...]:
+        """The metrics that stand first wherever metrics are listed: `val_loss`, then the terms'."""
+        return tuple(dict.fromkeys(["val_loss", *(term.metric for term in self.terms)]))
+
+    @property
     def is_validation(self) -> bool:
         """Whether validation loss alone decides, on whatever scale."""
         return [(term.metric, term.weight > 0) for term in self.terms] == [("val_loss", True)]

@@ -271,7 +271,7 @@ def test_show_tells_everything_of_a_trial(tmp_path: Path, hpogen: Call) -> None:
     assert [row["epoch"] for row in found["curve"]] == [1, 2]
     text = hpogen("show", "q", "3").out
     assert f"  x: {asked['config']['x']!r}\n" in text
-    assert text.splitlines()[-3].split() == ["epoch", "agn", "gap_loss", "val_loss"]
+    assert text.splitlines()[-3].split() == ["epoch", "val_loss", "agn", "gap_loss"]
     missing = hpogen("show", "q", "12")
     assert missing.err == "q: there is no trial 12: its trials are 0 to 11\n"
     assert missing.code == 2

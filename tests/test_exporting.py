@@ -113,6 +113,8 @@ def test_a_table_has_every_value_of_the_ledger(done: Path, tmp_path: Path, suffi
     assert frame["score"].notna().sum() == 8
     columns = [name for name in frame.columns if name.startswith("config.")]
     assert columns == [f"config.{name}" for name in SPACE]
+    measured = [name for name in frame.columns if name.startswith("metrics.")]
+    assert measured[0] == "metrics.val_loss" and measured[1:] == sorted(measured[1:])
 
 
 def test_a_table_of_what_only_some_trials_have(tmp_path: Path) -> None:

@@ -149,11 +149,17 @@ def _validities(arms: Mapping[str, Answered], truth: Truth) -> Validities:
 def _over_seeds(
     arms: Mapping[str, Answered], found: Validities, chosen: Sequence[str]
 ) -> tuple[RuleValidity, ...]:
-    """The rules on the studies of the chosen arms; objectives first, then in order of names."""
-    labels = {study.spec.objective.label for pairs in arms.values() for study, _ in pairs}
+    """The rules on the studies of the chosen arms: objectives, their metrics, then by name."""
+    objectives = {study.spec.objective for pairs in arms.values() for study, _ in pairs}
+    labels = {objective.label for objective in objectives}
+    first = {name for objective in objectives for name in objective.shown_first}
     results: dict[str, dict[int, list[Validity]]] = {}
     for (arm, seed), rules in found.items():
         for rule, result in rules.items() if arm in chosen else ():
             results.setdefault(rule, {}).setdefault(seed, []).append(result)
-    ordered = sorted(results, key=lambda rule: (rule not in labels, rule))
+
+    def rank(rule: str) -> tuple[bool, bool, bool, str]:
+        return rule not in labels, rule != "val_loss", rule not in first, rule
+
+    ordered = sorted(results, key=rank)
     return tuple(averaged(rule, rule in labels, results[rule]) for rule in ordered)

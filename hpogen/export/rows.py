@@ -86,13 +86,16 @@ def _grouped(record: Record) -> dict[str, Any]:
 
 
 def _columns(studies: Sequence[Folder], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Those of every trial, then the groups: parameters as in the space, the others sorted."""
+    """Those of every trial, then the groups: parameters as in the space, the objectives' metrics
+    before the others, which are sorted."""
     found = dict.fromkeys(name for cells in rows for name in cells)
     fixed = [name for name in found if "." not in name or name.startswith("failure.")]
     searched = dict.fromkeys(f"config.{name}" for s in studies for name in s.spec.space.names)
     groups = ("metrics.", "audit.", "seconds.")
     rest = [name for group in groups for name in sorted(found) if name.startswith(group)]
-    return [*fixed, *searched, *rest]
+    named = (f"metrics.{name}" for s in studies for name in s.spec.objective.shown_first)
+    first = [name for name in dict.fromkeys(named) if name in found]
+    return [*dict.fromkeys([*fixed, *searched, *first, *rest])]
 
 
 def _column(values: Sequence[Any]) -> pd.Series[Any]:

@@ -88,7 +88,7 @@ def _curve(rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
         return []
     step = -(-len(rows) // CURVE_ROWS)
     chosen = rows[(len(rows) - 1) % step :: step]
-    names = sorted({name for row in rows for name in row["metrics"]})
+    names = dict.fromkeys(name for row in rows for name in row["metrics"])
     columns = [Column("epoch", 5), *(Column(name, 6, optional=True) for name in names)]
     cells = [
         [str(row["epoch"])]

@@ -21,6 +21,10 @@ from hpogen.study.standing import Standing, rule
 from hpogen.trial import Progress, Trial
 
 BAR = 20
+WIDEST = 100  # columns from the name to the end of the bar
+WIDEST = 200  # columns of the header, whose bar stands at the right
+TITLES = {"val_loss": "val", "train_loss": "train"}
+TRAIN = ("train_loss", "train_loss_online")
 LONGEST = "23 h 59 min left"
 
 
@@ -105,13 +109,16 @@ def results(record: Record) -> str:
 
 
 def metric_names(spec: StudySpec) -> dict[str, tuple[str, ...]]:
-    """The metrics worth a column: title → the names that may give it, the first known of them."""
+    """The metrics worth a column: title → the names that may give it, the first known of them.
+
+    The validation loss and the objective's terms; beside the validation loss alone the training's.
+    """
     known = spec.task.metrics()
-    losses = {"train": ("train_loss", "train_loss_online"), "val": ("val_loss",)}
-    columns = {title: names for title, names in losses.items() if known & {*names}}
-    if not any(spec.objective.metrics & {*names} for names in columns.values()):
-        columns |= {words(name): (name,) for name in sorted(spec.objective.metrics)}
-    return columns
+    names = [name for name in spec.objective.shown_first if name in known]
+    found = {TITLES.get(name, words(name)): (name,) for name in names}
+    if names in (["val_loss"], []) and known & {*TRAIN}:
+        found["train"] = TRAIN
+    return found
 
 
 def _columns(spec: StudySpec, names: Mapping[str, object], where: int) -> list[Column]:
@@ -164,7 +171,7 @@ def _line(label: str, text: str, style: str) -> Text:
 
 def _header(study: AnyStudy, width: int, left: str | None) -> list[Text]:
     """One line where it fits even when its numbers have grown, else two; the bar stands still."""
-    spec = study.spec
+    spec, width = study.spec, min(width, WIDEST)
     name = f" {spec.name} · {spec.searcher.name} · {rule(spec)}"
     share, unit, done, limit = charged(study.history)
     before = f"{unit} {f'{done:,}'.rjust(len(f'{limit:,}'))} / {limit:,} "

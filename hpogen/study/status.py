@@ -6,7 +6,7 @@ Read from a study's folder, whether it runs or not.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ def status(study: Folder) -> dict[str, Any]:
             }
             for trial, progress in under_way(study)
         ],
-        "best": _answer(now.best) if now.best else None,
-        "by_val_loss": _answer(now.by_validation) if now.by_validation else None,
+        "best": _answer(study, now.best) if now.best else None,
+        "by_val_loss": _answer(study, now.by_validation) if now.by_validation else None,
     }
 
 
@@ -96,6 +96,7 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
     """Everything that is known of a trial. Raises UserError when there is none of that number."""
     record = record_of(study, number)
     outcome = record.outcome
+    first = study.spec.objective.shown_first
     return {
         "trial": number,
         "state": record.state,
@@ -107,14 +108,20 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
         "trained_as": record.reused or None,
         "lost": record.lost,
         "score": _finite(record.score),
-        "metrics": dict(outcome.metrics) if outcome else {},
+        "metrics": _ordered(outcome.metrics, first) if outcome else {},
         "audit": dict(outcome.audit) if outcome else {},
         "epochs_trained": outcome.epochs if outcome else None,
         "seconds": dict(outcome.seconds) if outcome else {},
         "failure": dict(vars(record.failure)) if record.failure else None,
-        "curve": study.curve(number),
+        "curve": [{**r, "metrics": _ordered(r["metrics"], first)} for r in study.curve(number)],
         "log": _log(study.directory, number),
     }
+
+
+def _ordered(metrics: Mapping[str, float], first: Sequence[str]) -> dict[str, float]:
+    """These names first, the others by name."""
+    names = [*(name for name in first if name in metrics), *sorted({*metrics} - {*first})]
+    return {name: metrics[name] for name in names}
 
 
 def _log(directory: Path, number: int) -> str | None:
@@ -133,7 +140,7 @@ def best(study: Folder, spec: StudySpec | None = None) -> dict[str, Any]:
     record = chosen(study, spec)
     if record is None:
         raise UserError(f"{study.directory}: there is no answer yet: {_unanswered(study)}")
-    return _answer(record)
+    return _answer(study, record)
 
 
 def _unanswered(study: Folder) -> str:
@@ -143,13 +150,14 @@ def _unanswered(study: Folder) -> str:
     return f"{reason}; see: hpogen show {study.directory} {reason.trial}"
 
 
-def _answer(record: Record) -> dict[str, Any]:
+def _answer(study: Folder, record: Record) -> dict[str, Any]:
+    metrics = record.outcome.metrics if record.outcome else {}
     return {
         "trial": record.trial.id,
         "config": dict(record.trial.config),
         "budget": record.trial.budget,
         "score": _finite(record.score),
-        "metrics": dict(record.outcome.metrics) if record.outcome else {},
+        "metrics": _ordered(metrics, study.spec.objective.shown_first),
     }
 
 

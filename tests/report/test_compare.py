@@ -224,6 +224,13 @@ def test_the_tables_hold_what_was_found(tmp_path: Path) -> None:
     assert "Of 5 other pairs of arms none is separable" in verdict(found)
 
 
+def test_val_loss_and_the_terms_of_objectives_stand_before_other_metrics(tmp_path: Path) -> None:
+    matrix(tmp_path, 2)
+    [task] = compare([tmp_path]).tasks
+    rules = [rule.rule for rule in task.validity]
+    assert rules == ["agn+val (α 0.1)", "val", "val_loss", "agn", "val_accuracy"]
+
+
 @pytest.mark.parametrize("width", [70, 80, 100, 140])
 def test_columns_give_way_to_the_terminal(tmp_path: Path, width: int) -> None:
     lines = compare_page(compare([matrix(tmp_path, 3)]), width)

@@ -11,6 +11,7 @@ from toys import as_read, replay, study_file
 from hpogen.record.events import asked, told
 from hpogen.record.history import History
 from hpogen.report.picture import picture
+from hpogen.report.table import WHOLE
 from hpogen.spec import StudySpec, load_study
 from hpogen.study.standing import is_complete, standing
 from hpogen.trial import Failure, Outcome, Progress, Trial
@@ -73,9 +74,9 @@ def test_it_shows_what_runs_the_best_and_the_rival(tmp_path: Path) -> None:
     assert header == (
         "fashion · random · agn+val (α 0.05) epochs 640 / 5,120 ▕██▌ ▏ 12 % 2 h 10 min left"
     )
-    assert titles == "running trial epoch val batch size lr momentum weight decay on"
-    assert running == "3 88/160 0.470 103 7.1e-4 0.91 2.0e-5 gpu 0"
-    assert best == "best 0 160/160 0.400 100 7.1e-4 0.91 2.0e-5"
+    assert titles == "running trial epoch val agn batch size lr momentum weight decay on"
+    assert running == "3 88/160 0.470 1.00 103 7.1e-4 0.91 2.0e-5 gpu 0"
+    assert best == "best 0 160/160 0.400 2.00 100 7.1e-4 0.91 2.0e-5"
     assert of == ("of 3 finished (1 diverged): score 0.500, val loss 0.400, val accuracy 60.0 %")
     assert rival == "val loss alone would choose trial 1 (val loss 0.398)"
 
@@ -102,6 +103,20 @@ def test_eighty_columns_have_room_for_the_papers_space(tmp_path: Path) -> None:
     spec = spec_of(tmp_path)
     text = "\n".join(draw(spec, history_of(spec, None), 80))
     assert "momentum" in text and "decay" in text and "gpu 0" in text
+
+
+def test_in_a_file_no_value_is_cut_and_no_parameter_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = {f"parameter_{i}": {"float": [0.0, 1.0], "default": 0.5} for i in range(40)}
+    name = "an activation of sixty letters, and that is a long name of it"
+    space["activation"] = {"choice": [name, "tanh"], "default": name}
+    monkeypatch.setitem(CONFIG, "activation", name)
+    spec = spec_of(tmp_path, search_space=space)
+    lines = draw(spec, history_of(spec, metrics(0.4)), WHOLE)
+    assert sum(line.count("parameter") for line in lines) == 40
+    assert name in "\n".join(lines)
+    assert max(map(len, lines)) < 2000  # and nothing is pushed to a far right end
 
 
 def test_parameters_without_room_are_counted(tmp_path: Path) -> None:

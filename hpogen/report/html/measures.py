@@ -123,9 +123,10 @@ def _forest_caption(
 
 def _against_gap(arm: ArmOfTask, searches: Sequence[FinishedTrials]) -> Part:
     """The gradient-norm paper's Figure 3, of each measure but the losses' own figures."""
+    first = arm.first.spec.objective.shown_first
     names = [
         name
-        for name in searches[0].metrics
+        for name in sorted(searches[0].metrics, key=lambda name: name not in first)
         if not name.startswith(("val_", "gap_")) and name not in NOT_A_MEASURE
         if all(name in trials.metrics for trials in searches)
     ]

@@ -22,14 +22,18 @@ def trials(material: Material) -> Section:
     """All of it: every trial of every study, the newest study's last."""
     several = len(material.studies) > 1
     names = list(dict.fromkeys(n for s in material.studies for n in s.spec.space.names))
-    rows = [row for study in material.studies for row in _rows(study, material, names, several)]
+    terms = _terms(material)
+    rows = [
+        row for study in material.studies for row in _rows(study, material, terms, names, several)
+    ]
     notes = []
     if len(rows) > MOST:
         notes.append(
             f"These are the first {MOST:,} of {count(len(rows), 'trial')}; all: hpogen export"
         )
     titles = ["study"] if several else []
-    titles += ["trial", "state", "score", "val loss", "val acc", "audit acc", "audit loss"]
+    titles += ["trial", "state", "score", "val loss", *map(words, terms)]
+    titles += ["val acc", "audit acc", "audit loss"]
     titles += ["budget", "trained", "seconds", *map(words, names), "failure"]
     columns = _filled(titles, rows)
     body = render(
@@ -47,13 +51,21 @@ def trials(material: Material) -> Section:
     )
 
 
+def _terms(material: Material) -> list[str]:
+    """The metrics of the objectives that have no column of their own."""
+    names = dict.fromkeys(
+        name for study in material.studies for name in study.spec.objective.shown_first
+    )
+    return [name for name in names if name not in ("val_loss", "val_accuracy")]
+
+
 def _filled(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[int]:
     """The columns that are not empty."""
     return [i for i in range(len(titles)) if any(row[i][0] for row in rows)]
 
 
 def _rows(
-    study: Folder, material: Material, names: Sequence[str], several: bool
+    study: Folder, material: Material, terms: Sequence[str], names: Sequence[str], several: bool
 ) -> Iterable[list[Cell]]:
     spent = seconds(study, material.siblings)
     answers = {given.study: given.trial for given in material.comparison.answers}
@@ -62,13 +74,13 @@ def _rows(
         chosen = record.trial.id == answers.get(study.directory)
         yield [
             *first,
-            *_cells(record, chosen, spent.get(record.trial.id, {})),
+            *_cells(record, chosen, spent.get(record.trial.id, {}), terms),
             *(_parameter(record, name) for name in names),
             _failure(record),
         ]
 
 
-def _cells(record: Record, chosen: bool, spent: Any) -> list[Cell]:
+def _cells(record: Record, chosen: bool, spent: Any, terms: Sequence[str]) -> list[Cell]:
     outcome = record.outcome
     metrics = outcome.metrics if outcome else {}
     audit = outcome.audit if outcome else {}
@@ -78,6 +90,7 @@ def _cells(record: Record, chosen: bool, spent: Any) -> list[Cell]:
         (_state(record), _state(record)),
         _figure(record.score),
         _figure(metrics.get("val_loss")),
+        *(_figure(metrics.get(name)) for name in terms),
         _figure(metrics.get("val_accuracy")),
         _figure(audit.get("accuracy")),
         _figure(audit.get("loss")),
