@@ -34,7 +34,8 @@ class Validity:
     """One rule on the n trials of one study.
 
     The correlations are None where the rule or the truth is constant. `overlap` is, by k < n, the
-    share of the k best by audit among the k lowest by the rule; `regret` the audit error of the
+    share of the k best by audit among the k lowest by the rule; `chance` is what k trials drawn at
+    random have of them in the mean (hypergeometric: k / n). `regret` is the audit error of the
     lowest minus the smallest. The `_highest` are of the rule turned round: the sign of a measure
     is nobody's to presume.
     """
@@ -43,6 +44,7 @@ class Validity:
     spearman: float | None
     kendall: float | None  # τ-b
     overlap: Mapping[int, float]
+    chance: Mapping[int, float]
     regret: float
     overlap_highest: Mapping[int, float]
     regret_highest: float
@@ -64,6 +66,7 @@ def validity(rule: Array, truth: Array) -> Validity | None:
         spearman=spearman,
         kendall=kendall,
         overlap={k: _overlap(lowest[:k], best[:k]) for k in ks},
+        chance={k: float(stats.hypergeom(n, k, k).mean()) / k for k in ks},
         regret=float(truth[lowest[0]] - truth[best[0]]),
         overlap_highest={k: _overlap(highest[:k], best[:k]) for k in ks},
         regret_highest=float(truth[highest[0]] - truth[best[0]]),
@@ -110,13 +113,14 @@ def _scores(study: Folder, records: Sequence[Record], objective: Objective) -> l
 
 @dataclass(frozen=True)
 class RuleValidity:
-    """A rule's validity, averaged over search seeds. `overlap` is by k."""
+    """A rule's validity, averaged over search seeds. `overlap` and `chance` are by k."""
 
     rule: str
     objective: bool  # or a metric
     spearman: Average | None
     kendall: Average | None
     overlap: Mapping[int, Average | None]
+    chance: Mapping[int, Average | None]
     regret: Average | None
     overlap_highest: Mapping[int, Average | None]
     regret_highest: Average | None
@@ -139,6 +143,7 @@ def averaged(rule: str, objective: bool, by_seed: Mapping[int, Sequence[Validity
         spearman=over("spearman"),
         kendall=over("kendall"),
         overlap={k: over("overlap", k) for k in TOP},
+        chance={k: over("chance", k) for k in TOP},
         regret=over("regret"),
         overlap_highest={k: over("overlap_highest", k) for k in TOP},
         regret_highest=over("regret_highest"),

@@ -14,12 +14,13 @@ from hpogen.report.compare_figures import (
     average_text,
     correlation_text,
     difference,
+    found_text,
     p_value,
     signed,
     with_interval,
 )
 from hpogen.report.table import grid
-from hpogen.report.text import BLANK, paragraph, percent
+from hpogen.report.text import BLANK, paragraph
 
 MOST_CONTRASTS = 28  # all of eight arms
 
@@ -122,7 +123,8 @@ def validity_lines(found: Comparison, task: TaskTable, width: int) -> Iterator[s
     yield from paragraph(
         f"{task.task}: does a rule find what is good? Every objective, then every metric, against "
         f"the {of} of the same trials, by study, averaged over search seeds; ρ Spearman, τ "
-        "Kendall (95 % intervals from five seeds on), the share of the best 5 and 10 found, the "
+        "Kendall (95 % intervals from five seeds on), the share of the best 5 and 10 found (in "
+        "brackets what as many trials drawn at random would find in the mean), the "
         "regret of its lowest and of its highest trial (both said, because a measure's sign is "
         "not known beforehand)",
         width,
@@ -132,12 +134,11 @@ def validity_lines(found: Comparison, task: TaskTable, width: int) -> Iterator[s
 
 
 def _validity_row(rule: RuleValidity, of: str) -> dict[str, str]:
-    overlaps = {f"top {k}": rule.overlap[k] for k in TOP}
     return {
         "rule": rule.rule,
         "ρ": correlation_text(rule.spearman),
         "τ": correlation_text(rule.kendall),
-        **{top: BLANK if one is None else percent(one.mean) for top, one in overlaps.items()},
+        **{f"top {k}": found_text(rule, k) or BLANK for k in TOP},
         "regret": average_text(rule.regret, of),
         "highest's": BLANK if rule.objective else average_text(rule.regret_highest, of),
     }

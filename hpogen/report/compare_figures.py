@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hpogen.analysis.statistics import Average, Interval, Summary
+from hpogen.analysis.validity import RuleValidity
 from hpogen.report.text import BLANK, number, percent
 
 POINTLESS = "audit loss"  # the one figure that is no share
@@ -54,6 +55,14 @@ def average_text(average: Average | None, of: str) -> str:
 def correlation_text(average: Average | None) -> str:
     """`+0.65 (+0.52 to +0.75)`."""
     return BLANK if average is None else with_interval(average.mean, average.interval, signed)
+
+
+def found_text(rule: RuleValidity, k: int, chance_is: str = "") -> str:
+    """`60.0 % (26.3 %)`: of the k best, and by chance; empty where there are no more trials."""
+    found, chance = rule.overlap.get(k), rule.chance.get(k)
+    if found is None or chance is None:
+        return ""
+    return f"{percent(found.mean)} ({chance_is}{percent(chance.mean)})"
 
 
 def with_interval(x: float, interval: Interval | None, text: Callable[[float], str]) -> str:

@@ -28,6 +28,9 @@ def test_a_rule_by_scipy_and_by_counting() -> None:
         lowest = sorted(range(30), key=lambda i: RULE[i])[:k]
         highest = sorted(range(30), key=lambda i: -RULE[i])[:k]
         assert found.overlap[k] == sum(i in ranked[:k] for i in lowest) / k
+        drawn = [np.random.default_rng(i).permutation(30)[:k] for i in range(2000)]
+        hits = np.mean([sum(int(i) in ranked[:k] for i in draw) for draw in drawn]) / k
+        assert found.chance[k] == pytest.approx(hits, abs=0.01)
         assert found.overlap_highest[k] == sum(i in ranked[:k] for i in highest) / k
     assert found.regret == pytest.approx(TRUTH[RULE.argmin()] - TRUTH.min())
     assert found.regret_highest == pytest.approx(TRUTH[RULE.argmax()] - TRUTH.min())

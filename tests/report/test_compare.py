@@ -231,6 +231,15 @@ def test_val_loss_and_the_terms_of_objectives_stand_before_other_metrics(tmp_pat
     assert rules == ["agn+val (α 0.1)", "val", "val_loss", "agn", "val_accuracy"]
 
 
+def test_the_share_of_the_best_stands_beside_chance(tmp_path: Path) -> None:
+    found = compare([matrix(tmp_path, 2)])
+    rule = found.tasks[0].validity[0]
+    overlap = rule.overlap[10]
+    assert overlap is not None
+    [line] = [x for x in compare_page(found, 200) if x.startswith(f" {rule.rule}  ") and "(83" in x]
+    assert f"  {100 * overlap.mean:.1f} % (83.3 %)  " in line  # of 12 trials
+
+
 @pytest.mark.parametrize("width", [70, 80, 100, 140])
 def test_columns_give_way_to_the_terminal(tmp_path: Path, width: int) -> None:
     lines = compare_page(compare([matrix(tmp_path, 3)]), width)

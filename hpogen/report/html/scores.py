@@ -11,9 +11,9 @@ from scipy import stats
 
 from hpogen.analysis.answers import held_out
 from hpogen.analysis.statistics import Array
-from hpogen.analysis.validity import RuleValidity
+from hpogen.analysis.validity import TOP, RuleValidity
 from hpogen.record.history import Record
-from hpogen.report.compare_figures import average_text, correlation_text
+from hpogen.report.compare_figures import average_text, correlation_text, found_text
 from hpogen.report.html.blocks import Figure, Part, section, single
 from hpogen.report.html.drawing import (
     MUTED,
@@ -26,7 +26,7 @@ from hpogen.report.html.drawing import (
     thinned,
 )
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
-from hpogen.report.text import count, percent
+from hpogen.report.text import count
 from hpogen.selection import candidates, rescore
 from hpogen.study.read import Folder
 from hpogen.trial import canonical
@@ -137,8 +137,8 @@ def _validity(task: TaskMaterial, arm: ArmOfTask) -> str:
         return ""
     points_ = "" if task.truth == "audit loss" else " points"
     parts = [f"Spearman ρ {correlation_text(rule.spearman)}"]
-    if (top := rule.overlap.get(5)) is not None:
-        parts.append(f"{percent(top.mean)} of the best 5 are among its first 5")
+    shares = {k: found_text(rule, k, "chance ") for k in TOP}
+    parts += [f"of the best {k} its first {k} have {text}" for k, text in shares.items() if text]
     parts.append(f"regret {average_text(rule.regret, str(task.truth))}{points_}")
     n = rule.regret.n if rule.regret else 0
     if n > 1:
