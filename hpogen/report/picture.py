@@ -115,7 +115,7 @@ def metric_names(spec: StudySpec) -> dict[str, tuple[str, ...]]:
     """
     known = spec.task.metrics()
     names = [name for name in spec.objective.shown_first if name in known]
-    found = {TITLES.get(name, words(name)): (name,) for name in names}
+    found: dict[str, tuple[str, ...]] = {TITLES.get(n, words(n)): (n,) for n in names}
     if names in (["val_loss"], []) and known & {*TRAIN}:
         found["train"] = TRAIN
     return found
