@@ -47,13 +47,18 @@ def report(
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="the file")] = Path("report.html"),
     primary: Primary = None,
     all_mistakes: All = False,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="its pictures, too, as .svg and .pdf")
+    ] = None,
 ) -> None:
     """All figures and pictures of studies in one HTML file, which needs no network."""
     from hpogen.report.html.page import write_report
     from hpogen.study.open import run_folder
 
     folders = [run_folder(path) for path in directories]
-    print(write_report(folders, out, primary, program()))
+    print(write_report(folders, out, primary, program(), figures))
+    if figures is not None:
+        print(figures)
 
 
 @command

@@ -10,6 +10,7 @@ import re
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from analysis.searches import Made, search
@@ -21,6 +22,9 @@ from hpogen.cli import main
 from hpogen.errors import UserError
 from hpogen.record import history, ledger
 from hpogen.record.events import asked
+from hpogen.report.html.blocks import light
+from hpogen.report.html.drawing import NAMES, picture
+from hpogen.report.html.files import slug, write_figures
 from hpogen.report.html.page import report, write_report
 from hpogen.report.text import number
 from hpogen.running.runner import run
@@ -220,6 +224,43 @@ def test_the_command(
     assert not end.value.code
     assert capsys.readouterr().out == f"{out}\n"
     assert out.read_text().startswith("<!doctype html>")
+
+
+def test_the_pictures_as_files(tmp_path: Path) -> None:
+    study, folder = whole(tmp_path / "one"), tmp_path / "new" / "figures"
+    out = write_report([study], tmp_path / "r.html", figures=folder)
+    names = {path.stem for path in folder.iterdir()}
+    assert {path.name for path in folder.iterdir()} == {
+        f"{name}.{kind}" for name in names for kind in ("svg", "pdf")
+    }
+    assert len(names) == out.read_text().count('<svg class="chart"')
+    assert {"anytime-epochs", "anytime-seconds", "gap-agn", "time"} <= names
+    for path in folder.glob("*.svg"):
+        svg = path.read_text()
+        assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+        assert "var(--" not in svg and not re.search(r"#(0[1-7]){2}[01][0-9a-f]\b", svg)
+        assert "<text" in svg and "'DejaVu Sans'" in svg and "sans-serif" in svg
+    assert light()[NAMES.index("arm0")] in (folder / "anytime-epochs.svg").read_text()
+    assert "median audit error of the answer so far" in (folder / "anytime-epochs.svg").read_text()
+    for path in folder.glob("*.pdf"):
+        data = path.read_bytes()
+        assert data.startswith(b"%PDF") and b"%%EOF" in data[-8:] and b"/FontFile2" in data
+
+
+def test_figures_go_into_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^--figures: .*file cannot be written: .*: give a folder"):
+        write_figures({}, tmp_path / "file")
+
+
+def test_a_picture_is_the_same_file_each_time() -> None:
+    drawn = picture(lambda axes: axes.set_title("α"), "about")
+    for kind in ("svg", "pdf"):
+        assert drawn.file(kind, light(), "said") == drawn.file(kind, light(), "said")
+
+
+def test_names_of_files_are_such_that_every_system_and_tex_takes() -> None:
+    assert slug(["alpha", "agn+val (α 0.05), LOG/é", ""]) == "alpha-agn+val-alpha-0-05-log"
 
 
 @pytest.mark.slow

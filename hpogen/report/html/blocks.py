@@ -6,6 +6,7 @@ template is escaped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from hpogen.report.html.drawing import ARMS, NAMES, Picture
+
 ASSETS = Path(__file__).parent / "assets"
 NOTHING = Markup("")
 
@@ -23,7 +26,7 @@ NOTHING = Markup("")
 class Figure:
     """Panes of one picture, each with its label; more than one have a switch between them."""
 
-    panes: tuple[tuple[str, Markup], ...]
+    panes: tuple[tuple[str, Picture], ...]
     caption: str
     title: str = ""
     colour: int | None = None  # of the arm that the title names, see `drawing.arm_colour`
@@ -54,7 +57,7 @@ Part = Section | Missing
 
 
 def single(
-    svg: Markup,
+    svg: Picture,
     caption: Sequence[str],
     title: str = "",
     colour: int | None = None,
@@ -94,12 +97,21 @@ def asset(name: str) -> Markup:
     return Markup((ASSETS / name).read_text(encoding="utf-8"))
 
 
+def light() -> list[str]:
+    """The colours of `drawing.NAMES` on white paper, from the style sheet."""
+    first = asset("page.css").partition("}")[0]
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", first))
+    return [colours[name] for name in NAMES]
+
+
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["arms"] = ARMS
+    return environment

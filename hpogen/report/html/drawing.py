@@ -25,25 +25,19 @@ SIZE = (4.6, 3.1)  # inches; a phone shows it at three quarters
 POINTS = 1500  # of one kind in a picture; more only make it slow
 LABEL = 13  # characters of a line of a label beside a picture
 FEWEST_TO_CUT = 5
-ARMS = 7  # colours; the arms after them begin anew
+ARMS = 6  # colours that are told apart; the arms after them begin anew, with other marks
+MARKS = dict(zip("os^DvPX<*>", "●■▲◆▼✚✖◀★▶", strict=True))  # of arms, in pictures of several
 
-# Stand-ins, which `_themed` replaces by variables of the style sheet. No picture has them else.
-INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
-TRAINING, VALIDATION, MEASURES = "#050505", "#060606", "#070707"
-_VARIABLES = {
-    INK: "ink",
-    MUTED: "muted",
-    GRID: "grid",
-    PAPER: "paper",
-    TRAINING: "training",
-    VALIDATION: "validation",
-    MEASURES: "measures",
-}
-_VARIABLES |= {f"#0101{i + 16:02x}": f"arm{i}" for i in range(ARMS)}
+# Colours of a theme: matplotlib looks `C3` up in its colour cycle when it writes the picture.
+THEME = ("ink", "muted", "grid", "paper", "training", "validation", "measures")
+INK, MUTED, GRID, PAPER, TRAINING, VALIDATION, MEASURES = (f"C{i}" for i in range(len(THEME)))
+NAMES = (*THEME, *(f"arm{i}" for i in range(ARMS)))
+STAND_INS = tuple(f"#0101{i + 16:02x}" for i in range(len(NAMES)))  # `_themed` puts variables there
 
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hpogen",
+    "pdf.fonttype": 42,
     "text.parse_math": False,
     "text.color": INK,
     "font.size": 9.5,
@@ -66,15 +60,34 @@ STYLE: Any = {
     "lines.linewidth": 1.8,
 }
 
+DATES = {"svg": "Date", "pdf": "CreationDate"}  # left out: the same picture is the same file
+CAPTIONS = {"svg": "Description", "pdf": "Subject"}
 _numbers = count()
+
+
+class Picture(Markup):
+    """An SVG element for the page, whose colours are the page's; `file` writes the same alone."""
+
+    __slots__ = ("file",)
+
+    file: Callable[[str, Sequence[str], str], bytes]
+    """From `svg` or `pdf`, the colours of `NAMES` and a caption the bytes of a file, on paper."""
 
 
 def arm_colour(number: int) -> str:
     """Of the arm with that number: the same in every picture."""
-    return f"#0101{number % ARMS + 16:02x}"
+    return f"C{len(THEME) + number % ARMS}"
 
 
-def picture(draw: Callable[[Axes], None], about: str, size: tuple[float, float] = SIZE) -> Markup:
+def arm_mark(number: int) -> tuple[str, str]:
+    """Of the arm with that number: matplotlib's marker, and a letter that looks like it.
+
+    Colour and mark are both the same only of arms that are 30 apart.
+    """
+    return [*MARKS.items()][number % len(MARKS)]
+
+
+def picture(draw: Callable[[Axes], None], about: str, size: tuple[float, float] = SIZE) -> Picture:
     """An SVG element of what `draw` puts on its axes; `about` is for those who cannot see it."""
     return pictures([draw], about, size)
 
@@ -85,22 +98,35 @@ def pictures(
     size: tuple[float, float] = SIZE,
     columns: int = 1,
     sharey: bool = False,
-) -> Markup:
+) -> Picture:
     """The same with several axes, in rows of `columns`; `size` is that of all of them."""
-    import matplotlib
-    from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        rows = -(-len(draws) // columns)
-        axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
-        for draw, ax in zip(draws, axes[: len(draws)], strict=True):
-            draw(ax)
+    def draw(axes: Any) -> None:
+        for one, ax in zip(draws, axes[: len(draws)], strict=True):
+            one(ax)
         for ax in axes[len(draws) :]:
             ax.set_visible(False)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _themed(buffer.getvalue(), about)
+
+    def saved(kind: str, colours: Sequence[str], paper: str, **about_it: str) -> bytes:
+        import matplotlib
+        from matplotlib.figure import Figure
+        from matplotlib.rcsetup import cycler
+
+        with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycler(color=colours)}):
+            figure = Figure(figsize=size, layout="constrained")
+            rows = -(-len(draws) // columns)
+            draw(figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel())
+            buffer = io.BytesIO()
+            metadata = {DATES[kind]: None, **about_it}
+            figure.savefig(buffer, format=kind, metadata=metadata, facecolor=paper)
+        return buffer.getvalue()
+
+    def file(kind: str, colours: Sequence[str], caption: str) -> bytes:
+        return saved(kind, colours, PAPER, **{"Title": about, CAPTIONS[kind]: caption})
+
+    found = Picture(_themed(saved("svg", STAND_INS, "none").decode(), about))
+    found.file = file
+    return found
 
 
 def _themed(text: str, about: str) -> Markup:
@@ -129,8 +155,7 @@ def _compact(marks: re.Match[str]) -> str:
 
 
 def _variable(colour: str) -> str:
-    name = _VARIABLES.get(colour)
-    return f"var(--{name})" if name else colour
+    return f"var(--{NAMES[STAND_INS.index(colour)]})" if colour in STAND_INS else colour
 
 
 def points(

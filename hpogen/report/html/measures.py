@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from markupsafe import Markup
 
 from hpogen.analysis.correlation import FEWEST, halves
 from hpogen.analysis.correlation import Part as Half
@@ -14,7 +13,16 @@ from hpogen.analysis.trials import FinishedTrials, finished_trials
 from hpogen.analysis.trust import MOST, Trust, flips, trust
 from hpogen.errors import UserError
 from hpogen.report.html.blocks import Figure, Missing, Part, section, single
-from hpogen.report.html.drawing import INK, MUTED, arm_colour, cut, picture, points, thinned
+from hpogen.report.html.drawing import (
+    INK,
+    MUTED,
+    Picture,
+    arm_colour,
+    cut,
+    picture,
+    points,
+    thinned,
+)
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.text import count, words
 from hpogen.study.read import Folder
@@ -76,7 +84,7 @@ def _forest(arm: ArmOfTask, searches: Sequence[FinishedTrials]) -> Part:
     )
 
 
-def _forest_picture(rows: Sequence[Trust], turned: set[str], label: str) -> Markup:
+def _forest_picture(rows: Sequence[Trust], turned: set[str], label: str) -> Picture:
     of_all = {one.measure: one.tau for one in rows if one.part == "all"}
     names = sorted(of_all, key=lambda name: abs(of_all[name]))
 

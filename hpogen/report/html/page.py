@@ -20,6 +20,7 @@ from hpogen.report.html.anytime import anytime
 from hpogen.report.html.blocks import Missing, Part, Section, asset, render
 from hpogen.report.html.cards import cards
 from hpogen.report.html.choosing import choosing
+from hpogen.report.html.files import write_figures
 from hpogen.report.html.material import Material, TaskMaterial, read_material
 from hpogen.report.html.measures import measures
 from hpogen.report.html.scores import rungs, scores
@@ -49,25 +50,38 @@ def write_report(
     out: Path,
     primary: str | None = None,
     program: str = "hpogen",
+    figures: Path | None = None,
 ) -> Path:
     """Write the report of studies (folders of studies or of matrices) to `out`; the path.
 
-    Studies may be running. Raises UserError for a folder without a study, studies that have nothing
-    in common, a contrast of unknown arms, and a file that cannot be written.
+    `figures` is a folder for its pictures, each as `.svg` and `.pdf`. Studies may be running.
+    Raises UserError for a folder without a study, studies that have nothing in common, a contrast
+    of unknown arms, and a file that cannot be written.
     """
-    text = report(directories, primary, program)
+    material = read_material(directories, primary)
+    tasks = _tasks(material)
+    text = _page(material, tasks, program)
     try:
         replace_file(out, text.encode(errors="replace"))  # of a folder that is no UTF-8
     except OSError as error:
         raise UserError(f"--out: {out} cannot be written: {error.strerror}") from None
+    if figures is not None:
+        write_figures({task["name"]: task["sections"] for task in tasks}, figures)
     return out
 
 
 def report(directories: Sequence[Path], primary: str | None = None, program: str = "hpogen") -> str:
     """The page, which needs no other file and no network. Raises UserError as `write_report`."""
     material = read_material(directories, primary)
+    return _page(material, _tasks(material), program)
+
+
+def _tasks(material: Material) -> list[dict[str, Any]]:
+    return [_task(task) for task in [*material.tasks()][:MOST_TASKS]]
+
+
+def _page(material: Material, tasks: Sequence[dict[str, Any]], program: str) -> str:
     found = material.comparison
-    tasks = [_task(task) for task in [*material.tasks()][:MOST_TASKS]]
     page = render(
         "page.html.j2",
         css=asset("page.css"),
