@@ -17,8 +17,8 @@ from hpogen.report.text import count
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; validation alone has the first
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7")
+# Told apart by the colour-blind and in grey; validation alone has the first
+COLOURS = ("#000000", "#1265b8", "#be6248", "#9c9506", "#0f591b")
 ORACLE = "#767676"
 PANEL = (6.4, 4.0)  # inches
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "hpogen", "font.size": 10}

@@ -93,7 +93,7 @@ def test_in_chromium(page: Path, tmp_path: Path, width: int, dark: bool) -> None
     assert found["overflow"] <= 0
     assert found["dark"] is dark
     assert found["paper"] == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
-    assert found["arm"] == ("rgb(86, 180, 240)" if dark else "rgb(0, 114, 178)")
+    assert found["arm"] == ("rgb(81, 130, 208)" if dark else "rgb(18, 101, 184)")
 
 
 def test_a_screenshot_of_the_page_is_no_blank(page: Path, tmp_path: Path) -> None:

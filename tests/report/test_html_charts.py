@@ -18,7 +18,7 @@ from scipy import stats
 from hpogen.analysis.trajectory import Curve
 from hpogen.record import history
 from hpogen.report.html import drawing
-from hpogen.report.html.anytime import _limits
+from hpogen.report.html.anytime import _limits, anytime
 from hpogen.report.html.blocks import Figure, Section
 from hpogen.report.html.drawing import apart, arm_colour, broken, cut, picture, points, thinned
 from hpogen.report.html.material import TaskMaterial, read_material
@@ -189,6 +189,16 @@ def test_an_arm_has_one_colour_in_every_picture(tmp_path: Path) -> None:
     ):
         svg = figure.panes[0][1]
         assert f"var(--{own})" in svg and f"var(--{other})" not in svg
+
+
+def test_curves_that_lie_on_one_another_are_said(tmp_path: Path) -> None:
+    whole(tmp_path / "m" / "a__seed-0")
+    whole(tmp_path / "m" / "b__seed-0", objective={**LOG, "alpha": 0.050001})
+    section = anytime(task(tmp_path / "m"))
+    assert isinstance(section, Section)
+    [figure] = section.figures
+    assert "; a and b coincide; dashed a and dashed b coincide; " in figure.caption
+    assert "● a" in Page(figure.panes[0][1]).text and "■ b" in Page(figure.panes[0][1]).text
 
 
 def test_the_anytime_axis_holds_what_is_drawn_after_the_first_quarter(tmp_path: Path) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup
+import numpy as np
 
 from hpogen.analysis.trajectory import Axis, Curve
 from hpogen.report.html.blocks import Figure, Part, section, sentences
-from hpogen.report.html.drawing import INK, arm_colour, broken, label_ends, picture
+from hpogen.report.html.coinciding import coinciding
+from hpogen.report.html.drawing import (
+    INK,
+    MARKS,
+    Picture,
+    arm_colour,
+    arm_mark,
+    broken,
+    label_ends,
+    picture,
+)
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 
 if TYPE_CHECKING:
@@ -36,7 +46,7 @@ def anytime(task: TaskMaterial) -> Part:
 
 def _figure(task: TaskMaterial) -> Figure | None:
     """A pane against epochs, and one against seconds where they are known."""
-    panes: list[tuple[str, Markup]] = []
+    panes: list[tuple[str, Picture]] = []
     seeds: set[int] = set()
     for axis in LABELS:
         curves = [(arm, c) for arm in task.panels if (c := _curve(arm, axis)) is not None]
@@ -46,14 +56,33 @@ def _figure(task: TaskMaterial) -> Figure | None:
     if not panes:
         return None
     n = " to ".join(map(str, sorted({min(seeds), max(seeds)})))
+    drawn = [(arm, c) for arm in task.panels if (c := _curve(arm, panes[0][0])) is not None]
     caption = [
         f"Lines: median {task.truth} of the answer so far, over search seeds (n = {n})",
         "shaded: quartiles over them" if max(seeds) > 1 else "one search seed: no interval",
         "dashed: the best of all trials so far, which nobody can choose",
         "dotted: the baseline",
+        *_coinciding(drawn, LABELS[panes[0][0]]),
         "y begins where the data do, and errors of the first answers may lie above",
     ]
     return Figure(tuple(panes), sentences(caption), wide=True)
+
+
+def _coinciding(curves: Sequence[Drawn], unit: str) -> Iterator[str]:
+    """Which arms' lines, and which of the dashed ones, lie on one another."""
+    end = max(c.x[-1] for _, c in curves)
+    for name in ("median", "oracle"):
+        lines = []
+        for arm, c in curves:
+            y = getattr(c, name)
+            x, ys = np.array([*c.x, end]), np.array([*y, y[-1]])
+            lines.append((arm.label if name == "median" else f"dashed {arm.label}", x, ys))
+        yield coinciding(lines, unit, _height(curves))
+
+
+def _height(curves: Sequence[Drawn]) -> float:
+    lines = sum(len(broken(arm.label)) for arm, _ in curves) + BASELINE_LINES
+    return max(SIZE[1], LINE * lines)
 
 
 def _curve(arm: ArmOfTask, axis: Axis | str) -> Curve | None:
@@ -61,17 +90,19 @@ def _curve(arm: ArmOfTask, axis: Axis | str) -> Curve | None:
     return next((c for c in curves if c.axis == axis and c.x), None)
 
 
-def _picture(task: TaskMaterial, curves: Sequence[Drawn], axis: str) -> Markup:
+def _picture(task: TaskMaterial, curves: Sequence[Drawn], axis: str) -> Picture:
     end = max(c.x[-1] for _, c in curves)
-    lines = sum(len(broken(arm.label)) for arm, _ in curves) + BASELINE_LINES
-    size = (SIZE[0], max(SIZE[1], LINE * lines))
+    size = (SIZE[0], _height(curves))
 
     def draw(axes: Axes) -> None:
         for arm, c in curves:
-            _draw_arm(task, axes, c, arm_colour(arm.number), end)
+            _draw_arm(task, axes, c, arm.number, end)
         axes.set_ylim(*_limits(task, curves))
         axes.margins(x=0)
-        ends = [(task.shown(c.median[-1]), a.label, arm_colour(a.number)) for a, c in curves]
+        ends = [
+            (task.shown(c.median[-1]), f"{arm_mark(a.number)[1]} {a.label}", arm_colour(a.number))
+            for a, c in curves
+        ]
         label_ends(axes, ends + _draw_baselines(task, axes), size[1])
         axes.set_xlabel(LABELS[axis])
         axes.set_ylabel(f"{task.truth} of the answer{task.unit}")
@@ -79,13 +110,16 @@ def _picture(task: TaskMaterial, curves: Sequence[Drawn], axis: str) -> Markup:
     return picture(draw, f"{task.truth} of the answer so far against {LABELS[axis]}", size)
 
 
-def _draw_arm(task: TaskMaterial, axes: Axes, c: Curve, colour: str, end: float) -> None:
+def _draw_arm(task: TaskMaterial, axes: Axes, c: Curve, number: int, end: float) -> None:
+    colour, marker = arm_colour(number), arm_mark(number)[0]
+    at = (0.02 + 0.03 * (number % len(MARKS)), 0.3)  # of the axes' diagonal: marks apart
     x = [*c.x, end]  # a search that has ended keeps its answer
     median, low, high, oracle = (
         [*map(task.shown, values), task.shown(values[-1])]
         for values in (c.median, c.low, c.high, c.oracle)
     )
-    axes.plot(x, median, drawstyle="steps-post", color=colour)
+    axes.plot(x, median, drawstyle="steps-post", color=colour, marker=marker, markevery=at,
+              markersize=5)  # fmt: skip
     axes.plot(x, oracle, drawstyle="steps-post", color=colour, linewidth=0.9, linestyle=(0, (4, 3)))
     if c.seeds > 1:
         axes.fill_between(x, low, high, step="post", color=colour, alpha=0.14, linewidth=0)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hpogen.analysis.rescoring import Rescoring, rescore
+from hpogen.analysis.statistics import Array
 from hpogen.errors import UserError
 from hpogen.report.html.blocks import Figure, Missing, Part, section, single
+from hpogen.report.html.coinciding import Line, coinciding
 from hpogen.report.html.drawing import INK, MUTED, arm_colour, log_axis, log_ticks, picture
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.study.read import Folder
@@ -105,9 +107,18 @@ def _alpha(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> Fi
         f"Of {'one search' if n == 1 else f'{n} search seeds: median and quartiles'}",
         "dotted: the study's own α" if own else "",
         "dashed: what validation loss alone would have chosen (median)" if alone else "",
+        coinciding(_beside(alphas, truths, alone), "α"),
         "y begins where the data do",
     ]
     return single(picture(draw, f"α against {task.truth}"), caption, arm.label, arm.number)
+
+
+def _beside(alphas: Sequence[float], truths: Array, alone: Sequence[float]) -> list[Line]:
+    """The line of the choices, and the one across."""
+    lines = [("the line", np.array(alphas), np.median(truths, 0))]
+    if alone:
+        lines.append(("the dashed one", np.array(alphas), np.full(len(alphas), np.median(alone))))
+    return lines
 
 
 def _own_alpha(study: Folder) -> float:
@@ -134,6 +145,11 @@ def _labels(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> F
         axes.set_xlabel("validation labels")
         axes.set_ylabel(f"{task.truth} of the choice{task.unit}")
 
+    means = np.array([[_row(task, one, line, sizes)[0] for one in known] for line in lines])
+    both = [
+        (name, np.array(sizes, float), y)
+        for name, y in zip(("solid", "dashed"), means.mean(1), strict=True)
+    ]
     most = max(row.subsamples for one in known for row in one.labels)
     n = len(known)
     caption = [
@@ -141,6 +157,7 @@ def _labels(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> F
         f"means over {most} random sub-samples of the labels"
         + (f" and {n} search seeds" if n > 1 else ""),
         "shaded: the middle 95 % of the sub-samples",
+        coinciding(both, "labels"),
         "y begins where the data do",
     ]
     svg = picture(draw, f"validation labels against {task.truth}")
