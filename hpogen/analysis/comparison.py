@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hpogen.analysis.answers import Answer, Siblings, Truth, siblings_of, truth_of
@@ -22,7 +23,9 @@ from hpogen.analysis.contrasts import (
     pairwise,
     primary_of,
 )
-from hpogen.analysis.tables import TaskTable, task_table
+from hpogen.analysis.crossed import Crossed, crossed
+from hpogen.analysis.statistics import Summary
+from hpogen.analysis.tables import Row, TaskTable, task_table
 from hpogen.plugins import DEFAULT_TASK
 from hpogen.study.read import Folder, read_all
 from hpogen.study.standing import is_complete
@@ -38,7 +41,8 @@ class Comparison:
     there is no audit, None where there is neither. `primary` is the contrast that was declared, or
     the only one; it stands first among the contrasts. `unanswered` are the studies in which no
     trial has finished at the largest budget, `unfinished` those that go on, `not_retrained` those
-    that `hpogen retrain` could give a test error. `given` are the folders as they were named.
+    that `hpogen retrain` could give a test error. `crossed` are tables of objectives by searchers,
+    of the tasks whose arms differ in both. `given` are the folders as they were named.
     """
 
     judged_by: str | None
@@ -47,6 +51,7 @@ class Comparison:
     primary: tuple[str, str] | None
     contrasts: tuple[Contrast, ...]
     critical_difference: CriticalDifference | None
+    crossed: tuple[Crossed, ...]
     given: tuple[Path, ...]
     studies: tuple[Path, ...]
     unanswered: tuple[Path, ...]
@@ -87,6 +92,9 @@ def compare_studies(
     truth = truth_of(studies)
     tasks = [task_table(task, design.arms, truth, siblings) for task in design.tasks]
     judged_by, errors = _errors(labels, tasks, truth)
+    contrasts = tuple(pairwise(errors, pair))
+    judged = partial(_judged, judged_by)
+    tables = (crossed(task, design.arms, contrasts, judged) for task in tasks)
     answers = [one for task in tasks for one in task.answers]
     answered = {one.study for one in answers}
     retrainable = {s.directory for s in studies if s.spec.task.name == DEFAULT_TASK}
@@ -95,8 +103,9 @@ def compare_studies(
         arms=tuple(labels),
         tasks=tuple(tasks),
         primary=pair,
-        contrasts=tuple(pairwise(errors, pair)),
+        contrasts=contrasts,
         critical_difference=_over_tasks(errors),
+        crossed=tuple(filter(None, tables)) if judged_by else (),
         given=tuple(given),
         studies=tuple(study.directory for study in studies),
         unanswered=tuple(s.directory for s in studies if s.directory not in answered),
@@ -106,6 +115,10 @@ def compare_studies(
         ),
         notes=(*design.notes, *_unpaired(errors, pair)),
     )
+
+
+def _judged(judged_by: str | None, row: Row) -> Summary | None:
+    return row.test if judged_by == TEST else row.truth
 
 
 def _only(labels: Sequence[str]) -> tuple[str, str] | None:

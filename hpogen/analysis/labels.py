@@ -27,7 +27,7 @@ def arm_labels(
     for labels in (
         _by_folder(arms),
         [_described(s[0].spec, differing, at) for s, at in zip(arms, of, strict=True)],
-        [", ".join(_named(key, at.get(key)) for key in differing) for at in of],
+        [", ".join(named(key, at.get(key)) for key in differing) for at in of],
     ):
         if all(labels) and len(set(labels)) == len(labels):
             return labels
@@ -60,12 +60,12 @@ def _described(spec: StudySpec, differing: Sequence[str], setting: Setting) -> s
         return ", ".join(words.values())
     words["selection"] = f"selected by {spec.selection}"
     heads = dict.fromkeys(key.split(".")[0] for key in differing)
-    named = [words[head] for head in words if head in heads]
+    known = [words[head] for head in words if head in heads]
     others = [key for key in differing if key.split(".")[0] not in words]
-    return ", ".join([*named, *(_named(key, setting.get(key)) for key in others)])
+    return ", ".join([*known, *(named(key, setting.get(key)) for key in others)])
 
 
-def _named(key: str, value: Any) -> str:
+def named(key: str, value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping | list):  # too long to read: enough to tell them apart
         text = hashlib.sha256(text.encode()).hexdigest()[:6]
@@ -95,7 +95,7 @@ def task_labels(tasks: Sequence[Setting]) -> list[str]:
 
 def _details(task: Setting, keys: Sequence[str]) -> Iterator[str]:
     for key in keys:
-        yield _named(key.removeprefix("dataset."), task.get(key)).replace(".", " ")
+        yield named(key.removeprefix("dataset."), task.get(key)).replace(".", " ")
 
 
 def _flat(mapping: Setting, prefix: str = "") -> Iterator[tuple[str, Any]]:

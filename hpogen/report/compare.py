@@ -14,6 +14,7 @@ from typing import Any
 from hpogen.analysis.comparison import TEST, Comparison
 from hpogen.analysis.contrasts import FEWEST_TASKS, Contrast
 from hpogen.analysis.tables import Row, TaskTable
+from hpogen.report.compare_crossed import crossed_lines
 from hpogen.report.compare_evidence import (
     contrast_lines,
     critical_lines,
@@ -36,6 +37,8 @@ def compare_page(found: Comparison, width: int, program: str = "hpogen") -> list
     lines = ["", *paragraph(verdict(found), width)]
     for task in found.tasks:
         lines += ["", *_task_lines(found, task, width)]
+    for table in found.crossed[:MOST]:
+        lines += ["", *crossed_lines(table, str(found.judged_by), width)]
     if found.contrasts:
         lines += ["", *contrast_lines(found, width)]
     if found.critical_difference:

@@ -64,6 +64,19 @@ def test_every_picture_is_there_or_said_to_be_missing(text: str) -> None:
     assert "Who was promoted: one budget, no rungs" in " ".join(page.text.split())
 
 
+def test_a_table_of_objectives_by_searchers(tmp_path: Path) -> None:
+    for searcher in ("random", "cmaes"):
+        for objective in ("val", "train"):
+            name = f"{searcher}__{objective}__seed-0"
+            whole(tmp_path / name, n=4, searcher={"name": searcher}, objective=objective)
+    page = Page(report([tmp_path]))
+    assert "crossed" in sections(page)
+    rows = [row for row in page.rows if row[0] in ("objective", "val", "train")]
+    assert sorted(rows[0][1:]) == ["cmaes", "random"]
+    assert all(cell.endswith(" % (n 1)") for row in rows[1:] for cell in row[1:])
+    assert len(rows) == 3
+
+
 def test_rungs_are_drawn_where_there_are_several_budgets(tmp_path: Path) -> None:
     page = Page(report([rungs(tmp_path / "asha")]))
     assert "rungs" in sections(page)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from hpogen.analysis.comparison import TEST
 from hpogen.analysis.statistics import Summary
 from hpogen.analysis.yardsticks import Yardstick
+from hpogen.report.compare_crossed import MARKED, crossed_rows
 from hpogen.report.compare_figures import mean_text
-from hpogen.report.html.blocks import Section, render
+from hpogen.report.html.blocks import Missing, Part, Section, render
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.text import configuration, count, duration, percent
 
@@ -35,6 +37,22 @@ def cards(task: TaskMaterial) -> Section:
     )
 
 
+def crossing(task: TaskMaterial) -> Part:
+    """Which objective goes with which searcher?"""
+    if task.crossed is None:
+        return Missing(CROSSED, "needs arms of several objectives and several searchers")
+    of = str(task.truth or TEST)
+    rows = crossed_rows(task.crossed, of)
+    return Section(
+        "crossed",
+        CROSSED,
+        f"Which objective is good with which searcher? The {of} of the answers, means over search "
+        f"seeds ± standard deviation (n: search seeds). {MARKED}.",
+        body=render("crossed.html.j2", titles=[*rows[0]], rows=[[*row.values()] for row in rows]),
+    )
+
+
+CROSSED = "Objective × searcher"
 NO_AUDIT = (
     "There are no audit figures: a task has them with audit images (task.dataset.audit). Until "
     "then hpogen retrain gives test errors."

@@ -12,6 +12,7 @@ from pathlib import Path
 from hpogen.analysis.answers import Answer, Siblings, Truth, siblings_of, truth_of
 from hpogen.analysis.arms import arrange
 from hpogen.analysis.comparison import Comparison, compare_studies
+from hpogen.analysis.crossed import Crossed
 from hpogen.analysis.tables import Row, TaskTable
 from hpogen.analysis.trials import NOT_ADAPTIVE
 from hpogen.report.compare_figures import figure, shown, unit
@@ -52,13 +53,17 @@ class ArmOfTask:
 
 @dataclass(frozen=True)
 class TaskMaterial:
-    """One task's arms. `table` holds what `compare` found, `primary` are the arms it is about."""
+    """One task's arms. `table` holds what `compare` found, `primary` are the arms it is about.
+
+    `crossed` are the arms by objective and searcher, where they differ in both.
+    """
 
     table: TaskTable
     arms: tuple[ArmOfTask, ...]
     truth: Truth | None
     siblings: Siblings
     primary: Sequence[str] = ()
+    crossed: Crossed | None = None
 
     @property
     def panels(self) -> Sequence[ArmOfTask]:
@@ -108,7 +113,8 @@ class Material:
                 if arm.studies.get(table.task)
             ]
             primary = self.comparison.primary or ()
-            yield TaskMaterial(table, tuple(arms), self.truth, self.siblings, primary)
+            both = next((c for c in self.comparison.crossed if c.task == table.task), None)
+            yield TaskMaterial(table, tuple(arms), self.truth, self.siblings, primary, both)
 
 
 def read_material(directories: Sequence[Path], primary: str | None) -> Material:

@@ -18,7 +18,7 @@ from hpogen.report.compare_verdict import verdict
 from hpogen.report.html.again import again
 from hpogen.report.html.anytime import anytime
 from hpogen.report.html.blocks import Missing, Part, Section, asset, render
-from hpogen.report.html.cards import cards
+from hpogen.report.html.cards import cards, crossing
 from hpogen.report.html.choosing import choosing
 from hpogen.report.html.files import write_figures
 from hpogen.report.html.material import Material, TaskMaterial, read_material
@@ -34,6 +34,7 @@ from hpogen.study.standing import standing
 MOST_TASKS = 3  # that are drawn
 SECTIONS: tuple[Callable[[TaskMaterial], Part | list[Part]], ...] = (
     cards,
+    crossing,
     anytime,
     scores,
     measures,

@@ -1,6 +1,6 @@
 // Sorts a table by the column that is clicked, and filters its rows by what is typed.
 "use strict";
-for (const table of document.querySelectorAll(".scroll table")) {
+for (const table of document.querySelectorAll("table[id]")) {
   const body = table.tBodies[0];
   const rows = [...body.rows];
   const heads = [...table.tHead.rows[0].cells];
