@@ -26,6 +26,12 @@ Primary = Annotated[
 def compare(
     directories: Folders,
     primary: Primary = None,
+    csv: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="the tables with all digits; - prints them")
+    ] = None,
+    latex: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="the tables for a paper (booktabs)")
+    ] = None,
     as_json: Json = False,
     all_mistakes: All = False,
     quiet: Quiet = False,
@@ -33,12 +39,24 @@ def compare(
     """Studies side by side: which objective and searcher is better, and by how much."""
     from hpogen.analysis.comparison import compare
     from hpogen.report.compare import compare_page, comparison_data
+    from hpogen.report.compare_tables import comparison_csv, comparison_latex, write_text
     from hpogen.study.open import run_folder
 
+    if (as_json, csv == "-", latex == "-").count(True) > 1:
+        raise UserError("--json, --csv - and --latex -: got several, expected one that is printed")
     found = compare([run_folder(path) for path in directories], primary)
+    printed = False
+    wanted = {"--csv": (csv, comparison_csv), "--latex": (latex, comparison_latex)}
+    for option, (path, made) in wanted.items():
+        if path == "-":
+            print(made(found), end="")
+            printed = True
+        elif path is not None:
+            write_text(option, Path(path), made(found))
     if as_json:
-        return print_json(comparison_data(found))
-    print_page(compare_page(found, width(), program()), quiet=quiet)
+        print_json(comparison_data(found))
+    elif not printed:
+        print_page(compare_page(found, width(), program()), quiet=quiet)
 
 
 @command

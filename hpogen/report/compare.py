@@ -76,6 +76,12 @@ def _task_lines(found: Comparison, task: TaskTable, width: int) -> list[str]:
     heading = f" {task.task}: means over search seeds ± standard deviation"
     if not task.rows:
         return [heading, f" {BLANK} no answer yet"]
+    optional = ["val loss", "epochs charged", "trained", "seconds", "measures"]
+    return [heading, *grid(task_rows(found, task), width, optional)]
+
+
+def task_rows(found: Comparison, task: TaskTable) -> list[dict[str, str]]:
+    """The cells of a task's table by column: its arms, then the yardsticks."""
     truth = found.judged_by if found.judged_by not in (None, TEST) else "audit error"
     tested = any(row.test is not None for row in task.rows)
     rows = [_row(row, str(truth), tested) for row in task.rows]
@@ -83,8 +89,7 @@ def _task_lines(found: Comparison, task: TaskTable, width: int) -> list[str]:
         n = str(yardstick.truth.n) if yardstick.truth else BLANK
         mean = mean_text(yardstick.truth, str(truth))
         rows.append({"arm": yardstick.label, "n": n, str(truth): mean})
-    optional = ["val loss", "epochs charged", "trained", "seconds", "measures"]
-    return [heading, *grid(rows, width, optional)]
+    return rows
 
 
 def _row(row: Row, truth: str, tested: bool) -> dict[str, str]:

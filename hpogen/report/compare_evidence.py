@@ -36,9 +36,14 @@ def contrast_lines(found: Comparison, width: int) -> list[str]:
     shown = _shown(found)
     if left_out := len(found.contrasts) - len(shown):
         heading += f"; {left_out} more, between other arms than {_reference(found)}, with --json"
-    rows = [_contrast_row(c, of) for c in shown]
+    rows = contrast_rows(found)
     optional = ["Holm", "d_z", "win/tie/loss", "worst task", "Wilcoxon p"]
     return [*paragraph(heading, width), *grid(rows, width, optional)]
+
+
+def contrast_rows(found: Comparison) -> list[dict[str, str]]:
+    """The cells of the contrasts that a page has room for, by column."""
+    return [_contrast_row(c, str(found.judged_by)) for c in _shown(found)]
 
 
 def _shown(found: Comparison) -> list[Contrast]:

@@ -22,7 +22,6 @@ from hpogen.trial import Progress, Trial
 
 BAR = 20
 WIDEST = 100  # columns from the name to the end of the bar
-WIDEST = 200  # columns of the header, whose bar stands at the right
 TITLES = {"val_loss": "val", "train_loss": "train"}
 TRAIN = ("train_loss", "train_loss_online")
 LONGEST = "23 h 59 min left"
