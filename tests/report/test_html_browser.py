@@ -3,6 +3,7 @@ sorts and filters, both colour schemes."""
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -94,6 +95,69 @@ def test_in_chromium(page: Path, tmp_path: Path, width: int, dark: bool) -> None
     assert found["dark"] is dark
     assert found["paper"] == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
     assert found["arm"] == ("rgb(81, 130, 208)" if dark else "rgb(18, 101, 184)")
+
+
+POINTS = """<script>
+addEventListener("load", () => {
+  const chart = document.querySelector("#t1-scores svg.chart");
+  const points = [...chart.querySelectorAll("[data-p]")];
+  const first = points.filter((point) => point.getAttribute("tabindex") === "0");
+  const tip = document.querySelector("#tip");
+  const press = (key) => document.activeElement.dispatchEvent(
+    new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+  const say = () => (tip.hidden ? "" : tip.textContent);
+  const place = (point) => Number(point.getAttribute("x"));
+  const steps = [say()];
+  first[0].focus();
+  const walked = [document.activeElement];
+  const overs = [];
+  const look = () => {
+    const box = tip.getBoundingClientRect();
+    overs.push(box.left >= 0 && box.right <= document.documentElement.clientWidth);
+  };
+  steps.push(say()); look();
+  for (const key of ["ArrowRight", "ArrowDown", "ArrowLeft", "End", "ArrowRight", "Home"]) {
+    press(key); walked.push(document.activeElement); steps.push(say()); look();
+  }
+  press("Escape"); steps.push(say());
+  document.activeElement.blur();
+  points[3].dispatchEvent(new PointerEvent("pointerenter"));
+  const hovered = say();
+  points[3].dispatchEvent(new PointerEvent("pointerleave"));
+  const xs = points.map(place).sort((a, b) => a - b);
+  document.body.dataset.found = JSON.stringify({
+    steps, hovered, left: say(), count: points.length, tabs: first.length,
+    walked: walked.map((point) => xs.indexOf(place(point))),
+    named: points.every((point) => point.getAttribute("aria-label").startsWith("trial ")),
+    overs, key: points[3].dataset.p,
+    texts: JSON.parse(document.querySelector("#points").dataset.points),
+  });
+});
+</script>"""
+
+
+@pytest.mark.parametrize("width", [375, 1200])
+def test_points_say_their_trial_under_pointer_and_keys(
+    page: Path, tmp_path: Path, width: int
+) -> None:
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.read_text().replace("</body>", f"{POINTS}</body>"))
+    text, log = browse(probed, tmp_path, width, False, "--dump-dom")
+    assert "CONSOLE" not in log
+    data = re.search(r'data-found="([^"]*)"', text)
+    assert data
+    found = json.loads(html.unescape(data.group(1)))
+    assert (found["count"], found["tabs"]) == (30, 1)  # one stop of Tab for a picture
+    assert found["walked"] == [0, 1, 2, 1, 29, 29, 0]
+    assert found["steps"][0] == found["steps"][-1] == found["left"] == ""
+    assert all(re.fullmatch(SAID, said) for said in found["steps"][1:-1])
+    assert len(set(found["steps"][1:-1])) == 4
+    assert found["hovered"] == found["texts"][found["key"]]
+    assert re.fullmatch(SAID, found["hovered"]) and found["named"]
+    assert all(found["overs"])
+
+
+SAID = r"trial \d+ of agn\S*, search seed [01]\nlr \S+, momentum \S+\nscore \S+"
 
 
 def test_a_screenshot_of_the_page_is_no_blank(page: Path, tmp_path: Path) -> None:

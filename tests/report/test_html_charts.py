@@ -19,7 +19,7 @@ from hpogen.analysis.trajectory import Curve
 from hpogen.record import history
 from hpogen.report.html import drawing
 from hpogen.report.html.anytime import _limits, anytime
-from hpogen.report.html.blocks import Figure, Section
+from hpogen.report.html.blocks import Figure, Section, light
 from hpogen.report.html.drawing import apart, arm_colour, broken, cut, picture, points, thinned
 from hpogen.report.html.material import TaskMaterial, read_material
 from hpogen.report.html.scores import cloud, ranks, scores
@@ -97,6 +97,24 @@ def test_many_points_are_thinned_and_said_to_be() -> None:
     assert abs(len(marks.findall(many)) - drawing.POINTS - ticks) <= 4
     assert thinned(n) == "1,500 of the 1,501 points are drawn, at random"
     assert thinned(drawing.POINTS) == ""
+
+
+def test_keys_go_to_the_points_that_are_drawn() -> None:
+    x = np.array([0.1, np.nan, 5.0, 0.3, 0.2])
+    keys = ["a", "nan", "beyond", "c", "b"]
+
+    def draw(axes: Axes) -> None:
+        axes.set_xlim(0, 1)
+        points(axes, x, x, arm_colour(0), keys)
+        points(axes, x, x, arm_colour(0))
+
+    svg = picture(draw, "keyed")
+    found = re.findall(r'<use data-p="(\w+)"[^>]* x="([\d.]+)" y="([\d.]+)"', svg)
+    assert [key for key, _, _ in found] == ["a", "c", "b"]
+    assert [key for key, x, _ in sorted(found, key=lambda f: float(f[1]))] == ["a", "b", "c"]
+    assert 'role="group"' in svg and "keys:" not in svg
+    assert b"keys:" not in picture(draw, "x").file("svg", light(), "said")
+    assert 'role="img"' in picture(lambda axes: None, "none")
 
 
 def test_a_picture_is_read_out_and_its_text_is_no_formula() -> None:

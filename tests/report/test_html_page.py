@@ -26,7 +26,8 @@ from hpogen.report.html.blocks import light
 from hpogen.report.html.drawing import NAMES, picture
 from hpogen.report.html.files import slug, write_figures
 from hpogen.report.html.page import report, write_report
-from hpogen.report.text import number
+from hpogen.report.text import configuration
+from hpogen.report.text import number as number_
 from hpogen.running.runner import run
 from hpogen.spec import load_study
 from hpogen.study.open import open_study
@@ -75,6 +76,42 @@ def test_a_table_of_objectives_by_searchers(tmp_path: Path) -> None:
     assert sorted(rows[0][1:]) == ["cmaes", "random"]
     assert all(cell.endswith(" % (n 1)") for row in rows[1:] for cell in row[1:])
     assert len(rows) == 3
+
+
+def test_every_point_says_its_trial(home: Path, text: str) -> None:
+    page = Page(text)
+    keys = [*page.attributes("data-p")]
+    texts = json.loads(next(page.attributes("data-points")))
+    assert set(keys) == set(texts) and len(texts) == 60  # all that did not fail
+    for path in home.iterdir():
+        arm, _, seed = path.name.partition("__seed-")
+        number = ["agn", "val"].index(arm)
+        for record in history.read(path).records:
+            if record.failure is None:
+                assert texts[f"0.{number}.{seed}.{record.trial.id}"] == (
+                    f"trial {record.trial.id} of {arm}, search seed {seed}\n"
+                    f"{configuration(record.trial.config)}\nscore {number_(record.score)}"
+                )
+    # the scores of two arms, two slices of each, and the gap of one measure and the loss
+    assert len(keys) >= 60 + 2 * 60 + 2 * 28
+
+
+def test_a_point_is_where_its_trial_is(tmp_path: Path) -> None:
+    study = whole(tmp_path / "one")
+    svg = next(
+        s for s in re.findall(r"<svg.*?</svg>", report([study]), re.DOTALL) if "score ag" in s
+    )
+    marks = dict(re.findall(r'<use data-p="0\.0\.0\.(\d+)"[^>]* x="([\d.]+)"', svg))
+    scores = {r.trial.id: r.score for r in history.read(study).records if r.failure is None}
+    told = [float(marks[str(i)]) for i in sorted(scores, key=lambda i: val_score(study, i))]
+    assert len(told) == len(scores) == 15 and told == sorted(told)
+
+
+def val_score(study: Path, trial: int) -> float:
+    """By the objective of `LOG`, whose epochs are four."""
+    outcome = history.read(study).records[trial].outcome
+    assert outcome is not None
+    return outcome.metrics["val_loss"] + 0.05 * math.log(outcome.metrics["agn"] / 4)
 
 
 def test_rungs_are_drawn_where_there_are_several_budgets(tmp_path: Path) -> None:
@@ -141,7 +178,7 @@ def test_the_table_has_every_trial(home: Path, text: str) -> None:
     for path in sorted(home.iterdir()):
         for record in history.read(path).records:
             row = dict(zip(head, found[path.name, record.trial.id], strict=True))
-            score = "" if math.isinf(record.score) else number(record.score)
+            score = "" if math.isinf(record.score) else number_(record.score)
             assert row["score"] == score
             assert row["failure"] == ("diverged: loss is nan" if record.failure else "")
             assert (row["audit acc"] == "") == (record.failure is not None)

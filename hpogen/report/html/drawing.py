@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
 from hpogen.analysis.statistics import Array
 
@@ -60,6 +61,7 @@ STYLE: Any = {
     "lines.linewidth": 1.8,
 }
 
+KEYS = "keys:"  # begins the name of a group of points
 DATES = {"svg": "Date", "pdf": "CreationDate"}  # left out: the same picture is the same file
 CAPTIONS = {"svg": "Description", "pdf": "Subject"}
 _numbers = count()
@@ -122,7 +124,8 @@ def pictures(
         return buffer.getvalue()
 
     def file(kind: str, colours: Sequence[str], caption: str) -> bytes:
-        return saved(kind, colours, PAPER, **{"Title": about, CAPTIONS[kind]: caption})
+        data = saved(kind, colours, PAPER, **{"Title": about, CAPTIONS[kind]: caption})
+        return re.sub(rb' id="keys:[^"]*"', b"", data) if kind == "svg" else data
 
     found = Picture(_themed(saved("svg", STAND_INS, "none").decode(), about))
     found.file = file
@@ -134,10 +137,12 @@ def _themed(text: str, about: str) -> Markup:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r"#0[1-7]0[1-7][01][0-9a-f]\b", lambda m: _variable(m.group()), text)
+    text = _KEYED.sub(_keyed, text)
     mark = f"p{next(_numbers)}-"
     text = _ALIKE.sub(_compact, text)
     text = re.sub(r'((?:\bid="|href="#|url\(#))', lambda m: m.group() + mark, text)
-    label = f'<svg class="chart" role="img" aria-label="{escape(about)}"'
+    role = "group" if "data-p=" in text else "img"  # of an image what is inside cannot be reached
+    label = f'<svg class="chart" role="{role}" aria-label="{escape(about)}"'
     return Markup(text.replace("<svg", label, 1))
 
 
@@ -154,22 +159,60 @@ def _compact(marks: re.Match[str]) -> str:
     return f"{marks.group(1)}{looks.pop()}>{uses}"
 
 
+_KEYED = re.compile(rf"<g id=\"{KEYS}([^\"]*)\">(.*?</g>\s*</g>)", re.DOTALL)
+
+
+def _keyed(group: re.Match[str]) -> str:
+    """Each mark with the key of its trial; the first can be reached by Tab, by arrows the others.
+
+    Raises ValueError where there are not as many marks as keys.
+    """
+    keys, (before, *marks) = group.group(1).split(), group.group(2).split("<use ")
+    named = (f'<use data-p="{k}" {mark}' for k, mark in zip(keys, marks, strict=True))
+    return f"<g>{before}{''.join(named)}"
+
+
 def _variable(colour: str) -> str:
     return f"var(--{NAMES[STAND_INS.index(colour)]})" if colour in STAND_INS else colour
 
 
 def points(
-    axes: Axes, x: Array, y: Array, colour: str, *, hollow: bool = False, size: float = 3.4
+    axes: Axes,
+    x: Array,
+    y: Array,
+    colour: str,
+    keys: Sequence[str] = (),
+    *,
+    hollow: bool = False,
+    size: float = 3.4,
 ) -> None:
-    """A dot for each, or for a random `POINTS` of them (`thinned` says so)."""
+    """A dot for each, or for a random `POINTS` of them (`thinned` says so).
+
+    `keys` name their trials (see `pointing.py`); limits of an axis must be set before, for dots
+    beyond them are not drawn.
+    """
+    chosen = np.arange(len(x))
     if len(x) > POINTS:
-        kept = np.random.default_rng(0).choice(len(x), POINTS, replace=False)
-        x, y = x[kept], y[kept]
+        chosen = np.random.default_rng(0).choice(len(x), POINTS, replace=False)
+    chosen = chosen[_inside(axes, x[chosen], y[chosen])]
     face = "none" if hollow else colour
     axes.plot(
-        x, y, "o", color=colour, markersize=size, markerfacecolor=face, markeredgewidth=0.6,
-        alpha=0.55 if not hollow else 0.7,
+        x[chosen], y[chosen], "o", color=colour, markersize=size, markerfacecolor=face,
+        markeredgewidth=0.6, alpha=0.55 if not hollow else 0.7,
+        gid=KEYS + " ".join(keys[i] for i in chosen) if keys and len(chosen) else None,
     )  # fmt: skip
+
+
+def _inside(axes: Axes, x: Array, y: Array) -> NDArray[np.bool_]:
+    """Which points are finite and within the limits that have been set."""
+    inside: NDArray[np.bool_] = np.isfinite(x) & np.isfinite(y)
+    if not axes.get_autoscalex_on():
+        low, high = axes.get_xlim()
+        inside &= (x >= low) & (x <= high)
+    if not axes.get_autoscaley_on():
+        low, high = axes.get_ylim()
+        inside &= (y >= low) & (y <= high)
+    return inside
 
 
 def thinned(n: int, of: str = "") -> str:

@@ -24,12 +24,20 @@ MOST_ARMS = 8  # with panels of their own
 
 @dataclass(frozen=True)
 class ArmOfTask:
-    """An arm's studies on a task. `number` is its colour, `row` None before its first answer."""
+    """An arm's studies on a task, which has a number, too.
+
+    `number` is the arm's colour, `row` None before its first answer.
+    """
 
     label: str
     number: int
     studies: tuple[Folder, ...]
     row: Row | None
+    task: int = 0
+
+    def key(self, study: Folder, trial: int) -> str:
+        """Names a trial of one of the arm's studies in the page: no other has the same."""
+        return f"{self.task}.{self.number}.{study.seed}.{trial}"
 
     def answer(self, study: Folder) -> Answer | None:
         answers = self.row.answers if self.row else ()
@@ -103,11 +111,15 @@ class Material:
 
     def tasks(self) -> Iterator[TaskMaterial]:
         design = arrange(self.studies)
-        for table in self.comparison.tasks:
+        for number, table in enumerate(self.comparison.tasks):
             rows = {row.arm: row for row in table.rows}
             arms = [
                 ArmOfTask(
-                    arm.label, i, tuple(arm.studies[table.task].values()), rows.get(arm.label)
+                    arm.label,
+                    i,
+                    tuple(arm.studies[table.task].values()),
+                    rows.get(arm.label),
+                    number,
                 )
                 for i, arm in enumerate(design.arms)
                 if arm.studies.get(table.task)

@@ -48,10 +48,12 @@ NEEDS = (
 def measures(task: TaskMaterial) -> list[Part]:
     """Both sections, of the arm whose trials are a sample of the space, or of the first one."""
     arm = next((a for a in task.arms if a.sampled), task.arms[0])
-    searches = [*filter(None, map(_trials, arm.studies))]
-    if not searches:
+    found = [(study, trials) for study in arm.studies if (trials := _trials(study)) is not None]
+    if not found:
         return [Missing(TITLE, NEEDS), Missing(GAP_TITLE, NEEDS)]
-    return [_forest(arm, searches), _against_gap(arm, searches)]
+    searches = [trials for _, trials in found]
+    keys = [[arm.key(study, number) for number in trials.numbers] for study, trials in found]
+    return [_forest(arm, searches), _against_gap(arm, searches, keys)]
 
 
 def _trials(study: Folder) -> FinishedTrials | None:
@@ -129,7 +131,10 @@ def _forest_caption(
     ]
 
 
-def _against_gap(arm: ArmOfTask, searches: Sequence[FinishedTrials]) -> Part:
+Keys = Sequence[Sequence[str]]  # of the trials of each search
+
+
+def _against_gap(arm: ArmOfTask, searches: Sequence[FinishedTrials], keys: Keys) -> Part:
     """The gradient-norm paper's Figure 3, of each measure but the losses' own figures."""
     first = arm.first.spec.objective.shown_first
     names = [
@@ -145,25 +150,28 @@ def _against_gap(arm: ArmOfTask, searches: Sequence[FinishedTrials]) -> Part:
         GAP_TITLE,
         "Does a measure rise with the generalization gap, among trials that fit well and among "
         "those that do not?",
-        [_gap_figure(arm, searches, name) for name in drawn],
+        [_gap_figure(arm, searches, keys, name) for name in drawn],
         [f"{more} more measures are not drawn."] if more > 0 else [],
         remedy="needs three finished trials with a measure (task.measures)",
     )
 
 
-def _gap_figure(arm: ArmOfTask, searches: Sequence[FinishedTrials], name: str) -> Figure:
+def _gap_figure(
+    arm: ArmOfTask, searches: Sequence[FinishedTrials], keys: Keys, name: str
+) -> Figure:
     own = [(trials, halves(trials)[0]) for trials in searches]
     values = np.concatenate([trials.metrics[name] for trials in searches])
     limits = cut(values)
 
     def draw(axes: Axes) -> None:
+        if limits is not None:
+            axes.set_xlim(*limits)
         colours: dict[Half, str] = {"bottom": MUTED, "top": arm_colour(arm.number)}
         for part, colour in colours.items():
             x = np.concatenate([t.metrics[name][parts[part]] for t, parts in own])
             y = [t.target("audit_gap_accuracy")[parts[part]] for t, parts in own]
-            points(axes, x, 100 * np.concatenate(y), colour)
-        if limits is not None:
-            axes.set_xlim(*limits)
+            of = [k[i] for (_, parts), k in zip(own, keys, strict=True) for i in parts[part]]
+            points(axes, x, 100 * np.concatenate(y), colour, of)
         axes.set_xlabel(words(name))
         axes.set_ylabel("generalization gap (points)")
 

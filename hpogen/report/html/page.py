@@ -23,6 +23,7 @@ from hpogen.report.html.choosing import choosing
 from hpogen.report.html.files import write_figures
 from hpogen.report.html.material import Material, TaskMaterial, read_material
 from hpogen.report.html.measures import measures
+from hpogen.report.html.pointing import pointing
 from hpogen.report.html.scores import rungs, scores
 from hpogen.report.html.space import hyperparameters
 from hpogen.report.html.training import curves, time
@@ -94,6 +95,9 @@ def _page(material: Material, tasks: Sequence[dict[str, Any]], program: str) -> 
         next=missing(found, found.unfinished, program),
         tasks=tasks,
         several=len(tasks) > 1,
+        points=pointing(
+            [*material.tasks()][:MOST_TASKS], [s for task in tasks for s in task["sections"]]
+        ),
         ending=[trials(material), again(material, program)],
     )
     return str(page)

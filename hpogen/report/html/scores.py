@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from hpogen.analysis.answers import held_out
@@ -44,6 +45,7 @@ class Cloud:
     scores: Array  # (n,)
     truths: Array  # (n,)
     budgets: Array  # (n,), epochs
+    keys: NDArray[np.str_]  # (n,), see `ArmOfTask.key`
     chosen: tuple[tuple[float, float], ...]  # by search seed
 
 
@@ -71,6 +73,7 @@ def scored(study: Folder, records: Sequence[Record]) -> list[float]:
 def cloud(task: TaskMaterial, arm: ArmOfTask) -> Cloud:
     """Of all budgets and search seeds."""
     rows: list[tuple[float, float, int]] = []
+    keys: list[str] = []
     chosen: list[tuple[float, float]] = []
     for study in arm.studies:
         given = arm.answer(study)
@@ -81,10 +84,11 @@ def cloud(task: TaskMaterial, arm: ArmOfTask) -> Cloud:
                 if truth is None or not np.isfinite(score):
                     continue
                 rows.append((score, task.shown(truth), budget))
+                keys.append(arm.key(study, record.trial.id))
                 if given is not None and given.trial == record.trial.id:
                     chosen.append((score, task.shown(truth)))
     columns = np.array(rows, dtype=np.float64).reshape(-1, 3).T
-    return Cloud(columns[0], columns[1], columns[2], tuple(chosen))
+    return Cloud(columns[0], columns[1], columns[2], np.array(keys, dtype=np.str_), tuple(chosen))
 
 
 def _figure(task: TaskMaterial, arm: ArmOfTask) -> Figure | None:
@@ -95,14 +99,15 @@ def _figure(task: TaskMaterial, arm: ArmOfTask) -> Figure | None:
     limits = cut(found.scores)
 
     def draw(axes: Axes) -> None:
-        largest = found.budgets == found.budgets.max()
-        colour = arm_colour(arm.number)
-        points(axes, found.scores[~largest], found.truths[~largest], colour, hollow=True)
-        points(axes, found.scores[largest], found.truths[largest], colour)
-        for x, y in found.chosen:
-            ring(axes, x, y)
         if limits is not None:
             axes.set_xlim(*limits)
+        largest = found.budgets == found.budgets.max()
+        for of, hollow in ((~largest, True), (largest, False)):
+            keys = found.keys[of].tolist()
+            points(axes, found.scores[of], found.truths[of], arm_colour(arm.number), keys,
+                   hollow=hollow)  # fmt: skip
+        for x, y in found.chosen:
+            ring(axes, x, y)
         axes.set_xlabel(f"score, {label} (lower is better)")
         axes.set_ylabel(f"{task.truth}{task.unit}")
 

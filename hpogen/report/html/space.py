@@ -39,7 +39,7 @@ MOST_LINES = 240
 TOO_LITTLE = 0.1  # of the variance
 MOST_SLICES = 8  # parameters of an arm
 
-Scored = tuple[list[Config], list[float]]
+Scored = tuple[list[Config], list[float], list[str]]  # with the trials' keys
 
 
 def hyperparameters(task: TaskMaterial) -> list[Part]:
@@ -48,12 +48,14 @@ def hyperparameters(task: TaskMaterial) -> list[Part]:
     lines: list[Figure] = []
     for arm in task.panels:
         searches = _searches(arm)
-        configs = [config for own, _ in searches for config in own]
-        scores = np.array([x for _, own in searches for x in own], dtype=np.float64)
+        configs = [config for own, _, _ in searches for config in own]
+        scores = np.array([x for _, own, _ in searches for x in own], dtype=np.float64)
+        keys = [key for _, _, own in searches for key in own]
         if len(configs) < 3:
             continue
         space = arm.first.spec.space
-        slices += [_bars(arm, importance(space, searches)), _slices(arm, configs, scores)]
+        known = importance(space, [(own, found) for own, found, _ in searches])
+        slices += [_bars(arm, known), _slices(arm, configs, scores, keys)]
         lines.append(_parallel(arm, space, configs, scores))
     needs = "needs three finished trials of the largest budget"
     of_space = "What matters for the score, and where is it low?"
@@ -66,16 +68,18 @@ def hyperparameters(task: TaskMaterial) -> list[Part]:
 
 
 def _searches(arm: ArmOfTask) -> list[Scored]:
-    """Configurations and finite scores of the largest budget, by search seed."""
+    """Configurations, finite scores and keys of the largest budget, by search seed."""
     found = []
     for study in arm.studies:
         records = study.finished
-        pairs = [
-            (record.trial.config, score)
+        trials = [
+            (record.trial.config, score, arm.key(study, record.trial.id))
             for record, score in zip(records, scored(study, records), strict=True)
             if np.isfinite(score)
         ]
-        found.append(([config for config, _ in pairs], [score for _, score in pairs]))
+        found.append(
+            ([c for c, _, _ in trials], [s for _, s, _ in trials], [k for *_, k in trials])
+        )
     return found
 
 
@@ -105,14 +109,23 @@ def _bars(arm: ArmOfTask, found: Importance | None) -> Figure | None:
     return single(svg, caption, arm.label, arm.number)
 
 
-def _slices(arm: ArmOfTask, configs: list[Config], scores: Array) -> Figure:
+def _slices(arm: ArmOfTask, configs: list[Config], scores: Array, keys: list[str]) -> Figure:
     space = arm.first.spec.space
     names = [name for name in space.names if any(name in config for config in configs)]
     limits = cut(scores)
     top = limits and limits[1]
     chosen = [given.config for given in (arm.row.answers if arm.row else ())]
     draws: list[Callable[[Axes], None]] = [
-        partial(_slice, arm=arm, name=name, configs=configs, scores=scores, top=top, chosen=chosen)
+        partial(
+            _slice,
+            arm=arm,
+            name=name,
+            configs=configs,
+            scores=scores,
+            keys=keys,
+            top=top,
+            chosen=chosen,
+        )
         for name in names[:MOST_SLICES]
     ]
     rows = -(-len(draws) // 2)
@@ -135,6 +148,7 @@ def _slice(
     name: str,
     configs: list[Config],
     scores: Array,
+    keys: list[str],
     top: float | None,
     chosen: list[Config],
 ) -> None:
@@ -142,8 +156,13 @@ def _slice(
     known = [i for i, config in enumerate(configs) if name in config]
     x: Any = [configs[i][name] for i in known]
     y = scores[known]
+    of = [keys[i] for i in known]
+    least = float(scores.min())
+    high = float(scores.max()) if top is None else top
+    room = 0.05 * (high - least) or 0.5
+    axes.set_ylim(least - room, high + room)
     if isinstance(parameter, Number):
-        points(axes, np.asarray(x, dtype=np.float64), y, arm_colour(arm.number), size=2.6)
+        points(axes, np.asarray(x, dtype=np.float64), y, arm_colour(arm.number), of, size=2.6)
         if parameter.log:
             log_axis(axes, "x", parameter.low, parameter.high)
         for config in chosen:
@@ -153,12 +172,8 @@ def _slice(
         values = list(dict.fromkeys(map(value, x)))
         at = np.array([values.index(value(v)) for v in x], dtype=np.float64)
         jitter = np.random.default_rng(0).uniform(-0.2, 0.2, len(at))
-        points(axes, at + jitter, y, arm_colour(arm.number), size=2.6)
+        points(axes, at + jitter, y, arm_colour(arm.number), of, size=2.6)
         axes.set_xticks(range(len(values)), values)
-    least = float(scores.min())
-    high = float(scores.max()) if top is None else top
-    room = 0.05 * (high - least) or 0.5
-    axes.set_ylim(least - room, high + room)
     axes.set_xlabel(words(name))
 
 

@@ -1,4 +1,5 @@
-// Sorts a table by the column that is clicked, and filters its rows by what is typed.
+// Sorts a table by the column that is clicked, and filters its rows by what is typed. Says which
+// trial a point is: under the pointer, and by Tab, the arrow keys, Home, End and Escape.
 "use strict";
 for (const table of document.querySelectorAll("table[id]")) {
   const body = table.tBodies[0];
@@ -35,5 +36,41 @@ for (const table of document.querySelectorAll("table[id]")) {
       shown += !row.hidden;
     });
     counted.textContent = `${shown} of ${table.dataset.total} trials`;
+  });
+}
+
+const texts = JSON.parse(document.querySelector("#points").dataset.points);
+const tip = document.querySelector("#tip");
+const hide = () => { tip.hidden = true; };
+const show = (point) => {
+  tip.textContent = texts[point.dataset.p];
+  tip.hidden = false;
+  const at = point.getBoundingClientRect();
+  const right = document.documentElement.clientWidth - tip.offsetWidth - 4;
+  const below = at.bottom + 8 + tip.offsetHeight < innerHeight;
+  tip.style.left = `${scrollX + Math.max(4, Math.min(at.left + at.width / 2 - tip.offsetWidth / 2, right))}px`;
+  tip.style.top = `${scrollY + (below ? at.bottom + 8 : at.top - 8 - tip.offsetHeight)}px`;
+};
+for (const chart of document.querySelectorAll("svg.chart")) {
+  const place = (point) => Number(point.getAttribute("x"));
+  const points = [...chart.querySelectorAll("[data-p]")].sort((a, b) => place(a) - place(b));
+  points.forEach((point, i) => {
+    point.setAttribute("tabindex", i ? -1 : 0);
+    point.setAttribute("role", "img");
+    point.setAttribute("aria-label", texts[point.dataset.p]);
+    for (const on of ["pointerenter", "focus"]) point.addEventListener(on, () => show(point));
+    for (const off of ["pointerleave", "blur"]) point.addEventListener(off, hide);
+  });
+  chart.addEventListener("keydown", (event) => {
+    const i = points.indexOf(event.target);
+    const to = { ArrowRight: i + 1, ArrowDown: i + 1, ArrowLeft: i - 1, ArrowUp: i - 1, Home: 0, End: points.length - 1 };
+    if (i < 0) return;
+    if (event.key === "Escape") hide();
+    const next = points[to[event.key]];
+    if (!next) return;
+    event.preventDefault();
+    event.target.setAttribute("tabindex", -1);
+    next.setAttribute("tabindex", 0);
+    next.focus();
   });
 }
