@@ -215,7 +215,7 @@ def test_curves_that_lie_on_one_another_are_said(tmp_path: Path) -> None:
     section = anytime(task(tmp_path / "m"))
     assert isinstance(section, Section)
     [figure] = section.figures
-    assert "; a and b coincide; dashed a and dashed b coincide; " in figure.caption
+    assert "; a and b coincide; the dashed lines of a and b coincide; " in figure.caption
     assert "● a" in Page(figure.panes[0][1]).text and "■ b" in Page(figure.panes[0][1]).text
 
 

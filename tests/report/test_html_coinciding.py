@@ -46,6 +46,24 @@ def test_on_a_logarithmic_axis_ratios_count() -> None:
     assert coinciding([a, b], "epochs", scale="log") == ""
 
 
-def test_of_many_pairs_some_are_named() -> None:
-    text = coinciding([line(str(i), 1, 2, 3) for i in range(5)], "epochs")
-    assert text.count("coincide") == 6 and text.endswith("; so do 4 more pairs")
+def test_all_that_lie_on_one_another_are_one_group() -> None:
+    four = [line(name, 1, 2, 3) for name in "abcd"]
+    assert coinciding(four, "epochs") == "a, b, c and d coincide"
+    other = [line("x", 1, 2, 9), line("y", 1, 2, 9)]
+    text = coinciding([*four[:2], *other], "epochs")
+    assert text == "a and b coincide; x and y coincide"
+
+
+def test_of_many_groups_some_are_named() -> None:
+    lines = [line(f"{i}{k}", 1, 2 + i, 3) for i in range(8) for k in "ab"]
+    text = coinciding(lines, "epochs")
+    assert text.count("coincide") == 6 and text.endswith("; so do 2 more groups")
+
+
+def test_a_group_has_no_two_that_differ() -> None:
+    """Each is within a width of the next, and the last not of the first."""
+    step = 0.9 * WIDTH * 9
+    lines = [UP, line("b", *(X + step)), line("c", *(X + 2 * step))]
+    assert coinciding(lines, "epochs") == "up and b coincide"
+    between = [UP, line("b", *(X + step)), line("c", *(X - step))]
+    assert coinciding(between, "epochs") == "up and b coincide; up and c coincide"

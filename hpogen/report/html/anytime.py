@@ -76,8 +76,9 @@ def _coinciding(curves: Sequence[Drawn], unit: str) -> Iterator[str]:
         for arm, c in curves:
             y = getattr(c, name)
             x, ys = np.array([*c.x, end]), np.array([*y, y[-1]])
-            lines.append((arm.label if name == "median" else f"dashed {arm.label}", x, ys))
-        yield coinciding(lines, unit, _height(curves))
+            lines.append((arm.label, x, ys))
+        text = coinciding(lines, unit, _height(curves))
+        yield f"the dashed lines of {text}" if text and name == "oracle" else text
 
 
 def _height(curves: Sequence[Drawn]) -> float:

@@ -199,7 +199,7 @@ def points(
     axes.plot(
         x[chosen], y[chosen], "o", color=colour, markersize=size, markerfacecolor=face,
         markeredgewidth=0.6, alpha=0.55 if not hollow else 0.7,
-        gid=KEYS + " ".join(keys[i] for i in chosen) if keys and len(chosen) else None,
+        gid=KEYS + " ".join(keys[i] for i in chosen.tolist()) if keys and len(chosen) else None,
     )  # fmt: skip
 
 
