@@ -21,7 +21,7 @@ from hpogen.study.standing import Standing, rule
 from hpogen.trial import Progress, Trial
 
 BAR = 20
-WIDEST = 100  # columns from the name to the end of the bar
+WIDEST = 120  # columns from the name to the end of the bar
 TITLES = {"val_loss": "val", "train_loss": "train"}
 TRAIN = ("train_loss", "train_loss_online")
 LONGEST = "23 h 59 min left"
