@@ -23,6 +23,7 @@ from toys import by_trial, essence, study_file
 from hpogen import plugins
 from hpogen.cli import main
 from hpogen.record import ledger
+from hpogen.report.listing import measures_page, models_page
 from hpogen.running import runner
 from hpogen.spec.positions import read as read_yaml
 
@@ -313,14 +314,13 @@ def test_list_schema_and_version(hpogen: Call) -> None:
     measures = {row["name"]: row for row in json.loads(hpogen("list", "measures", "--json").out)}
     assert measures["margin"]["metrics"] == ["margin_q10", "margin_q50", "margin_q90"]
     page = hpogen("list", "measures").out
-    assert max(map(len, page.splitlines())) <= 80
-    squeezed = " ".join(page.split())
+    assert max(map(len, measures_page([*measures.values()], 80))) <= 80
     for name, row in measures.items():
         if not plugins.measures.is_builtin(name):
             continue  # another test's
         assert name in page.splitlines()
         for key in ("definition", "cost", "source"):
-            assert row[key] and row[key] in squeezed
+            assert row[key] and any(row[key] in line for line in page.splitlines())  # not wrapped
     check_listed_models(
         json.loads(hpogen("list", "models", "--json").out), hpogen("list", "models")
     )
@@ -332,13 +332,15 @@ def test_list_schema_and_version(hpogen: Call) -> None:
 
 def check_listed_models(rows: list[dict[str, Any]], shown: Done) -> None:
     """The rows are the catalog's and torchvision's, and the page has each of their texts."""
+    assert max(map(len, models_page(rows, 80))) <= 80
     models = {row.pop("name"): row for row in rows}
     lenet = {"smallest": 12, "options": {}, "parameters": {"28×28×1": 61_706}}
     assert models["lenet5"].items() >= lenet.items()
     assert models["vgg16"]["options"] == {"width": 64, "batch_norm": False, "dropout": 0.5}
     assert {"densenet100-bc", "torchvision/NAME"} <= models.keys()
     lines = shown.out.splitlines()
-    assert max(map(len, lines)) <= 80 and models.keys() <= {*lines}
+    assert models.keys() <= {*lines}
+    assert all(any(row["definition"] in line for line in lines) for row in models.values())
     squeezed = " ".join(shown.out.split())
     assert "lenet5 two convolutions, three dense layers" in squeezed
     assert "parameters: 61,706 (28×28×1) images: from 12×12 source: LeCun et al. 1998" in squeezed
