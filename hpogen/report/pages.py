@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from hpogen.report.picture import picture
-from hpogen.report.table import Column, grid, table
+from hpogen.report.table import Column, grid, is_whole, table
 from hpogen.report.text import count, duration, folder_and_next, number, paragraph, size_of, words
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
@@ -71,11 +71,13 @@ def show_page(trial: Mapping[str, Any], log_name: str, width: int) -> list[str]:
         lines.append(f"time: {times}")
     lines += _curve(trial["curve"], width)
     if trial["log"]:
-        lines += ["", f"{log_name}:", *_tail(trial["log"].splitlines())]
+        lines += ["", f"{log_name}:", *_tail(trial["log"].splitlines(), width)]
     return lines
 
 
-def _tail(lines: Sequence[str]) -> list[str]:
+def _tail(lines: Sequence[str], width: int) -> list[str]:
+    if is_whole(width):
+        return [f"  {line}" for line in lines]
     hidden = len(lines) - LOG_LINES
     return ([f"  … {count(hidden, 'line')} before"] if hidden > 0 else []) + [
         f"  {line}" for line in lines[-LOG_LINES:]
@@ -83,10 +85,10 @@ def _tail(lines: Sequence[str]) -> list[str]:
 
 
 def _curve(rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
-    """A table of at most CURVE_ROWS epochs, evenly spaced, the last among them."""
+    """A table of at most CURVE_ROWS epochs, evenly spaced, the last among them; whole in a file."""
     if not rows:
         return []
-    step = -(-len(rows) // CURVE_ROWS)
+    step = 1 if is_whole(width) else -(-len(rows) // CURVE_ROWS)
     chosen = rows[(len(rows) - 1) % step :: step]
     names = dict.fromkeys(name for row in rows for name in row["metrics"])
     columns = [Column("epoch", 5), *(Column(name, 6, optional=True) for name in names)]

@@ -23,7 +23,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[st
     The last optional columns are left out, and counted, where even that is too wide. In a file or
     pipe columns are as wide as their cells: none is cut.
     """
-    if width > WHOLE / 2:
+    if is_whole(width):
         columns = [_grown(column, [row[i] for row in rows]) for i, column in enumerate(columns)]
     titles = [[column.title] for column in columns]
     if _total(columns, titles) > width:
@@ -58,6 +58,11 @@ def grid(
     cells = [[row.get(column.title, "") for column in columns] for row in rows]
     head, *body = table(columns, cells, width - len(indent))
     return [indent + line for line in [*head.splitlines(), *body]]
+
+
+def is_whole(width: int) -> bool:
+    """Whether that is the width of a file or pipe, which gets everything."""
+    return width > WHOLE / 2
 
 
 def _grown(column: Column, cells: Sequence[str]) -> Column:

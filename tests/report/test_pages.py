@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hpogen.report.pages import show_page, yaml_lines
+from hpogen.report.table import WHOLE
 
 
 def test_yaml_means_the_same_to_parsers_of_version_1_1() -> None:
@@ -45,6 +46,19 @@ def test_a_long_curve_is_thinned_to_its_end(epochs: int) -> None:
     assert len(shown) <= 20
     assert shown[-1] == epochs
     assert len({b - a for a, b in itertools.pairwise(shown)}) <= 1
+
+
+def test_a_file_gets_the_whole_curve_and_the_whole_log() -> None:
+    metrics = {f"a long name of a metric {i}": 0.5 for i in range(40)}
+    curve = [{"epoch": i + 1, "metrics": metrics} for i in range(90)]
+    log = "\n".join(f"line {i}" for i in range(100))
+    lines = show_page(a_trial(curve=curve, log=log), "3.log", WHOLE)
+    title = next(i for i, line in enumerate(lines) if line.startswith("epoch "))
+    assert all(name in lines[title] for name in metrics) and "+" not in lines[title]
+    assert [line.split()[0] for line in lines[title + 1 : title + 91]] == [
+        str(i + 1) for i in range(90)
+    ]
+    assert lines[-100:] == [f"  line {i}" for i in range(100)]
 
 
 def test_only_the_end_of_a_log_is_shown() -> None:
