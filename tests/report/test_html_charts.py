@@ -23,7 +23,7 @@ from hpogen.report.html.blocks import Figure, Section, light
 from hpogen.report.html.drawing import apart, arm_colour, broken, cut, picture, points, thinned
 from hpogen.report.html.material import TaskMaterial, read_material
 from hpogen.report.html.scores import cloud, ranks, scores
-from hpogen.report.html.training import _per_epoch
+from hpogen.report.html.training import _per_epoch, curves
 from hpogen.trial import canonical
 
 
@@ -217,6 +217,18 @@ def test_curves_that_lie_on_one_another_are_said(tmp_path: Path) -> None:
     [figure] = section.figures
     assert "; a and b coincide; the dashed lines of a and b coincide; " in figure.caption
     assert "● a" in Page(figure.panes[0][1]).text and "■ b" in Page(figure.panes[0][1]).text
+
+
+def test_learning_curves_that_coincide_are_said(tmp_path: Path) -> None:
+    """All trials of `whole` learn alike; the worst is chosen, for it is not the baseline."""
+    worst = {"terms": [{"metric": "val_loss", "weight": -1}]}
+    section = curves(task(whole(tmp_path / "one", objective=worst)))
+    assert isinstance(section, Section)
+    assert (
+        "; thin: the baseline 'default'; solid: training loss, dashed: validation loss; "
+        "solid: the chosen one and the baseline coincide; "
+        "dashed: the chosen one and the baseline coincide; "
+    ) in section.figures[0].caption
 
 
 def test_the_anytime_axis_holds_what_is_drawn_after_the_first_quarter(tmp_path: Path) -> None:

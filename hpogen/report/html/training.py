@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hpogen.analysis.answers import seconds
 from hpogen.report.html.blocks import Figure, Part, section, single
+from hpogen.report.html.coinciding import coinciding
 from hpogen.report.html.drawing import (
     INK,
     MEASURES,
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 PHASES = {"train": TRAINING, "validation": VALIDATION, "measures": MEASURES}
 NAMES = ("training", "validation", "measures")
+LOSSES = ((("train_loss", "train_loss_online"), "solid"), (("val_loss",), "dashed"))
 SMALLEST = 0.07  # share of the longest bar that a number fits into
 
 Rows = Sequence[Mapping[str, Any]]
@@ -71,18 +75,35 @@ def _curves(arm: ArmOfTask) -> Figure | None:
         f"coloured, thick: the chosen trial {answer.trial}",
         f"thin: the baseline {name!r}" if rows else "",
         "solid: training loss, dashed: validation loss",
+        *_coinciding(chosen, rows),
         "n = 1, no interval",
         "y begins where the data do",
     ]
     return single(picture(draw, f"learning curves of {arm.label}"), caption, arm.label, arm.number)
 
 
+def _coinciding(chosen: Rows, baseline: Rows) -> Iterator[str]:
+    """Which of the solid lines, and of the dashed ones, lie on one another."""
+    for names, look in LOSSES:
+        lines = []
+        for which, rows in (("the chosen one", chosen), ("the baseline", baseline)):
+            if xy := [(epoch, y) for epoch, y in _points(rows, names) if y > 0]:
+                x, y = np.array(xy, dtype=np.float64).T
+                lines.append((which, x, y))
+        if text := coinciding(lines, "epochs", scale="log"):
+            yield f"{look}: {text}"
+
+
+def _points(rows: Rows, names: Sequence[str]) -> list[tuple[int, float]]:
+    """Epochs and values of the first of these metrics that there is."""
+    known = [(row["epoch"], row["metrics"]) for row in rows]
+    name = next((n for n in names if any(n in metrics for _, metrics in known)), "")
+    return [(epoch, metrics[name]) for epoch, metrics in known if name in metrics]
+
+
 def _loss(axes: Axes, rows: Rows, colour: str, width: float) -> None:
-    for names, style in ((("train_loss", "train_loss_online"), "-"), (("val_loss",), "--")):
-        known = [(row["epoch"], row["metrics"]) for row in rows]
-        name = next((n for n in names if any(n in metrics for _, metrics in known)), None)
-        if name is not None:
-            xy = [(epoch, metrics[name]) for epoch, metrics in known if name in metrics]
+    for (names, _), style in zip(LOSSES, ("-", "--"), strict=True):
+        if xy := _points(rows, names):
             axes.plot(*zip(*xy, strict=True), style, color=colour, linewidth=width)
 
 
