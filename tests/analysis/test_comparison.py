@@ -114,9 +114,9 @@ def test_validity_is_averaged_over_seeds(tmp_path: Path) -> None:
     assert [rule.rule for rule in task.validity] == [
         "agn+val (α 0.1)",
         "val",
+        "val_loss",
         "agn",
         "val_accuracy",
-        "val_loss",
     ]
     by_seed = []
     for seed in range(3):
