@@ -41,8 +41,8 @@ def _run() -> int:
 
 
 def _commands() -> None:
-    from hpogen.cli import launching, looking, results
+    from hpogen.cli import beginning, launching, looking, results
     from hpogen.cli.app import app
 
-    assert launching and looking and results  # they register the commands
+    assert beginning and launching and looking and results  # they register the commands
     app(prog_name="hpogen")

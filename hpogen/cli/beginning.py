@@ -1,0 +1,42 @@
+"""The commands that come before a study: `init`, which writes one, and `doctor`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpogen.cli.app import command
+from hpogen.report.terminal import print_lines, program
+
+File = Annotated[Path, typer.Argument(metavar="FILE.yaml", help="the study to write")]
+
+
+@command
+def init(
+    file: File = Path("study.yaml"),
+    task: Annotated[
+        str, typer.Option(metavar="NAME", help="image-classification, command or function")
+    ] = "",
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help="or folder, numpy, or the path of one")
+    ] = "",
+    model: Annotated[str, typer.Option(metavar="NAME")] = "",
+    optimizer: Annotated[str, typer.Option(metavar="sgd|adam|adamw")] = "",
+    searcher: Annotated[str, typer.Option(metavar="NAME")] = "",
+    objective: Annotated[str, typer.Option(metavar="PRESET", help="val, agn+val, …")] = "",
+) -> None:
+    """Write a commented study of your choice, and the script it needs."""
+    from hpogen.report.text import labelled, next_lines
+    from hpogen.study.draft import Choices, Known, draft, write
+    from hpogen.training.forms.dataset import SIZES
+    from hpogen.training.models import catalog
+
+    chosen = Choices(task, dataset, model, optimizer, searcher, objective)
+    known = Known(SIZES, {row["name"]: row for row in catalog.listing()})
+    files = draft(file, chosen, known)
+    write(files)
+    commands = [f"{program()} {verb} {shlex.quote(str(file))}" for verb in ("check", "run")]
+    print_lines([*labelled("wrote", ", ".join(map(str, files))), *next_lines(commands)])
