@@ -41,8 +41,10 @@ def _run() -> int:
 
 
 def _commands() -> None:
-    from hpogen.cli import beginning, launching, looking, results
+    from hpogen.cli import beginning, completion, launching, looking, results
     from hpogen.cli.app import app
 
     assert beginning and launching and looking and results  # they register the commands
+    if completion.asked():
+        completion.complete(app)
     app(prog_name="hpogen")

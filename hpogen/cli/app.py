@@ -38,7 +38,6 @@ CODES: dict[End, int] = {
 app = typer.Typer(
     help="Search the hyper-parameters of a deep network for what generalizes.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
