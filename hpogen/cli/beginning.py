@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hpogen.cli.app import command
-from hpogen.report.terminal import print_lines, program
+from hpogen.cli.app import STOPPED_ITSELF, Json, command, print_json
+from hpogen.report.terminal import print_lines, program, width
 
 File = Annotated[Path, typer.Argument(metavar="FILE.yaml", help="the study to write")]
 
@@ -40,3 +40,23 @@ def init(
     write(files)
     commands = [f"{program()} {verb} {shlex.quote(str(file))}" for verb in ("check", "run")]
     print_lines([*labelled("wrote", ", ".join(map(str, files))), *next_lines(commands)])
+
+
+@command
+def doctor(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="a study's folder, or where it is to be")
+    ] = Path("runs"),
+    start_ray: Annotated[bool, typer.Option("--ray", help="start a Ray here, and end it")] = False,
+    as_json: Json = False,
+) -> None:
+    """What of this machine fits hpogen: versions, GPUs, data, Ray, disk and locks."""
+    from hpogen.report.doctor.page import as_data, examined, page, problems
+
+    found = examined(directory, start_ray)
+    if as_json:
+        print_json(as_data(found))
+    else:
+        print_lines(page(found, width()))
+    if problems(found):
+        raise typer.Exit(STOPPED_ITSELF)

@@ -1,0 +1,1 @@
+"""What `hpogen doctor` looks at, a file for each group; `page.py` puts it together."""
