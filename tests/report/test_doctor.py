@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toys import study_file
 
 from hpogen.report.doctor.data import data
 from hpogen.report.doctor.finding import Finding, Silent, note, ok, probed, problem
 from hpogen.report.doctor.hardware import gpus
 from hpogen.report.doctor.page import page, problems
 from hpogen.report.doctor.software import software
-from hpogen.report.doctor.storage import mount, storage
+from hpogen.report.doctor.storage import checkpoints_of, mount, storage
+from hpogen.spec import load_study
+from hpogen.study.open import open_study
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -138,6 +141,17 @@ def test_the_mount_of_a_folder(tmp_path: Path) -> None:
     assert kind and os.path.ismount(point)
 
 
+def test_the_place_of_checkpoints_is_looked_at_where_it_is_another(tmp_path: Path) -> None:
+    if not os.path.ismount("/dev/shm"):
+        pytest.skip("needs a second file system")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        spec = load_study(study_file(tmp_path, checkpoints={"path": other}))
+        open_study(spec, tmp_path / "run").close()
+        found = named(storage(tmp_path / "run", checkpoints_of(tmp_path / "run")))
+        assert found["checkpoints"].text.startswith(f"{other}: ")
+    assert checkpoints_of(tmp_path) is None
+
+
 def installed(folder: Path, name: str, version: str, *needs: str) -> None:
     """Metadata as of an installed package, to be found before the true one's."""
     place = folder / f"{name}-{version}.dist-info"
@@ -238,7 +252,13 @@ def test_a_cluster_that_is_said_to_run(
         server.settimeout(60)
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.getsockname()[1]}")
         frame = bytes([0, 0, 0, 4 if answers else 7, 0, 0, 0, 0, 0])
-        thread = threading.Thread(target=lambda: server.accept()[0].sendall(frame))
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(100)
+                connection.sendall(frame)
+
+        thread = threading.Thread(target=answer)
         thread.start()
         found = probed("ray")
         thread.join()
