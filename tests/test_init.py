@@ -208,6 +208,14 @@ def test_the_program_that_it_writes_trains(
     assert read(Path("runs/x")).records[0].outcome.metrics["val_accuracy"] > 0.5
 
 
+def test_a_wrong_choice_is_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert called(monkeypatch, "init", "a.yaml", "--searcher", "bohbb") == 2
+    assert capfd.readouterr().err.startswith("a: searcher.name: 'bohbb' is unknown")
+
+
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """The exit code of the command line, in this process."""
     monkeypatch.setattr(sys, "argv", ["/usr/bin/hpogen", *arguments])

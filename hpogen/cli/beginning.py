@@ -21,11 +21,11 @@ def init(
         str, typer.Option(metavar="NAME", help="image-classification, command or function")
     ] = "",
     dataset: Annotated[
-        str, typer.Option(metavar="NAME", help="or folder, numpy, or the path of one")
+        str, typer.Option(metavar="NAME", help="hpogen list datasets, or a path")
     ] = "",
-    model: Annotated[str, typer.Option(metavar="NAME")] = "",
-    optimizer: Annotated[str, typer.Option(metavar="sgd|adam|adamw")] = "",
-    searcher: Annotated[str, typer.Option(metavar="NAME")] = "",
+    model: Annotated[str, typer.Option(metavar="NAME", help="hpogen list models")] = "",
+    optimizer: Annotated[str, typer.Option(metavar="NAME", help="sgd, adam or adamw")] = "",
+    searcher: Annotated[str, typer.Option(metavar="NAME", help="hpogen list searchers")] = "",
     objective: Annotated[str, typer.Option(metavar="PRESET", help="val, agn+val, …")] = "",
 ) -> None:
     """Write a commented study of your choice, and the script it needs."""

@@ -25,7 +25,7 @@ def torch() -> dict[str, Any]:
         "error": "",
     }
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         found["gpus"] = [_gpu(i) for i in range(torch.cuda.device_count())]
     except (RuntimeError, AssertionError) as error:  # no driver, no device, or a CPU build
         found["error"] = " ".join(str(error).split())
@@ -74,7 +74,7 @@ def ray_start() -> dict[str, Any]:
 
     found = ray.get(ray.remote(_forty_two).remote(), timeout=60)
     seconds = time.monotonic() - begin
-    ray.shutdown()  # type: ignore[no-untyped-call]
+    ray.shutdown()
     return {"seconds": seconds, "answer": found}
 
 
