@@ -237,10 +237,10 @@ def test_a_token_that_others_can_read(tmp_path: Path) -> None:
     token = tmp_path / ".ray/auth_token"
     token.parent.mkdir()
     token.write_text("secret")
-    token.chmod(0o644)
+    token.chmod(0o640)
     code, found = doctor(str(tmp_path), HOME=str(tmp_path))
     assert (code, found["token"]["todo"]) == (1, f"chmod 600 {token}")
-    assert stat.S_IMODE(token.stat().st_mode) == 0o644
+    assert stat.S_IMODE(token.stat().st_mode) == 0o640
     assert "secret" not in json.dumps(found)
 
 
