@@ -118,7 +118,7 @@ def test_a_disk_with_little_room(tmp_path: Path) -> None:
     assert code == 1
     assert found["disk"]["level"] == "problem"
     assert found["disk"]["text"] == f"{tmp_path}: 0.1 MiB of 0.1 MiB are free"
-    assert found["file system"]["text"] == f"tmpfs, mounted at {tmp_path}: in memory"
+    assert found["file system"]["text"].startswith(f"tmpfs, mounted at {tmp_path}: in memory")
     assert found["locks"]["level"] == "ok"
 
 
@@ -188,6 +188,15 @@ def test_a_torch_that_does_not_fit_the_machine(
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     with pytest.raises(Silent, match=text):
         probed("torch")
+
+
+def test_files_of_the_folder_are_not_taken_for_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    Path("torch.py").write_text("raise RuntimeError('a file of mine')")
+    assert probed("torch")["threads"] >= 1
 
 
 def test_a_probe_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class Silent(Exception):
 
 def probed(what: str) -> Any:
     """What `hpogen.executors.probe` says, in a process of its own. Raises Silent."""
-    command = [sys.executable, "-m", "hpogen.executors.probe", what]
+    command = [sys.executable, "-P", "-m", "hpogen.executors.probe", what]  # nothing of this folder
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired:

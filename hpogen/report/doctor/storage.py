@@ -27,6 +27,11 @@ NETWORK = {
     "9p", "afs", "beegfs", "ceph", "cifs", "gfs2", "glusterfs", "gpfs", "lustre", "nfs", "nfs4",
     "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs", "virtiofs", "wekafs",
 }  # fmt: skip
+PASSING = {
+    "tmpfs": "in memory, gone when the machine goes down",
+    "ramfs": "in memory, gone when the machine goes down",
+    "overlay": "of a container, gone with it",
+}
 SYNCS = 5  # of which the median counts
 ELSEWHERE = "give the study another folder: --dir DIR on a local disk, or on NFS 4"
 TAKE = """
@@ -94,8 +99,8 @@ def _kind(folder: Path) -> Finding:
     if kind in NETWORK or kind.startswith("fuse."):
         todo = "one driver at a time; each epoch waits for it: look at the time of syncs"
         return note("file system", f"{text}: over a network or another process", todo)
-    if kind in ("tmpfs", "ramfs"):
-        return note("file system", f"{text}: in memory", "it is gone when the machine goes down")
+    if kind in PASSING:
+        return note("file system", f"{text}: {PASSING[kind]}", "have a study's folder elsewhere")
     return ok("file system", text)
 
 
