@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from tables import anchored, table
 
-from hpogen.cli import launching, looking, results
+from hpogen.cli import beginning, launching, looking, results
 from hpogen.cli.app import app
 
 NOTHING = (None, "", [], ())
@@ -16,7 +16,7 @@ NOTHING = (None, "", [], ())
 
 def program() -> Mapping[str, Any]:
     """The commands of `hpogen` by name, as typer makes them."""
-    assert launching and looking and results  # they register the commands
+    assert beginning and launching and looking and results  # they register the commands
     commands: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     return commands
 

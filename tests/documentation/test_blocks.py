@@ -21,12 +21,12 @@ from documentation.blocks import BLOCKS, PAGES, ROOT, Block, of
 from ruamel.yaml import YAML
 
 import hpogen
-from hpogen.cli import launching, looking, results
+from hpogen.cli import beginning, launching, looking, results
 from hpogen.cli.app import app
 from hpogen.spec.form import StudyForm
 from hpogen.training.forms.task import Settings
 
-assert launching and looking and results  # they register the commands
+assert beginning and launching and looking and results  # they register the commands
 COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 ELSEWHERE = {f"docs/{name}.md" for name in ("tutorial", "measures", "ledger", "use-the-answer")}
 # Programs whose options are not ours to check.
