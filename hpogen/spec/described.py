@@ -1,6 +1,7 @@
 """What the keys of a form mean: the string below each in the form's source, as a description.
 
-`schema.py` puts them into the JSON schema, and the reference pages are made of them.
+`schema.py` puts them into the JSON schema, `hpogen init` beside the keys that it writes, and the
+reference pages are made of them. What an option of a part means, its annotation says by `doc`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import ast
 import inspect
 import itertools
 import textwrap
-from collections.abc import Mapping
+import typing
+from collections.abc import Iterator, Mapping
 
+from annotated_types import DocInfo
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import ModelSchema
@@ -49,3 +52,33 @@ def _docstrings(form: type) -> dict[str, str]:
         and isinstance(below.value, ast.Constant)
         and isinstance(below.value.value, str)
     }
+
+
+def forms_within(
+    form: type[BaseModel], opened: Mapping[str, type[BaseModel]], path: str = ""
+) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every form that stands in a key of this one, with the dotted path of the key.
+
+    `opened` are those of keys that any mapping may stand in, by path: their owners have forms.
+    """
+    for name, info in form.model_fields.items():
+        key = f"{path}{info.alias or name}"
+        for each in [opened[key]] if key in opened else _forms(info.annotation):
+            yield key, each
+            yield from forms_within(each, opened, f"{key}.")
+
+
+def _forms(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _forms(part)
+
+
+def documentation(annotation: object) -> str:
+    """What `doc` says in an option's annotation, or in a part of it: `Annotated[…] | None`."""
+    texts = [
+        m.documentation for m in getattr(annotation, "__metadata__", ()) if isinstance(m, DocInfo)
+    ]
+    texts += [text for part in typing.get_args(annotation) if (text := documentation(part))]
+    return texts[0] if texts else ""

@@ -6,18 +6,16 @@
 from __future__ import annotations
 
 import functools
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from annotated_types import Doc
 from pydantic import BaseModel, ConfigDict, create_model
 from ruamel.yaml import YAML
 
 from hpogen import plugins
 from hpogen.space.form import FORMS
-from hpogen.spec.described import Described, descriptions
+from hpogen.spec.described import Described, descriptions, documentation, forms_within
 from hpogen.spec.form import StudyForm
 from hpogen.tasks.command import Command
 from hpogen.training.forms.hyperparameters import Hyperparameters
@@ -26,7 +24,7 @@ from hpogen.training.forms.task import Settings
 from hpogen.training.models.catalog import MODELS
 
 EXAMPLES = Path(__file__).with_name("examples.yaml")
-OPEN = {"task": (Settings,)}  # keys of a study that their owners have forms for
+OPEN = {"task": Settings}  # keys of a study that their owners have forms for
 BOUNDS = {
     "minimum": "≥",
     "exclusiveMinimum": ">",
@@ -73,23 +71,6 @@ def flow(value: object) -> str:
     if isinstance(value, float) and len(repr(value)) > LONG:
         return f"{value:.4g}"
     return f'"{value}"' if value == "" else str(value)
-
-
-def forms_within(form: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    """Every form that stands in a key of this one, with the path of the key."""
-    for name, info in form.model_fields.items():
-        key = f"{path}{info.alias or name}"
-        inner = OPEN.get(key) if not path else None
-        for each in _forms(info.annotation) if inner is None else inner:
-            yield key, each
-            yield from forms_within(each, f"{key}.")
-
-
-def _forms(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in typing.get_args(annotation):
-        yield from _forms(part)
 
 
 def keys(form: type[BaseModel], path: str) -> str:
@@ -157,7 +138,7 @@ def _list(schema: Mapping[str, Any], forms: Mapping[str, Any]) -> str:
 def study() -> str:
     """All keys of a study's YAML, a section for each mapping."""
     parts = [keys(StudyForm, "")]
-    for path, form in forms_within(StudyForm):
+    for path, form in forms_within(StudyForm, OPEN):
         parts += [
             f"### `{path}` {{: #{path}-keys }}",
             first_paragraph(form),
@@ -205,13 +186,6 @@ def part_options(
         for name, (annotation, default) in declared.items()
     )
     return table(("option", "type and range", "default", "meaning", "example"), rows)
-
-
-def documentation(annotation: object) -> str:
-    """What `doc` says in an option's annotation, or in a part of it: `Annotated[…] | None`."""
-    texts = [m.documentation for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Doc)]
-    texts += [text for part in typing.get_args(annotation) if (text := documentation(part))]
-    return texts[0] if texts else ""
 
 
 def searchers() -> str:

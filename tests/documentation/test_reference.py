@@ -15,10 +15,11 @@ from documentation.site import ids
 
 import hpogen
 from hpogen import measures, plugins
-from hpogen.cli import launching, looking, results
+from hpogen.cli import beginning, launching, looking, results
 from hpogen.cli.app import app
 from hpogen.objective import PRESETS, SCALES
 from hpogen.space.form import FORMS
+from hpogen.spec.described import forms_within
 from hpogen.spec.form import StudyForm
 from hpogen.spec.schema import schema
 from hpogen.tasks.command import Command
@@ -27,7 +28,7 @@ from hpogen.training.forms.schedule import Schedule
 from hpogen.training.forms.task import Settings
 from hpogen.training.models.catalog import MODELS
 
-assert launching and looking and results  # they register the commands
+assert beginning and launching and looking and results  # they register the commands
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts" / "docs"))
 tables = importlib.import_module("tables")
@@ -40,7 +41,7 @@ FORMS_SHOWN = {
         Command,
         Hyperparameters,
         *FORMS.values(),
-        *(form for _, form in tables.forms_within(StudyForm)),
+        *(form for _, form in forms_within(StudyForm, tables.OPEN)),
     ]
 }
 
