@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from hpogen import plugins
 from hpogen.cli import main
 from hpogen.errors import UserError
 from hpogen.record.history import read
-from hpogen.spec import StudySpec, load_study
-from hpogen.spec.form import StudyForm
+from hpogen.spec import load_study
+from hpogen.spec.described import descriptions, documentation
+from hpogen.spec.form import Checkpoints, Limits, ObjectiveForm, Stop, StudyForm
 from hpogen.study.draft import Choices, Known, draft, write
-from hpogen.study.draft.explained import EXPLAINED
-from hpogen.study.draft.text import COLUMN, SPACE, flow
-from hpogen.tasks.command import Command
-from hpogen.training.forms.dataset import SIZES
+from hpogen.study.draft.meanings import meanings
+from hpogen.study.draft.text import COLUMN, WIDTH, flow
+from hpogen.training.forms.dataset import SIZES, Dataset
+from hpogen.training.forms.hyperparameters import Hyperparameters
+from hpogen.training.forms.schedule import Schedule
 from hpogen.training.forms.task import Settings
 from hpogen.training.models import catalog
 
-KNOWN = Known(SIZES, {row["name"]: row for row in catalog.listing()})
+ROWS = {row["name"]: row for row in catalog.listing()}
+KNOWN = Known(SIZES, ROWS, descriptions(Hyperparameters))
 SEARCHERS = plugins.searchers.names()
 STARTS = [
     Choices(),
@@ -45,8 +47,13 @@ def drafted(folder: Path, **chosen: str) -> Path:
 
 def shown(text: str) -> str:
     """Without the # before each key, but for those of the search space, which would change it."""
-    head, space, rest = re.split(r"(search_space:.*?\n\n)", text, maxsplit=1, flags=re.DOTALL)
+    head, space, rest = in_three(text)
     return "".join([_shown(head), space, _shown(rest)])
+
+
+def in_three(text: str) -> list[str]:
+    """What stands before the search space, the space, and the rest."""
+    return re.split(r"(search_space:.*?\n\n)", text, maxsplit=1, flags=re.DOTALL)
 
 
 def _shown(text: str) -> str:
@@ -62,9 +69,17 @@ def test_every_choice_loads_and_what_is_hidden_is_the_default(
     text, expected = file.read_text(), load_study(file).record()
     if "model" in expected["task"]:  # whose options are in the record where they are given
         expected["task"]["model"] |= catalog.MODELS[expected["task"]["model"]["name"]].options
+    head, space, rest = in_three(text)
+    assert without_words(head) == without_words(rest) == []
+    assert start.task or without_words(space) == []
     file.write_text(shown(text))
     assert file.read_text().count("#") < text.count("#")
     assert load_study(file).record() == expected
+
+
+def test_comments_end_at_one_column(tmp_path: Path) -> None:
+    lines = drafted(tmp_path, dataset="folder", searcher="bohb").read_text().split("\n")[3:]
+    assert WIDTH - 10 < max(map(len, lines)) <= WIDTH
 
 
 def test_without_a_choice_it_is_a_study_of_the_digits(tmp_path: Path) -> None:
@@ -142,45 +157,47 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["my_study_train.py"]
 
 
-def keys(form: type[BaseModel], path: str = "") -> Iterable[str]:
-    """The dotted paths of a form's keys, and of those of the forms within it."""
-    for name, field in form.model_fields.items():
-        key, inner = f"{path}{field.alias or name}", field.annotation
-        yield key
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from keys(inner, f"{key}.")
+def comments(text: str) -> str:
+    """All of them, the wrapped ones joined."""
+    return " ".join(re.split(r"(?:^|\s)# ", line)[-1] for line in text.split("\n"))
 
 
-def test_every_key_is_explained_and_nothing_else() -> None:
-    own = {f"{SPACE}{name}" for name in Settings.model_fields["dataset"].annotation.model_fields}
-    forms = {*keys(StudyForm), *keys(Settings, "task."), *keys(Command, "task.")}
-    options = {
-        f"searcher.{name}"
-        for searcher in SEARCHERS
-        for name in plugins.options_of(plugins.searchers.get(searcher).__init__)
-        if name != "enqueue"
-    }
-    loaders = {
-        f"task.dataset.{name}"
-        for loader in ("folder", "numpy")
-        for name in plugins.options_of(plugins.datasets.get(loader))
-    }
-    assert {key for key in EXPLAINED if not key.startswith(SPACE)} == forms | options | loaders
-    assert {key for key in EXPLAINED if key.startswith(SPACE)} <= own | {
-        f"{SPACE}{name}" for name in load_keys()
-    }
+def without_words(text: str) -> list[str]:
+    """The lines of keys with no comment at their right, and none above them."""
+    lines = text.split("\n")
+    return [
+        line
+        for above, line in itertools.pairwise(lines)
+        if re.match(rf"[ #]{{0,{COLUMN - 10}}}[a-z]\w*:", line) and not re.search(r"\S +# \S", line)
+        if not re.match(r" *# [A-Z`]", above)
+    ]
 
 
-def load_keys() -> frozenset[str]:
-    base = StudySpec.from_record(
-        {
-            "task": {"dataset": "digits", "model": "mlp", "epochs": 1},
-            "search_space": {"lr": {"float": [0.1, 1.0]}},
-            "searcher": "random",
-            "stop": {"trials": 1},
-        }
-    )
-    return base.task.parameters() or frozenset()
+def test_what_has_no_words_is_seen() -> None:
+    assert without_words("\na: 1  # Words.\n# Words.\nb: 1\n# c: 1\n  d: 1") == ["# c: 1", "  d: 1"]
+
+
+def test_the_words_are_those_of_the_forms(tmp_path: Path) -> None:
+    said = comments(drafted(tmp_path, searcher="pso").read_text())
+    for form in (StudyForm, Stop, Limits, Checkpoints, ObjectiveForm, Settings, Schedule):
+        assert [text for text in descriptions(form).values() if text not in said] == []
+    images = {key: text for key, text in descriptions(Dataset).items() if key != "name"}
+    assert len(images) > 8 and [text for text in images.values() if text not in said] == []
+    searched = [descriptions(Hyperparameters)[name] for name in ("batch_size", "lr", "rotate")]
+    assert [text for text in searched if text not in said] == []
+    options = plugins.options_of(plugins.searchers.get("pso").__init__, without=("enqueue",))
+    docs = [documentation(annotation) for annotation, _ in options.values()]
+    assert len(docs) > 5 and [text for text in docs if text[1:] not in said] == []
+
+
+def test_the_choices_are_named_where_the_form_does_not_name_them() -> None:
+    record = {"task": {"name": "image-classification"}, "searcher": {"name": "pso"}}
+    said = meanings(record)
+    assert said["task.optimizer"].endswith(" `sgd`, `adam` or `adamw`.")
+    assert said["objective.scale"].endswith(" `raw`, `per_epoch`, `log`, `standard` or `rank`.")
+    assert said["searcher.topology"].endswith(" `star` or `ring`.")
+    assert said["task.dataset.resident"] == descriptions(Dataset)["resident"]
+    assert said["task.name"] == descriptions(Settings)["name"]
 
 
 @pytest.mark.parametrize("value", [1e-7, 2.5e-4, 0.1, 3, True, None, "no", "a: b", "a b", [1, "x"]])

@@ -30,12 +30,15 @@ def init(
 ) -> None:
     """Write a commented study of your choice, and the script it needs."""
     from hpogen.report.text import labelled, next_lines
+    from hpogen.spec.described import descriptions
     from hpogen.study.draft import Choices, Known, draft, write
     from hpogen.training.forms.dataset import SIZES
+    from hpogen.training.forms.hyperparameters import Hyperparameters
     from hpogen.training.models import catalog
 
     chosen = Choices(task, dataset, model, optimizer, searcher, objective)
-    known = Known(SIZES, {row["name"]: row for row in catalog.listing()})
+    models = {row["name"]: row for row in catalog.listing()}
+    known = Known(SIZES, models, descriptions(Hyperparameters))
     files = draft(file, chosen, known)
     write(files)
     commands = [f"{program()} {verb} {shlex.quote(str(file))}" for verb in ("check", "run")]

@@ -142,7 +142,7 @@ class ObjectiveForm(Form):
     """A preset with its alpha and scale, or terms."""
 
     preset: Preset | None = None
-    """A ready objective: a loss, or a loss and AGN; instead of `terms`."""
+    """Instead of `terms`: a loss, or a loss and AGN, the accumulated gradient norm."""
     alpha: float | None = None
     """The weight of AGN in the presets `agn+val` and `agn+train`."""
     scale: Scale | None = None
@@ -159,7 +159,7 @@ class SearcherForm(Form):
     model_config = ConfigDict(**{**STRICT, "extra": "allow"})
 
     name: str
-    """Which engine, or the name of a plug-in's; a bare string is the short form."""
+    """One of `hpogen list searchers`, or a plug-in's; a bare string is the short form."""
 
     @property
     def options(self) -> dict[str, Any]:

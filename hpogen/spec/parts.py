@@ -11,8 +11,9 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import doc
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, create_model
 from pydantic_core import PydanticSerializationError
 
@@ -27,6 +28,14 @@ from hpogen.tasks.base import Task, Threads
 from hpogen.tasks.function import FunctionTask
 from hpogen.trial import Config
 
+FUNCTION_KEYS: Mapping[str, Any] = {  # of a `@task` function beside its options: type, default
+    "name": (Annotated[str, doc("the name that its `@task` gives it")], ...),
+    "epochs": (Annotated[Count, doc("the full budget: how often it yields metrics")], ...),
+    "threads": (
+        Annotated[Threads, doc("CPUs that a worker reserves, and torch's threads")],
+        1,
+    ),
+}
 OURS = {"space", "budgets", "seed", "enqueue"}  # what a searcher is given besides its options
 
 
@@ -49,11 +58,10 @@ def task_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Task | None:
 def _function_task(
     entry: plugins.TaskFunction, mapping: Mapping[str, Any], mistakes: Mistakes
 ) -> Task | None:
-    keys = {"name": (str, ...), "epochs": (Count, ...), "threads": (Threads, 1)}
-    model = _options_model(entry.function, without=keys, also=keys)
+    model = _options_model(entry.function, without=FUNCTION_KEYS, also=FUNCTION_KEYS)
     with mistakes.under("task", model=model):
         options = _options(model, {"name": entry.name, **mapping})
-        name, epochs, threads = (options.pop(key) for key in keys)
+        name, epochs, threads = (options.pop(key) for key in FUNCTION_KEYS)
         return FunctionTask(name, epochs, threads, options)
     return None
 

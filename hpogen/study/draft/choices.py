@@ -33,11 +33,13 @@ OPTIONS: Mapping[str, Record] = {  # of searchers, where no default fits the fir
 class Known:
     """What is known of data sets (training images, (C, H, W), classes) and of models, by name.
 
-    A model's row has `definition`, and `options` with their defaults.
+    A model's row has `definition`, and `options` with their defaults. `parameters` are what the
+    hyper-parameters of images mean.
     """
 
     sizes: Sizes
     models: Mapping[str, Mapping[str, Any]]
+    parameters: Mapping[str, str]
 
 
 def draft(file: Path, chosen: Choices, known: Known) -> dict[Path, str]:
@@ -57,12 +59,10 @@ def draft(file: Path, chosen: Choices, known: Known) -> dict[Path, str]:
     part = plugins.searchers.get(searcher) if searcher in plugins.searchers else None
     record |= _end(record, bool(getattr(part, "multi_fidelity", False)))
     model = known.models.get(record["task"].get("model", {}).get("name"), {})
-    notes = {**_images_note(record["task"], known.sizes), **_note("task.model.name", model)}
+    notes = _notes(record["task"], known, model)
     with plugins.scope(_checked(record, begun).scope):
         if not plugins.searchers.is_builtin(searcher):
             notes["searcher.name"] = first_line(part)
-        if begun.keys.get("plugins"):
-            notes["task.name"] = "the @task of that name in the plug-in"
         text = commented(record, _head(file), model.get("options", {}), notes)
     return {file: text, **begun.files}
 
@@ -105,17 +105,20 @@ def _head(file: Path) -> list[str]:
     ]
 
 
-def _images_note(task: Record, sizes: Sizes) -> dict[str, str]:
-    name = task.get("dataset", {}).get("name")
-    if name not in sizes:
+def _notes(task: Record, known: Known, model: Mapping[str, Any]) -> dict[str, str]:
+    """What is known of images, by the path of the key that it is said of."""
+    if "dataset" not in task:
         return {}
-    images, (channels, height, width), classes = sizes[name]
-    text = f"{images:,} images of {height}×{width}×{channels} to train on, {classes} classes"
-    return {"task.dataset.name": text}
-
-
-def _note(path: str, row: Mapping[str, Any]) -> dict[str, str]:
-    return {path: row["definition"]} if row.get("definition") else {}
+    notes = {f"search_space.{name}": text for name, text in known.parameters.items()}
+    option = "an option of the model; the search space may have it instead"
+    notes |= {f"task.model.{name}": option for name in model.get("options", {})}
+    if model.get("definition"):
+        notes["task.model.name"] = model["definition"]
+    if (name := task["dataset"]["name"]) in known.sizes:
+        images, (channels, height, width), classes = known.sizes[name]
+        text = f"{images:,} images of {height}×{width}×{channels} to train on, {classes} classes"
+        notes["task.dataset.name"] = text
+    return notes
 
 
 def write(files: Mapping[Path, str]) -> None:

@@ -18,12 +18,12 @@ from pydantic_core import to_jsonable_python
 
 from hpogen import plugins
 from hpogen.spec.form import StudyForm
-from hpogen.study.draft.explained import EXPLAINED, SAMPLER
+from hpogen.spec.parts import FUNCTION_KEYS
+from hpogen.study.draft.meanings import meanings, options, sentence
 
 INDENT = 2
-COLUMN, WIDTH = 36, 100  # where the comments begin, and where they end
-SPACE, SPACE_COLUMN = "search_space.", 66
-LONG = 72  # code that leaves no room for a comment
+COLUMN, WIDTH = 34, 100  # where the comments begin, and where they end
+SPACE = "search_space."
 PLAIN = re.compile(r"[A-Za-z_][\w./+-]*( [\w./+-]+)*")
 WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}  # which mean something else
 SEARCHED = {"label_smoothing": {"float": [0.0, 0.2]}, "rotate": {"float": [0.0, 15.0]}}
@@ -36,33 +36,32 @@ Tree = dict[str, Any]
 def commented(
     record: Mapping[str, Any],
     head: Sequence[str],
-    options: Mapping[str, Any],
+    model: Mapping[str, Any],
     notes: Mapping[str, str],
 ) -> str:
     """The YAML of a study's mapping that has been checked, below the lines of its head.
 
-    `options` are those of the model, with their defaults. `notes` say of some keys, by their path,
-    what is not said of them in every study.
+    `model` are the options of the model, with their defaults. `notes` say of some keys, by their
+    path, what their forms do not say.
     """
-    name = record["searcher"]["name"]
-    sampler = {"searcher.sampler": SAMPLER[name]} if name in SAMPLER else {}
-    said = {**EXPLAINED, **sampler, **notes}
+    said = meanings(record) | {path: sentence(text) for path, text in notes.items()}
     lines = [f"# {line}" for line in head]
-    for key, default in _study(record, options).items():
+    for key, default in _study(record, model).items():
         found = [*_lines({key: default}, record, said)]
-        space = isinstance(default, dict) or not found[0].startswith("#")
+        space = isinstance(default, dict) or key in record
         lines += ["", *found] if space and len(lines) > len(head) else found
     return "\n".join(lines) + "\n"
 
 
-def _study(record: Mapping[str, Any], options: Mapping[str, Any]) -> Tree:
+def _study(record: Mapping[str, Any], model: Mapping[str, Any]) -> Tree:
     """The whole study, with the keys of the parts that the record names."""
     task = _task(record["task"])
     if "model" in task:
-        task["model"] |= options
+        task["model"] |= model
+    searcher = plugins.searchers.get(record["searcher"]["name"])
     tree = _defaults(StudyForm)
     tree["task"] = task
-    tree["searcher"] |= _options_of(plugins.searchers.get(record["searcher"]["name"]).__init__)
+    tree["searcher"] |= _defaults_of(options(searcher.__init__))
     tree["search_space"] = {**dict.fromkeys(record["search_space"], ...)}
     tree["search_space"] |= SEARCHED if "dataset" in task else {}
     return tree
@@ -71,7 +70,7 @@ def _study(record: Mapping[str, Any], options: Mapping[str, Any]) -> Tree:
 def _task(given: Mapping[str, Any]) -> Tree:
     found = plugins.tasks.get(given["name"])
     if isinstance(found, plugins.TaskFunction):
-        return {"name": ..., "epochs": ..., "threads": 1, **_options_of(found.function)}
+        return _defaults_of({**FUNCTION_KEYS, **options(found.function)})
     task = _defaults(found)
     if "dataset" in task:
         task["dataset"] = {"name": ..., **_loader(given["dataset"]), **task["dataset"]}
@@ -82,12 +81,11 @@ def _loader(dataset: Mapping[str, Any]) -> Tree:
     """The options of a data set beside the form's; of a built-in one only of those with a path."""
     if "path" not in dataset and plugins.datasets.is_builtin(dataset["name"]):
         return {}
-    return _options_of(plugins.datasets.get(dataset["name"]))
+    return _defaults_of(options(plugins.datasets.get(dataset["name"])))
 
 
-def _options_of(function: Any) -> Tree:
-    options = plugins.options_of(function, without=("enqueue",))
-    return {name: default for name, (_, default) in options.items()}
+def _defaults_of(declared: Mapping[str, Any]) -> Tree:
+    return {name: default for name, (_, default) in declared.items()}
 
 
 def _defaults(form: type[BaseModel]) -> Tree:
@@ -117,8 +115,9 @@ def _lines(
         hidden = indent if off is None and key not in given else off
         block = isinstance(default, dict) and path != SPACE
         code = f"{key}:" if block else f"{key}: {flow(value)}"
-        comment = said.get(f"{path}{key}") or f"an option of the {path.split('.')[-2]}"
-        yield from _line(_margin(indent, hidden) + code, comment, path)
+        margin = _margin(indent, hidden)
+        above = path == SPACE or len(margin + code) > COLUMN - 2
+        yield from _commented(margin, code, said.get(f"{path}{key}", ""), above)
         if block:
             within = given.get(key, {})
             yield from _lines(default, within, said, f"{path}{key}.", hidden)
@@ -128,14 +127,14 @@ def _margin(indent: int, off: int | None) -> str:
     return " " * indent if off is None else f"{' ' * off}# {' ' * (indent - off)}"
 
 
-def _line(code: str, comment: str, path: str) -> list[str]:
-    """The code with the comment at its right, and below where it is long; or above long code."""
-    column = SPACE_COLUMN if path == SPACE else COLUMN
+def _commented(margin: str, code: str, comment: str, above: bool) -> list[str]:
+    """The code with the comment at its right, wrapped in a column of its own, or above it."""
+    column = len(margin.partition("#")[0]) if above else COLUMN
     parts = textwrap.wrap(comment, WIDTH - column - 2, break_on_hyphens=False)
-    if len(code) > LONG:
-        return [*(f"{' ' * (len(code) - len(code.lstrip()))}# {part}" for part in parts), code]
-    codes = [code, *[""] * (len(parts) - 1)]
-    return [f"{x.ljust(column - 2)}  # {part}" for x, part in zip(codes, parts, strict=True)]
+    if above or not parts:
+        return [*(f"{' ' * column}# {part}" for part in parts), margin + code]
+    codes = [margin + code, *[""] * (len(parts) - 1)]
+    return [f"{x.ljust(column)}# {part}" for x, part in zip(codes, parts, strict=True)]
 
 
 def flow(value: object) -> str:

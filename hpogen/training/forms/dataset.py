@@ -87,7 +87,7 @@ class Dataset(Optioned):
     """
 
     name: Annotated[str, AfterValidator(lambda name: registered(name, plugins.datasets))]
-    """A built-in data set, `torchvision/NAME`, `folder`, `numpy`, or the name of a plug-in's."""
+    """One of `hpogen list datasets`, `torchvision/NAME`, or the name of a plug-in's."""
     root: Annotated[str | None, Meaning.WHERE] = None
     """The folder where data sets are kept; left out: `$HPOGEN_DATA`, else `~/.cache/hpogen`."""
     subset: Annotated[float, Field(gt=0, le=1)] = 0.2
@@ -99,7 +99,7 @@ class Dataset(Optioned):
     )
     """Images that the objective may see, outside the subset; left out: 5,000, or half the rest."""
     audit: Annotated[int, Field(ge=0)] | TestSet | None = None
-    """Images that judge the choice and that no objective can name, outside both.
+    """Images that judge the choice and no objective can name, outside subset and validation.
 
     Left out: 10,000, at most the rest. `test` and `test-each-epoch` take the standard test set.
     """

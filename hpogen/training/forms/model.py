@@ -29,7 +29,7 @@ class Model(Optioned):
     """Which network; further keys are options of its builder."""
 
     name: Annotated[str, AfterValidator(lambda name: registered(name, plugins.models))]
-    """A model of `hpogen list models`, `torchvision/NAME`, or the name of a plug-in's."""
+    """One of `hpogen list models`, `torchvision/NAME`, or the name of a plug-in's."""
 
     @model_validator(mode="after")
     def _checked(self) -> Model:

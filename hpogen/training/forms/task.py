@@ -47,7 +47,7 @@ class Settings(Part):
         Field(strict=False),
         Meaning.OBSERVED,
     ] = ()
-    """Measures to compute beside what the objective wants, by name or as mappings."""
+    """Those of `hpogen list measures` to compute beside what the objective wants."""
     threads: Threads = 1
     """torch's threads, and the CPUs that a worker reserves; it changes last bits."""
     deterministic: Annotated[bool, Meaning.SPEED] = False
