@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from hpogen import plugins
+from hpogen.errors import UserError
 from hpogen.plugins.interrupts import Ours
 from hpogen.searchers.brackets import Plan
 from hpogen.selection import SELECTIONS
@@ -121,9 +122,13 @@ def disk(spec: StudySpec, trials: int | None) -> dict[str, int | None]:
 
 
 def missing_data(spec: StudySpec) -> str | None:
-    """Which data are not on disk yet, or None."""
-    found = spec.task.missing()
-    return f"{spec.where('task.dataset')}: {found}" if found else None
+    """Which data are not on disk yet, or None. Raises UserError where they may not be read."""
+    place = spec.where("task.dataset")
+    try:
+        found = spec.task.missing()
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+    return f"{place}: {found}" if found else None
 
 
 @dataclass

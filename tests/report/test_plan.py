@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from toys import SPACE, study_file
 
+from hpogen.errors import UserError
 from hpogen.report.pages import check_matrix_page, check_page
 from hpogen.running import runner
 from hpogen.searchers.optuna import Pool
@@ -216,6 +217,18 @@ def test_no_number_and_no_bracket_is_cut(tmp_path: Path) -> None:
 
 def test_a_task_without_a_data_set_misses_none(tmp_path: Path) -> None:
     assert missing_data(load_study(study_file(tmp_path))) is None
+
+
+def test_a_data_set_that_cannot_be_read_is_named_with_its_place(tmp_path: Path) -> None:
+    images = {"name": "mnist", "root": str(tmp_path / ("x" * 300))}
+    path = study_file(
+        tmp_path,
+        plugins=None,
+        task={"dataset": images, "model": "lenet5", "epochs": 1},
+        search_space={"lr": {"float": [0.1, 1.0], "default": 0.5}},
+    )
+    with pytest.raises(UserError, match=r"study.*\.yaml:\d+:\d+: .*data set 'mnist': .* be read: "):
+        missing_data(load_study(path))
 
 
 SLOW = """

@@ -33,6 +33,15 @@ def test_a_folder_that_a_failed_download_left_empty_holds_no_data_set(tmp_path: 
     assert plan.missing() is None
 
 
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    root = tmp_path / ("x" * 300)  # longer than a name may be, for root, too
+    for plan in (dataset(name="mnist", root=str(root)), dataset(name="folder", path=str(root))):
+        with pytest.raises(UserError, match=r"x+/?.* cannot be read: .+: make it readable") as said:
+            plan.missing()
+        assert str(said.value).startswith(f"data set '{plan.name}': {tmp_path}")
+        assert "\n" not in str(said.value)
+
+
 labels = st.lists(st.integers(0, 3), min_size=8, max_size=120).map(np.array)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpogen import plugins
+from hpogen.errors import UserError
 from hpogen.report.doctor.finding import Finding, note, ok
 from hpogen.report.doctor.storage import existing
 
@@ -41,7 +42,7 @@ def _task(dataset: str) -> Any:
 
 def _is_there(task: Any) -> bool:
     """As far as this user may see."""
-    with contextlib.suppress(PermissionError):
+    with contextlib.suppress(UserError):
         return task.missing() is None
     return False
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from hpogen import plugins
-from hpogen.errors import quoted
+from hpogen.errors import UserError, quoted, shortened
 from hpogen.tasks.keys import Meaning
 from hpogen.training.forms.hyperparameters import Augment, Degrees, Hyperparameters, Share
 from hpogen.training.forms.options import STRICT, Optioned, check_options, registered
@@ -192,7 +192,19 @@ class Dataset(Optioned):
             )
 
     def missing(self) -> str | None:
-        """What is not on disk, by a glance; None: nothing, or that cannot be told so easily."""
+        """What is not on disk, by a glance; None: nothing, or that cannot be told so easily.
+
+        Raises UserError where this user may not look.
+        """
+        try:
+            return self._missing()
+        except OSError as error:
+            raise UserError(
+                f"data set {self.name!r}: {shortened(error.filename)} cannot be read: "
+                f"{error.strerror}: make it readable, or name another folder"
+            ) from None
+
+    def _missing(self) -> str | None:
         if self.name in PATHS:
             path = Path(str(self.options()["path"])).expanduser()
             return None if path.exists() else f"data set {self.name!r}: {path} does not exist"
