@@ -28,7 +28,7 @@ from hpogen.training.models import catalog
 
 ROWS = {row["name"]: row for row in catalog.listing()}
 KNOWN = Known(SIZES, ROWS, descriptions(Hyperparameters))
-SEARCHERS = plugins.searchers.names()
+SEARCHERS = [*filter(plugins.searchers.is_builtin, plugins.searchers.names())]
 STARTS = [
     Choices(),
     Choices(task="command"),

@@ -190,7 +190,7 @@ def part_options(
 
 def searchers() -> str:
     parts = []
-    for name in plugins.searchers.names():
+    for name in filter(plugins.searchers.is_builtin, plugins.searchers.names()):
         made = plugins.searchers.get(name).__init__
         options = part_options(made, name, f"searcher.{name}", without=("enqueue",))
         parts.append(f"### `{name}` {{: #searcher-{name} }}\n\n{options or 'It has no options.'}")

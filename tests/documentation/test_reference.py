@@ -105,7 +105,7 @@ def test_presets_and_scales_have_a_place(site: Path) -> None:
 
 def test_every_option_of_a_searcher_has_a_place(site: Path) -> None:
     there = ids(site / "reference" / "options.html")
-    for name in plugins.searchers.names():
+    for name in filter(plugins.searchers.is_builtin, plugins.searchers.names()):
         options = plugins.options_of(plugins.searchers.get(name).__init__, without=("enqueue",))
         assert {f"searcher-{name}", *(f"searcher.{name}.{option}" for option in options)} <= there
 
