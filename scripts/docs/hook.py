@@ -1,4 +1,7 @@
-"""What MkDocs calls: tables in place of `<!-- table: NAME -->`, and no links out of the site."""
+"""What MkDocs calls: tables in place of `<!-- table: NAME -->` and the line below it.
+
+Links out of the site become names.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ TABLES = {
     "models": tables.models,
     "commands": commands.commands,
 }
-MARKER = re.compile(r"<!-- table: (\w+) -->")
+MARKER = re.compile(r"<!-- table: (\w+) -->\n\*[^*]+\*")
 UPWARDS = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+)([^)]*)\)")
 
 
