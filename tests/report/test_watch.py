@@ -49,7 +49,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def serving(directory: Path) -> Iterator[int]:
     """The port at which a folder is shown."""
     with Server((ADDRESS, 0), Site(directory)) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
+        thread = threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
             yield running.server_address[1]

@@ -87,11 +87,13 @@ def url(home: Path) -> Iterator[str]:
 
 def served(directory: Path) -> Iterator[str]:
     with Server((ADDRESS, 0), Site(directory)) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
+        thread = threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True)
         thread.start()
-        yield f"http://{ADDRESS}:{running.server_address[1]}/"
-        running.shutdown()
-        thread.join()
+        try:
+            yield f"http://{ADDRESS}:{running.server_address[1]}/"
+        finally:
+            running.shutdown()
+            thread.join()
 
 
 @pytest.fixture
