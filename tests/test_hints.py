@@ -210,6 +210,8 @@ def test_a_mapping_is_shown_where_one_is_expected(
     [
         ({"task": {**TASK, "measures": "agn"}}, "expected a list such as ['agn']"),
         ({"search_space": {"lr": [0.1, 1.0]}}, ", or {float: [0.1, 1.0]}"),
+        ({"search_space": {"lr": [1e-4, 1.0]}}, ", or {float: [0.0001, 1.0], log: true}"),
+        ({"search_space": {"lr": [-1e-4, 1.0]}}, ", or {float: [-0.0001, 1.0]}"),
         ({"search_space": {"batch_size": [8, 64]}}, ", or {int: [8, 64]}"),
         ({"search_space": {"optimizer": ["sgd", "adam"]}}, ", or {choice: ['sgd', 'adam']}"),
         ({"objective": "agn+val"}, "as in {preset: agn+val, alpha: 0.1, scale: log}"),
@@ -217,6 +219,47 @@ def test_a_mapping_is_shown_where_one_is_expected(
 )
 def test_what_to_write_is_shown(tmp_path: Path, changed: dict[str, Any], such: str) -> None:
     assert mistake(tmp_path, **changed).endswith(such)
+
+
+@pytest.mark.parametrize(
+    ("given", "such"),
+    [
+        ({"min": 0.001, "max": 1.0, "scale": "log"}, "{float: [0.001, 1.0], log: true}"),
+        ({"low": 0.001, "high": 1.0, "log": True}, "{float: [0.001, 1.0], log: true}"),
+        ({"low": 0.001, "high": 1, "log": False}, "{float: [0.001, 1]}"),
+        ({"type": "uniform", "lower": 1, "upper": 9}, "{int: [1, 9]}"),
+        ({"values": [0.1, 0.2]}, "{choice: [0.1, 0.2]}"),
+    ],
+)
+def test_a_range_as_other_tools_write_it_leads_to_ours(
+    tmp_path: Path, given: dict[str, Any], such: str
+) -> None:
+    assert mistake(tmp_path, search_space={"lr": given}).endswith(f" or a constant: write {such}")
+    load_study(write(tmp_path, search_space={"lr": yaml.safe_load(such)}))
+
+
+def test_ends_that_are_exponents_lead_nowhere(tmp_path: Path) -> None:
+    given = {"distribution": "log_uniform", "min": -9, "max": 0}
+    assert mistake(tmp_path, search_space={"lr": given}).endswith(" or a constant")
+
+
+@pytest.mark.parametrize("part", ["model", "dataset"])
+def test_a_part_of_ones_own_is_led_to_its_file(tmp_path: Path, part: str) -> None:
+    for given in ("my_own", {"name": "my_own"}):
+        text = mistake(tmp_path, task={**TASK, part: given})
+        assert "'my_own' is unknown" in text
+        assert text.endswith("); one of your own needs plugins: [FILE.py]")
+    text = mistake(tmp_path, task={**TASK, part: "torchvision/my_own"})
+    assert "is unknown" in text and "plugins" not in text
+
+
+def test_a_folder_beside_the_study_is_told_to_be_images(tmp_path: Path) -> None:
+    (tmp_path / "my_photos").mkdir()
+    for given in ("my_photos", {"name": "my_photos"}):
+        assert mistake(tmp_path, task={**TASK, "dataset": given}).endswith(
+            "'my_photos' is unknown; a folder of images: {name: folder, path: my_photos}"
+        )
+    assert "a folder of images" not in mistake(tmp_path, task={**TASK, "model": "my_photos"})
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from hpogen import plugins
-from hpogen.errors import UserError, nearest
+from hpogen.errors import UserError, nearest, quoted
 from hpogen.objective import PRESETS, preset
 from hpogen.spec.form import StudyForm
 from hpogen.spec.positions import KeyPath
@@ -75,27 +77,45 @@ MAPPINGS = {  # what could stand where a mapping is expected
     "checkpoints": "{keep: final}",
 }
 SEARCHED, MOST = "search_space", 3
+OWN = "; one of your own needs plugins: [FILE.py]"
+ENDS = ("low", "min", "lower"), ("high", "max", "upper")  # in other tools
+FAR = 100  # times the lower end: a range that is likely searched by its logarithm
 ALIKE = 0.8  # of names that may stand anywhere
 
 
-def led_on(path: KeyPath, text: str, data: Mapping[str, Any]) -> str:
+def led_on(path: KeyPath, text: str, data: Mapping[str, Any], folder: Path) -> str:
     """What is wrong at `path`, with what is likely meant in place of all the names that there are.
 
-    `data` is the whole study. Unchanged where nothing is known better than the nearest name.
+    `data` is the whole study, `folder` where its file lies. Unchanged where nothing is known better
+    than the nearest name, but for a part that may be one's own.
     """
     if text.startswith("got "):
-        return text + _shape(path, text)
+        return text + (_searched(path, data) or _shape(path, text))
     subject, is_unknown, _ = text.partition(" is unknown")
     named = re.search(r"'([^']*)'$", subject)
     if not is_unknown or not named:
         return text
     if not (path and named[1] == path[-1]):
-        better = _value(path, named[1], data)
+        better = _value(path, named[1], data) or _images(path, named[1], folder)
     elif path[2:] and path[0] in (SEARCHED, "baselines", "enqueue"):
         better = ""  # the space's own keys, and names of hyper-parameters
     else:
         better = _key(path, named[1], data, misspelt="did you mean" in text)
-    return f"{subject} is unknown; {better}" if better else text
+    if better:
+        return f"{subject} is unknown; {better}"
+    may_be_own = _named(path) in ("task.model", "task.dataset") and "/" not in named[1]
+    return text + OWN * may_be_own
+
+
+def _named(path: KeyPath) -> str:
+    """The dotted key whose part is named at `path`, in the short form or the long one."""
+    return ".".join(str(part) for part in path if part not in ("name", "preset"))
+
+
+def _images(path: KeyPath, got: str, folder: Path) -> str:
+    """How a folder is a data set, where there is one of that name."""
+    is_folder = _named(path) == "task.dataset" and os.path.isdir(folder / got)
+    return f"a folder of images: {{name: folder, path: {got}}}" if is_folder else ""
 
 
 def _shape(path: KeyPath, text: str) -> str:
@@ -106,11 +126,38 @@ def _shape(path: KeyPath, text: str) -> str:
         return f" such as {MAPPINGS[dotted]}"
     if expected == "a list" and got[:1] in "'{":
         return f" such as [{got}]"
-    if path[:1] == (SEARCHED,) and len(path) == 2 and got.startswith("["):
-        ends = re.fullmatch(r"\[([-+.e0-9]+), ([-+.e0-9]+)\]", got)
-        kind = "choice" if ends is None else "float" if "." in got else "int"
-        return f", or {{{kind}: {got}}}"
     return ""
+
+
+def _searched(path: KeyPath, data: Mapping[str, Any]) -> str:
+    """The range or the choice that a list, or a mapping with another tool's keys, likely means."""
+    space = data.get(SEARCHED)
+    if path[:1] != (SEARCHED,) or len(path) != 2 or not isinstance(space, Mapping):
+        return ""
+    given = space.get(path[1])
+    if isinstance(given, list):
+        is_log = _is_range(given) and given[0] > 0 and given[1] >= FAR * given[0]
+        return f", or {_parameter(given, is_log)}" if given else ""
+    if not isinstance(given, Mapping):
+        return ""
+    values = next((given[key] for key in ("values", "choices") if key in given), None)
+    if isinstance(values, list):
+        return f": write {{choice: {quoted(values)}}}"
+    ends = [next((given[key] for key in keys if key in given), None) for keys in ENDS]
+    is_log = given.get("log") is True or any("log" in str(v) for v in given.values())
+    fits = _is_range(ends) and (ends[0] > 0 or not is_log)
+    return f": write {_parameter(ends, is_log)}" if fits else ""
+
+
+def _is_range(ends: Sequence[Any]) -> bool:
+    return [*map(type, ends)] in ([int, int], [float, float], [int, float], [float, int])
+
+
+def _parameter(values: Sequence[Any], is_log: bool) -> str:
+    """`{float: [0.001, 1.0], log: true}`, or a choice of what are no two numbers."""
+    kind = "float" if float in map(type, values) else "int"
+    kind = kind if _is_range(values) else "choice"
+    return f"{{{kind}: {quoted([*values])}{', log: true' * is_log}}}"
 
 
 def _key(path: KeyPath, key: str, data: Mapping[str, Any], *, misspelt: bool) -> str:
@@ -193,7 +240,7 @@ def _of_another_task(path: KeyPath, key: str) -> str:
 
 
 def _value(path: KeyPath, got: str, data: Mapping[str, Any]) -> str:
-    dotted = ".".join(str(part) for part in path if part not in ("name", "preset"))
+    dotted = _named(path)
     if path == ("searcher",):
         return ""  # what a searcher itself refuses
     if dotted == "searcher" and (sampler := _sampler(got)):

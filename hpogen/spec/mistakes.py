@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -93,7 +94,7 @@ class Mistakes:
         about_key = bool(is_unknown and path) and subject.endswith(repr(path[-1]))
         place = self.source.place(path, key=about_key)
         dotted = ".".join(map(str, place.path))
-        text = led_on(path, text, self.source.data)
+        text = led_on(path, text, self.source.data, Path(self.source.label).parent)
         return place, one_line(": ".join(filter(None, (place.label, dotted, text))))
 
 
