@@ -143,7 +143,7 @@ def _searched(path: KeyPath, data: Mapping[str, Any]) -> str:
     values = next((given[key] for key in ("values", "choices") if key in given), None)
     if isinstance(values, list):
         return f": write {{choice: {quoted(values)}}}"
-    ends = [next((given[key] for key in keys if key in given), None) for keys in ENDS]
+    ends: list[Any] = [next((given[key] for key in keys if key in given), None) for keys in ENDS]
     is_log = given.get("log") is True or any("log" in str(v) for v in given.values())
     fits = _is_range(ends) and (ends[0] > 0 or not is_log)
     return f": write {_parameter(ends, is_log)}" if fits else ""
