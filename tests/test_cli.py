@@ -209,6 +209,29 @@ def test_a_folder_without_a_study_is_one_line(tmp_path: Path, hpogen: Call, comm
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["resume", "status", "best", "watch", "rescore", "show FILE 0", "export FILE --to a.csv"],
+)
+def test_a_file_is_no_studys_folder(tmp_path: Path, hpogen: Call, words: str) -> None:
+    study_file(tmp_path)
+    done = hpogen(
+        *(words if "FILE" in words else f"{words} FILE").replace("FILE", "study.yaml").split()
+    )
+    assert (done.code, done.out) == (2, "")
+    assert done.err == ("study.yaml is a file, expected the study's folder, such as runs/study\n")
+
+
+def test_run_of_a_folder_leads_to_resume(tmp_path: Path, hpogen: Call) -> None:
+    (tmp_path / "runs" / "long" / "seed-0").mkdir(parents=True)
+    assert hpogen("run", "runs/long").err == "runs/long: is not a file\n"
+    said = "{0}: is a study's folder: go on with: hpogen resume {0}\n"
+    (tmp_path / "runs" / "long" / "seed-0" / "ledger.jsonl").touch()
+    for home in ("runs/long/seed-0", "runs/long"):  # a study's, a matrix's
+        done = hpogen("run", home)
+        assert (done.code, done.out, done.err) == (2, "", said.format(home))
+
+
 def test_a_wrong_command_line_exits_with_two(hpogen: Call) -> None:
     done = hpogen("run")
     assert done.code == 2 and "STUDY.yaml" in done.err

@@ -54,8 +54,10 @@ def run(
     from hpogen.cli.drive import drive
     from hpogen.executors.choice import Where
     from hpogen.spec import load_studies
-    from hpogen.study.open import RUNS
+    from hpogen.study.open import check_is_file
+    from hpogen.study.read import RUNS
 
+    check_is_file(study)
     found = load_studies(study, overrides)
     home = directory or RUNS / found.name
     specs = {home / spec.name if found.is_matrix else home: spec for spec in found.specs}

@@ -21,8 +21,7 @@ from hpogen.record.ledger import LEDGER
 from hpogen.record.provenance import digests
 from hpogen.spec import StudySpec, differences, load_study
 from hpogen.study import replay
-from hpogen.study.open import RUNS
-from hpogen.study.read import read, studies_in
+from hpogen.study.read import RUNS, read, studies_in
 from hpogen.study.study import Study
 from hpogen.tasks import keys
 from hpogen.tasks.keys import Meaning

@@ -17,11 +17,10 @@ from hpogen.record.ledger import LEDGER
 from hpogen.record.stores import check_writable
 from hpogen.spec import StudySpec, load_studies, load_study
 from hpogen.spec.checks import extremes
-from hpogen.study.read import Folder, is_matrix, studies_in
+from hpogen.study.read import RUNS, Folder, is_matrix, studies_in
 from hpogen.study.replay import as_begun
 from hpogen.study.study import Study
 
-RUNS = Path("runs")
 FILES_PER_STUDY, OTHER_FILES = 4, 256
 
 log = logging.getLogger(__name__)
@@ -50,6 +49,14 @@ def run_folder(path: Path) -> Path:
     with explained(path, UserError, "read"):
         is_file = path.is_file()
     return RUNS / load_studies(path).name if is_file else path
+
+
+def check_is_file(path: Path) -> None:
+    """Raise UserError for the folder of a study or a matrix: `hpogen resume` goes on with that."""
+    with explained(path, UserError, "read"):
+        is_study = path.is_dir() and ((path / LEDGER).exists() or bool(studies_in(path)))
+    if is_study:
+        raise UserError(f"{path}: is a study's folder: go on with: hpogen resume {path}")
 
 
 def open_studies(specs: Mapping[Path, StudySpec]) -> list[Study]:

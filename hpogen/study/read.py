@@ -19,6 +19,7 @@ from hpogen.selection import candidates
 from hpogen.spec import StudySpec
 from hpogen.spec.recorded import recorded
 
+RUNS = Path("runs")  # where they lie by default
 RETRAIN = "retrain"  # the folder in the study's own; in it a study per configuration
 AGAIN = "subset-trial-"  # in it, too: a study per trial that was trained again as it was
 
@@ -122,8 +123,13 @@ def read_all(directories: Sequence[Path]) -> list[Folder]:
 
 
 def studies_in(directory: Path) -> list[Path]:
-    """The folders of a matrix's studies; none for any other folder."""
+    """The folders of a matrix's studies; none for any other folder. Raises UserError for a file."""
     with explained(directory, UserError, "read"):
+        if directory.is_file():
+            raise UserError(
+                f"{directory} is a file, expected the study's folder, such as "
+                f"{RUNS / directory.stem}"
+            )
         if (directory / LEDGER).exists():
             return []
         return sorted(path.parent for path in directory.glob(f"*/{LEDGER}"))
