@@ -57,7 +57,8 @@ def test_what_is_not_known_is_not_said(tmp_path: Path) -> None:
     assert disk["kept"] is None and "all checkpoints; one trial's weights take 2.44 kB" in page
     dataset = {**DIGITS, "name": "folder", "path": str(tmp_path)}
     disk, page = said(tmp_path, task={**TASK, "dataset": dataset})
-    assert disk == {"weights": None, "kept": None} and "the data will tell" in page
+    assert disk == {"weights": None, "kept": None}
+    assert "trial; their size is known once the images have been read" in page
 
 
 def test_of_a_matrix_the_sum_is_said(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from training.pictures_on_disk import picture, write
 from hpogen.answer.load import load
 from hpogen.answer.predict import predict
 from hpogen.errors import UserError
+from hpogen.report.text import size_of
 from hpogen.spec import load_study
 from hpogen.training.predictor import Predictor
 
@@ -145,7 +146,9 @@ def best(directory: Path) -> int:
 
 def test_best_writes_the_weights(digits: Path, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
-    assert "trial: " in called("best", str(digits), "--weights", str(path))
+    code, out, err = call("best", str(digits), "--weights", str(path))
+    assert code == 0 and "trial: " in out
+    assert err == f"weights written to {path} ({size_of(path.stat().st_size)})\n"
     (there,) = digits.glob("trials/*.safetensors")
     assert path.read_bytes() == there.read_bytes()
     code, _, err = call("best", str(digits), "--weights", str(tmp_path / "no" / "w"))
@@ -161,7 +164,8 @@ def test_best_writes_onnx(digits: Path, tmp_path: Path) -> None:
     import onnxruntime
 
     path = tmp_path / "w.onnx"
-    called("best", str(digits), "--onnx", str(path))
+    _, _, err = call("best", str(digits), "--onnx", str(path))
+    assert err == f"ONNX network written to {path} ({size_of(path.stat().st_size)})\n"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
     assert (given.name, given.type) == ("images", "tensor(uint8)")

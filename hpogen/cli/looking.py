@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hpogen.cli.app import Device, Folder, Json, Quiet, command, print_json
+from hpogen.cli.streams import say
 from hpogen.report.terminal import print_lines, program, width
 
 
@@ -96,8 +97,17 @@ def _write_network(directory: Path, trial: int, weights: Path | None, onnx: Path
     net = load(directory, trial=trial)
     if weights is not None:
         write_weights(net, weights)
+        _say_written("weights", weights)
     if onnx is not None:
         write_onnx(net, onnx)
+        _say_written("ONNX network", onnx)
+
+
+def _say_written(what: str, path: Path) -> None:
+    """On standard error: standard output is the answer as YAML or JSON."""
+    from hpogen.report.text import size_of
+
+    say(f"{what} written to {path} ({size_of(path.stat().st_size)})")
 
 
 @command

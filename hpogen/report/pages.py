@@ -137,7 +137,7 @@ def _kept(keep: Keep, top: int, disk: Mapping[str, int | None]) -> list[str]:
         return [f"kept:       {what}, about {size_of(kept)}"]
     if weights is not None:
         return [f"kept:       {what}; one trial's weights take {size_of(weights)}"]
-    return [f"kept:       {what}; how large they are, the data will tell"]
+    return [f"kept:       {what}; their size is known once the images have been read"]
 
 
 def _kept_of_all(kept: Sequence[int | None]) -> list[str]:
