@@ -89,13 +89,17 @@ def test_a_folder_is_decoded_as_the_data_set_was(pictures: Path, tmp_path: Path)
     assert audit_of(net(x), y) == outcome.audit and net.header.size == 8
 
 
-def test_files_and_folders_together(pictures: Path, tmp_path: Path) -> None:
+def test_files_and_folders_together(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "in" / "deep").mkdir(parents=True)
     picture(1).save(tmp_path / "in" / "deep" / "one.png")
     picture(2, "L").save(tmp_path / "two.PNG")  # gray among colours, as the data set takes it
     (tmp_path / "in" / "words.txt").write_text("no image")
     out = tmp_path / "p.csv"
     assert predict(load(pictures), [tmp_path / "two.PNG", tmp_path / "in"], out) == 2
+    said = "1 gray among the pictures: taken as colour ones, as in the training"
+    assert caplog.messages == [said]
     assert [Path(row["file"]).name for row in rows_of(out)] == ["two.PNG", "one.png"]
     assert {row["row"] for row in rows_of(out)} == {""}
 
@@ -103,7 +107,7 @@ def test_files_and_folders_together(pictures: Path, tmp_path: Path) -> None:
 def test_images_of_another_size_or_kind(digits: Path, tmp_path: Path) -> None:
     net = load(digits)
     picture(1, "L", (9, 8)).save(tmp_path / "wide.png")
-    assert "wide.png: got 8×9 pixels in 1 channels, expected 8×8 in 1" in refused(
+    assert "wide.png: got 8×9 pixels in 1 channel, expected 8×8 in 1" in refused(
         net, tmp_path / "wide.png"
     )
     picture(1, "RGB", GRAY_SIZE).save(tmp_path / "red.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from hpogen.training.predictor import Predictor
 NAME = "IMAGES"  # what errors call the data
 ARCHIVE = ".npz"
 
+log = logging.getLogger(__name__)
+
 Row = tuple[str, str]
 """A file, and the image's number in it where that is an archive."""
 
@@ -38,7 +41,9 @@ def predict(net: Predictor, images: Sequence[Path], out: Path) -> int:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["file", "row", "class", *(f"p_{name}" for name in net.class_names)])
     count = 0
-    for rows, source in sources:
+    if coloured := sum(gray for *_, gray in sources):
+        log.warning(f"{coloured} gray among the pictures: taken as colour ones, as in the training")
+    for rows, source, _ in sources:
         for start in range(0, len(rows), net.batch):
             chosen = np.arange(start, min(start + net.batch, len(rows)))
             for row, shares in zip(rows[start:], _shares(net, source[chosen]), strict=False):
@@ -57,15 +62,15 @@ def _shares(net: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return found
 
 
-def _sources(net: Predictor, path: Path) -> Iterator[tuple[list[Row], Any]]:
-    """Rows, and what gives the images (n, C, H, W) uint8 of any of them."""
+def _sources(net: Predictor, path: Path) -> Iterator[tuple[list[Row], Any, int]]:
+    """Rows, what gives the images (n, C, H, W) uint8 of any of them, and how many gain colours."""
     if path.suffix.lower() == ARCHIVE and path.is_file():
         images = read_images(path)
         _check_shape(net, images.shape[1:], str(path))
-        yield [(str(path), str(row)) for row in range(len(images))], images
+        yield [(str(path), str(row)) for row in range(len(images))], images, 0
         return
     files = _files(path)
-    yield [(str(file), "") for file in files], _pictures(net, path, files)
+    yield [(str(file), "") for file in files], *_pictures(net, path, files)
 
 
 def _files(path: Path) -> list[Path]:
@@ -85,27 +90,29 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _pictures(net: Predictor, root: Path, files: Sequence[Path]) -> Pictures:
+def _pictures(net: Predictor, root: Path, files: Sequence[Path]) -> tuple[Pictures, int]:
+    """The files' pictures, and how many gray ones decoding gives three channels."""
     items = Listing(root, [], [(str(file), 0) for file in files])
     seen, size = look(items, NAME), net.header.size
     channels, height, width = net.in_shape
     if size is None:
         for file, (w, h) in zip(files, seen.sizes.tolist(), strict=True):
             _check_shape(net, (channels, h, w), str(file))
-    if channels == 1 and not seen.gray:
+    if channels == 1 and not seen.gray.all():
         modes = (opened(items, i, NAME, lambda picture, _: picture.mode) for i in range(len(files)))
         i, mode = next((i, mode) for i, mode in enumerate(modes) if mode not in GRAY)
         raise UserError(
             f"{files[i]}: is a picture in colour ({mode}), and the network was trained on gray "
             "ones: convert it"
         )
-    return Pictures(items, (len(files), channels, height, width), size, NAME)
+    coloured = int(seen.gray.sum()) * (channels > 1)
+    return Pictures(items, (len(files), channels, height, width), size, NAME), coloured
 
 
 def _check_shape(net: Predictor, shape: tuple[int, ...], where: str) -> None:
     if shape != net.in_shape:
         (c, h, w), (channels, height, width) = shape, net.in_shape
         raise UserError(
-            f"{where}: got {h}×{w} pixels in {c} channels, expected {height}×{width} in "
-            f"{channels}, as the network was trained on: resize the images"
+            f"{where}: got {h}×{w} pixels in {c} {'channel' if c == 1 else 'channels'}, expected "
+            f"{height}×{width} in {channels}, as the network was trained on: resize the images"
         )

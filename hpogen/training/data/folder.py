@@ -65,7 +65,7 @@ def picture_data(name: str, train: Items, test: Items | None, size: int | None) 
     """
     parts = [(items, look(items, name)) for items in (train, test) if items is not None]
     height, width = (size, size) if size is not None else common_size(parts, name)
-    channels = 1 if parts[0][1].gray else 3
+    channels = 1 if parts[0][1].gray.all() else 3
     found: list[tuple[NDArray[np.uint8] | Pictures, NDArray[np.int64]]] = [
         (Pictures(items, (len(items), channels, height, width), size, name), seen.targets)
         for items, seen in parts

@@ -95,7 +95,7 @@ class Seen:
     """What the headers of pictures tell, and their classes."""
 
     sizes: NDArray[np.int64]  # (N, 2), width and height
-    gray: bool  # all of them
+    gray: NDArray[np.bool_]  # (N,)
     targets: NDArray[np.int64]  # (N,)
 
 
@@ -119,7 +119,7 @@ def look(items: Items, name: str) -> Seen:
             )
     return Seen(
         np.array([size for size, *_ in rows], np.int64).reshape(-1, 2),
-        all(mode in GRAY for _, mode, _, _ in rows),
+        np.array([mode in GRAY for _, mode, _, _ in rows], np.bool_),
         np.array([target for *_, target in rows], np.int64),
     )
 
