@@ -244,7 +244,7 @@ PLACED = [  # lines of the study, where the mistake is, key path, words of the m
     # the text itself
     ({"seed": "seed: 1\nseed: 2"}, "7:1", "seed", ["stands twice (first in line 6)"]),
     ({"stop": "stop: {trials: 1, trials: 2}"}, "5:19", "stop.trials", ["stands twice"]),
-    ({"seed": "\tseed: 1"}, "6:1", None, ["not YAML", "'\\t'"]),
+    ({"seed": "\tseed: 1"}, "6:1", None, ["not YAML: a tab: indent with spaces"]),
     ({"stop": "stop: {trials: 1"}, "6:1", None, ["not YAML", "',' or '}'"]),
     ({"seed": "1: 2"}, "6:1", None, ["got '1' as a key", "a string"]),
     ({"seed": "seed: !!python/name:os.system 1"}, "6:7", None, ["!!python/name:os.system"]),
@@ -325,6 +325,25 @@ def test_a_file_that_is_no_study(tmp_path: Path, content: bytes, words: str) -> 
     path.write_bytes(content.replace(b"[,", b"["))
     assert message(path).startswith("studies/a.yaml:")
     assert words in message(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("task:\n  b: 1\n c: 2\n", "3:2"),
+        ("task:\n  - b\n c: 1\n", "3:2"),
+        ("task:\n  b: 1\n  - c\n", "3:3"),
+        ("task: 1\n- b\n", "2:1"),
+        (" task: 1\nb: 2\n", "2:1"),
+    ],
+)
+def test_another_indentation_is_said_in_plain_words(tmp_path: Path, text: str, place: str) -> None:
+    path = write(tmp_path)
+    path.write_text(text)
+    assert message(path) == (
+        f"studies/a.yaml:{place}: not YAML: indented otherwise than the keys above it: indent it "
+        "like the keys that it belongs to"
+    )
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:

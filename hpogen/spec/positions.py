@@ -34,6 +34,11 @@ MAX_LINES = 50_000
 MAX_DEPTH = 50
 MAX_VALUES = 20_000  # keys and values, after aliases are followed
 
+INDENTED = re.compile(  # how ruamel's parser tells of a line that is
+    r"expected '?<(block end|document start)>'?, but found \W*(<block \w+ start>|-)"
+)
+TAB = r"found character '\t'"
+
 INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 WORDS: dict[str, Any] = {
@@ -120,9 +125,18 @@ def _events(text: str) -> Iterator[Event]:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = Position(mark.line + 1, mark.column + 1) if mark else None
-        raise Unreadable(f"not YAML: {error.problem or error.context}", at) from None
+        raise Unreadable(f"not YAML: {_plainly(error.problem or error.context)}", at) from None
     except (YAMLError, ValueError, AssertionError) as error:  # ruamel lets the last two out
         raise Unreadable(f"not YAML: {error}") from None
+
+
+def _plainly(problem: str) -> str:
+    """The parser's words, or plain ones of what is wrong with the indentation."""
+    if INDENTED.match(problem):
+        return (
+            "indented otherwise than the keys above it: indent it like the keys that it belongs to"
+        )
+    return "a tab: indent with spaces" if problem.startswith(TAB) else problem
 
 
 def _position(event: Event) -> Position:
