@@ -334,6 +334,9 @@ def test_list_schema_and_version(hpogen: Call) -> None:
     ]:
         assert name in hpogen("list", kind).out.splitlines()
         assert name in json.loads(hpogen("list", kind, "--json").out)
+    lines = hpogen("list", "searchers").out.splitlines()
+    assert lines[lines.index("optuna") + 1] == "    TPE by default; any sampler of optuna.samplers."
+    assert lines[lines.index("random") + 1].startswith("    Random search: ")
     measures = {row["name"]: row for row in json.loads(hpogen("list", "measures", "--json").out)}
     assert measures["margin"]["metrics"] == ["margin_q10", "margin_q50", "margin_q90"]
     page = hpogen("list", "measures").out

@@ -153,7 +153,7 @@ def check(
 def list_(
     kind: Annotated[str, typer.Argument(metavar="|".join(KINDS))], as_json: Json = False
 ) -> None:
-    """The names that a study can use, one per line; measures and models with what they are."""
+    """The names that a study can use, one per line; most kinds with what each is."""
     from hpogen import plugins
     from hpogen.report import listing
     from hpogen.training.models import catalog
@@ -169,6 +169,8 @@ def list_(
         rows_of, page = pages[kind]
         rows = rows_of()
         return print_json(rows) if as_json else print_lines(page(rows, width()))
+    if kind == "searchers" and not as_json:
+        return print_lines(listing.searchers_page(width()))
     names = getattr(plugins, kind).choices()
     print_json(names) if as_json else print_lines(names)
 

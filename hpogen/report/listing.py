@@ -1,4 +1,4 @@
-"""The measures and the models that there are, as `hpogen list` shows them."""
+"""The measures, models and searchers that there are, as `hpogen list` shows them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hpogen import plugins
+from hpogen.study.draft.text import first_line
 
 INDENT = 4
 
@@ -54,6 +55,12 @@ def models_page(models: Sequence[Mapping[str, Any]], width: int) -> Iterator[str
             "source: ": model["source"],
         }
         yield from _entry(model["name"], texts, width)
+
+
+def searchers_page(width: int) -> Iterator[str]:
+    """A name per line, and under it what it is."""
+    for name in plugins.searchers.names():
+        yield from _entry(name, {"": first_line(plugins.searchers.get(name))}, width)
 
 
 def options(defaults: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ class _Rung:
 
 
 class AshaSearcher:
-    """Promotes whenever it can, from the highest rung down, and else tries a new configuration.
+    """ASHA: promotes whenever it can, from the highest rung down; else a new configuration.
 
     `sampler` is `random`, or a class of `optuna.samplers` with its own options beside it; it
     learns from the scores of the lowest rung, which are all of one budget.

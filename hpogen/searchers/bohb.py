@@ -37,7 +37,7 @@ Points = Annotated[
 
 
 class BohbSearcher:
-    """`brackets` brackets of synchronous rungs; new configurations from a model of the good ones.
+    """BOHB: Hyperband, with new configurations from a model of the good ones.
 
     The options are HpBandSter's, with its defaults; `min_points_in_model` is the number of
     parameters + 1 when left out, and cannot be less.

@@ -18,7 +18,7 @@ POINTS = 5  # values per number where nothing is said
 
 
 class GridSearcher:
-    """Every combination once, the last parameter varying fastest; then `ask` gives None.
+    """Every combination once, the last parameter varying fastest; then it ends.
 
     `points` is how many values a number takes, for all or by name, or by name the values
     themselves: evenly spaced on its scale with both ends (one point: the default), integers

@@ -24,7 +24,7 @@ Learn = Callable[[Config, int, float], None]
 
 
 class HyperbandSearcher:
-    """`brackets` brackets of synchronous rungs, several open at once when slots are free."""
+    """Hyperband: brackets of synchronous rungs, several open at once when slots are free."""
 
     enqueues_default, ranks_only, multi_fidelity = True, False, True
     plan = staticmethod(plan)

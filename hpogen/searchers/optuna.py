@@ -50,7 +50,9 @@ WITHIN: Mapping[str, tuple[float, float]] = {
 
 
 class OptunaSearcher:
-    """`sampler` is a class of `optuna.samplers`; the other options are the sampler's own.
+    """TPE by default; any sampler of optuna.samplers.
+
+    `sampler` is its class; the other options are the sampler's own.
 
     A failed trial is told as a score worse than every finite one so far: Optuna's samplers do not
     look at trials that failed, and told so they end no better (docs/searchers.md).

@@ -12,7 +12,7 @@ from hpogen.trial import Config, Proposal
 
 
 class RandomSearcher:
-    """Uniform draws from the space (in log where a parameter says so)."""
+    """Random search: uniform draws from the space (in log where a parameter says so)."""
 
     enqueues_default, ranks_only, multi_fidelity = True, False, False
     size = math.inf
