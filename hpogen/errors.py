@@ -29,6 +29,14 @@ class Refusal(UserError):
     """A part (searcher, measure, task) says by name what it cannot do with what it was given."""
 
 
+class NoTestImages(UserError):
+    """A data set has no test images, which the task wants; `mend` says what to do, or nothing."""
+
+    def __init__(self, text: str, dataset: str = "", mend: str = "") -> None:
+        super().__init__(text)
+        self.dataset, self.mend = dataset, mend
+
+
 class Several(UserError):
     """More than one mistake: its text is the first and how many more; `lines` has each of them."""
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from toys import ShuffledExecutor, StopsAfter, essence, study_file
+from training.pictures_on_disk import write
 
-from hpogen.cli.drive import retrain
+from hpogen.cli.drive import retrain, train_again
 from hpogen.errors import UserError
 from hpogen.executors.choice import Where
 from hpogen.record import history, ledger
@@ -28,6 +29,7 @@ from hpogen.study.read import RETRAIN, read, studies_in
 from hpogen.study.retrained import plan, results
 from hpogen.study.study import Study
 from hpogen.training.data import load
+from hpogen.training.data import loaded as data_of_process
 from hpogen.trial import canonical, trial_seed
 
 accuracy, loss = attrgetter("accuracy"), attrgetter("loss")
@@ -249,6 +251,31 @@ def test_a_task_of_ones_own_cannot_be_retrained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"q: the task 'bowl' cannot be retrained: .* own data"):
         retrain(tmp_path / "q", Where("cpu"))
     assert not (tmp_path / "q" / RETRAIN).exists()
+
+
+def test_pictures_without_test_images(tmp_path: Path) -> None:
+    write(tmp_path / "p")
+    keys: dict[str, Any] = {**KEYS, "baselines": {}, "stop": {"trials": 2}}
+    data = {"name": "folder", "path": str(tmp_path / "p"), "validation": 10, "audit": 10}
+    keys["task"] = {**KEYS["task"], "dataset": {**data, "subset": 0.6}, "epochs": 1}
+    directory = searched(tmp_path, **keys)
+    answer = status.best(read(directory))["trial"]
+    with pytest.raises(UserError) as refused:
+        retrain(directory, Where("cpu"), seeds=1)
+    assert str(refused.value) == (
+        f"{directory}: the data set 'folder' has no test images, and retrain tests on them: put "
+        f"them into {tmp_path}/p/test/CLASS beside {tmp_path}/p/train/CLASS; `hpogen retrain "
+        f"{directory} --trial {answer} --subset` trains the answer again as it was"
+    )
+    with pytest.raises(UserError, match="--trial 0 --subset` trains that trial again as it was"):
+        retrain(directory, Where("cpu"), seeds=1, trial=0)
+    assert train_again(directory, Where("cpu"), answer) == ["finished"]
+    classes = [*(tmp_path / "p").iterdir()]
+    for part in ("train", "test"):
+        for of_class in classes:
+            shutil.copytree(of_class, tmp_path / "p" / part / of_class.name)
+    data_of_process._load.cache_clear()
+    assert retrain(directory, Where("cpu"), seeds=1) == ["finished"]
 
 
 def test_folders_that_cannot_be_retrained(tmp_path: Path) -> None:

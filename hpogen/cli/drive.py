@@ -25,7 +25,7 @@ from hpogen.running.runner import End, Result
 from hpogen.spec import StudySpec
 from hpogen.study.open import open_studies, open_study
 from hpogen.study.read import RETRAIN, Folder, read, read_all, studies_in
-from hpogen.study.retrained import SEEDS, plan, plan_again
+from hpogen.study.retrained import SEEDS, check_test_images, plan, plan_again
 from hpogen.study.retrained import results as retrained
 from hpogen.study.study import Study
 
@@ -70,11 +70,12 @@ def retrain(
     UserError.
     """
     studies = read_all([directory]) if trial is None else [read(directory)]
-    specs = {path: spec for study in studies for path, spec in plan(study, seeds, trial).items()}
+    plans = [plan(study, seeds, trial) for study in studies]
+    specs = {path: spec for planned in plans for path, spec in planned.items()}
     _own_retrain(studies)
     home = directory if studies_in(directory) else directory / RETRAIN
     name = f"{directory.absolute().name}: {RETRAIN}"
-    with pool(name, specs, home, where, duration) as runs:
+    with _tested(studies, plans, trial), pool(name, specs, home, where, duration) as runs:
         if not any(result.end == "broken" for _, result in runs):
             places = [study.directory for study in studies]
             pages = [retraining.page(place, retrained(place), width()) for place in places]
@@ -82,6 +83,19 @@ def retrain(
             last = retraining.last_lines(directory, stopped, program(), width())
             _print([*chain.from_iterable(pages), *last], quiet=quiet)
     return [result.end for _, result in runs]
+
+
+@contextlib.contextmanager
+def _tested(
+    studies: Sequence[Folder], plans: Sequence[Mapping[Path, StudySpec]], trial: int | None
+) -> Iterator[None]:
+    """Where the pool refuses a study: whether that is for want of test images, and what to do."""
+    try:
+        yield
+    except UserError:
+        for study, planned in zip(studies, plans, strict=True):
+            check_test_images(study, next(iter(planned.values())), trial)
+        raise
 
 
 def train_again(directory: Path, where: Where, trial: int, duration: str = "") -> list[End]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpogen.errors import UserError
+from hpogen.errors import NoTestImages, UserError
 from hpogen.plugins import DEFAULT_TASK
 from hpogen.record.history import History, Record
 from hpogen.record.provenance import digest
@@ -142,6 +142,25 @@ def plan(study: Folder, seeds: int, trial: int | None = None) -> dict[Path, Stud
         )
         for choice in listed
     }
+
+
+def check_test_images(study: Folder, spec: StudySpec, trial: int | None = None) -> None:
+    """Raises UserError, with what to do, where the data of a study of `plan` have no test images.
+
+    `trial` is that which `plan` was given. Opening the study tells other mistakes in the data.
+    """
+    try:
+        spec.task.prepare()
+    except NoTestImages as error:
+        directory, mend = study.directory, f"{error.mend}; " if error.mend else ""
+        number = status.best(study)["trial"] if trial is None else trial
+        raise UserError(
+            f"{directory}: the data set {error.dataset!r} has no test images, and retrain tests on "
+            f"them: {mend}`hpogen retrain {directory} --trial {number} --subset` trains "
+            f"{'the answer' if trial is None else 'that trial'} again as it was"
+        ) from error
+    except UserError:
+        return
 
 
 def _check_task(study: Folder) -> None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hpogen import plugins
-from hpogen.errors import UserError
+from hpogen.errors import NoTestImages, UserError
 from hpogen.training.data.copies import separated
 from hpogen.training.data.image_data import ImageData, Moments, check
 from hpogen.training.data.pictures import Pictures
@@ -36,10 +36,7 @@ def load(dataset: Dataset) -> ImageData:
     known = key(dataset, BY_SPLIT)
     data = _load(known)
     if isinstance(dataset.audit, str) and not len(data.test_labels):
-        raise UserError(
-            f"data set {dataset.name!r} has no test set, which audit: {dataset.audit} (and hpogen "
-            "retrain) needs: expected a number of images"
-        )
+        raise _no_test_images(dataset)
     try:
         dataset.counts(len(data.train_labels))
         if dataset.balanced:
@@ -49,6 +46,19 @@ def load(dataset: Dataset) -> ImageData:
     if data.copies and known not in _given:
         _warn_of_copies(key(dataset, BY_TRIAL))
     return data
+
+
+def _no_test_images(dataset: Dataset) -> NoTestImages:
+    path = dataset.options().get("path")
+    mend = {
+        "folder": f"put them into {path}/test/CLASS beside {path}/train/CLASS",
+        "numpy": f"put them into {path} as x_test and y_test",
+    }
+    text = (
+        f"data set {dataset.name!r} has no test set, which audit: {dataset.audit} (and hpogen "
+        "retrain) needs: expected a number of images"
+    )
+    return NoTestImages(text, dataset.name, mend.get(dataset.name, ""))
 
 
 @functools.lru_cache(maxsize=16)  # once for each split
