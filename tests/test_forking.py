@@ -297,6 +297,34 @@ def test_what_cannot_be_forked(tmp_path: Path) -> None:
     assert not (tmp_path / "n").exists()
 
 
+def test_why_no_configuration_is_in_the_new_space(tmp_path: Path) -> None:
+    """What the message advises against brings nothing, and what it advises does what it says."""
+    old, n = searched(tmp_path), tmp_path / "n"
+
+    def refused(**keys: Any) -> str:
+        with pytest.raises(UserError) as caught:
+            fork(old, study_file(tmp_path / "new", **keys), n)
+        return str(caught.value).partition("budgets only; ")[2]
+
+    one_more = {**SPACE, "z": {"float": [0.0, 1.0], "default": 0.25}}
+    text = refused(search_space=one_more)
+    assert text == (
+        "none has 'z': without it in search_space 12 of them would be in it (with it as a constant "
+        "none would); to search it, write old configurations under enqueue, where what they lack "
+        "takes its default"
+    )
+    assert refused(search_space={**SPACE, "z": 0.25}) == text
+    spec = load_study(study_file(tmp_path / "e", search_space=one_more, enqueue=[{"x": 0.5}]))
+    assert dict(spec.enqueue[0]) == {"x": 0.5, "y": 30, "z": 0.25}
+    more = {**one_more, "w": {"int": [1, 2]}}
+    assert refused(search_space=more).startswith("none has 'z', 'w': without them in search_space")
+    elsewhere = {**SPACE, "x": {"float": [2.0, 3.0]}}
+    assert refused(search_space=elsewhere).startswith("the first of them: x: got 0.5, expected")
+    fewer = {"x": SPACE["x"]}
+    assert "the first of them: parameter 'y' is unknown" in refused(search_space=fewer)
+    assert fork(old, study_file(tmp_path / "new"), n).enqueued == 12
+
+
 def test_the_page(tmp_path: Path) -> None:
     lines = fork_page(Fork(Path("n"), 12, 10, 2, 3, 1, 0, ""), "new.yaml", "hpogen", 60)
     assert lines[-1] == " next     hpogen run new.yaml --dir n"

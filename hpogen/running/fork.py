@@ -19,6 +19,7 @@ from hpogen.record import history, ledger
 from hpogen.record.history import History, Key, Record, key_of
 from hpogen.record.ledger import LEDGER
 from hpogen.record.provenance import digests
+from hpogen.space.space import Space
 from hpogen.spec import StudySpec, differences, load_study
 from hpogen.study import replay
 from hpogen.study.read import RUNS, read, studies_in
@@ -65,7 +66,7 @@ def fork(
     task = _other_task(past, spec)
     old = _configurations(past, spec, same_task=not task)
     if not old.chosen:
-        raise _nothing(directory, old)
+        raise _nothing(directory, old, spec.space)
     extended = _begun(directory, target, spec, old)
     with Study(extended, target) as new:
         _reuse(new, {} if task else _known(past, new), directory)
@@ -75,7 +76,7 @@ def fork(
         enqueued=len(old.chosen),
         reused=reused,
         to_train=asked - reused,
-        outside=old.outside,
+        outside=len(old.outside),
         other_budgets=old.other_budgets,
         no_room=max(len(extended.enqueue) - asked, 0),
         task=task,
@@ -120,7 +121,7 @@ class Old:
 
     useful: list[Config]  # to enqueue; the task being the same, their outcomes serve
     others: list[Config]  # to enqueue; to be trained
-    outside: int
+    outside: list[Config]
     other_budgets: int
 
     @property
@@ -131,7 +132,7 @@ class Old:
 def _configurations(past: History, spec: StudySpec, *, same_task: bool) -> Old:
     """Another task's budgets are nothing that these configurations are bound to."""
     finished = [record for record in past.told() if record.twin is None]
-    useful, others, outside, other_budgets = [], [], 0, 0
+    useful, others, outside, other_budgets = [], [], [], 0
     records: dict[str, list[Record]] = {}
     for record in finished:
         records.setdefault(canonical(record.trial.config), []).append(record)
@@ -139,7 +140,7 @@ def _configurations(past: History, spec: StudySpec, *, same_task: bool) -> Old:
         config = of_config[0].trial.config
         asked = [r for r in of_config if r.trial.budget in spec.budgets]
         if not spec.space.contains(config):
-            outside += 1
+            outside.append(config)
         elif same_task and not asked:
             other_budgets += 1
         elif same_task and any(map(_serves, asked)):
@@ -154,11 +155,28 @@ def _serves(record: Record) -> bool:
     return record.failure is None or record.failure.kind == "diverged"
 
 
-def _nothing(directory: Path, old: Old) -> UserError:
+def _nothing(directory: Path, old: Old, space: Space) -> UserError:
+    cause = f"; {_cause(space, old.outside)}" if old.outside else ""
     return UserError(
         f"{directory}: there is nothing to begin with: of its finished configurations "
-        f"{old.outside} are not in the new search space, {old.other_budgets} were trained for "
-        "other budgets only"
+        f"{len(old.outside)} are not in the new search space, {old.other_budgets} were trained for "
+        f"other budgets only{cause}"
+    )
+
+
+def _cause(space: Space, outside: Sequence[Config]) -> str:
+    """Why they are not in the space: for want of a parameter, or else what the first one says."""
+    known, parameters = set().union(*outside), space.parameters
+    absent = [name for name, p in parameters.items() if name not in known and not p.when]
+    rest = Space({name: p for name, p in parameters.items() if name not in absent})
+    inside = sum(map(rest.contains, outside))
+    if not absent or not inside:
+        return f"the first of them: {space.why_not(outside[0])}"
+    names, them = ", ".join(map(repr, absent)), "them" if absent[1:] else "it"
+    return (
+        f"none has {names}: without {them} in search_space {inside} of them would be in it (with "
+        f"{them} as a constant none would); to search {them}, write old configurations under "
+        "enqueue, where what they lack takes its default"
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hpogen.errors import UserError, unknown
+from hpogen.errors import UserError, quoted, unknown
 from hpogen.space.form import parse
 from hpogen.space.parameters import Choice, Constant, Number, Parameter, When, same
 from hpogen.trial import Config, Value
@@ -105,13 +105,20 @@ class Space:
 
     def contains(self, config: Mapping[str, object]) -> bool:
         """Whether it has exactly the active parameters, each a plain value inside its range."""
+        return self.why_not(config) == ""
+
+    def why_not(self, config: Mapping[str, object]) -> str:
+        """The first reason why it does not contain a configuration; empty: it does."""
         try:
             complete = self.complete(config)
-        except UserError:
-            return False
-        return complete.keys() == config.keys() and all(
-            same(complete[name], config[name]) for name in complete
-        )
+        except UserError as error:
+            return str(error)
+        if absent := next((name for name in complete if name not in config), None):
+            return f"has no {absent!r}"
+        if idle := next((name for name in config if name not in complete), None):
+            return f"has {idle!r}, which is not active there"
+        other = (name for name in complete if not same(complete[name], config[name]))
+        return next((f"{name}: got {quoted(config[name])}, another kind" for name in other), "")
 
     def decode(self, point: Point) -> Config:
         """The configuration at a point of the unit cube, of shape (dimension,)."""
