@@ -55,10 +55,12 @@ def show(
     from hpogen.study import status
     from hpogen.study.read import read
 
-    found = status.trial(read(directory), trial)
+    study = read(directory)
+    found = status.trial(study, trial)
     if as_json:
         return print_json(found)
-    print_lines(pages.show_page(found, str(log_path(directory, trial)), width()))
+    first = status.shown_first(study)
+    print_lines(pages.show_page(found, str(log_path(directory, trial)), width(), first))
 
 
 @command

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from hpogen.report.picture import picture
-from hpogen.report.table import Column, grid, is_whole, table
+from hpogen.report.table import Column, grid, is_whole, left_out, table
 from hpogen.report.text import count, duration, folder_and_next, number, paragraph, size_of, words
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
@@ -51,8 +51,13 @@ def status_page(study: Folder, width: int, program: str) -> tuple[Text, bool]:
     return text, runs
 
 
-def show_page(trial: Mapping[str, Any], log_name: str, width: int) -> list[str]:
-    """One trial: how it ended, its configuration, its numbers, its curve, the end of its log."""
+def show_page(
+    trial: Mapping[str, Any], log_name: str, width: int, first: Sequence[str] = ()
+) -> list[str]:
+    """One trial: how it ended, its configuration, its numbers, its curve, the end of its log.
+
+    The columns of its curve begin with the metrics `first`.
+    """
     failure, score = trial["failure"], trial["score"]
     ended = f"{failure['kind']}: {failure['text']}" if failure else f"score {score}"
     lines = [f"trial {trial['trial']}: {UNFINISHED.get(trial['state'], ended)}"]
@@ -69,7 +74,7 @@ def show_page(trial: Mapping[str, Any], log_name: str, width: int) -> list[str]:
     if trial["seconds"]:
         times = ", ".join(f"{name} {duration(s)}" for name, s in trial["seconds"].items())
         lines.append(f"time: {times}")
-    lines += _curve(trial["curve"], width)
+    lines += _curve(trial["curve"], width, first)
     if trial["log"]:
         lines += ["", f"{log_name}:", *_tail(trial["log"].splitlines(), width)]
     return lines
@@ -84,20 +89,21 @@ def _tail(lines: Sequence[str], width: int) -> list[str]:
     ]
 
 
-def _curve(rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+def _curve(rows: Sequence[Mapping[str, Any]], width: int, first: Sequence[str]) -> list[str]:
     """A table of at most CURVE_ROWS epochs, evenly spaced, the last among them; whole in a file."""
     if not rows:
         return []
     step = 1 if is_whole(width) else -(-len(rows) // CURVE_ROWS)
     chosen = rows[(len(rows) - 1) % step :: step]
-    names = dict.fromkeys(name for row in rows for name in row["metrics"])
+    known = dict.fromkeys(name for row in rows for name in row["metrics"])
+    names = [*(name for name in first if name in known), *(n for n in known if n not in first)]
     columns = [Column("epoch", 5), *(Column(name, 6, optional=True) for name in names)]
     cells = [
         [str(row["epoch"])]
         + [number(row["metrics"][name]) if name in row["metrics"] else "" for name in names]
         for row in chosen
     ]
-    return ["", *table(columns, cells, width)]
+    return ["", *table(columns, cells, width), *left_out(columns, cells, width)]
 
 
 def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]:

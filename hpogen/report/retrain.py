@@ -47,7 +47,7 @@ def page(directory: Path, found: Sequence[Retrained], width: int) -> list[str]:
         for one in found
     ]
     lines = [f"{directory}: trained on the full training set, tested on the standard test set"]
-    lines += grid(rows, width, ["test loss", "failed"])
+    lines += grid(rows, width, ["test loss", "failed"], json=False)
     lines.append("")
     for one in found:
         lines += paragraph(f"{name(one)}: {configuration(one.choice.config)}", width)

@@ -96,7 +96,7 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
     """Everything that is known of a trial. Raises UserError when there is none of that number."""
     record = record_of(study, number)
     outcome = record.outcome
-    first = study.spec.objective.shown_first
+    first = shown_first(study)
     return {
         "trial": number,
         "state": record.state,
@@ -116,6 +116,11 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
         "curve": [{**r, "metrics": _ordered(r["metrics"], first)} for r in study.curve(number)],
         "log": _log(study.directory, number),
     }
+
+
+def shown_first(study: Folder) -> tuple[str, ...]:
+    """The metrics that a trial's begin with: those of its objective, then `val_accuracy`."""
+    return tuple(dict.fromkeys([*study.spec.objective.shown_first, "val_accuracy"]))
 
 
 def _ordered(metrics: Mapping[str, float], first: Sequence[str]) -> dict[str, float]:

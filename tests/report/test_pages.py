@@ -48,6 +48,19 @@ def test_a_long_curve_is_thinned_to_its_end(epochs: int) -> None:
     assert len({b - a for a, b in itertools.pairwise(shown)}) <= 1
 
 
+def test_a_curve_begins_with_what_decides_and_says_what_did_not_fit() -> None:
+    """Whichever epoch has measured them: the loss that decides is never what is cut."""
+    every = {f"measure_{i:02}": 0.5 for i in range(12)}
+    last = {"val_accuracy": 0.9, "val_loss": 0.25, **every}
+    curve = [{"epoch": 1, "metrics": every}, {"epoch": 2, "metrics": last}]
+    first = ("val_loss", "measure_11", "val_accuracy")
+    lines = show_page(a_trial(curve=curve), "3.log", 60, first)
+    title, below = next(i for i, t in enumerate(lines) if t.startswith("epoch")), lines[-1]
+    assert lines[title].split() == ["epoch", *first, "measure_00", "+10"]
+    assert below == "(+10: columns that did not fit; --json has them)"
+    assert show_page(a_trial(curve=curve), "3.log", 400, first)[-1].startswith("2 ")
+
+
 def test_a_file_gets_the_whole_curve_and_the_whole_log() -> None:
     metrics = {f"a long name of a metric {i}": 0.5 for i in range(40)}
     curve = [{"epoch": i + 1, "metrics": metrics} for i in range(90)]
