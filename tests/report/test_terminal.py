@@ -49,6 +49,14 @@ def test_only_a_terminal_has_a_width(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert width() > 10_000
 
 
+def test_what_did_not_fit_is_said_below_the_table() -> None:
+    row = {f"column {i}": "a cell" for i in range(9)}
+    assert grid([row], 60, [*row][1:])[-1] == " (+2: columns that did not fit; --json has them)"
+    assert grid([row], 60, [*row][8:])[-1] == " (+1: a column that did not fit; --json has it)"
+    assert grid([row], 60, [*row][8:], json=False)[-1] == " (+1: a column that did not fit)"
+    assert grid([row], 90, [*row])[-1].split() == ["a", "cell"] * 9
+
+
 def test_in_a_file_nothing_is_cut_wrapped_or_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
