@@ -20,13 +20,13 @@ from hpogen.executors.choice import Where
 from hpogen.record import history, ledger
 from hpogen.record.folder import read_curve
 from hpogen.record.history import History
-from hpogen.report.retrain import page
+from hpogen.report.retrain import last_lines, page, who_wins
 from hpogen.running.runner import run, run_all
 from hpogen.spec import load_study
 from hpogen.study import status
 from hpogen.study.open import loaded, open_studies
 from hpogen.study.read import RETRAIN, read, studies_in
-from hpogen.study.retrained import plan, results
+from hpogen.study.retrained import Choice, Retrained, Run, plan, results
 from hpogen.study.study import Study
 from hpogen.training.data import load
 from hpogen.training.data import loaded as data_of_process
@@ -130,6 +130,75 @@ def test_the_page(done: Path) -> None:
     assert [one.choice.is_answer for one in found] == [True, False]
     assert found[1].choice.config == PRACTICE and found[1].n == 2
     assert len(found[1].runs[0].curve) == 2
+
+
+def of(baselines: tuple[str, ...], *accuracies: float, is_answer: bool = False) -> Retrained:
+    runs = tuple(Run(i, i, x, 0.5, ()) for i, x in enumerate(accuracies))
+    choice = Choice("label", {"lr": 0.1}, is_answer, baselines)
+    return Retrained(choice, Path("q"), runs, 3, {})
+
+
+@pytest.mark.parametrize(
+    ("answer", "baseline", "said"),
+    [
+        (
+            (0.945, 0.949),
+            (0.86, 0.86),
+            "the answer does better than the baseline 'default': 94.70 % against 86.00 %.",
+        ),
+        (
+            (0.86, 0.86),
+            (0.945, 0.949),
+            "the baseline 'default' does better than the answer: 94.70 % against 86.00 % (the "
+            "search trained on 10.0 % of the training images; its choice need not be right for "
+            "all of them).",
+        ),
+        (
+            (0.90, 0.94),
+            (0.89, 0.93),
+            "the answer does better than the baseline 'default': 92.00 % against 91.00 %, by less "
+            "than the seeds' own spread.",
+        ),
+        (
+            (0.92,),
+            (0.91, 0.91),
+            "the answer does better than the baseline 'default': 92.00 % against 91.00 %, which "
+            "may be less than the seeds' own spread: that takes two seeds of each.",
+        ),
+        (
+            (0.90, 0.94),
+            (0.92,),
+            "the answer does no better and no worse than the baseline 'default': 92.00 %.",
+        ),
+    ],
+)
+def test_who_does_better(answer: tuple[float, ...], baseline: tuple[float, ...], said: str) -> None:
+    found = [of((), *answer, is_answer=True), of(("default",), *baseline), of(("other",))]
+    assert [*who_wins(found, 0.1)] == [f"On the test set {said}"]
+    assert f"On the test set {said}" in " ".join(" ".join(page(Path("q"), found, 90, 0.1)).split())
+    assert "its choice need not" not in "".join(who_wins(found, 1.0))
+
+
+def test_nobody_does_better_where_there_are_not_two() -> None:
+    both = of(("default",), 0.9, is_answer=True)
+    assert (
+        [*who_wins([both], 0.1)] == [*who_wins([of((), is_answer=True), of(("a",), 0.9)], 1)] == []
+    )
+    assert [*who_wins([of((), 0.9, is_answer=True), of((), 0.8)], 0.1)] == []  # an earlier answer
+    (said,) = who_wins([both, of(("a", "b"), 0.8)], 0.1)
+    assert "than the baseline 'a' and 'b': 90.00 % against 80.00 %" in said
+
+
+def test_what_to_type_next() -> None:
+    """One study has nothing to be compared with."""
+    for several, stopped, verb in (
+        (False, [], "report"),
+        (True, [], "compare"),
+        (True, ["x"], "retrain"),
+    ):
+        assert last_lines(Path("q"), stopped, "hpogen", 80, several)[-1].endswith(
+            f"hpogen {verb} q"
+        )
 
 
 def test_more_seeds_are_added_and_fewer_change_nothing(done: Path) -> None:

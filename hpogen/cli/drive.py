@@ -77,12 +77,17 @@ def retrain(
     name = f"{directory.absolute().name}: {RETRAIN}"
     with _tested(studies, plans, trial), pool(name, specs, home, where, duration) as runs:
         if not any(result.end == "broken" for _, result in runs):
-            places = [study.directory for study in studies]
-            pages = [retraining.page(place, retrained(place), width()) for place in places]
+            pages = map(_retrained_page, studies)
             stopped = _endings(run for run in runs if run[1].end != "finished")
-            last = retraining.last_lines(directory, stopped, program(), width())
+            several = len(studies) > 1
+            last = retraining.last_lines(directory, stopped, program(), width(), several)
             _print([*chain.from_iterable(pages), *last], quiet=quiet)
     return [result.end for _, result in runs]
+
+
+def _retrained_page(study: Folder) -> list[str]:
+    subset = study.spec.record()["task"]["dataset"]["subset"]
+    return retraining.page(study.directory, retrained(study.directory), width(), subset)
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hpogen.report.text import (
     next_lines,
     number,
     paragraph,
+    percent,
 )
 from hpogen.report.verdict import command
 from hpogen.study.read import RETRAIN, Folder
@@ -30,15 +32,17 @@ CAPTION = (
 )
 
 
-def page(directory: Path, found: Sequence[Retrained], width: int) -> list[str]:
-    """A row per configuration: who it is, n, test accuracy and loss, mean ± sd; then what it is."""
+def page(directory: Path, found: Sequence[Retrained], width: int, subset: float = 1.0) -> list[str]:
+    """Who does better; a row per configuration: who it is, n, test accuracy and loss, mean ± sd;
+    then what it is.
+
+    `subset` is the share of the training images that the search trained on.
+    """
     rows = [
         {
             "": name(one),
             "n": f"{one.n}/{one.asked}" if one.n < one.asked else str(one.n),
-            "test accuracy": _spread(
-                one, lambda run: 100 * run.accuracy, lambda x: f"{x:.2f}", " %"
-            ),
+            "test accuracy": _spread(one, _percent, lambda x: f"{x:.2f}", " %"),
             "test loss": _spread(one, attrgetter("loss"), number),
             "failed": ", ".join(
                 f"{n} {kind}" for kind, n in Counter(one.failures.values()).items()
@@ -47,11 +51,54 @@ def page(directory: Path, found: Sequence[Retrained], width: int) -> list[str]:
         for one in found
     ]
     lines = [f"{directory}: trained on the full training set, tested on the standard test set"]
+    lines += [line for text in who_wins(found, subset) for line in paragraph(text, width)]
     lines += grid(rows, width, ["test loss", "failed"], json=False)
     lines.append("")
     for one in found:
         lines += paragraph(f"{name(one)}: {configuration(one.choice.config)}", width)
     return ["", *lines, "", *paragraph(CAPTION, width)]
+
+
+def who_wins(found: Sequence[Retrained], subset: float) -> Iterator[str]:
+    """A sentence for each baseline that is not the answer, where both have runs.
+
+    Of the mean test accuracies; no claim of significance.
+    """
+    answer = next((one for one in found if one.choice.is_answer and one.n), None)
+    if answer is None:
+        return
+    for other in found:
+        if other.choice.baselines and other is not answer and other.n:
+            yield _who_wins(answer, other, subset)
+
+
+def _who_wins(answer: Retrained, baseline: Retrained, subset: float) -> str:
+    named = f"the baseline {' and '.join(map(repr, baseline.choice.baselines))}"
+    ours, theirs = (statistics.fmean(map(_percent, one.runs)) for one in (answer, baseline))
+    if f"{ours:.2f}" == f"{theirs:.2f}":
+        return f"On the test set the answer does no better and no worse than {named}: {ours:.2f} %."
+    pair = [("the answer", answer, ours), (named, baseline, theirs)]
+    (better, _, high), (worse, _, low) = sorted(pair, key=lambda of: -of[2])
+    text = f"On the test set {better} does better than {worse}: {high:.2f} % against {low:.2f} %"
+    text += _by_how_much(high - low, [one.sd(_percent) for one in (answer, baseline)])
+    if theirs > ours and subset < 1:
+        text += (
+            f" (the search trained on {percent(subset)} of the training images; its choice need "
+            "not be right for all of them)"
+        )
+    return f"{text}."
+
+
+def _by_how_much(difference: float, sds: Sequence[float | None]) -> str:
+    """Whether the means lie within one standard deviation of each; of one seed nobody knows."""
+    known = [sd for sd in sds if sd is not None]
+    if len(known) < len(sds):
+        return ", which may be less than the seeds' own spread: that takes two seeds of each"
+    return ", by less than the seeds' own spread" if difference <= sum(known) else ""
+
+
+def _percent(run: Run) -> float:
+    return 100 * run.accuracy
 
 
 def name(one: Retrained) -> str:
@@ -75,10 +122,12 @@ def _spread(
     return f"{shown} ± {number(sd) if 'e' in shown else f'{sd:.{places}f}'}{unit}"
 
 
-def last_lines(directory: Path, stopped: Sequence[str], program: str, width: int) -> list[str]:
-    """What stopped whom, the folder, and what to type next."""
+def last_lines(
+    directory: Path, stopped: Sequence[str], program: str, width: int, several: bool = False
+) -> list[str]:
+    """What stopped whom, the folder, and what to type next: of several studies, to compare them."""
     lines = [line for why in stopped for line in paragraph(why, width)]
-    verb = "retrain" if stopped else "compare"
+    verb = "retrain" if stopped else "compare" if several else "report"
     goes_on = command(program, verb, str(directory))
     return ["", *lines, *folder_and_next(directory / RETRAIN, [goes_on])]
 
