@@ -266,7 +266,7 @@ def test_a_folder_beside_the_study_is_told_to_be_images(tmp_path: Path) -> None:
     ("part", "given", "meant"),
     [
         ("model", "resnet50", "torchvision/resnet50?"),
-        ("model", "ResNet-18", "'resnet18'? (densenet100, "),
+        ("model", "ResNet-18", "'resnet18'? ("),
         ("dataset", "EMNIST", "torchvision/EMNIST?"),
         ("dataset", "CIFAR10", "'cifar10'? (cifar10, "),
     ],

@@ -44,7 +44,7 @@ WITH = {  # what cannot be replaced alone
     "space": {"enqueue": (), "baselines": {}},
     "budgets": {"searcher": SearcherSpec("hyperband", {"brackets": 2})},
 }
-NOT_WRITTEN = {"path", "source", "scope"}
+NOT_WRITTEN = {"source", "scope"}
 
 
 def replaced(spec: StudySpec, field: str, directory: Path) -> tuple[StudySpec, Any]:

@@ -37,7 +37,7 @@ def init(
     from hpogen.training.models import catalog
 
     chosen = Choices(task, dataset, model, optimizer, searcher, objective)
-    models = {row["name"]: row for row in catalog.listing()}
+    models = {row["name"]: row for row in catalog.listing(catalog.MODELS)}
     known = Known(SIZES, models, descriptions(Hyperparameters))
     files = draft(file, chosen, known)
     write(files)

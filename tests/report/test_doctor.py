@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from toys import study_file
 
 from hpogen.report.doctor.data import data
@@ -282,6 +283,7 @@ def test_a_cluster_is_started_and_ended() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_gpu_that_is_here() -> None:
     code, found = doctor()
     assert code == 0 and "GiB are free" in found["gpu 0"]["text"]

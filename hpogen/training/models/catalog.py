@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,9 +152,13 @@ BUILDERS: Mapping[str, str] = {
 }
 
 
-def listing() -> list[dict[str, Any]]:
-    """What `hpogen list models` shows: the built-in models, those of plug-ins, torchvision's."""
-    rows = {name: MODELS.get(name) or _plugin(name) for name in plugins.models.names()}
+def listing(names: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    """What `hpogen list models` shows: the built-in models, those of plug-ins, torchvision's.
+
+    With `names` the models of those names, and torchvision's.
+    """
+    chosen = plugins.models.names() if names is None else names
+    rows = {name: MODELS.get(name) or _plugin(name) for name in chosen}
     return [
         {
             "name": name,
