@@ -73,8 +73,13 @@ class OptunaSearcher:
         ] = "TPESampler",
         **options: Any,
     ) -> None:
-        pool = Pool("optuna", space, budgets[-1], seed, enqueue, sampler, options)
-        self.ask, self.tell = pool.ask, pool.tell
+        self._pool = Pool("optuna", space, budgets[-1], seed, enqueue, sampler, options)
+
+    def ask(self) -> Proposal:
+        return self._pool.ask()
+
+    def tell(self, trial: int, score: float) -> None:
+        self._pool.tell(trial, score)
 
 
 class Pool:
