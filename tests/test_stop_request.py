@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from test_before import call
 
 from hpogen.running import signals
 from hpogen.running.signals import StopRequest
@@ -25,3 +26,14 @@ def test_a_later_signal_insists(monkeypatch: pytest.MonkeyPatch) -> None:
         assert stop.requested
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_the_next_command_was_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is ignored in a shell's background, where many a suite of tests is run."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        test_a_later_signal_insists(monkeypatch)
+        code, out, _ = call("list", "searchers")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 0 and "cmaes" in out

@@ -19,21 +19,31 @@ class Interrupt(Ours, KeyboardInterrupt):
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[None]:
-    """Within the block Ctrl-C raises Interrupt, where Python would raise KeyboardInterrupt."""
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    """Within the block Ctrl-C raises Interrupt, where Python would raise KeyboardInterrupt.
+
+    Where Ctrl-C is ignored, as in a shell's background, or means something else, it stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    global _interrupted
-    _interrupted = False
-    signal.signal(signal.SIGINT, interrupt)
+    global _within, _interrupted
+    outermost, _within = not _within, True
+    if outermost:
+        _interrupted = False
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if outermost:
+            _within = False
 
 
-_interrupted = False  # in the last such block
+_within = False  # one of these blocks
+_interrupted = False  # in the last such block that lay in no other
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
