@@ -123,7 +123,7 @@ def canonical(config: Config) -> str:
 
 def derive_seed(*parts: int | str) -> int:
     """A seed in [0, 2⁶³) from SHA-256 of the parts: the one way in which seeds are made."""
-    text = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
+    text = _ENCODER.encode(parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

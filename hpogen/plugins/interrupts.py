@@ -21,29 +21,27 @@ class Interrupt(Ours, KeyboardInterrupt):
 def interrupts() -> Iterator[None]:
     """Within the block Ctrl-C raises Interrupt, where Python would raise KeyboardInterrupt.
 
-    Where Ctrl-C is ignored, as in a shell's background, or means something else, it stays so.
+    Where it is ignored, as in a shell's background, or is somebody else's, it stays so. A block
+    within a block does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
+    global _within, _interrupted
+    if _within or threading.current_thread() is not threading.main_thread():
         yield
         return
-    global _within, _interrupted
-    outermost, _within = not _within, True
-    if outermost:
-        _interrupted = False
+    _within, _interrupted = True, False
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:
         signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
+        _within = False
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if outermost:
-            _within = False
 
 
-_within = False  # one of these blocks
-_interrupted = False  # in the last such block that lay in no other
+_within = False  # such a block
+_interrupted = False  # in the last one
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -54,5 +52,5 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def interrupted() -> bool:
-    """Whether Ctrl-C was raised in the last block of `interrupts`, whatever has become of that."""
+    """Whether Ctrl-C was raised in the last block of `interrupts`, whatever has become of it."""
     return _interrupted

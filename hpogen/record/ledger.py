@@ -30,6 +30,7 @@ SYNC_SECONDS = 0.1  # what a power loss may cost at most
 
 Event = dict[str, Any]
 _ID = re.compile(rb'{"kind":"study","format":\d+,"id":"([0-9a-f]+)"')
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _CRC = len(',"crc":"00000000"}')
 
 
@@ -39,7 +40,7 @@ class Corrupt(UserError):
 
 def encode(event: Mapping[str, Any], seq: int) -> bytes:
     """One line: the event, its sequence number, and the CRC-32 of everything before the CRC."""
-    body = json.dumps({**event, "seq": seq}, separators=(",", ":"), allow_nan=False)[:-1]
+    body = _encode({**event, "seq": seq})[:-1]
     return f'{body},"crc":"{zlib.crc32(body.encode()):08x}"}}\n'.encode()
 
 

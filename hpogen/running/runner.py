@@ -14,6 +14,7 @@ from typing import Literal
 
 from hpogen.errors import CannotGoOn, shortened
 from hpogen.executors.base import Executor, ExecutorLost, Job
+from hpogen.plugins.interrupts import interrupts
 from hpogen.record import folder, lock
 from hpogen.record.provenance import digest, digests
 from hpogen.running.keeping import BestWeights
@@ -75,7 +76,11 @@ def run_all(
         from hpogen.executors.inline import InlineExecutor
 
         executor = InlineExecutor()
-    with StopRequest() as stop, contextlib.closing(_Pool(studies, executor, observers)) as pool:
+    with (
+        interrupts(),
+        StopRequest() as stop,
+        contextlib.closing(_Pool(studies, executor, observers)) as pool,
+    ):
         try:
             pool.loop(stop, None if seconds is None else time.monotonic() + seconds)
         except ExecutorLost as error:
