@@ -170,6 +170,7 @@ def closure(requirements: list[str]) -> dict[str, importlib.metadata.Distributio
     return found
 
 
+@pytest.mark.slow
 def test_the_quickstart_runs_from_the_wheel_alone(clean: Environment) -> None:
     shutil.copy(ROOT / "studies" / "quickstart.yaml", clean.home)
     place = clean.said("python", "-c", "import hpogen; print(hpogen.__file__)")

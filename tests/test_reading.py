@@ -108,7 +108,11 @@ def marks(home: Path) -> int:
     return sum(path.stat().st_size for path in home.rglob("marks"))
 
 
-FOLDERS = [("one", "one"), ("many/val__seed-0", "many"), ("images", "images")]
+FOLDERS = [
+    ("one", "one"),
+    pytest.param("many/val__seed-0", "many", marks=pytest.mark.slow),
+    pytest.param("images", "images", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("study", "whole"), FOLDERS)

@@ -63,7 +63,9 @@ def interrupted(path: Path, directory: Path, seed: int) -> list[dict[str, Any]]:
     raise AssertionError("it does not come to an end")
 
 
-@pytest.mark.parametrize("place", ["", "{}/elsewhere", "file://{}/at-a-url"])
+@pytest.mark.parametrize(
+    "place", ["", pytest.param("{}/elsewhere", marks=pytest.mark.slow), "file://{}/at-a-url"]
+)
 def test_continued_rungs_give_the_metrics_of_retrained_ones(place: str, tmp_path: Path) -> None:
     keys = {**IMAGES, "checkpoints": {"path": place.format(tmp_path) or None}}
     retrain, go_on = (

@@ -239,7 +239,7 @@ def test_a_node_that_joins(cluster: Any, tmp_path: Path) -> None:
         cluster.remove_node(added[0])
 
 
-@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("damaged", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_checkpoints_at_a_url_go_on_with_another_worker(
     damaged: bool, cluster: Any, whole: Path, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def test_the_table_has_each_loop(noise: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_loops_learn_the_same(noise: Path) -> None:
     done = bench(noise, "--accuracy", "2", "--seeds", "3")
     assert done.returncode == 0, done.stdout + done.stderr
