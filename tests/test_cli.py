@@ -259,6 +259,7 @@ def test_a_study_that_ends_without_an_answer_names_no_best(tmp_path: Path, hpoge
     task = {"name": "bowl", "epochs": 2, "mood": "always raises"}
     study_file(tmp_path, task=task, stop={"trials": 4})
     done = hpogen("run", "study.yaml")
+    assert done.code == hpogen("run", "study.yaml").code == 1  # a script would go on otherwise
     status = hpogen("status", "runs/study")
     for out in (" ".join(done.out.split()), " ".join(status.out.split())):
         assert "4 of 4 failures: error: RuntimeError: never in the mood (trial 3)" in out
@@ -426,7 +427,8 @@ def test_a_terminal_shows_the_live_table(tmp_path: Path, columns: int) -> None:
     screen = read_all(ours)
     assert process.wait(60) == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
-    pictures = plain.split(" study · random · val")[1:]
+    before, *pictures = plain.split(" study · random · val")
+    assert before.startswith("study: loading libraries and data")  # at once: they take seconds
     assert len(pictures) >= 3
     assert re.search(r"running +trial +epoch +val +x +y +on", pictures[1])
     assert re.search(r"\n +\d+ +\d/5 +", pictures[1])

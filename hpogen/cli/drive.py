@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
+from hpogen.cli.streams import say
 from hpogen.errors import UserError, explained
 from hpogen.executors.choice import Where, executor_for, idle_gpus
 from hpogen.record.folder import own
@@ -27,6 +28,7 @@ from hpogen.study.open import open_studies, open_study
 from hpogen.study.read import RETRAIN, Folder, read, read_all, studies_in
 from hpogen.study.retrained import SEEDS, check_test_images, plan, plan_again
 from hpogen.study.retrained import results as retrained
+from hpogen.study.standing import commonest
 from hpogen.study.study import Study
 
 Run = tuple[Study, Result]
@@ -51,7 +53,7 @@ def drive(
         if any(result.end != "broken" for _, result in runs):
             page = _verdict(*runs[0]) if home in specs else _overview(home, runs)
             _print(page, quiet=quiet)
-    return [result.end for _, result in runs]
+    return _ends(runs)
 
 
 def retrain(
@@ -116,7 +118,7 @@ def train_again(directory: Path, where: Where, trial: int, duration: str = "") -
         if not any(result.end == "broken" for _, result in runs):
             records = runs[0][0].history.records
             _print(again_lines(study, records, trial, _endings(runs), program()), quiet=True)
-    return [result.end for _, result in runs]
+    return _ends(runs)
 
 
 def _own_retrain(studies: Iterable[Folder]) -> None:
@@ -140,6 +142,8 @@ def pool(
     The log is that of the folder `home`. The study whose own folder that is has a table to itself.
     """
     seconds = seconds_of(duration) if duration else None
+    if sys.stderr.isatty():  # who waits there hears nothing else for some seconds
+        say(f"{name}: loading libraries and data")
     with logged(home) as begin_log, contextlib.ExitStack() as stack:
         executor = executor_for([spec.task for spec in specs.values()], where)
         stack.callback(executor.stop)
@@ -170,6 +174,19 @@ def _recorded(
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(contextlib.closing(EventFiles(s.directory))) for s in studies]
         yield [Together(a, b) for a, b in zip(watchers, files, strict=True)]
+
+
+def _ends(runs: Iterable[Run]) -> list[End]:
+    """How each ended; one that has finished with failures alone has stopped for its errors."""
+    return [
+        "errors" if result.end == "finished" and _all_failed(study) else result.end
+        for study, result in runs
+    ]
+
+
+def _all_failed(study: Study) -> bool:
+    reason = commonest(study.history)
+    return reason is not None and reason.every
 
 
 def _endings(runs: Iterable[Run]) -> list[str]:

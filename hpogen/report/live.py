@@ -19,7 +19,7 @@ from rich.text import Text
 from hpogen.errors import shortened
 from hpogen.record.history import Record
 from hpogen.report.matrix import Row, overview
-from hpogen.report.picture import charged, picture, results
+from hpogen.report.picture import picture, results, used_up
 from hpogen.report.terminal import width
 from hpogen.report.text import configuration, duration
 from hpogen.running.observer import Observer
@@ -114,8 +114,8 @@ class Overview:
         return not study.running and is_complete(study)
 
     def _share(self) -> float:
-        """How much of all `stop` is charged."""
-        shares = [charged(study.history)[0] for study in self._studies]
+        """How much of all `stop` is used up."""
+        shares = [used_up(study.history)[0] for study in self._studies]
         return sum(shares) / len(shares)
 
     def _left(self, now: float) -> str:

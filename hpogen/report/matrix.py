@@ -14,7 +14,7 @@ from rich.text import Text
 
 from hpogen.analysis.answers import held_out
 from hpogen.record.history import Record
-from hpogen.report.picture import BAR, charged
+from hpogen.report.picture import BAR, over, used_up
 from hpogen.report.table import Column, table
 from hpogen.report.text import BLANK, bar, count, folder_and_next, number, paragraph, percent
 from hpogen.report.verdict import command
@@ -70,19 +70,18 @@ def _header(name: str, rows: Sequence[Row], left: str | None) -> str:
     line = f" {name} · {finished} of {count(len(rows), 'study')} finished"
     if left is None:
         return line
-    share = sum(charged(row.study.history)[0] for row in rows) / len(rows)
+    share = sum(used_up(row.study.history)[0] for row in rows) / len(rows)
     return f"{line}   {bar(share, BAR)} {100 * share:3.0f} %   {left}".rstrip()
 
 
 def _unit(rows: Sequence[Row]) -> str:
-    units = {charged(row.study.history)[1].removesuffix("s") for row in rows}
+    units = {used_up(row.study.history)[1].removesuffix("s") for row in rows}
     return "epoch" if "epoch" in units else "trial"
 
 
 def _share(row: Row, unit: str) -> str:
     history = row.study.history
-    done = {"epoch": history.charged, "trial": len(history.records)}[unit]
-    limit = history.stop[f"{unit}s"]
+    done, limit = over(history)[f"{unit}s"], history.stop[f"{unit}s"]
     return f"{done:,}" if limit is None else f"{done:,}/{limit:,}"
 
 

@@ -172,7 +172,7 @@ def _header(study: AnyStudy, width: int, left: str | None) -> list[Text]:
     """One line where it fits even when its numbers have grown, else two; the bar stands still."""
     spec, width = study.spec, min(width, WIDEST)
     name = f" {spec.name} · {spec.searcher.name} · {rule(spec)}"
-    share, unit, done, limit = charged(study.history)
+    share, unit, done, limit = used_up(study.history)
     before = f"{unit} {f'{done:,}'.rjust(len(f'{limit:,}'))} / {limit:,} "
     after = f" {100 * share:3.0f} %" + (
         "" if left is None else f"   {left}".ljust(len(LONGEST) + 3)
@@ -186,8 +186,14 @@ def _header(study: AnyStudy, width: int, left: str | None) -> list[Text]:
     return [Text(name, "bold"), Text(f" {tail}")]
 
 
-def charged(history: History) -> tuple[float, str, int, int]:
-    """How much of `stop` is used up, by the limit that is nearer: share, unit, done, limit."""
-    done = {"epochs": history.charged, "trials": len(history.records)}
+def used_up(history: History) -> tuple[float, str, int, int]:
+    """How much of `stop` has ended, by the limit that is nearer: share, unit, done, limit."""
+    done = over(history)
     limits = {unit: limit for unit, limit in history.stop.items() if limit is not None}
     return max((done[unit] / limit, unit, done[unit], limit) for unit, limit in limits.items())
+
+
+def over(history: History) -> dict[str, int]:
+    """The epochs and the trials of `stop` that are over: those under way are not counted."""
+    budgets = [record.trial.budget for record in history.records if record.outcome is not None]
+    return {"epochs": sum(budgets), "trials": len(budgets)}

@@ -19,6 +19,7 @@ from hpogen.spec import load_studies
 from hpogen.study.open import open_studies
 from hpogen.study.read import Folder, read_all
 from hpogen.study.study import Study
+from hpogen.trial import Outcome
 
 
 @pytest.fixture
@@ -75,10 +76,15 @@ def test_the_live_table_stands_still(studies: list[Study], monkeypatch: Any) -> 
         assert trial is not None
         now += 10.0
         table.tick(stopping=False)
+        titles.append(live.renderable.plain.splitlines()[1])  # type: ignore[union-attr]
+        assert live.renderable.plain.count(f" {trial.id}/12") == 1  # type: ignore[union-attr]
+        studies[1].record(Outcome(trial.id, {"val_loss": 1.0, "agn": 1.0, "gap_loss": 0.0}))
+        now += 10.0
+        table.tick(stopping=False)
         lines = live.renderable.plain.splitlines()  # type: ignore[union-attr]
         titles.append(lines[1])
     assert len(set(titles)) == 1 and "running" in titles[0] and "failed" in titles[0]
-    assert " 62 %" in lines[0] and lines[0].endswith("1 min 30 s left")  # 3 of 12 in 30 s
+    assert " 62 %" in lines[0] and lines[0].endswith("3 min 0 s left")  # 3 of 12 in 60 s
     assert "stopped" not in "".join(lines)
     closed(studies)
 

@@ -72,7 +72,7 @@ def test_it_shows_what_runs_the_best_and_the_rival(tmp_path: Path) -> None:
     lines = draw(spec, history, left="2 h 10 min left")
     header, titles, running, best, of, rival = (" ".join(line.split()) for line in lines)
     assert header == (
-        "fashion · random · agn+val (α 0.05) epochs 640 / 5,120 ▕██▌ ▏ 12 % 2 h 10 min left"
+        "fashion · random · agn+val (α 0.05) epochs 480 / 5,120 ▕█▉ ▏ 9 % 2 h 10 min left"
     )
     assert titles == "running trial epoch val agn batch size lr momentum weight decay on"
     assert running == "3 88/160 0.470 1.00 103 7.1e-4 0.91 2.0e-5 gpu 0"

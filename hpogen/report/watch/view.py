@@ -13,7 +13,7 @@ from typing import Any
 
 from hpogen.record import folder
 from hpogen.record.history import Record
-from hpogen.report.picture import FAILED, charged, metric_names, summary
+from hpogen.report.picture import FAILED, metric_names, summary, used_up
 from hpogen.report.text import BLANK, configuration, count, duration, number, value, words
 from hpogen.report.watch.followed import Followed, progress_of
 from hpogen.space.parameters import Choice, Constant, Number, Parameter
@@ -126,7 +126,7 @@ def state(study: Followed) -> dict[str, Any]:
         "problem": study.problem,
         "state": "running" if runs else ended(study),
         "process": study.process,
-        "share": charged(history)[0],
+        "share": used_up(history)[0],
         "trials": _share(len(study.order), history.stop["trials"]),
         "epochs": _share(history.charged, history.stop["epochs"]),
         "left": study.pace.left(under_way) if runs else "",
@@ -260,7 +260,7 @@ def _study_row(study: Followed) -> dict[str, Any]:
         "name": study.directory.name,
         "state": "running" if study.process is not None else ended(study),
         "problem": study.problem,
-        "share": charged(history)[0],
+        "share": used_up(history)[0],
         "trials": _share(len(study.order), history.stop["trials"]),
         "epochs": _share(history.charged, history.stop["epochs"]),
         "running": str(len(history.running) or BLANK),

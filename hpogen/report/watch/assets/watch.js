@@ -198,7 +198,7 @@ function showMatrix(found) {
     const bar = document.createElement("progress");
     bar.max = 1;
     bar.value = one.share;
-    bar.setAttribute("aria-label", `share of ${one.name} charged`);
+    bar.setAttribute("aria-label", `how far ${one.name} is`);
     const share = document.createElement("td");
     share.append(bar);
     const name = linked(one.name, `/study/${encodeURIComponent(one.name)}/`);
