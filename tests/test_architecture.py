@@ -58,7 +58,7 @@ WALLS = {
 }
 """What a room, or a part of it, does not import although that stands above it, or is a library."""
 
-ALONE = {"training": {"record": {"stores"}}, "executors": {"record": {"provenance"}}}
+ALONE = {"training": {"record": {"stores", "provenance"}}, "executors": {"record": {"provenance"}}}
 """Of some rooms only these files."""
 
 TRAINING = ("executors/worker.py", "training/task.py", "tasks", "measures")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hpogen.errors import UserError, explained
 from hpogen.record.folder import replace_file
-from hpogen.training.data.listing import Listing
+from hpogen.training.data.listing import Listing, endings, is_image
 from hpogen.training.data.numpy import read_images
 from hpogen.training.data.pictures import GRAY, Pictures, look, opened
 from hpogen.training.predictor import Predictor
@@ -74,19 +74,13 @@ def _sources(net: Predictor, path: Path) -> Iterator[tuple[list[Row], Any, int]]
 
 
 def _files(path: Path) -> list[Path]:
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: there is no such file or folder")
-    files = [
-        file
-        for file in sorted(path.rglob("*"))
-        if file.suffix.lower() in IMG_EXTENSIONS and not file.name.startswith(".")
-    ]
+    files = [file for file in sorted(path.rglob("*")) if is_image(file)]
     if not files:
-        raise UserError(f"{path}: no image is in it: expected {', '.join(IMG_EXTENSIONS)}")
+        raise UserError(f"{path}: no image is in it: expected {', '.join(endings())}")
     return files
 
 

@@ -7,7 +7,6 @@ when a trial ends, `predictor.py` makes the network of it.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import logging
 import struct
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from hpogen import plugins
 from hpogen.errors import UserError, quoted, shortened, text_of
+from hpogen.record.provenance import version
 from hpogen.training.forms.dataset import Dataset
 from hpogen.training.forms.task import Precision
 from hpogen.training.recipe import Recipe
@@ -95,7 +95,7 @@ def header_of(recipe: Recipe) -> Header:
     settings, trial, data = recipe.settings, recipe.trial, recipe.data
     channels_last = recipe.memory_format is torch.channels_last
     return Header(
-        hpogen=_version(),
+        hpogen=version("hpogen"),
         study=trial.study,
         trial=trial.id,
         config=dict(trial.config),
@@ -117,13 +117,6 @@ def header_of(recipe: Recipe) -> Header:
         batch=recipe.evaluation_batch,
         plugins=_plugins(settings.model.name),
     )
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("hpogen")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown (not installed)"
 
 
 def _size(dataset: Dataset) -> int | None:
@@ -172,12 +165,12 @@ def header_in(data: bytes, where: str) -> Header:
         (length,) = struct.unpack_from("<Q", data)
         text = json.loads(data[8 : 8 + length])["__metadata__"][KEY]
         written = json.loads(text)
-        version, by = written["format"], written["hpogen"]
+        number, by = written["format"], written["hpogen"]
     except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{expected}: {shortened(text_of(error))}") from error
-    if version != FORMAT:
+    if number != FORMAT:
         raise UserError(
-            f"{where}: has the format {quoted(version)} of hpogen {by}, expected {FORMAT}: install "
+            f"{where}: has the format {quoted(number)} of hpogen {by}, expected {FORMAT}: install "
             "that version, or train the weights again"
         )
     try:

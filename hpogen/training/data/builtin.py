@@ -17,6 +17,7 @@ from hpogen.errors import UserError
 from hpogen.training.data.image_data import ImageData
 from hpogen.training.data.pictures import line
 from hpogen.training.data.splits import stratified_order
+from hpogen.training.vision import torchvision
 
 DIGITS_TEST = 500  # of 1,797
 DIGITS = tuple("0123456789")  # the classes
@@ -42,9 +43,7 @@ def _both(name: str, attribute: str, classes: int) -> Callable[..., ImageData]:
     splits = ({"split": "train"}, {"split": "test"})
 
     def load(root: Path, *, download: bool = True) -> ImageData:
-        import torchvision
-
-        make = getattr(torchvision.datasets, attribute)
+        make = getattr(torchvision().datasets, attribute)
         train, test = (
             made(name, make, root, download, **keys)
             for keys in (splits if attribute == "SVHN" else flags)

@@ -17,6 +17,7 @@ from typing import NoReturn
 from PIL import Image
 
 from hpogen.errors import UserError
+from hpogen.training.vision import torchvision
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,7 @@ def listed(base: Path, name: str) -> Listing:
     Raises UserError for a class without images and for what cannot be read. What is left out is
     said in the log.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
-    expected = f"expected {base}/CLASS/IMAGE with {', '.join(IMG_EXTENSIONS)}"
+    expected = f"expected {base}/CLASS/IMAGE with {', '.join(endings())}"
     folders, again = _folders(base, name)
     classes = sorted({_class(base, one) for one in (*folders, *again) if one != base})
     if not classes:
@@ -56,7 +55,7 @@ def listed(base: Path, name: str) -> Listing:
     below = [one for one in folders if one != base]
     for folder in sorted(below, key=lambda one: (_class(base, one), str(one))):  # torchvision's
         for file in _files(folder):
-            if file.name.startswith(".") or file.suffix.lower() not in IMG_EXTENSIONS:
+            if not is_image(file):
                 other[_kind(file)] += 1
             else:
                 samples.append((str(file), numbers[_class(base, folder)]))
@@ -66,6 +65,17 @@ def listed(base: Path, name: str) -> Listing:
         if number not in filled:
             raise UserError(f"data set {name!r}: class {label!r} has no images: {expected}")
     return Listing(base, classes, samples)
+
+
+def endings() -> tuple[str, ...]:
+    """Of files of images, in small letters."""
+    found: tuple[str, ...] = torchvision().datasets.folder.IMG_EXTENSIONS
+    return found
+
+
+def is_image(file: Path) -> bool:
+    """By its name; hidden files are not."""
+    return file.suffix.lower() in endings() and not file.name.startswith(".")
 
 
 def _folders(base: Path, name: str) -> tuple[list[Path], list[Path]]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hpogen.errors import UserError
+from hpogen.training.vision import torchvision
 
 T = TypeVar("T")
 Rows = NDArray[np.int64]
@@ -83,8 +84,7 @@ class Pictures:
         channels = self.shape[1]
         picture = picture.convert("L" if channels == 1 else "RGB")
         if self.size is not None and picture.size != (self.size, self.size):
-            from torchvision.transforms import functional
-
+            functional = torchvision().transforms.functional
             picture = functional.center_crop(functional.resize(picture, [self.size]), [self.size])
         pixels = np.asarray(picture)
         return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

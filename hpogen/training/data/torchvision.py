@@ -23,6 +23,7 @@ from hpogen.plugins.parts import with_options
 from hpogen.training.data.builtin import arrays, made
 from hpogen.training.data.folder import names_of, picture_data
 from hpogen.training.data.image_data import ImageData, without_test
+from hpogen.training.vision import torchvision
 
 Keys = Mapping[str, Any]
 
@@ -76,16 +77,15 @@ def family(name: str) -> Callable[..., ImageData]:
 
     Raises UserError for one that is unknown, with the nearest name, or not for classification.
     """
-    import torchvision
-
-    if name not in SETS or not hasattr(torchvision.datasets, name):
-        if name in torchvision.datasets.__all__:
+    theirs = torchvision().datasets
+    if name not in SETS or not hasattr(theirs, name):
+        if name in theirs.__all__:
             raise UserError(
                 f"'torchvision/{name}' is not a data set of images with one class each; "
                 f"torchvision/NAME takes {', '.join(sorted(SETS))}"
             )
         raise UserError(unknown("", f"torchvision/{name}", [f"torchvision/{one}" for one in SETS]))
-    make, parts = getattr(torchvision.datasets, name), SETS[name]
+    make, parts = getattr(theirs, name), SETS[name]
     taken = _parameters(make)
 
     def load(root: Path, *, download: bool, size: int | None, **options: Any) -> ImageData:
@@ -103,8 +103,8 @@ def family(name: str) -> Callable[..., ImageData]:
         return compact(image_data(called, train, test, size))
 
     options: dict[str, tuple[Any, Any]] = {"download": (bool, True), "size": (SIZE, None)}
-    theirs = {n: p for n, p in taken.items() if n not in OURS | parts.train.keys()}
-    return with_options(load, options | {n: (p.annotation, p.default) for n, p in theirs.items()})
+    rest = {n: p for n, p in taken.items() if n not in OURS | parts.train.keys()}
+    return with_options(load, options | {n: (p.annotation, p.default) for n, p in rest.items()})
 
 
 def image_data(name: str, train: Any, test: Any, size: int | None) -> ImageData:

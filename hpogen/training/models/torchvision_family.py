@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision import models
 
 from hpogen.errors import UserError
 from hpogen.plugins.parts import with_options
+from hpogen.training.vision import torchvision
 
 Shape = tuple[int, int, int]
 Options = frozenset[tuple[str, Any]]
 Builder = Callable[..., nn.Module]
+
+models = torchvision().models
 
 SIDES = (32, 48, 64, 96, 128, 224, 256, 299)  # pixels, of which a refusal names what would do
 PLAIN = (bool, int, float)
