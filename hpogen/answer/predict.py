@@ -17,7 +17,7 @@ from hpogen.errors import UserError, explained
 from hpogen.record.folder import replace_file
 from hpogen.training.data.listing import Listing, endings, is_image
 from hpogen.training.data.numpy import read_images
-from hpogen.training.data.pictures import GRAY, Pictures, look, opened
+from hpogen.training.data.pictures import Pictures, look, opened
 from hpogen.training.predictor import Predictor
 
 NAME = "IMAGES"  # what errors call the data
@@ -93,8 +93,8 @@ def _pictures(net: Predictor, root: Path, files: Sequence[Path]) -> tuple[Pictur
         for file, (w, h) in zip(files, seen.sizes.tolist(), strict=True):
             _check_shape(net, (channels, h, w), str(file))
     if channels == 1 and not seen.gray.all():
-        modes = (opened(items, i, NAME, lambda picture, _: picture.mode) for i in range(len(files)))
-        i, mode = next((i, mode) for i, mode in enumerate(modes) if mode not in GRAY)
+        i = int(np.argmin(seen.gray))  # the first that is not
+        mode = opened(items, i, NAME, lambda picture, _: picture.mode)
         raise UserError(
             f"{files[i]}: is a picture in colour ({mode}), and the network was trained on gray "
             "ones: convert it"

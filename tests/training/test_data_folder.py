@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import pickle
 import shutil
@@ -94,6 +95,16 @@ def test_gray_where_all_are_gray(tmp_path: Path, modes: tuple[str, str], channel
     assert np.array_equal(
         found[0], expected[None] if channels == 1 else expected.transpose(2, 0, 1)
     )
+
+
+def test_a_colour_image_of_the_test_set_is_not_made_gray(tmp_path: Path) -> None:
+    for i, (part, label) in enumerate(itertools.product(("train", "test"), "ab")):
+        (tmp_path / part / label).mkdir(parents=True)
+        picture(i, "L").save(tmp_path / part / label / "0.png")
+    coloured = tmp_path / "test" / "b" / "1.png"
+    picture(9, "RGB").save(coloured)
+    text = refusal(tmp_path)
+    assert f"all training images are gray, and {str(coloured)!r} of the test set is in" in text
 
 
 def test_size_resizes_the_shorter_side_and_cuts_the_centre(tmp_path: Path) -> None:

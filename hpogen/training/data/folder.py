@@ -18,7 +18,7 @@ from hpogen.errors import UserError
 from hpogen.training.data.copies import copies
 from hpogen.training.data.image_data import ImageData, without_test
 from hpogen.training.data.listing import Listing, listed
-from hpogen.training.data.pictures import Items, Pictures, common_size, look
+from hpogen.training.data.pictures import Items, Pictures, common_size, look, place
 
 NAME = "folder"
 TEST = ("test", "val")  # the first that is there
@@ -61,11 +61,19 @@ def folder(
 def picture_data(name: str, train: Items, test: Items | None, size: int | None) -> ImageData:
     """The data set of two listings; images are gray where all training images are, else RGB.
 
-    Raises UserError for images that cannot be read, or that differ in size while `size` is None.
+    Raises UserError for images that cannot be read, or that differ in size while `size` is None,
+    and for a test image in colour where all training images are gray.
     """
     parts = [(items, look(items, name)) for items in (train, test) if items is not None]
     height, width = (size, size) if size is not None else common_size(parts, name)
     channels = 1 if parts[0][1].gray.all() else 3
+    for items, seen in parts[1:]:
+        if channels == 1 and not seen.gray.all():
+            raise UserError(
+                f"data set {name!r}: all training images are gray, and "
+                f"{place(items, int(np.argmin(seen.gray)))} of the test set is in colour: convert "
+                "it, or the training images"
+            )
     found: list[tuple[NDArray[np.uint8] | Pictures, NDArray[np.int64]]] = [
         (Pictures(items, (len(items), channels, height, width), size, name), seen.targets)
         for items, seen in parts
