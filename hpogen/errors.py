@@ -68,17 +68,19 @@ def check_system() -> None:
 
 @contextlib.contextmanager
 def explained(
-    path: Path, what: type[UserError] = CannotGoOn, done: str = "written"
+    path: Path | str, what: type[UserError] = CannotGoOn, done: str = "written", todo: str = ""
 ) -> Iterator[None]:
-    """Turn an operating system's error in writing `path`, or reading it, into one line."""
+    """Turn an operating system's error in writing `path`, or reading it, into one line.
+
+    An option may stand before the path. `todo` is what to do, where that may be said.
+    """
     try:
         yield
     except OSError as error:
+        if what is CannotGoOn:
+            todo = "; what is recorded stays, and hpogen resume goes on"
         reason = shortened(error.strerror or error)
-        goes_on = (
-            "; what is recorded stays, and hpogen resume goes on" if what is CannotGoOn else ""
-        )
-        raise what(f"{shortened(path)}: cannot be {done}: {reason}{goes_on}") from error
+        raise what(f"{shortened(path)}: cannot be {done}: {reason}{todo}") from error
 
 
 def shortened(value: object, limit: int = SHOWN) -> str:

@@ -14,7 +14,7 @@ from typing import cast
 import torch
 
 from hpogen import plugins
-from hpogen.errors import UserError, quoted
+from hpogen.errors import UserError, explained, quoted
 from hpogen.executors.inline import resolve_device
 from hpogen.plugins import DEFAULT_TASK
 from hpogen.record import folder
@@ -62,10 +62,8 @@ def load(
 
 
 def _of_file(path: Path, device: torch.device) -> Predictor:
-    try:
+    with explained(path, UserError, "read"):
         data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     return _made(data, path, {}, path.parent, device)
 
 

@@ -39,24 +39,18 @@ def compare(
     """Studies side by side: which objective and searcher is better, and by how much."""
     from hpogen.analysis.comparison import compare
     from hpogen.report.compare import compare_page, comparison_data
-    from hpogen.report.compare_tables import comparison_csv, comparison_latex, write_text
+    from hpogen.report.compare_tables import write_tables
     from hpogen.study.open import run_folder
 
     if (as_json, csv == "-", latex == "-").count(True) > 1:
         raise UserError("--json, --csv - and --latex -: got several, expected one that is printed")
     found = compare([run_folder(path) for path in directories], primary)
-    printed = False
-    wanted = {"--csv": (csv, comparison_csv), "--latex": (latex, comparison_latex)}
-    for option, (path, made) in wanted.items():
-        if path == "-":
-            print(made(found), end="")
-            printed = True
-        elif path is not None:
-            write_text(option, Path(path), made(found))
+    printed = write_tables(found, csv, latex)
     if as_json:
-        print_json(comparison_data(found))
-    elif not printed:
-        print_page(compare_page(found, width(), program()), quiet=quiet)
+        return print_json(comparison_data(found))
+    if printed:
+        return print(printed, end="")
+    print_page(compare_page(found, width(), program()), quiet=quiet)
 
 
 @command

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpogen.errors import UserError, quoted
+from hpogen.errors import UserError, explained, quoted
 from hpogen.export.rows import table
 from hpogen.record.folder import replace_file
 from hpogen.record.stores import is_url
@@ -53,7 +53,5 @@ def _write(frame: pd.DataFrame, path: Path, suffix: str) -> None:
         frame.to_csv(buffer, index=False)
     else:
         frame.to_parquet(buffer, index=False)
-    try:
+    with explained(f"--to: {path}", UserError):
         replace_file(path, buffer.getvalue())
-    except OSError as error:
-        raise UserError(f"--to: {path}: cannot be written: {error.strerror}") from error

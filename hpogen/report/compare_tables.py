@@ -5,9 +5,9 @@ The command line asks. A comparison's JSON has more than both.
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from csv import DictWriter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ from hpogen.analysis.crossed import Crossed
 from hpogen.analysis.statistics import Average, Summary
 from hpogen.analysis.tables import Row
 from hpogen.analysis.validity import TOP, RuleValidity
-from hpogen.errors import UserError
+from hpogen.errors import UserError, explained
 from hpogen.record.folder import replace_file
 from hpogen.report.compare import task_rows
 from hpogen.report.compare_crossed import MARKED, crossed_rows
 from hpogen.report.compare_evidence import contrast_rows
 
 Cells = Mapping[str, Any]
+
+ELSEWHERE = ": give a file in a folder that is there, or - for the terminal"
 
 TEX: dict[str, str | int | None] = {
     "\\": r"\textbackslash{}",
@@ -46,15 +48,20 @@ TEX: dict[str, str | int | None] = {
 }
 
 
-def write_text(option: str, path: Path, text: str) -> None:
-    """Write a file whole or not at all. Raises UserError."""
-    try:
-        replace_file(path, text.encode())
-    except OSError as error:
-        raise UserError(
-            f"{option}: {path} cannot be written: {error.strerror}: give a file in a folder that "
-            "is there, or - for the terminal"
-        ) from None
+def write_tables(found: Comparison, csv: str | None, latex: str | None) -> str:
+    """Write what was asked for into its file, whole or not at all; the text of what goes to `-`.
+
+    Raises UserError for a file that cannot be written.
+    """
+    printed = ""
+    wanted = {"--csv": (csv, comparison_csv), "--latex": (latex, comparison_latex)}
+    for option, (path, made) in wanted.items():
+        if path == "-":
+            printed += made(found)
+        elif path is not None:
+            with explained(f"{option}: {path}", UserError, todo=ELSEWHERE):
+                replace_file(Path(path), made(found).encode())
+    return printed
 
 
 def comparison_csv(found: Comparison) -> str:
@@ -69,7 +76,7 @@ def comparison_csv(found: Comparison) -> str:
     rows = [*_csv_rows(found)]
     names = dict.fromkeys(name for row in rows for name in row)
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [*names], restval="", lineterminator="\n")
+    writer = DictWriter(text, [*names], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -126,12 +126,13 @@ def _columns(spec: StudySpec, names: Mapping[str, object], where: int) -> list[C
         Column("trial", len("trial")),
         Column("epoch", epochs),
         *(Column(title, 6) for title in names),
-        *(Column(words(name), _width(p), optional=True) for name, p in _varying(spec)),
+        *(Column(words(name), _width(p), optional=True) for name, p in varying(spec)),
         Column("on", max(where, len("gpu 0"))),  # with the node's name where there are several
     ]
 
 
-def _varying(spec: StudySpec) -> list[tuple[str, Parameter]]:
+def varying(spec: StudySpec) -> list[tuple[str, Parameter]]:
+    """The hyper-parameters of the space that are not constant."""
     return [(n, p) for n, p in spec.space.parameters.items() if not isinstance(p, Constant)]
 
 
@@ -152,16 +153,30 @@ def _ended_as(record: Record) -> Progress:
 def _row(
     spec: StudySpec, trial: Trial, progress: Progress | None, names: Mapping[str, tuple[str, ...]]
 ) -> Row:
-    metrics = progress.metrics if progress else {}
-    found = ([metrics[name] for name in group if name in metrics] for group in names.values())
-    config = (trial.config.get(name) for name, _ in _varying(spec))
+    config = (trial.config.get(name) for name, _ in varying(spec))
+    done, where = how_far(trial, progress)
     return (
         str(trial.id),
-        f"{progress.epoch if progress else 0}/{trial.budget}",
-        *(number(values[0]) if values else "" for values in found),
+        done,
+        *figures(names, progress.metrics if progress else {}, blank=""),
         *("" if x is None else value(x) for x in config),
-        progress.device.replace("cuda:", "gpu ") if progress else "",
+        where,
     )
+
+
+def how_far(trial: Trial, progress: Progress | None) -> tuple[str, str]:
+    """`88/160`, `gpu 0`: a running trial's epochs, and what it is trained on."""
+    if progress is None:
+        return f"0/{trial.budget}", ""
+    return f"{progress.epoch}/{trial.budget}", progress.device.replace("cuda:", "gpu ")
+
+
+def figures(
+    names: Mapping[str, tuple[str, ...]], metrics: Mapping[str, float], blank: str
+) -> list[str]:
+    """A text for each of `metric_names`, `blank` where there is none."""
+    found = ([metrics[name] for name in group if name in metrics] for group in names.values())
+    return [number(values[0]) if values else blank for values in found]
 
 
 def _line(label: str, text: str, style: str) -> Text:

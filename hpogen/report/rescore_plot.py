@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpogen.analysis.rescoring import Rescoring
-from hpogen.errors import UserError
+from hpogen.errors import UserError, explained
 from hpogen.record.folder import replace_file
 from hpogen.report.compare_figures import shown, unit
 from hpogen.report.html.drawing import log_ticks
@@ -67,10 +67,8 @@ def rescore_svg(found: Rescoring) -> bytes:
 def write_svg(found: Rescoring, path: Path) -> None:
     """Write the pictures, whole or not at all. Raises UserError."""
     data = rescore_svg(found)
-    try:
+    with explained(f"--plot: {path}", UserError):
         replace_file(path, data)
-    except OSError as error:
-        raise UserError(f"--plot: {path} cannot be written: {error.strerror}") from None
 
 
 def _alpha(axes: Axes, found: Rescoring) -> None:

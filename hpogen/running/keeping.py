@@ -1,4 +1,4 @@
-"""Keeps the weights of a study's best trials while it runs, and deletes the others'.
+"""Keeps the weights of a study's best trials while it runs; deletes other weights and checkpoints.
 
 The runner tells which trials were told, and when to tidy up: after the ledger has their lines.
 """
@@ -14,7 +14,7 @@ from hpogen.record import folder
 from hpogen.record.history import Record
 from hpogen.selection import SELECTIONS, best_first, candidates
 from hpogen.study.study import Study
-from hpogen.trial import WEIGHTS
+from hpogen.trial import WEIGHTS, RunningTrial
 
 SPARE = 10  # trials whose weights stay while the study runs, where later ones change the order
 LATEST = 4  # the last ones told, whose weights another study of the pool may soon want to copy
@@ -78,3 +78,22 @@ class BestWeights:
         for trial in self._there - kept:
             if trial >= len(history.records) or history.records[trial].state == "told":
                 yield trial
+
+
+def discard(study: Study, trial: RunningTrial, *, over: bool = False) -> None:
+    """Delete what a trial kept for going on, unless a rung above may continue it before the end."""
+    if study.spec.may_go_on(trial.budget) and not over:
+        return
+    if trial.checkpoints or trial.home.exists():
+        study.spec.task.discard(trial)
+        with contextlib.suppress(OSError):  # not empty: the user's own files stay
+            trial.home.rmdir()
+
+
+def sweep(study: Study) -> None:
+    """At the end of a study nothing is promotable any more."""
+    if study.spec.checkpoints.keep in ("final", "all"):
+        return
+    for record in study.history.records:
+        if study.spec.may_go_on(record.trial.budget):
+            discard(study, study.given(record.trial.id), over=True)

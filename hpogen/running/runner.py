@@ -17,12 +17,12 @@ from hpogen.executors.base import Executor, ExecutorLost, Job
 from hpogen.plugins.interrupts import interrupts
 from hpogen.record import folder, lock
 from hpogen.record.provenance import digest, digests
-from hpogen.running.keeping import BestWeights
+from hpogen.running.keeping import BestWeights, discard, sweep
 from hpogen.running.observer import Observer
 from hpogen.running.reuse import Sharing
 from hpogen.running.signals import StopRequest
 from hpogen.study.study import Study
-from hpogen.trial import Outcome, Progress, RunningTrial, Trial
+from hpogen.trial import Outcome, Progress, Trial
 
 log = logging.getLogger("hpogen.runner")
 
@@ -227,7 +227,7 @@ class _Drive:
             return trial
         self.waits = bool(self.study.running)
         if not self.waits:
-            self._sweep()
+            sweep(self.study)
             self.end = "finished"
         return None
 
@@ -294,7 +294,7 @@ class _Drive:
             self._stop_after("lost", outcome)
             return
         self.study.record(outcome)
-        self._discard(job.trial)
+        discard(self.study, job.trial)
         self._show_finished()
         self._errors = self._errors + 1 if kind == "error" else 0
         if self._errors >= self.study.spec.limits.max_consecutive_errors:
@@ -314,21 +314,3 @@ class _Drive:
             self.weights.told(record)
             if self._observer:
                 self._observer.finished(record)
-
-    def _discard(self, trial: RunningTrial, *, over: bool = False) -> None:
-        """Delete what a trial kept for going on, unless a rung above may continue it."""
-        spec = self.study.spec
-        if spec.may_go_on(trial.budget) and not over:
-            return
-        if trial.checkpoints or trial.home.exists():
-            spec.task.discard(trial)
-            with contextlib.suppress(OSError):  # not empty: the user's own files stay
-                trial.home.rmdir()
-
-    def _sweep(self) -> None:
-        """At the end of a study nothing is promotable any more."""
-        spec = self.study.spec
-        kept = spec.checkpoints.keep in ("final", "all")
-        for record in () if kept else self.study.history.records:
-            if spec.may_go_on(record.trial.budget):
-                self._discard(self.study.given(record.trial.id), over=True)

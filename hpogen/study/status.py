@@ -67,15 +67,13 @@ def ended(study: AnyStudy) -> str:
 
 def under_way(study: AnyStudy) -> list[tuple[Trial, Progress | None]]:
     """The trials that are running, or were when the study stopped, each with its last epoch."""
-    return [
-        (record.trial, _last_epoch(study, record.trial.id))
-        for record in study.history.records
-        if record.state == "running" and record.twin is None
-    ]
+    home, history = study.directory, study.history
+    trials = [history.records[number].trial for number in sorted(history.running)]
+    return [(t, last_epoch(t.id, folder.read_curve(home, t.id, history.id))) for t in trials]
 
 
-def _last_epoch(study: AnyStudy, trial: int) -> Progress | None:
-    rows = folder.read_curve(study.directory, trial, study.history.id)
+def last_epoch(trial: int, rows: Sequence[Mapping[str, Any]]) -> Progress | None:
+    """Of a trial with these rows of its curve."""
     if not rows:
         return None
     row = rows[-1]
@@ -107,7 +105,7 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
         "repeat": record.trial.replicate if record.repeat else None,
         "trained_as": record.reused or None,
         "lost": record.lost,
-        "score": _finite(record.score),
+        "score": finite(record.score),
         "metrics": _ordered(outcome.metrics, first) if outcome else {},
         "audit": dict(outcome.audit) if outcome else {},
         "epochs_trained": outcome.epochs if outcome else None,
@@ -161,12 +159,13 @@ def _answer(study: Folder, record: Record) -> dict[str, Any]:
         "trial": record.trial.id,
         "config": dict(record.trial.config),
         "budget": record.trial.budget,
-        "score": _finite(record.score),
+        "score": finite(record.score),
         "metrics": _ordered(metrics, study.spec.objective.shown_first),
     }
 
 
-def _finite(x: float) -> float | None:
+def finite(x: float) -> float | None:
+    """None for what does not go through JSON."""
     return x if math.isfinite(x) else None
 
 

@@ -131,6 +131,6 @@ def test_the_command_prints_or_writes(
     assert (tmp_path / "t.csv").read_text() == text
     assert (tmp_path / "t.tex").read_text() == comparison_latex(compare([home]))
     assert type_("compare", home, "--csv", tmp_path / "no" / "t.csv") == 2
-    assert f"--csv: {tmp_path / 'no' / 't.csv'} cannot be written" in capsys.readouterr().err
+    assert f"--csv: {tmp_path / 'no' / 't.csv'}: cannot be written" in capsys.readouterr().err
     assert type_("compare", home, "--csv", "-", "--json") == 2
     assert "got several, expected one that is printed" in capsys.readouterr().err

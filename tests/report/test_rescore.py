@@ -214,6 +214,6 @@ def test_where_a_picture_cannot_go(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere is no folder: make it first"):
         check_plot_path(tmp_path / "nowhere" / "a.svg")
     (tmp_path / f".{os.getpid()}.tmp").mkdir()
-    with pytest.raises(UserError, match=r"a\.svg cannot be written: Is a directory"):
+    with pytest.raises(UserError, match=r"a\.svg: cannot be written: Is a directory"):
         write_svg(FOUND, tmp_path / "a.svg")
     check_plot_path(tmp_path / "a.svg")

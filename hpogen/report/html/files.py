@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hpogen.errors import UserError
+from hpogen.errors import UserError, explained
 from hpogen.record.folder import replace_file
 from hpogen.report.html.blocks import Section, light
 from hpogen.report.html.drawing import Picture
@@ -29,15 +29,11 @@ def write_figures(tasks: Mapping[str, Sequence[Section]], folder: Path) -> int:
     """
     pictures = named(tasks)
     colours = light()
-    try:
+    with explained(f"--figures: {folder}", UserError, todo=": give a folder for pictures"):
         folder.mkdir(parents=True, exist_ok=True)
         for name, picture, caption in pictures:
             for kind in KINDS:
                 replace_file(folder / f"{name}.{kind}", picture.file(kind, colours, caption))
-    except OSError as error:
-        raise UserError(
-            f"--figures: {folder} cannot be written: {error.strerror}: give a folder for pictures"
-        ) from None
     return len(pictures)
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hpogen.errors import UserError
+from hpogen.errors import UserError, explained
 from hpogen.record.folder import replace_file
 from hpogen.record.provenance import version
 from hpogen.report.compare import missing
@@ -63,10 +63,8 @@ def write_report(
     material = read_material(directories, primary)
     tasks = _tasks(material)
     text = _page(material, tasks, program)
-    try:
+    with explained(f"--out: {out}", UserError):
         replace_file(out, text.encode(errors="replace"))  # of a folder that is no UTF-8
-    except OSError as error:
-        raise UserError(f"--out: {out} cannot be written: {error.strerror}") from None
     if figures is not None:
         write_figures({task["name"]: task["sections"] for task in tasks}, figures)
     return out

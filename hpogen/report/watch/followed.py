@@ -19,7 +19,7 @@ from hpogen.spec import StudySpec
 from hpogen.spec.recorded import recorded
 from hpogen.study.standing import Standing, standing
 from hpogen.study.status import under_way
-from hpogen.trial import Progress, Trial
+from hpogen.trial import Trial
 
 AGAIN_SECONDS = 2.0  # between two looks at a folder that cannot be read
 LOOK_SECONDS = 0.25  # between two looks at one that can
@@ -115,14 +115,6 @@ class Followed:
     def told(self, begin: int) -> list[Record]:
         """The trials that have been told after the first `begin`."""
         return [self.history.records[trial] for trial in self.order[begin:]]
-
-
-def progress_of(trial: Trial, rows: list[dict[str, Any]]) -> Progress | None:
-    """A running trial's last epoch."""
-    if not rows:
-        return None
-    row = rows[-1]
-    return Progress(trial.id, row["epoch"], row["metrics"], row["seconds"], row["device"])
 
 
 def _changes_answer(event: Event) -> bool:

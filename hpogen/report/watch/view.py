@@ -6,19 +6,26 @@ sends the `head` once, of `told` what is new, and the `state` when it has change
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpogen.record import folder
 from hpogen.record.history import Record
-from hpogen.report.picture import FAILED, metric_names, summary, used_up
+from hpogen.report.picture import (
+    FAILED,
+    figures,
+    how_far,
+    metric_names,
+    summary,
+    used_up,
+    varying,
+)
 from hpogen.report.text import BLANK, configuration, count, duration, number, value, words
-from hpogen.report.watch.followed import Followed, progress_of
-from hpogen.space.parameters import Choice, Constant, Number, Parameter
+from hpogen.report.watch.followed import Followed
+from hpogen.space.parameters import Choice, Number, Parameter
 from hpogen.study.standing import rule
-from hpogen.study.status import ended
+from hpogen.study.status import ended, finite, last_epoch
 from hpogen.trial import Trial
 
 LATEST = 20  # trials in the table
@@ -36,17 +43,12 @@ def head(study: Followed) -> dict[str, Any]:
         "name": spec.name,
         "searcher": spec.searcher.name,
         "rule": rule(spec),
-        "axes": [_axis(name, parameter) for name, parameter in _drawn(study)],
+        "axes": [_axis(name, parameter) for name, parameter in varying(spec)],
         "metrics": [*metric_names(spec)],
         "curve": words(_curve_names(study)[0]),
         "budget": spec.budgets[-1],
         "compares": not spec.objective.uses("rank"),
     }
-
-
-def _drawn(study: Followed) -> list[tuple[str, Parameter]]:
-    parameters = study.spec.space.parameters.items()
-    return [(name, p) for name, p in parameters if not isinstance(p, Constant)]
 
 
 def _axis(name: str, parameter: Parameter) -> dict[str, Any]:
@@ -78,7 +80,7 @@ class Told:
         return {**columns, "heights": [column[begin:] for column in self._heights]}
 
     def _add(self, study: Followed) -> None:
-        axes = _drawn(study)
+        axes = varying(study.spec)
         if self._starts != study.starts:
             self._starts = study.starts
             self._columns = {"trial": [], "budget": [], "score": [], "whole": []}
@@ -87,7 +89,7 @@ class Told:
         new: dict[str, list[Any]] = {
             "trial": [record.trial.id for record in records],
             "budget": [record.trial.budget for record in records],
-            "score": [_finite(record.score) for record in records],
+            "score": [finite(record.score) for record in records],
             "whole": [int(_may_be_chosen(study, record)) for record in records],
         }
         for name, column in self._columns.items():
@@ -112,29 +114,32 @@ def _height(parameter: Parameter, x: Any) -> int | None:
     return round(1000 * min(max(share, 0.0), 1.0))
 
 
-def _finite(x: float) -> float | None:
-    return x if math.isfinite(x) else None
-
-
 def state(study: Followed) -> dict[str, Any]:
     """Where the study stands now."""
-    history = study.history
     running = [*study.running()]
-    under_way = [(trial, progress_of(trial, rows)) for trial, rows in running]
+    under_way = [(trial, last_epoch(trial.id, rows)) for trial, rows in running]
     runs = study.process is not None
     return {
         "problem": study.problem,
-        "state": "running" if runs else ended(study),
         "process": study.process,
-        "share": used_up(history)[0],
-        "trials": _share(len(study.order), history.stop["trials"]),
-        "epochs": _share(history.charged, history.stop["epochs"]),
+        **_progress(study),
         "left": study.pace.left(under_way) if runs else "",
         **_answer(study),
         "running": [_running(study, trial, rows) for trial, rows in running[:MOST_CURVES]],
         "more": max(len(running) - MOST_CURVES, 0),
         "failures": _failures(study),
         "latest": [_row(study, record) for record in study.told(-LATEST)[::-1]],
+    }
+
+
+def _progress(study: Followed) -> dict[str, Any]:
+    """Its state, and how far it is, as a share and in words."""
+    history = study.history
+    return {
+        "state": "running" if study.process is not None else ended(study),
+        "share": used_up(history)[0],
+        "trials": _share(len(study.order), history.stop["trials"]),
+        "epochs": _share(history.charged, history.stop["epochs"]),
     }
 
 
@@ -151,30 +156,33 @@ def _answer(study: Followed) -> dict[str, Any]:
     rows = folder.read_curve(study.directory, best.trial.id, study.history.id)
     found = {
         "trial": best.trial.id,
-        "score": BLANK if _finite(best.score) is None else number(best.score),
+        "score": _score(best),
         "config": configuration(best.trial.config),
         "points": _points(study, rows),
     }
     return {"best": found, "summary": summary(now)}
 
 
+def _score(record: Record) -> str:
+    return BLANK if finite(record.score) is None else number(record.score)
+
+
 def _running(study: Followed, trial: Trial, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    metrics = rows[-1]["metrics"] if rows else {}
+    progress = last_epoch(trial.id, rows)
+    epoch, on = how_far(trial, progress)
     return {
         "trial": trial.id,
-        "epoch": f"{rows[-1]['epoch'] if rows else 0}/{trial.budget}",
-        "metrics": _metrics(study, metrics),
+        "epoch": epoch,
+        "metrics": _metrics(study, progress.metrics if progress else {}),
         "config": configuration(trial.config),
-        "on": rows[-1]["device"].replace("cuda:", "gpu ") if rows else "",
+        "on": on,
         "points": _points(study, rows),
     }
 
 
 def _metrics(study: Followed, metrics: Mapping[str, float]) -> list[str]:
     """A text for each of the head's `metrics`."""
-    groups = metric_names(study.spec).values()
-    found = ([metrics[name] for name in group if name in metrics] for group in groups)
-    return [number(values[0]) if values else BLANK for values in found]
+    return figures(metric_names(study.spec), metrics, BLANK)
 
 
 def _curve_names(study: Followed) -> tuple[str, ...]:
@@ -201,7 +209,7 @@ def _row(study: Followed, record: Record) -> dict[str, Any]:
     return {
         "trial": record.trial.id,
         "failed": FAILED[failure.kind] if failure else "",
-        "score": BLANK if _finite(record.score) is None else number(record.score),
+        "score": _score(record),
         "metrics": _metrics(study, outcome.metrics if outcome else {}),
         "epochs": str(record.trial.budget),
         "time": BLANK if seconds is None else duration(seconds),
@@ -258,13 +266,10 @@ def _study_row(study: Followed) -> dict[str, Any]:
     history, best = study.history, now.best if now else None
     return {
         "name": study.directory.name,
-        "state": "running" if study.process is not None else ended(study),
         "problem": study.problem,
-        "share": used_up(history)[0],
-        "trials": _share(len(study.order), history.stop["trials"]),
-        "epochs": _share(history.charged, history.stop["epochs"]),
+        **_progress(study),
         "running": str(len(history.running) or BLANK),
         "failed": str(sum(map(len, study.failed.values())) or BLANK),
         "best": str(best.trial.id) if best else BLANK,
-        "score": number(best.score) if best and _finite(best.score) is not None else BLANK,
+        "score": _score(best) if best else BLANK,
     }
