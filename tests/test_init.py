@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from toys import typed
 
 from hpogen import plugins
-from hpogen.cli import main
 from hpogen.errors import UserError
 from hpogen.record.history import read
 from hpogen.spec import load_study
@@ -215,13 +214,13 @@ def test_the_program_that_it_writes_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], task: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert called(monkeypatch, "init", "it's {my}.yaml", "--task", task) == 0
+    assert typed("init", "it's {my}.yaml", "--task", task) == 0
     wrote, check, run = capfd.readouterr().out.splitlines()
     assert re.fullmatch(r" wrote    it's \{my\}\.yaml, it_s_my_(train|task)\.py", wrote)
     assert "check" in check and "run" in run
-    assert called(monkeypatch, "check", "it's {my}.yaml") == 0
+    assert typed("check", "it's {my}.yaml") == 0
     changed = ("--set", "stop.trials=1", "--set", "task.epochs=1", "--dir", "runs/x")
-    assert called(monkeypatch, "run", "it's {my}.yaml", *changed) == 0
+    assert typed("run", "it's {my}.yaml", *changed) == 0
     assert read(Path("runs/x")).records[0].outcome.metrics["val_accuracy"] > 0.5
 
 
@@ -229,13 +228,5 @@ def test_a_wrong_choice_is_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert called(monkeypatch, "init", "a.yaml", "--searcher", "bohbb") == 2
+    assert typed("init", "a.yaml", "--searcher", "bohbb") == 2
     assert capfd.readouterr().err.startswith("a: searcher.name: 'bohbb' is unknown")
-
-
-def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """The exit code of the command line, in this process."""
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/hpogen", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import ShuffledExecutor, StopsAfter, by_trial, essence, study_file
+from toys import ShuffledExecutor, StopsAfter, by_trial, essence, study_file, typed
 
-from hpogen.cli import main
 from hpogen.errors import UserError
 from hpogen.executors.base import Event, Job
 from hpogen.record import folder, ledger
@@ -291,20 +290,12 @@ def test_an_interrupted_pool_goes_on(tmp_path: Path) -> None:
         assert [{**e, "epochs": 0} for e in kept] == [{**e, "epochs": 0} for e in expected]
 
 
-def test_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def command(*words: str) -> int:
-        monkeypatch.setattr("sys.argv", ["hpogen", *words])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return int(end.value.code or 0)
-
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = matrix_file(tmp_path, {"objective": OBJECTIVES, "seed": [0, 1]}, stop={"trials": 4})
     home = tmp_path / "m"
-    assert command("check", str(path)) == 0
+    assert typed("check", str(path)) == 0
     assert "no mistakes found in 4 studies" in capsys.readouterr().out
-    assert command("run", str(path), "--dir", str(home)) == 0
+    assert typed("run", str(path), "--dir", str(home)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("val__seed-0  trial ") for line in lines) == 4
     assert any("4 of 4 studies finished" in line for line in lines)
@@ -314,17 +305,17 @@ def test_the_command_line(
         "val__seed-0",
         "val__seed-1",
     ]
-    assert command("status", str(home), "--json") == 0
+    assert typed("status", str(home), "--json") == 0
     data = json.loads(capsys.readouterr().out)
     assert [study["state"] for study in data["studies"]] == ["finished"] * 4
     assert sum(study["reused"] for study in data["studies"]) == 8
-    assert command("status", str(home)) == 0
+    assert typed("status", str(home)) == 0
     assert "4 of 4 studies finished" in capsys.readouterr().out
-    assert command("resume", str(home)) == 0
+    assert typed("resume", str(home)) == 0
     for words in (("best", str(home)), ("show", str(home), "1")):
-        assert command(*words) == 2
+        assert typed(*words) == 2
         assert "here are the 4 studies of a matrix" in capsys.readouterr().err
-    assert command("run", str(path), "--dir", str(home / "val__seed-0")) == 2
+    assert typed("run", str(path), "--dir", str(home / "val__seed-0")) == 2
     assert "here is a study, not a matrix" in capsys.readouterr().err
 
 

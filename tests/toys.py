@@ -6,10 +6,14 @@ import json
 import os
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from hpogen.cli import main
 from hpogen.executors.base import Event, Job
 from hpogen.executors.worker import run_job
 from hpogen.record.history import History
@@ -67,6 +71,15 @@ def study_file(directory: Path, **keys: Any) -> Path:
 def as_read(spec: StudySpec, history: History, directory: Path = Path()) -> Folder:
     """A study of that history, as if its folder had been read."""
     return Folder(directory, spec, history, ())
+
+
+def typed(*words: object) -> int:
+    """Call the command line in this process; its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["hpogen", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+    return int(end.value.code or 0)
 
 
 class ShuffledExecutor:

@@ -41,37 +41,34 @@ class Crossed:
 
 
 Error = Callable[[Row], Summary | None]
+Errors = Mapping[str, Summary | None]  # by arm
+Contrasts = Sequence[Contrast]
 
 
 def crossed(
-    table: TaskTable, arms: Sequence[Arm], contrasts: Sequence[Contrast], error: Error
+    table: TaskTable, arms: Sequence[Arm], contrasts: Contrasts, error: Error
 ) -> Crossed | None:
     """None where there are not several of both, or two arms differ in neither."""
     rows = {row.arm: row for row in table.rows}
     own = {arm.label: _first(arm) for arm in arms if arm.label in rows}
     searchers = _searcher_labels(own)
-    places = {label: (study.spec.objective.label, searchers[label]) for label, study in own.items()}
+    at = {(own[label].spec.objective.label, s): label for label, s in searchers.items()}
     columns = [*dict.fromkeys(searchers.values())]
-    objectives = [*dict.fromkeys(objective for objective, _ in places.values())]
-    if len(columns) < 2 or len(objectives) < 2 or len({*places.values()}) < len(places):
+    objectives = [*dict.fromkeys(objective for objective, _ in at)]
+    if len(columns) < 2 or len(objectives) < 2 or len(at) < len(rows):
         return None
-    at = {place: Cell(label, error(rows[label])) for label, place in places.items()}
-    by_row = {o: [cell for c in columns if (cell := at.get((o, c)))] for o in objectives}
-    by_column = {c: [cell for o in objectives if (cell := at.get((o, c)))] for c in columns}
-    marked = {
-        (o, c): Cell(
-            cell.arm,
-            cell.error,
-            best_of_row=_is_best(cell, by_row[o], contrasts),
-            best_of_column=_is_best(cell, by_column[c], contrasts),
-        )
-        for (o, c), cell in at.items()
-    }
-    return Crossed(
-        table.task,
-        tuple(columns),
-        {o: tuple(marked.get((o, c)) for c in columns) for o in objectives},
-    )
+    errors = {label: error(row) for label, row in rows.items()}
+
+    def cell(objective: str, column: str) -> Cell | None:
+        if (label := at.get((objective, column))) is None:
+            return None
+        in_row = [other for (o, _), other in at.items() if o == objective]
+        in_column = [other for (_, c), other in at.items() if c == column]
+        best = (_is_best(label, others, errors, contrasts) for others in (in_row, in_column))
+        return Cell(label, errors[label], *best)
+
+    cells = {o: tuple(cell(o, c) for c in columns) for o in objectives}
+    return Crossed(table.task, tuple(columns), cells)
 
 
 def _first(arm: Arm) -> Folder:
@@ -90,18 +87,17 @@ def _searcher_labels(studies: Mapping[str, Folder]) -> dict[str, str]:
     return found
 
 
-def _is_best(cell: Cell, among: Iterable[Cell], contrasts: Sequence[Contrast]) -> bool:
-    others = [other for other in among if other.arm != cell.arm]
-    return bool(others) and all(_better(cell, other, contrasts) for other in others)
+def _is_best(label: str, among: Iterable[str], errors: Errors, contrasts: Contrasts) -> bool:
+    others = [other for other in among if other != label]
+    return bool(others) and all(_better(label, other, errors, contrasts) for other in others)
 
 
-def _better(one: Cell, other: Cell, contrasts: Sequence[Contrast]) -> bool:
+def _better(label: str, other: str, errors: Errors, contrasts: Contrasts) -> bool:
     """Here and, by the contrast over all tasks, separably so."""
-    if one.error is None or other.error is None or not one.error.mean < other.error.mean:
+    ours, theirs = errors[label], errors[other]
+    if ours is None or theirs is None or not ours.mean < theirs.mean:
         return False
     for c in contrasts:
-        if (c.first, c.second) == (one.arm, other.arm):
-            return c.separable and c.difference < 0
-        if (c.first, c.second) == (other.arm, one.arm):
-            return c.separable and c.difference > 0
+        if {c.first, c.second} == {label, other}:
+            return c.separable and (c.difference < 0) == (c.first == label)
     return False

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from hpogen.plugins import DEFAULT_TASK
 from hpogen.record import folder
 from hpogen.record.history import Record
 from hpogen.study import places, status
-from hpogen.study.open import loaded, plugin_files
+from hpogen.study.open import loaded, plugin_files, unchanged
 from hpogen.study.read import Folder, read
 from hpogen.study.retrained import choice_of
 from hpogen.study.standing import wanted
@@ -173,7 +172,7 @@ def _made(
                 f"{path}: the model {quoted(header.model)} is of the plug-in {name}, and {file} "
                 "does not exist: put the file there"
             )
-        if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+        if not unchanged(file, sha256):
             raise UserError(
                 f"{path}: the model {quoted(header.model)} is of the plug-in {name}, and {file} "
                 "has changed since it was trained: put the file of then there"

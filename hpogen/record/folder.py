@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,17 @@ def read_curve(directory: Path, trial: int, study: str | None = None) -> list[di
         lines = curve_path(directory, trial).read_bytes().split(b"\n")
     except OSError:
         return []
-    study = study_id(directory) if study is None else study
-    rows = {
+    rows = by_epoch(lines, study_id(directory) if study is None else study)
+    return [rows[epoch] for epoch in sorted(rows)]
+
+
+def by_epoch(lines: Iterable[bytes], study: str) -> dict[int, dict[str, Any]]:
+    """The last row of each epoch among those of the study of that id."""
+    return {
         found["epoch"]: found
         for found in map(row_of, lines)
         if found is not None and found.pop("study", "") == study
     }
-    return [rows[epoch] for epoch in sorted(rows)]
 
 
 def received_curve(directory: Path, trial: int, study: str | None = None) -> list[dict[str, Any]]:

@@ -14,8 +14,7 @@ from typing import Any, BinaryIO
 
 from hpogen.errors import UserError, explained
 from hpogen.record import ledger
-from hpogen.record.events import row_of
-from hpogen.record.folder import curve_path
+from hpogen.record.folder import by_epoch, curve_path
 from hpogen.record.ledger import LEDGER, Event
 
 HEAD = 100  # bytes of a ledger's first line: its study's id is among them
@@ -96,7 +95,5 @@ class CurveTail:
         except OSError:
             return []
         self._length += len(whole) + len(end)
-        for row in filter(None, map(row_of, whole.split(b"\n"))):
-            if row.pop("study", "") == self._study:
-                self._rows[row["epoch"]] = row
+        self._rows |= by_epoch(whole.split(b"\n"), self._study)
         return [self._rows[epoch] for epoch in sorted(self._rows)]

@@ -91,7 +91,7 @@ def _csv_rows(found: Comparison) -> Iterator[Cells]:
             yield {**about, **places.get(row.arm, {}), **_arm(row, str(truth))}
         for y in task.yardsticks:
             about = {"table": "yardstick", "task": task.task, "name": y.label}
-            yield {**about, **_figures(str(truth), y.truth)}
+            yield {**about, **_cells({str(truth): y.truth})}
     for c in found.contrasts:
         fields = {name: x for name, x in asdict(c).items() if name != "interval"}
         ends = {} if c.interval is None else {"low": c.interval.low, "high": c.interval.high}
@@ -126,25 +126,32 @@ def _arm(row: Row, truth: str) -> Cells:
         "meta_overfitting": row.meta_overfitting,
         "regret": row.regret,
     }
-    cells = [_figures(name, x) for name, x in figures.items()]
     share = {"measures_share": row.measures_share}
-    return {"seeds": len(row.answers), **{k: v for one in cells for k, v in one.items()}, **share}
+    return {"seeds": len(row.answers), **_cells(figures), **share}
 
 
 def _rule(rule: RuleValidity) -> Cells:
     figures = {"spearman": rule.spearman, "kendall": rule.kendall, "regret": rule.regret}
     figures |= {f"top_{k}": rule.overlap[k] for k in TOP}
     figures |= {f"chance_{k}": rule.chance[k] for k in TOP}
-    return {k: v for name, x in figures.items() for k, v in _figures(name, x).items()}
+    return _cells(figures)
 
 
-def _figures(name: str, x: Summary | Average | None) -> Cells:
-    if x is None:
-        return {}
+def _cells(figures: Mapping[str, Summary | Average | None]) -> Cells:
+    """A column for each part of each figure that there is."""
+    return {
+        f"{name}.{part}": value
+        for name, x in figures.items()
+        if x is not None
+        for part, value in _parts(x).items()
+    }
+
+
+def _parts(x: Summary | Average) -> Cells:
     if isinstance(x, Summary):
-        return {f"{name}.mean": x.mean, f"{name}.sd": x.sd, f"{name}.n": x.n}
+        return {"mean": x.mean, "sd": x.sd, "n": x.n}
     low, high = (x.interval.low, x.interval.high) if x.interval else (None, None)
-    return {f"{name}.mean": x.mean, f"{name}.low": low, f"{name}.high": high, f"{name}.n": x.n}
+    return {"mean": x.mean, "low": low, "high": high, "n": x.n}
 
 
 def comparison_latex(found: Comparison) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hpogen import plugins
-from hpogen.study.draft.text import first_line
+from hpogen.spec.described import first_line
 
 INDENT = 4
 

@@ -18,6 +18,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import ModelSchema
 
+from hpogen.spec.positions import KeyPath
+
 
 class Described(GenerateJsonSchema):
     """A JSON schema with the descriptions of all keys, those of forms within forms included."""
@@ -73,6 +75,30 @@ def _forms(annotation: object) -> Iterator[type[BaseModel]]:
         yield annotation
     for part in typing.get_args(annotation):
         yield from _forms(part)
+
+
+def keys(annotation: object, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Every key of a form and of the forms within it; an entry of a list is 0."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            key = (*path, field.alias or name)
+            yield key
+            yield from keys(field.annotation, key)
+        return
+    entry = (*path, 0) if typing.get_origin(annotation) in (list, tuple) else path
+    for part in typing.get_args(annotation):
+        yield from keys(part, entry)
+
+
+def known_keys(form: type[BaseModel], path: KeyPath) -> set[str]:
+    """Those of the mapping at `path` in a form."""
+    place = tuple(0 if isinstance(part, int) else part for part in path)
+    return {str(key[-1]) for key in keys(form) if key[:-1] == place}
+
+
+def first_line(part: object) -> str:
+    """Of what a part says of itself."""
+    return (inspect.getdoc(part) or "").partition("\n")[0]
 
 
 def documentation(annotation: object) -> str:

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-import types
-import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel
 
 from hpogen import plugins
 from hpogen.errors import UserError, nearest, quoted
 from hpogen.objective import PRESETS, preset
+from hpogen.spec.described import keys, known_keys
 from hpogen.spec.form import StudyForm
 from hpogen.spec.positions import KeyPath
 
@@ -198,10 +195,10 @@ def _dotted(place: KeyPath) -> str:
 def _places(data: Mapping[str, Any]) -> list[KeyPath]:
     """Every key of a study of such a task, but for names; a list's entry is 0."""
     form, task = _task(data)
-    places: list[KeyPath] = [*_keys(StudyForm, ())]
+    places: list[KeyPath] = [*keys(StudyForm)]
     if isinstance(form, plugins.TaskFunction):
         places += [("task", option) for option in plugins.options_of(form.function)]
-    places += [*_keys(form, ("task",))]
+    places += [*keys(form, ("task",))]
     elsewhere = getattr(form, "elsewhere", None)
     places += elsewhere(task) if elsewhere else []
     return [place for place in dict.fromkeys(places) if place[-1] != "name"]
@@ -215,26 +212,12 @@ def _task(data: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
     return plugins.tasks.get(name if name in plugins.tasks else plugins.DEFAULT_TASK), task
 
 
-def _keys(annotation: Any, path: KeyPath) -> Iterator[KeyPath]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        for name, field in annotation.model_fields.items():
-            key = (*path, field.alias or name)
-            yield key
-            yield from _keys(field.annotation, key)
-        return
-    origin = typing.get_origin(annotation)
-    inner = (*path, "0") if origin in (list, tuple) else path
-    if origin in (list, tuple, typing.Union, types.UnionType, typing.Annotated):
-        for argument in typing.get_args(annotation):
-            yield from _keys(argument, inner)
-
-
 def _of_another_task(path: KeyPath, key: str) -> str:
     """Of a key of a task that the study would have to name."""
     if path != ("task", key):
         return ""
     for name in filter(plugins.tasks.is_builtin, plugins.tasks.names()):
-        if key in {place[-1] for place in _keys(plugins.tasks.get(name), ()) if not place[1:]}:
+        if key in known_keys(plugins.tasks.get(name), ()):
             return f"it is a key of the task {name!r}: write name: {name}"
     return ""
 

@@ -6,8 +6,6 @@ pydantic's errors are put into plain words here; `loading.py` and `checks.py` ad
 from __future__ import annotations
 
 import re
-import types
-import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from hpogen.errors import UserError, mistaken, unknown
+from hpogen.spec.described import known_keys
 from hpogen.spec.hints import led_on
 from hpogen.spec.positions import KeyPath
 from hpogen.spec.source import Place, Source, one_line
@@ -173,24 +172,6 @@ def _own_words(detail: ErrorDetails, path: KeyPath, model: type[BaseModel] | Non
     if detail["type"] in OWN_WORDS:
         return str((detail.get("ctx") or {}).get("error"))
     return detail["msg"]
-
-
-def known_keys(annotation: Any, path: KeyPath) -> set[str]:
-    """The keys that the models in a type annotation allow at `path`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        fields = {info.alias or name: info for name, info in annotation.model_fields.items()}
-        if not path:
-            return set(fields)
-        field = fields.get(str(path[0]))
-        return known_keys(field.annotation, path[1:]) if field else set()
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        return {key for argument in arguments for key in known_keys(argument, path)}
-    if origin is typing.Annotated:
-        return known_keys(arguments[0], path)
-    if origin in (list, tuple, dict, Mapping) and path:
-        return {key for argument in arguments for key in known_keys(argument, path[1:])}
-    return set()
 
 
 def shown(value: object) -> str:

@@ -148,12 +148,13 @@ def plugin_files(study: Folder) -> list[Path]:
     digests = study.history.header.get("plugins", {})
     kept = study.directory / "plugins"
     return [
-        path if _unchanged(path, digests.get(path.name)) else kept / path.name
+        path if unchanged(path, digests.get(path.name)) else kept / path.name
         for path in study.spec.plugins
     ]
 
 
-def _unchanged(path: Path, sha256: str | None) -> bool:
+def unchanged(path: Path, sha256: str | None) -> bool:
+    """Whether a file holds what that digest is of."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     except OSError:

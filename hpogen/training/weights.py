@@ -6,7 +6,6 @@ when a trial ends, `predictor.py` makes the network of it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import struct
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from hpogen import plugins
 from hpogen.errors import UserError, quoted, shortened, text_of
-from hpogen.record.provenance import version
+from hpogen.record.provenance import digests, version
 from hpogen.training.forms.dataset import Dataset
 from hpogen.training.forms.task import Precision
 from hpogen.training.recipe import Recipe
@@ -129,7 +128,7 @@ def _plugins(model: str) -> dict[str, str]:
     if not plugins.models.is_plugin(model):
         return {}
     files = [plugins.FILES[name] for name in plugins.in_scope()]
-    return {file.path.name: hashlib.sha256(file.source).hexdigest() for file in files}
+    return digests({file.path.name: file.source for file in files})
 
 
 def packed(header: Header, tensors: Tensors) -> bytes:

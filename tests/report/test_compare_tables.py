@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 from analysis.searches import AGN, Made, matrix, search
+from toys import typed
 
 from hpogen.analysis.comparison import Comparison, compare
-from hpogen.cli import main
 from hpogen.report.compare_tables import comparison_csv, comparison_latex, tex
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -109,28 +109,17 @@ def test_the_latex_is_plain_letters_and_nothing_in_it_is_a_command(tmp_path: Pat
     assert tex(r"\evil") == r"\textbackslash{}evil"
 
 
-@pytest.fixture
-def type_(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def typed(*words: object) -> int:
-        monkeypatch.setattr("sys.argv", ["hpogen", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return int(end.value.code or 0)
-
-    return typed
-
-
 def test_the_command_prints_or_writes(
-    type_: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert type_("compare", home, "--csv", "-") == 0
+    assert typed("compare", home, "--csv", "-") == 0
     text = capsys.readouterr().out
     assert text == comparison_csv(compare([home]))
-    assert type_("compare", home, "--latex", tmp_path / "t.tex", "--csv", tmp_path / "t.csv") == 0
+    assert typed("compare", home, "--latex", tmp_path / "t.tex", "--csv", tmp_path / "t.csv") == 0
     assert "hpogen report" in capsys.readouterr().out  # the page as ever
     assert (tmp_path / "t.csv").read_text() == text
     assert (tmp_path / "t.tex").read_text() == comparison_latex(compare([home]))
-    assert type_("compare", home, "--csv", tmp_path / "no" / "t.csv") == 2
+    assert typed("compare", home, "--csv", tmp_path / "no" / "t.csv") == 2
     assert f"--csv: {tmp_path / 'no' / 't.csv'}: cannot be written" in capsys.readouterr().err
-    assert type_("compare", home, "--csv", "-", "--json") == 2
+    assert typed("compare", home, "--csv", "-", "--json") == 2
     assert "got several, expected one that is printed" in capsys.readouterr().err

@@ -16,9 +16,8 @@ import pytest
 from analysis.searches import Made, search
 from markupsafe import escape
 from report.reported import LOG, Page, made, rungs, whole
-from toys import study_file
+from toys import study_file, typed
 
-from hpogen.cli import main
 from hpogen.errors import UserError
 from hpogen.record import history, ledger
 from hpogen.record.events import asked
@@ -263,15 +262,9 @@ def test_bad_input_is_one_line(home: Path, tmp_path: Path) -> None:
         write_report([home / "val__seed-0"], tmp_path / "no" / "r.html")
 
 
-def test_the_command(
-    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "r.html"
-    words = ["report", str(home / "val__seed-0"), str(home / "val__seed-1"), "--out", str(out)]
-    monkeypatch.setattr("sys.argv", ["hpogen", *words])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code
+    assert typed("report", home / "val__seed-0", home / "val__seed-1", "--out", out) == 0
     assert capsys.readouterr().out == f"{out}\n"
     assert out.read_text().startswith("<!doctype html>")
 

@@ -33,17 +33,14 @@ class Followed:
     now: one line, or empty.
     """
 
+    process: str | None
+    _stale: bool  # whether the answer may be another than that of `_standing`
+
     def __init__(self, directory: Path) -> None:
         """Raises UserError as `read.read`."""
         self.directory = directory
         self.starts = 0
         self.problem = ""
-        self.process: str | None = None
-        self.order: list[int] = []
-        self.failed: dict[str, list[int]] = {}
-        self._curves: dict[int, CurveTail] = {}
-        self._standing: Standing | None = None
-        self._lacks, self._stale, self._due = "", True, 0.0
         self._tail = LedgerTail(directory)
         self._next = 0.0
         self._read()
@@ -81,8 +78,12 @@ class Followed:
         except UserError as error:
             raise UserError(f"{self.directory}: {error}") from error
         self.history, self.starts = history, self.starts + 1
-        self.process, self.order, self.failed, self._curves = None, [], {}, {}
-        self._standing, self._lacks, self._stale, self._due = None, "", True, 0.0
+        self.process = None
+        self.order: list[int] = []
+        self.failed: dict[str, list[int]] = {}
+        self._curves: dict[int, CurveTail] = {}
+        self._standing: Standing | None = None
+        self._lacks, self._stale, self._due = "", True, 0.0
 
     def _count(self, told: list[int]) -> None:
         self.order += told

@@ -17,8 +17,9 @@ from typing import Any
 from hpogen import plugins
 from hpogen.errors import UserError, explained
 from hpogen.spec import StudySpec
+from hpogen.spec.described import first_line
 from hpogen.study.draft.tasks import Choices, Record, Sizes, Start, start
-from hpogen.study.draft.text import commented, first_line
+from hpogen.study.draft.text import commented
 
 TRIALS = 32  # trained in full, or what costs as much
 OPTIONS: Mapping[str, Record] = {  # of searchers, where no default fits the first study

@@ -6,13 +6,13 @@ study when it is loaded.
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
@@ -146,17 +146,5 @@ def flow(value: object) -> str:
     if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in WORDS:
         return value
     if isinstance(value, float) and 0 < abs(value) < 1e-3:
-        return _scientific(value)
+        return np.format_float_scientific(value, trim="0", exp_digits=1)  # 1.0e-7, as 1.1 wants it
     return json.dumps(value, ensure_ascii=False)
-
-
-def _scientific(value: float) -> str:
-    """`1.0e-7`: without the point it would be a string in YAML 1.1."""
-    texts = (f"{value:.{digits}e}" for digits in range(1, 18))
-    mantissa, exponent = next(text for text in texts if float(text) == value).split("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
-def first_line(part: object) -> str:
-    """Of what a part says of itself."""
-    return (inspect.getdoc(part) or "").partition("\n")[0]
