@@ -230,3 +230,5 @@ def test_a_wrong_choice_is_exit_code_2(
     monkeypatch.chdir(tmp_path)
     assert typed("init", "a.yaml", "--searcher", "bohbb") == 2
     assert capfd.readouterr().err.startswith("a: searcher.name: 'bohbb' is unknown")
+    assert typed("init", "a.yaml", "--dataset", "a" * 300) == 2
+    assert capfd.readouterr().err.startswith("a: task.dataset.name: 'aaa")

@@ -119,6 +119,10 @@ def test_images_of_another_size_or_kind(digits: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "empty: no image is in it" in refused(net, tmp_path / "empty")
     assert "there is no such file or folder" in refused(net, tmp_path / "nothing")
+    long = tmp_path / ("a" * 300)  # what may not be looked at raises as this does
+    assert "cannot be read: File name too long" in refused(net, long)
+    with pytest.raises(UserError, match="cannot be read: File name too long"):
+        load(long)
 
 
 def test_archives_of_another_kind(digits: Path, tmp_path: Path) -> None:

@@ -48,22 +48,18 @@ def load(
     """
     place = torch.device(resolve_device(device))
     path = Path(directory)
-    if path.is_file():
+    with explained(path, UserError, "read"):
+        data = path.read_bytes() if path.is_file() else None
+    if data is not None:
         if trial is not None or retrained:
             raise UserError(f"{path}: is one network's file: a trial is named of a study's folder")
-        return _of_file(path, place)
+        return _made(data, path, {}, path.parent, place)
     study = read(path)
     if retrained:
         study, number = _retrained(study, trial)
     else:
         number = status.best(study)["trial"] if trial is None else trial
     return _of_trial(study, number, place)
-
-
-def _of_file(path: Path, device: torch.device) -> Predictor:
-    with explained(path, UserError, "read"):
-        data = path.read_bytes()
-    return _made(data, path, {}, path.parent, device)
 
 
 def _retrained(study: Folder, trial: int | None) -> tuple[Folder, int]:

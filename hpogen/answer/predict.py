@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def predict(net: Predictor, images: Sequence[Path], out: Path) -> int:
     Pictures are decoded as the data set was that the network was trained on. Raises UserError for
     what is not an image of the network's size and kind, and has written nothing then.
     """
-    sources = [source for path in images for source in _sources(net, path)]
+    sources = [_source(net, path) for path in images]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["file", "row", "class", *(f"p_{name}" for name in net.class_names)])
@@ -62,23 +62,24 @@ def _shares(net: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return found
 
 
-def _sources(net: Predictor, path: Path) -> Iterator[tuple[list[Row], Any, int]]:
+def _source(net: Predictor, path: Path) -> tuple[list[Row], Any, int]:
     """Rows, what gives the images (n, C, H, W) uint8 of any of them, and how many gain colours."""
-    if path.suffix.lower() == ARCHIVE and path.is_file():
+    files = _files(path)
+    if files == [path] and path.suffix.lower() == ARCHIVE:
         images = read_images(path)
         _check_shape(net, images.shape[1:], str(path))
-        yield [(str(path), str(row)) for row in range(len(images))], images, 0
-        return
-    files = _files(path)
-    yield [(str(file), "") for file in files], *_pictures(net, path, files)
+        return [(str(path), str(row)) for row in range(len(images))], images, 0
+    return [(str(file), "") for file in files], *_pictures(net, path, files)
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"{path}: there is no such file or folder")
-    files = [file for file in sorted(path.rglob("*")) if is_image(file)]
+    """The file itself, or those of images in a folder, however deep."""
+    with explained(path, UserError, "read"):
+        if path.is_file():
+            return [path]
+        if not path.is_dir():
+            raise UserError(f"{path}: there is no such file or folder")
+        files = [file for file in sorted(path.rglob("*")) if is_image(file)]
     if not files:
         raise UserError(f"{path}: no image is in it: expected {', '.join(endings())}")
     return files

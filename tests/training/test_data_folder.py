@@ -311,6 +311,7 @@ def test_a_folder_without_classes(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "0.png")
     assert f"no folders of classes: expected {tmp_path}/CLASS/IMAGE with .jpg" in refusal(tmp_path)
     assert "is not a folder" in refusal(tmp_path / "nowhere")
+    assert "cannot be read: File name too long" in refusal(tmp_path / ("a" * 300))
 
 
 def test_other_files_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpogen.report.doctor.finding import Finding, Silent, note, ok, probed, problem
+from hpogen.report.doctor.finding import GIB, Finding, Silent, note, ok, probed, problem
 
 SHM = Path("/dev/shm")
-LEAST_SHM = 2**30
 GET_RAY = "pip install 'ray[tune]', or scripts/setup; one worker needs no Ray"
 
 
@@ -49,10 +48,9 @@ def _token(found: Mapping[str, Any]) -> Finding:
 def _shared_memory() -> Iterator[Finding]:
     if not SHM.is_dir():
         return
-    found = os.statvfs(SHM)
-    free = found.f_bavail * found.f_frsize
-    text = f"{SHM} has {free / 2**30:.1f} GiB free"
-    if free < LEAST_SHM:
+    free = shutil.disk_usage(SHM).free
+    text = f"{SHM} has {free / GIB:.1f} GiB free"
+    if free < GIB:
         todo = "in a container: --shm-size=4g; workers share their data there"
         yield note("shared memory", text, todo)
     else:

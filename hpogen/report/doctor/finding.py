@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from hpogen.errors import shortened
 
+GIB = 2**30
 Level = Literal["ok", "note", "problem"]
 PATIENCE = 120.0  # seconds for a probe: a first import from a network disk takes its time
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.record.provenance import machine
-from hpogen.report.doctor.finding import Finding, Silent, note, ok, probed, problem
+from hpogen.report.doctor.finding import GIB, Finding, Silent, note, ok, probed, problem
 
-GIB = 2**30
 CPUINFO, MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 DRIVER = Path("/proc/driver/nvidia/version")
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of processor per period

@@ -17,10 +17,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from hpogen.errors import UserError
 from hpogen.record.ledger import SYNC_SECONDS
-from hpogen.report.doctor.finding import Finding, note, ok, problem
+from hpogen.record.stores import is_url
+from hpogen.report.doctor.finding import GIB, Finding, note, ok, problem
+from hpogen.study.read import read
 
-GIB = 2**30
 FULL, SCARCE = GIB // 4, 4 * GIB  # bytes that are free
 MOUNTS = Path("/proc/self/mountinfo")
 NETWORK = {
@@ -113,10 +115,8 @@ def mount(folder: Path) -> tuple[str, str]:
     place, found = folder.resolve(), ("", "")
     for words, _, rest in (line.partition(" - ") for line in lines):
         point = _unescaped(words.split(" ")[4])
-        if place.is_relative_to(point) and len(point) >= len(
-            found[1]
-        ):  # the last one covers others
-            found = rest.split(" ")[0], point
+        if place.is_relative_to(point) and len(point) >= len(found[1]):
+            found = rest.split(" ")[0], point  # the last one covers others
     return found
 
 
@@ -179,10 +179,6 @@ def _sync(file: int) -> float:
 
 def checkpoints_of(directory: Path) -> Path | None:
     """The folder that a study in `directory` keeps its checkpoints in, where that is another."""
-    from hpogen.errors import UserError
-    from hpogen.record.stores import is_url
-    from hpogen.study.read import read
-
     with contextlib.suppress(UserError, OSError):
         path = read(directory).spec.checkpoints.path
         return Path(path) if path is not None and not is_url(path) else None

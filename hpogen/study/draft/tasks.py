@@ -125,7 +125,7 @@ def _dataset(file: Path, chosen: str) -> Record:
         return {"name": chosen, "path": "data.npz"}
     if chosen in plugins.datasets:
         return {"name": chosen, **SPLITS.get(chosen, {})}
-    if Path(chosen).is_dir():
+    if os.path.isdir(chosen):
         return {"name": "folder", "path": relative, "size": 32}
     return {"name": "numpy", "path": relative} if chosen.endswith(".npz") else {"name": chosen}
 

@@ -14,7 +14,7 @@ from annotated_types import doc
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hpogen.errors import UserError
+from hpogen.errors import UserError, explained
 from hpogen.training.data.copies import copies
 from hpogen.training.data.image_data import ImageData, without_test
 from hpogen.training.data.listing import Listing, listed
@@ -44,18 +44,23 @@ def folder(
     With `size` (pixels) the shorter side is resized to it, and the centre cut out. `mean` and `sd`
     per channel, of values in [0, 1], replace those of the images. Raises UserError.
     """
-    base = Path(path).expanduser()
-    if not base.is_dir():
-        raise UserError(f"data set {NAME!r}: path: {str(base)!r} is not a folder")
-    split = (base / "train").is_dir()
-    train = listed(base / "train" if split else base, NAME)
-    inner = next((base / name for name in TEST if split and (base / name).is_dir()), None)
-    test = listed(inner, NAME) if inner is not None else None
+    outer, inner = _folders(Path(path).expanduser())
+    train, test = listed(outer, NAME), listed(inner, NAME) if inner is not None else None
     data = picture_data(NAME, train, test, size)
     if test is not None:
         data.test_labels[:] = _numbered(test, train)[data.test_labels]
     files = [file for part in (train, test) if part is not None for file, _ in part.samples]
     return _with_moments(replace(data, copies=copies(files)), mean, sd)
+
+
+def _folders(base: Path) -> tuple[Path, Path | None]:
+    """Where the classes of the training set stand, and those of the test set."""
+    with explained(f"data set {NAME!r}: path: {base}", UserError, "read"):
+        if not base.is_dir():
+            raise UserError(f"data set {NAME!r}: path: {str(base)!r} is not a folder")
+        if not (base / "train").is_dir():
+            return base, None
+        return base / "train", next((base / name for name in TEST if (base / name).is_dir()), None)
 
 
 def picture_data(name: str, train: Items, test: Items | None, size: int | None) -> ImageData:
