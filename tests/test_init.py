@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from pathlib import Path
@@ -17,7 +18,7 @@ from hpogen.spec import load_study
 from hpogen.spec.described import descriptions, documentation
 from hpogen.spec.form import Checkpoints, Limits, ObjectiveForm, Stop, StudyForm
 from hpogen.study.draft import Choices, Known, draft, write
-from hpogen.study.draft.meanings import meanings
+from hpogen.study.draft.keys import keys
 from hpogen.study.draft.text import COLUMN, WIDTH, flow
 from hpogen.training.forms.dataset import SIZES, Dataset
 from hpogen.training.forms.hyperparameters import Hyperparameters
@@ -190,13 +191,20 @@ def test_the_words_are_those_of_the_forms(tmp_path: Path) -> None:
 
 
 def test_the_choices_are_named_where_the_form_does_not_name_them() -> None:
-    record = {"task": {"name": "image-classification"}, "searcher": {"name": "pso"}}
-    said = meanings(record)
-    assert said["task.optimizer"].endswith(" `sgd`, `adam` or `adamw`.")
-    assert said["objective.scale"].endswith(" `raw`, `per_epoch`, `log`, `standard` or `rank`.")
-    assert said["searcher.topology"].endswith(" `star` or `ring`.")
-    assert said["task.dataset.resident"] == descriptions(Dataset)["resident"]
-    assert said["task.name"] == descriptions(Settings)["name"]
+    task = {"name": "image-classification", "dataset": {"name": "torchvision/EMNIST"}}
+    found = keys({"task": task, "searcher": {"name": "pso"}, "search_space": {}}, {})
+
+    def said(path: str) -> str:
+        names = path.split(".")
+        within = functools.reduce(lambda tree, name: tree[name].within or {}, names[:-1], found)
+        return within[names[-1]].meaning
+
+    assert said("task.optimizer").endswith(" `sgd`, `adam` or `adamw`.")
+    assert said("objective.scale").endswith(" `raw`, `per_epoch`, `log`, `standard` or `rank`.")
+    assert said("searcher.topology").endswith(" `star` or `ring`.")
+    assert said("task.dataset.resident") == descriptions(Dataset)["resident"]
+    assert said("task.dataset.download") == descriptions(Dataset)["download"]
+    assert said("task.name") == descriptions(Settings)["name"]
 
 
 @pytest.mark.parametrize("value", [1e-7, 2.5e-4, 0.1, 3, True, None, "no", "a: b", "a b", [1, "x"]])

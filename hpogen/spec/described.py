@@ -56,27 +56,6 @@ def _docstrings(form: type) -> dict[str, str]:
     }
 
 
-def forms_within(
-    form: type[BaseModel], opened: Mapping[str, type[BaseModel]], path: str = ""
-) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Every form that stands in a key of this one, with the dotted path of the key.
-
-    `opened` are those of keys that any mapping may stand in, by path: their owners have forms.
-    """
-    for name, info in form.model_fields.items():
-        key = f"{path}{info.alias or name}"
-        for each in [opened[key]] if key in opened else _forms(info.annotation):
-            yield key, each
-            yield from forms_within(each, opened, f"{key}.")
-
-
-def _forms(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in typing.get_args(annotation):
-        yield from _forms(part)
-
-
 def keys(annotation: object, path: KeyPath = ()) -> Iterator[KeyPath]:
     """Every key of a form and of the forms within it; an entry of a list is 0."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

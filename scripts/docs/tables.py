@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ruamel.yaml import YAML
 
 from hpogen import plugins
 from hpogen.space.form import FORMS
-from hpogen.spec.described import Described, descriptions, documentation, forms_within
+from hpogen.spec.described import Described, descriptions, documentation
 from hpogen.spec.form import StudyForm
 from hpogen.tasks.command import Command
 from hpogen.training.forms.hyperparameters import Hyperparameters
@@ -133,6 +134,27 @@ def _list(schema: Mapping[str, Any], forms: Mapping[str, Any]) -> str:
     if schema.get("minItems") == schema.get("maxItems") == 2:
         return f"[{inner}, {inner}]"
     return f"list of {inner}"
+
+
+def forms_within(
+    form: type[BaseModel], opened: Mapping[str, type[BaseModel]], path: str = ""
+) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every form that stands in a key of this one, with the dotted path of the key.
+
+    `opened` are those of keys that any mapping may stand in, by path: their owners have forms.
+    """
+    for name, info in form.model_fields.items():
+        key = f"{path}{info.alias or name}"
+        for each in [opened[key]] if key in opened else _forms(info.annotation):
+            yield key, each
+            yield from forms_within(each, opened, f"{key}.")
+
+
+def _forms(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _forms(part)
 
 
 def study() -> str:

@@ -19,7 +19,6 @@ from hpogen.cli import beginning, launching, looking, results
 from hpogen.cli.app import app
 from hpogen.objective import PRESETS, SCALES
 from hpogen.space.form import FORMS
-from hpogen.spec.described import forms_within
 from hpogen.spec.form import StudyForm
 from hpogen.spec.schema import schema
 from hpogen.tasks.command import Command
@@ -41,7 +40,7 @@ FORMS_SHOWN = {
         Command,
         Hyperparameters,
         *FORMS.values(),
-        *(form for _, form in forms_within(StudyForm, tables.OPEN)),
+        *(form for _, form in tables.forms_within(StudyForm, tables.OPEN)),
     ]
 }
 

@@ -1,7 +1,6 @@
 """A study as commented YAML: what was chosen, and each other key with its default, behind a #.
 
-`choices.py` calls it. Keys, their order and their defaults are those of the forms that check a
-study when it is loaded.
+`choices.py` calls it.
 """
 
 from __future__ import annotations
@@ -13,24 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
-from hpogen import plugins
-from hpogen.spec.form import StudyForm
-from hpogen.spec.parts import FUNCTION_KEYS
-from hpogen.study.draft.meanings import meanings, options, sentence
+from hpogen.study.draft.keys import Keys, keys, sentence
 
 INDENT = 2
 COLUMN, WIDTH = 34, 100  # where the comments begin, and where they end
 SPACE = "search_space."
 PLAIN = re.compile(r"[A-Za-z_][\w./+-]*( [\w./+-]+)*")
 WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}  # which mean something else
-SEARCHED = {"label_smoothing": {"float": [0.0, 0.2]}, "rotate": {"float": [0.0, 15.0]}}
-"""What may be searched besides, of images."""
-
-Tree = dict[str, Any]
-"""Keys with their defaults, `...` where there is none; a mapping with keys of its own is a tree."""
 
 
 def commented(
@@ -44,83 +33,35 @@ def commented(
     `model` are the options of the model, with their defaults. `notes` say of some keys, by their
     path, what their forms do not say.
     """
-    said = meanings(record) | {path: sentence(text) for path, text in notes.items()}
     lines = [f"# {line}" for line in head]
-    for key, default in _study(record, model).items():
-        found = [*_lines({key: default}, record, said)]
-        space = isinstance(default, dict) or key in record
+    for name, key in keys(record, model).items():
+        found = [*_lines({name: key}, record, notes)]
+        space = key.within is not None or name in record
         lines += ["", *found] if space and len(lines) > len(head) else found
     return "\n".join(lines) + "\n"
 
 
-def _study(record: Mapping[str, Any], model: Mapping[str, Any]) -> Tree:
-    """The whole study, with the keys of the parts that the record names."""
-    task = _task(record["task"])
-    if "model" in task:
-        task["model"] |= model
-    searcher = plugins.searchers.get(record["searcher"]["name"])
-    tree = _defaults(StudyForm)
-    tree["task"] = task
-    tree["searcher"] |= _defaults_of(options(searcher.__init__))
-    tree["search_space"] = {**dict.fromkeys(record["search_space"], ...)}
-    tree["search_space"] |= SEARCHED if "dataset" in task else {}
-    return tree
-
-
-def _task(given: Mapping[str, Any]) -> Tree:
-    found = plugins.tasks.get(given["name"])
-    if isinstance(found, plugins.TaskFunction):
-        return _defaults_of({**FUNCTION_KEYS, **options(found.function)})
-    task = _defaults(found)
-    if "dataset" in task:
-        task["dataset"] = {"name": ..., **_loader(given["dataset"]), **task["dataset"]}
-    return task
-
-
-def _loader(dataset: Mapping[str, Any]) -> Tree:
-    """The options of a data set beside the form's; of a built-in one only of those with a path."""
-    if "path" not in dataset and plugins.datasets.is_builtin(dataset["name"]):
-        return {}
-    return _defaults_of(options(plugins.datasets.get(dataset["name"])))
-
-
-def _defaults_of(declared: Mapping[str, Any]) -> Tree:
-    return {name: default for name, (_, default) in declared.items()}
-
-
-def _defaults(form: type[BaseModel]) -> Tree:
-    tree: Tree = {}
-    for name, field in form.model_fields.items():
-        inner, key = field.annotation, field.alias or name
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            tree[key] = _defaults(inner)
-        else:
-            tree[key] = ... if field.is_required() else to_jsonable_python(field.default)
-    return tree
-
-
 def _lines(
-    tree: Tree,
+    tree: Keys,
     given: Mapping[str, Any],
-    said: Mapping[str, str],
+    notes: Mapping[str, str],
     path: str = "",
     off: int | None = None,
 ) -> Iterator[str]:
     """The lines of a mapping's keys; with a # in column `off` where a mapping around is hidden."""
     indent = INDENT * path.count(".")
-    for key, default in tree.items():
-        value = given.get(key, default)
-        if value is ...:
+    for name, key in tree.items():
+        value = given.get(name, key.default)
+        if value is ... and key.within is None:
             continue
-        hidden = indent if off is None and key not in given else off
-        block = isinstance(default, dict) and path != SPACE
-        code = f"{key}:" if block else f"{key}: {flow(value)}"
+        hidden = indent if off is None and name not in given else off
+        code = f"{name}: {flow(value)}" if key.within is None else f"{name}:"
         margin = _margin(indent, hidden)
         above = path == SPACE or len(margin + code) > COLUMN - 2
-        yield from _commented(margin, code, said.get(f"{path}{key}", ""), above)
-        if block:
-            within = given.get(key, {})
-            yield from _lines(default, within, said, f"{path}{key}.", hidden)
+        comment = sentence(notes.get(f"{path}{name}", "")) or key.meaning
+        yield from _commented(margin, code, comment, above)
+        if key.within is not None:
+            yield from _lines(key.within, given.get(name, {}), notes, f"{path}{name}.", hidden)
 
 
 def _margin(indent: int, off: int | None) -> str:
