@@ -55,22 +55,19 @@ def load(
             raise UserError(f"{path}: is one network's file: a trial is named of a study's folder")
         return _made(data, path, {}, path.parent, place)
     study = read(path)
+    number = status.best(study)["trial"] if trial is None else trial
     if retrained:
-        study, number = _retrained(study, trial)
-    else:
-        number = status.best(study)["trial"] if trial is None else trial
+        study, number = _retrained(study, number, "" if trial is None else f" --trial {trial}")
     return _of_trial(study, number, place)
 
 
-def _retrained(study: Folder, trial: int | None) -> tuple[Folder, int]:
-    """The study of the `retrain` folder that trained the answer, or the trial, and its best seed.
+def _retrained(study: Folder, number: int, option: str) -> tuple[Folder, int]:
+    """The study of the `retrain` folder that trained a trial's configuration, and its best seed.
 
-    The best is by the loss in training: the test set chooses nothing.
+    The best is by the loss in training: the test set chooses nothing. `option` names the trial.
     """
-    number = status.best(study)["trial"] if trial is None else trial
     inner = study.retrainings.get(choice_of(study, number).label)
     if inner is None:
-        option = "" if trial is None else f" --trial {trial}"
         raise UserError(
             f"{study.directory}: trial {number} has not been trained on the full training set: "
             f"hpogen retrain {study.directory}{option}"
@@ -96,7 +93,8 @@ def _of_elsewhere(study: Folder, record: Record, device: torch.device, reason: s
     again = study.again(trial)
     if again is not None and again.history.told():
         return _of_trial(again, 0, device)
-    found = _of_checkpoint(study, record, device) if _keeps_checkpoints(study) else None
+    kept = study.spec.checkpoints.of_all
+    found = _of_checkpoint(study, record, device) if kept else None
     if found is None:
         raise UserError(
             f"{directory}: the weights of trial {trial} {reason}; train them again with: hpogen "
@@ -135,10 +133,6 @@ def _finished(study: Folder, number: int) -> Record:
             f"one that finished, such as hpogen best {study.directory} names"
         )
     return record
-
-
-def _keeps_checkpoints(study: Folder) -> bool:
-    return study.spec.checkpoints.keep in ("final", "all")
 
 
 def _of_checkpoint(study: Folder, record: Record, device: torch.device) -> Predictor | None:

@@ -15,10 +15,10 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hpogen.errors import CannotGoOn, UserError, explained, quoted, shortened
 from hpogen.record.lock import Lock, Owner
@@ -107,17 +107,24 @@ def read(directory: Path) -> list[Event]:
 
     Raises UserError when there is no study.
     """
-    path = directory / LEDGER
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{shortened(directory)}: there is no study here (no {LEDGER})") from None
-    except OSError as error:
-        raise UserError(f"{shortened(path)}: cannot be read: {error.strerror}") from None
-    events = parse(data, path).events
+    with opened(directory) as file:
+        events = parse(file.read(), directory / LEDGER).events
     if not events:
         raise UserError(f"{directory}: the study here has not begun (its {LEDGER} is empty)")
     return events
+
+
+@contextlib.contextmanager
+def opened(directory: Path) -> Iterator[BinaryIO]:
+    """The ledger of a study's folder, for readers. Raises UserError when there is none."""
+    path = directory / LEDGER
+    with explained(path, UserError, "read"):
+        try:
+            with open(path, "rb") as file:
+                yield file
+        except (FileNotFoundError, NotADirectoryError):
+            text = f"{shortened(directory)}: there is no study here (no {LEDGER})"
+            raise UserError(text) from None
 
 
 def new_id() -> str:

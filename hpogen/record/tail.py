@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from hpogen.errors import UserError, explained
+from hpogen.errors import UserError
 from hpogen.record import ledger
 from hpogen.record.folder import by_epoch, curve_path
 from hpogen.record.ledger import LEDGER, Event
@@ -51,7 +49,7 @@ class LedgerTail:
         begins with the first line then.
         """
         seen, self._seen = self._seen, None
-        with self._opened() as file:
+        with ledger.opened(self._directory) as file:
             there = os.fstat(file.fileno())
             if seen is None or not seen.begins(there, file.read(len(seen.head))):
                 file.seek(0)
@@ -63,16 +61,6 @@ class LedgerTail:
             raise UserError(f"{self._directory}: the study here has not begun (no line is whole)")
         self._seen = Seen(seen.number, seen.head, seen.length + found.length, count)
         return seen.events, found.events
-
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[BinaryIO]:
-        try:
-            with explained(self._path, UserError, "read"), open(self._path, "rb") as file:
-                yield file
-        except UserError as error:
-            if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-                raise
-            raise UserError(f"{self._directory}: there is no study here (no {LEDGER})") from None
 
 
 class CurveTail:

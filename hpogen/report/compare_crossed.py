@@ -26,17 +26,16 @@ def crossed_lines(found: Crossed, of: str, width: int) -> list[str]:
 def crossed_rows(found: Crossed, of: str) -> list[Mapping[str, str]]:
     """Cells by column; the first is the objective."""
     return [
-        {"objective": objective, **dict(zip(found.searchers, _texts(cells, of), strict=True))}
+        {
+            "objective": objective,
+            **{s: _text(cell, of) for s, cell in zip(found.searchers, cells, strict=True)},
+        }
         for objective, cells in found.rows.items()
     ]
 
 
-def _texts(cells: tuple[Cell | None, ...], of: str) -> list[str]:
-    return [BLANK if cell is None else _text(cell, of) for cell in cells]
-
-
-def _text(cell: Cell, of: str) -> str:
-    if cell.error is None:
+def _text(cell: Cell | None, of: str) -> str:
+    if cell is None or cell.error is None:
         return BLANK
     marks = ROW * cell.best_of_row + COLUMN * cell.best_of_column
     return f"{mean_text(cell.error, of)} (n {cell.error.n}){marks}"

@@ -19,7 +19,7 @@ from rich.text import Text
 from hpogen.errors import shortened
 from hpogen.record.history import Record
 from hpogen.report.matrix import Row, overview
-from hpogen.report.picture import picture, results, used_up
+from hpogen.report.picture import over, picture, results, used_up
 from hpogen.report.terminal import width
 from hpogen.report.text import configuration, duration
 from hpogen.running.observer import Observer
@@ -182,8 +182,8 @@ class Pace:
         return self._text
 
     def _done(self, running: list[tuple[Trial, Progress | None]]) -> int:
-        ended = (r.trial.budget for r in self._study.history.records if r.outcome is not None)
-        return sum(ended) + sum(progress.epoch for _, progress in running if progress)
+        ended = over(self._study.history)["epochs"]
+        return ended + sum(progress.epoch for _, progress in running if progress)
 
     def _total(self) -> float:
         """The epochs of the whole study; where trials are counted, as many each as so far."""

@@ -92,7 +92,7 @@ def discard(study: Study, trial: RunningTrial, *, over: bool = False) -> None:
 
 def sweep(study: Study) -> None:
     """At the end of a study nothing is promotable any more."""
-    if study.spec.checkpoints.keep in ("final", "all"):
+    if study.spec.checkpoints.of_all:
         return
     for record in study.history.records:
         if study.spec.may_go_on(record.trial.budget):

@@ -87,7 +87,7 @@ class Sharing:
 
     def _key(self, claim: Claim) -> str | None:
         spec, trial = claim.study.spec, claim.trial
-        elsewhere = spec.checkpoints.keep in ("final", "all") and spec.checkpoints.path is not None
+        elsewhere = spec.checkpoints.of_all and spec.checkpoints.path is not None
         if spec.may_go_on(trial.budget) or elsewhere or spec.task.name == UNSURE:
             return None
         parts = (canonical(trial.config), trial.budget, trial.seed, self._code[id(claim.study)])

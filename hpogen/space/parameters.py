@@ -137,3 +137,12 @@ class Constant:
 
 
 Parameter = Number | Choice | Constant
+
+
+def height(parameter: Parameter, value: Any) -> float:
+    """Where a value lies on the axis of its parameter, from 0 to 1; logarithmic where that is."""
+    if isinstance(parameter, Number):
+        return float(parameter.encode(value)[0])
+    if isinstance(parameter, Choice):
+        return parameter.index(value) / max(len(parameter.values) - 1, 1)
+    return 0.5

@@ -85,6 +85,11 @@ class Checkpoints(Form):
             raise ValueError(f"top {self.top} is a number of best trials: it needs keep: best")
         return self
 
+    @property
+    def of_all(self) -> bool:
+        """Whether the checkpoints of every trial outlive it."""
+        return self.keep in ("final", "all")
+
     def anchored(self, folder: Path) -> Checkpoints:
         """With a relative path beginning at `folder`."""
         if self.path is None or is_url(self.path):

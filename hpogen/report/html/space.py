@@ -28,6 +28,7 @@ from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.html.scores import scored
 from hpogen.report.text import count, percent, value, words
 from hpogen.space import Number, Space
+from hpogen.space.parameters import height
 from hpogen.trial import Config
 
 if TYPE_CHECKING:
@@ -213,15 +214,7 @@ def _parallel(arm: ArmOfTask, space: Space, configs: list[Config], scores: Array
 
 def _heights(space: Space, names: list[str], config: Config) -> list[float]:
     """Of a configuration on each parameter's axis, from 0 to 1."""
-    return [_height(space, name, config[name]) for name in names]
-
-
-def _height(space: Space, name: str, x: Any) -> float:
-    parameter = space.parameters[name]
-    if isinstance(parameter, Number):
-        return float(parameter.encode(x)[0])
-    block = parameter.encode(x)  # one coordinate per value of a choice, none of a constant
-    return block.index(max(block)) / max(len(block) - 1, 1) if block else 0.5
+    return [height(space.parameters[name], config[name]) for name in names]
 
 
 def _ends(space: Space, name: str) -> str:

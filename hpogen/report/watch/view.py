@@ -23,7 +23,7 @@ from hpogen.report.picture import (
 )
 from hpogen.report.text import BLANK, configuration, count, duration, number, value, words
 from hpogen.report.watch.followed import Followed
-from hpogen.space.parameters import Choice, Number, Parameter
+from hpogen.space.parameters import Choice, Number, Parameter, height
 from hpogen.study.standing import rule
 from hpogen.study.status import ended, finite, last_epoch
 from hpogen.trial import Trial
@@ -104,14 +104,8 @@ def _may_be_chosen(study: Followed, record: Record) -> bool:
 
 
 def _height(parameter: Parameter, x: Any) -> int | None:
-    """Logarithmic where the space is; None where the parameter is not active."""
-    if x is None:
-        return None
-    if isinstance(parameter, Choice):
-        share = parameter.index(x) / max(len(parameter.values) - 1, 1)
-    else:
-        share = parameter.encode(x)[0]
-    return round(1000 * min(max(share, 0.0), 1.0))
+    """None where the parameter is not active."""
+    return None if x is None else round(1000 * min(max(height(parameter, x), 0.0), 1.0))
 
 
 def state(study: Followed) -> dict[str, Any]:
