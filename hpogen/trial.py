@@ -9,8 +9,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from hpogen.errors import KEPT, shortened
 
@@ -23,15 +24,31 @@ WEIGHTS = "weights.safetensors"  # of a trial's files: its network, ready to pre
 FailureKind = Literal["lost", "oom", "diverged", "timeout", "error"]
 
 
+class Rung(NamedTuple):
+    """How much a trial trains. Only trials of the same rung are compared."""
+
+    epochs: int
+    data: float | None = None  # see `Proposal.data`
+
+
 @dataclass(frozen=True)
 class Proposal:
-    """What a searcher wants to know: the score of `config` after `budget` epochs."""
+    """What a searcher wants to know: the score of `config` after `budget` epochs.
+
+    `data` is the fraction of the training set that they go through, counted before validation and
+    audit are taken, in (0, 1]; None: the study's subset.
+    """
 
     config: Config
     budget: int  # epochs
     parent: int | None = None  # the trial that ran the same config at the rung below
     cohort: int | None = None  # the generation or rung that is learned from together
     replicate: int = 0
+    data: float | None = None
+
+    @property
+    def rung(self) -> Rung:
+        return Rung(self.budget, self.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +142,19 @@ def derive_seed(*parts: int | str) -> int:
     """A seed in [0, 2⁶³) from SHA-256 of the parts: the one way in which seeds are made."""
     text = _ENCODER.encode(parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def exact(epochs: int, data: float | None, subset: float) -> int | Fraction:
+    """Epochs on a fraction of the training set as epochs on another, `subset`, of as many samples.
+
+    Fractions are the decimal numbers that they are written as, so that no sum of them is rounded.
+    """
+    return epochs if data is None else epochs * Fraction(repr(data)) / Fraction(repr(subset))
+
+
+def plain(epochs: int | Fraction) -> int | float:
+    """For JSON, and to be shown."""
+    return int(epochs) if epochs == int(epochs) else float(epochs)
 
 
 def trial_seed(study_seed: int, config: Config, replicate: int = 0) -> int:

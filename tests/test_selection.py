@@ -26,7 +26,7 @@ from hpogen.selection.evidence import LATE
 from hpogen.selection.shrinking import PENALTIES, left_out_residuals, shrunk
 from hpogen.spec import load_study
 from hpogen.study.repeats import due
-from hpogen.trial import Failure, Outcome, Progress, Trial
+from hpogen.trial import Failure, Outcome, Progress, Rung, Trial
 
 Array = NDArray[np.float64]
 VALIDATION = Objective((Term("val_loss", 1.0),), "val")
@@ -79,7 +79,7 @@ def made_study(
 
 
 def chosen(history: History, selection: SelectionName, directory: Path) -> int:
-    record = choose(history, VALIDATION, selection, EPOCHS, directory)
+    record = choose(history, VALIDATION, selection, Rung(EPOCHS), directory)
     assert record is not None
     return record.trial.id
 
@@ -250,8 +250,8 @@ def test_nothing_that_chooses_reads_the_audit(selection: SelectionName, tmp_path
     audits: list[Mapping[str, float]] = [Poisoned() for _ in metrics]
     poisoned = made_study(tmp_path / "poisoned", metrics, losses, audits)
     assert chosen(poisoned, selection, tmp_path / "poisoned") == plain
-    again = due(poisoned, EPOCHS, tmp_path / "poisoned")
-    assert len(again) == 10 and again == due(history, EPOCHS, tmp_path)
+    again = due(poisoned, Rung(EPOCHS), tmp_path / "poisoned")
+    assert len(again) == 10 and again == due(history, Rung(EPOCHS), tmp_path)
 
 
 @pytest.mark.parametrize("selection", SELECTIONS)
@@ -287,7 +287,7 @@ def test_every_name_has_its_row() -> None:
 def test_without_a_finished_trial_nothing_is_chosen(
     selection: SelectionName, tmp_path: Path
 ) -> None:
-    assert choose(History(), VALIDATION, selection, EPOCHS, tmp_path) is None
+    assert choose(History(), VALIDATION, selection, Rung(EPOCHS), tmp_path) is None
 
 
 def spoiled(directory: Path) -> Iterator[tuple[str, str]]:
@@ -308,7 +308,7 @@ def test_losses_that_are_not_there_are_named(selection: SelectionName, tmp_path:
     history = made_study(tmp_path, made_metrics(2, losses), losses)
     for said, where in spoiled(tmp_path):
         with pytest.raises(UserError, match=said) as caught:
-            choose(history, VALIDATION, selection, EPOCHS, tmp_path)
+            choose(history, VALIDATION, selection, Rung(EPOCHS), tmp_path)
         assert where in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -23,6 +23,7 @@ from hpogen.study.read import read
 from hpogen.study.rehearsal import plan
 from hpogen.study.standing import is_complete, standing
 from hpogen.study.study import Study
+from hpogen.trial import Rung
 
 NOISY = """
 import math
@@ -121,7 +122,7 @@ def test_the_answer_is_the_least_mean_of_the_evaluations(tmp_path: Path) -> None
             means[str(event["config"])].append(late(directory / "q", i))
         expected = min(first, key=lambda i: fmean(means[str(first[i]["config"])]))
         spec, past = load_study(path), history.read(directory / "q")
-        record = choose(past, spec.objective, "noise_cut", EPOCHS, directory / "q")
+        record = choose(past, spec.objective, "noise_cut", Rung(EPOCHS), directory / "q")
         assert record is not None and record.trial.id == expected
         assert standing(as_read(spec, past, directory / "q")).best is record
         other += expected != min(asked, key=lambda i: late(directory / "q", i))
@@ -133,7 +134,9 @@ def test_a_configuration_that_fails_again_is_not_the_answer(tmp_path: Path) -> N
     finished(path, tmp_path / "q")
     past = history.read(tmp_path / "q")
     assert sum(record.failure is not None for record in past.records) == 10
-    assert choose(past, load_study(path).objective, "noise_cut", EPOCHS, tmp_path / "q") is None
+    assert (
+        choose(past, load_study(path).objective, "noise_cut", Rung(EPOCHS), tmp_path / "q") is None
+    )
 
 
 @pytest.mark.parametrize("setup", SETUPS)

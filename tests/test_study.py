@@ -17,7 +17,7 @@ from hpogen.running.runner import run
 from hpogen.selection import choose
 from hpogen.spec import load_study
 from hpogen.study.study import Study
-from hpogen.trial import Failure, Outcome
+from hpogen.trial import Failure, Outcome, Rung
 
 STANDARD = {"terms": [{"metric": "val_loss", "weight": 1}, {"metric": "agn", "weight": 0.5}]}
 STANDARD["terms"][1]["scale"] = "standard"  # type: ignore[index]
@@ -216,7 +216,7 @@ def test_ones_own_loop(tmp_path: Path) -> None:
         else:
             study.record(Outcome(trial.id, {"val_loss": float(trial.config["x"])}))
     assert [trial.id for trial in seen] == list(range(12))
-    best = choose(study.history, study.spec.objective, study.spec.selection, 2, tmp_path)
+    best = choose(study.history, study.spec.objective, study.spec.selection, Rung(2), tmp_path)
     assert best is not None
     xs = {trial.id: trial.config["x"] for trial in seen if trial.id != 4}
     assert best.trial.id == min(xs, key=xs.__getitem__)

@@ -44,8 +44,8 @@ class Answer:
     truth: float | None
     test: tuple[float, ...]
     oracle: float | None
-    charged: int  # epochs
-    trained: int  # epochs
+    charged: float  # epochs
+    trained: float  # epochs
     seconds: float
     measures: float  # seconds
 

@@ -45,7 +45,7 @@ class Trials:
     def __init__(self, study: Folder) -> None:
         past = study.history
         self.study = study
-        self.budget = study.spec.budgets[-1]
+        self.budget = study.spec.ladder[-1].epochs
         self.records = study.finished
         self.after = study.spec.objective.standard_after
         if not self.records:
@@ -53,7 +53,7 @@ class Trials:
                 f"{study.directory}: no trial has finished {self.budget} epochs: nothing to choose "
                 "from"
             )
-        self.evidence = gather(past, self.records, self.budget, study.directory)
+        self.evidence = gather(past, self.records, study.spec.ladder[-1], study.directory)
         self.losses: Callable[[], Losses] = lru_cache(self.evidence.losses)
         self.evidence = replace(self.evidence, losses=self.losses)
         truth = truth_of([study])

@@ -7,6 +7,7 @@ Definitions 3.1 and 3.2, with the audit set in the place of their test set.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ class Trajectory:
 
     Epochs are charged in full for each of them; seconds are those of training, one after the
     other. `truth` is the incumbent's audit error, `oracle` the smallest of all finished trials at
-    the largest budget: inf before there is one, NaN where the incumbent has no audit.
+    the highest rung: inf before there is one, NaN where the incumbent has no audit.
     """
 
     epochs: Array  # (T,)
@@ -51,11 +52,12 @@ def trajectory(study: Folder, truth: Truth | None, siblings: Siblings) -> Trajec
     spent = seconds(study, siblings)
     finished = {r.trial.id for r in study.finished}
     found = incumbents(study)
+    costs = (study.history.cost(record.trial.rung) for record in records)
     best = [
         _value(record, truth) if record.trial.id in finished else math.inf for record in records
     ]
     return Trajectory(
-        epochs=np.cumsum([float(record.trial.budget) for record in records]),
+        epochs=np.array([float(x) for x in itertools.accumulate(costs)]),
         seconds=np.cumsum([spent[number].get("total", 0.0) for number in study.order]),
         incumbents=tuple(found),
         truth=np.array([math.inf if r is None else _value(r, truth) for r in found]),
@@ -82,9 +84,8 @@ def incumbents(study: Folder) -> list[Record | None]:
 def _smallest(study: Folder) -> list[Record | None]:
     """Of a figure that a trial has whatever the others have: the least so far."""
     spec, past = study.spec, study.history
-    budget = spec.budgets[-1]
     records = study.finished
-    evidence = gather(past, records, budget, study.directory)
+    evidence = gather(past, records, spec.ladder[-1], study.directory)
     values = SELECTIONS[spec.selection].figures(evidence, spec.objective)
     by_trial = {r.trial.id: value for r, value in zip(records, values, strict=True)}
     found: list[Record | None] = []
@@ -120,12 +121,12 @@ def _losses(study: Folder) -> dict[int, Losses]:
 
 def _chosen_of(study: Folder, told: set[int], losses: dict[int, Losses]) -> Record | None:
     """The answer of a study that has told these trials alone."""
-    spec, budget = study.spec, study.spec.budgets[-1]
+    spec, rung = study.spec, study.spec.ladder[-1]
     past = replace(study.history, records=[r for r in study.history.records if r.trial.id in told])
-    records = candidates(past, budget)
+    records = candidates(past, rung)
     if not records:
         return None
-    evidence = gather(past, records, budget, study.directory)
+    evidence = gather(past, records, rung, study.directory)
     if losses:
         rows = np.stack([losses[record.trial.id] for record in records])
         evidence = replace(evidence, losses=lambda: rows)

@@ -18,7 +18,7 @@ from hpogen.analysis.statistics import Array
 from hpogen.errors import UserError, unknown
 from hpogen.record.history import Record
 from hpogen.study.read import Folder
-from hpogen.trial import Config
+from hpogen.trial import Config, Rung
 
 TARGETS = ("audit_gap_loss", "audit_gap_accuracy", "audit_error")
 """audit loss − train loss; train accuracy − audit accuracy; 1 − audit accuracy."""
@@ -79,8 +79,8 @@ def finished_trials(study: Folder) -> FinishedTrials:
     """
     past = study.history
     spec = past.header["spec"]
-    budget = max((record.trial.budget for record in past.records), default=0)
-    reasons = [_reason(record, budget) for record in past.records]
+    rung = study.spec.ladder[-1]
+    reasons = [_reason(record, rung) for record in past.records]
     left_out = Counter(reason for reason in reasons if reason)
     records = [r for r, reason in zip(past.records, reasons, strict=True) if not reason]
     if not records:
@@ -95,7 +95,7 @@ def finished_trials(study: Folder) -> FinishedTrials:
     return FinishedTrials(
         study=spec["name"],
         searcher=spec["searcher"]["name"],
-        budget=budget,
+        budget=rung.epochs,
         numbers=tuple(record.trial.id for record in records),
         configs=tuple(record.trial.config for record in records),
         metrics={
@@ -109,10 +109,10 @@ def finished_trials(study: Folder) -> FinishedTrials:
     )
 
 
-def _reason(record: Record, budget: int) -> str:
+def _reason(record: Record, rung: Rung) -> str:
     """Why a trial is not compared; empty when it is."""
-    if record.trial.budget != budget:
-        return "of a smaller budget"
+    if record.trial.rung != rung:
+        return "of another rung" if record.trial.data else "of a smaller budget"
     if record.twin is not None:
         return "duplicate"
     if record.repeat:

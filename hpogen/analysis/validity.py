@@ -99,14 +99,14 @@ def _scores(study: Folder, records: Sequence[Record], objective: Objective) -> l
     metrics = [record.outcome.metrics for record in records if record.outcome]
     if not metrics or any(objective.metrics - found.keys() for found in metrics):
         return None
-    budget = study.spec.budgets[-1]
-    frozen: Mapping[str, Location] = study.history.locations.get(budget, {})
+    rung = study.spec.ladder[-1]
+    frozen: Mapping[str, Location] = study.history.locations.get(rung, {})
     scale = {
         name: frozen[name] if name in frozen else locate([found[name] for found in metrics])
         for name in objective.standardized()
     }
     try:
-        return rescore(records, objective, {budget: scale})
+        return rescore(records, objective, {rung: scale})
     except ValueError:  # the logarithm of a negative number
         return None
 

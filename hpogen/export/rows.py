@@ -51,6 +51,7 @@ def row(study: Folder, record: Record) -> dict[str, Any]:
         "state": record.state,
         "score": record.score if math.isfinite(record.score) else None,
         "budget": trial.budget,
+        **({} if trial.data is None else {"data": trial.data}),
         "epochs": outcome.epochs if outcome else None,
         "replicate": trial.replicate,
         "cohort": trial.cohort,

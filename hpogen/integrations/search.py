@@ -18,9 +18,8 @@ from hpogen.searchers.base import Searcher
 from hpogen.space import Space
 from hpogen.spec import checks
 from hpogen.spec.form import SearcherForm
-from hpogen.spec.loading import space_of
 from hpogen.spec.mistakes import Mistakes, shown
-from hpogen.spec.parts import SearcherSpec, searcher_of
+from hpogen.spec.parts import SearcherSpec, searcher_of, space_of
 from hpogen.spec.positions import Document, Unreadable, read
 from hpogen.spec.source import Source, told
 from hpogen.trial import Config

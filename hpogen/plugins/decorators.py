@@ -32,14 +32,21 @@ def searcher(name: str) -> Callable[[type], type]:
 
 
 def task(
-    name: str, *, metrics: Collection[str], sums: Collection[str] = (), resumable: bool = False
+    name: str,
+    *,
+    metrics: Collection[str],
+    sums: Collection[str] = (),
+    resumable: bool = False,
+    data: bool = False,
 ) -> Callable[[F], F]:
     """Register `function(trial, *, options…)` that yields a mapping of metrics after each epoch.
 
     `metrics` declares every metric it yields, `sums` those that are sums over epochs. A task that
     is not resumable starts again at epoch 0 after an interruption; one that is goes on from
     `trial.start_epoch`, the number of epochs whose yield was received, and must therefore have
-    saved its state in `trial.directory` before each yield.
+    saved its state in `trial.directory` before each yield. With `data` it promises to train on the
+    fraction `trial.data` of its training set, on all of it where that is None: so that smaller
+    fractions are parts of larger ones, and what it validates on stays the same.
     """
 
     declared.name("task", name)
@@ -48,10 +55,11 @@ def task(
         raise UserError("@task: got no metrics, expected those that the task yields")
     summed = declared.names("task", "sums", sums, within=given)
     declared.flag("task", "resumable", resumable)
+    declared.flag("task", "data", data)
 
     def register(function: F) -> F:
         declared.function("task", function, 1)
-        tasks.add(name, TaskFunction(name, function, given, summed, resumable))
+        tasks.add(name, TaskFunction(name, function, given, summed, resumable, data))
         return function
 
     return register

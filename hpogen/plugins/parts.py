@@ -28,6 +28,7 @@ class TaskFunction:
     metrics: frozenset[str]
     sums: frozenset[str]
     resumable: bool
+    data: bool
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 from hpogen.errors import KEPT, quoted, shortened
 from hpogen.objective import Location
 from hpogen.record.ledger import Event
-from hpogen.trial import Failure, FailureKind, Outcome, Progress, Trial
+from hpogen.trial import Failure, FailureKind, Outcome, Progress, Rung, Trial
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 OPEN = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
@@ -26,6 +26,7 @@ Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 Number = Annotated[float, Field(strict=True)]
 Numbers = dict[str, Number]
+Share = Annotated[float, Field(gt=0, le=1)]
 Values = dict[str, bool | int | float | str]
 Stop = dict[str, Positive | None]
 Words = dict[str, str]
@@ -54,6 +55,7 @@ class Declared(TypedDict):
     sums: list[str]
     keeps_losses: bool
     ranks_only: bool
+    subset: NotRequired[Share]
 
 
 class Forked(TypedDict):
@@ -78,7 +80,10 @@ class Began(TypedDict):
 
 
 class Asked(TypedDict):
-    """A `Trial`, whose `id` is `trial` here; `repeat`: see `hpogen.study.repeats`."""
+    """A `Trial`, whose `id` is `trial` here; `repeat`: see `hpogen.study.repeats`.
+
+    Without `data` where a trial trains on the study's subset.
+    """
 
     kind: Literal["asked"]
     trial: Count
@@ -88,6 +93,7 @@ class Asked(TypedDict):
     cohort: Count | None
     replicate: Count
     seed: Count
+    data: NotRequired[Share]
     repeat: NotRequired[bool]
 
 
@@ -127,6 +133,7 @@ class Standard(TypedDict):
 class Scale(TypedDict):
     kind: Literal["scale"]
     budget: Positive
+    data: NotRequired[Share]
     metrics: dict[str, Standard]
 
 
@@ -182,7 +189,8 @@ def _words(error: ValidationError, event: Event) -> str:
 
 
 def asked(trial: Trial, repeat: bool = False) -> Event:
-    line = {"kind": "asked", "trial": trial.id, **_plain(trial, "id")}
+    own = _plain(trial, "id", *(("data",) if trial.data is None else ()))
+    line = {"kind": "asked", "trial": trial.id, **own}
     return {**line, "repeat": True} if repeat else line
 
 
@@ -215,9 +223,14 @@ def outcome_of(line: Event) -> Outcome:
     return Outcome(**own, failure=failure and Failure(**failure))
 
 
-def scale(budget: int, locations: Mapping[str, Location]) -> Event:
+def scale(rung: Rung, locations: Mapping[str, Location]) -> Event:
     numbers = {metric: _plain(at) for metric, at in locations.items()}
-    return {"kind": "scale", "budget": budget, "metrics": numbers}
+    data = {} if rung.data is None else {"data": rung.data}
+    return {"kind": "scale", "budget": rung.epochs, **data, "metrics": numbers}
+
+
+def rung_of(line: Event) -> Rung:
+    return Rung(line["budget"], line.get("data"))
 
 
 def locations_of(line: Event) -> dict[str, Location]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +16,10 @@ from hpogen.errors import shortened
 from hpogen.objective import Location
 from hpogen.record import events, ledger
 from hpogen.record.ledger import LEDGER, Corrupt, Event
-from hpogen.trial import Failure, Outcome, Proposal, Trial, canonical
+from hpogen.trial import Failure, Outcome, Proposal, Rung, Trial, canonical, exact, plain
 
 State = Literal["running", "held", "told"]
-Key = tuple[str, int, int]
+Key = tuple[str, Rung, int]
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Record:
     state: State = "running"
     outcome: Outcome | None = None
     score: float = math.inf  # inf until told, and for a failed trial
-    twin: int | None = None  # the earlier trial of the same config, budget and replicate
+    twin: int | None = None  # the earlier trial of the same config, rung and replicate
     lost: int = 0  # how often its worker died
     repeat: bool = False  # the study's own re-evaluation: the searcher neither asks nor hears of it
     reused: str = ""  # where a trial of another study, whose outcome it has, stands: `STUDY/7`
@@ -41,7 +42,7 @@ class Record:
 
 def key_of(trial: Proposal) -> Key:
     """What makes two trials duplicates of each other."""
-    return (canonical(trial.config), trial.budget, trial.replicate)
+    return (canonical(trial.config), trial.rung, trial.replicate)
 
 
 @dataclass
@@ -51,9 +52,9 @@ class History:
     header: Event = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     stop: dict[str, int | None] = field(default_factory=dict)
-    locations: dict[int, dict[str, Location]] = field(default_factory=dict)
-    charged: int = 0  # epochs
-    trained: int = 0  # epochs
+    locations: dict[Rung, dict[str, Location]] = field(default_factory=dict)
+    spent: int | Fraction = 0  # the epochs charged, exactly
+    done: int | Fraction = 0  # the epochs trained, exactly
     reused: int = 0
     running: set[int] = field(default_factory=set)  # the trials without an outcome, but duplicates
     held: set[int] = field(default_factory=set)
@@ -64,6 +65,25 @@ class History:
     def id(self) -> str:
         """The study's, by which its files are known; empty where it is older than ids."""
         return str(self.header.get("id", ""))
+
+    @property
+    def charged(self) -> int | float:
+        """Epochs on the study's subset; on another part of the data they count by its samples."""
+        return plain(self.spent)
+
+    @property
+    def trained(self) -> int | float:
+        """The same of the epochs that were really trained."""
+        return plain(self.done)
+
+    @property
+    def subset(self) -> float:
+        """The fraction of the training set that an epoch is counted in."""
+        return float(self.header.get("declared", {}).get("subset", 1.0))
+
+    def cost(self, rung: Rung) -> int | Fraction:
+        """What a trial of that rung is charged, in epochs, exactly."""
+        return exact(rung.epochs, rung.data, self.subset)
 
     @property
     def duplicates(self) -> int:
@@ -105,7 +125,7 @@ class History:
             record.twin = first
             self.twins.setdefault(first, []).append(trial.id)
         self.records.append(record)
-        self.charged += trial.budget
+        self.spent += self.cost(trial.rung)
 
     def _held(self, event: Event) -> None:
         record = self._record(event)
@@ -121,7 +141,7 @@ class History:
             raise ValueError(f"trial {event['trial']} has been told already")
         record.state, record.outcome = "told", events.outcome_of(event)
         record.score = math.inf if event["score"] is None else event["score"]
-        self.trained += record.outcome.epochs or 0
+        self.done += self.cost(record.trial.rung._replace(epochs=record.outcome.epochs or 0))
         self.running.discard(event["trial"])
         self.held.discard(event["trial"])
 
@@ -137,7 +157,7 @@ class History:
             record.outcome = replace(record.outcome, metrics=metrics)
 
     def _scale(self, event: Event) -> None:
-        self.locations[event["budget"]] = events.locations_of(event)
+        self.locations[events.rung_of(event)] = events.locations_of(event)
 
     def _lost(self, event: Event) -> None:
         self._record(event).lost += 1

@@ -181,9 +181,10 @@ class Pace:
                 self._text = f"{duration(max(self._total() - done, 0) / rate)} left"
         return self._text
 
-    def _done(self, running: list[tuple[Trial, Progress | None]]) -> int:
-        ended = over(self._study.history)["epochs"]
-        return ended + sum(progress.epoch for _, progress in running if progress)
+    def _done(self, running: list[tuple[Trial, Progress | None]]) -> float:
+        history = self._study.history
+        begun = (t.rung._replace(epochs=progress.epoch) for t, progress in running if progress)
+        return over(history)["epochs"] + float(sum(map(history.cost, begun)))
 
     def _total(self) -> float:
         """The epochs of the whole study; where trials are counted, as many each as so far."""
@@ -239,7 +240,7 @@ class Lines:
     def _rank(self, record: Record) -> float:
         """What the selection compares, lower is better; infinity where it cannot be compared."""
         selection = self._spec.selection
-        if record.failure or record.trial.budget != self._spec.budgets[-1]:
+        if record.failure or record.trial.rung != self._spec.ladder[-1]:
             return math.inf
         if selection == "score":
             return math.inf if self._spec.objective.uses("rank") else record.score

@@ -16,7 +16,16 @@ from hpogen.analysis.answers import held_out
 from hpogen.record.history import Record
 from hpogen.report.picture import BAR, over, used_up
 from hpogen.report.table import Column, table
-from hpogen.report.text import BLANK, bar, count, folder_and_next, number, paragraph, percent
+from hpogen.report.text import (
+    BLANK,
+    bar,
+    count,
+    folder_and_next,
+    number,
+    paragraph,
+    percent,
+    tally,
+)
 from hpogen.report.verdict import command
 from hpogen.study.read import AnyStudy, Folder
 from hpogen.study.standing import commonest, standing
@@ -82,7 +91,7 @@ def _unit(rows: Sequence[Row]) -> str:
 def _share(row: Row, unit: str) -> str:
     history = row.study.history
     done, limit = over(history)[f"{unit}s"], history.stop[f"{unit}s"]
-    return f"{done:,}" if limit is None else f"{done:,}/{limit:,}"
+    return tally(done) if limit is None else f"{tally(done)}/{limit:,}"
 
 
 def _cells(row: Row, unit: str) -> list[str]:

@@ -14,14 +14,24 @@ from rich.text import Text
 
 from hpogen.report.picture import picture
 from hpogen.report.table import Column, grid, is_whole, left_out, table
-from hpogen.report.text import count, duration, folder_and_next, number, paragraph, size_of, words
+from hpogen.report.text import (
+    count,
+    duration,
+    folder_and_next,
+    number,
+    paragraph,
+    rung,
+    size_of,
+    tally,
+    words,
+)
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
 from hpogen.study.rehearsal import COSTS
 from hpogen.study.standing import commonest, rule, standing
 from hpogen.study.status import advice, memory, state, under_way
-from hpogen.trial import Keep
+from hpogen.trial import Keep, Rung
 
 if TYPE_CHECKING:
     from hpogen.running.fork import Fork
@@ -67,7 +77,7 @@ def show_page(
         lines.append(f"trained again by the study itself, replicate {trial['repeat']}")
     if trial["trained_as"]:
         lines.append(f"trained as {trial['trained_as']}, whose outcome it has")
-    lines += [f"budget: {count(trial['budget'], 'epoch')}", f"seed: {trial['seed']}"]
+    lines += [f"budget: {rung(Rung(trial['budget'], trial['data']))}", f"seed: {trial['seed']}"]
     for key in ("config", "metrics", "audit"):
         if trial[key]:
             lines += [f"{key}:", *yaml_lines(trial[key], "  ")]
@@ -110,9 +120,8 @@ def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]
     """The plan, then the effective search space."""
     known = plan["at_least"] or plan
     evaluations = count(known["evaluations"], "trial")
-    epochs = (
-        f"{count(known['epochs_charged'], 'epoch')} charged, {known['epochs_trained']:,} trained"
-    )
+    charged, trained = known["epochs_charged"], known["epochs_trained"]
+    epochs = f"{count(charged, 'epoch')} charged, {tally(trained)} trained"
     least = "at least " if plan["at_least"] else ""
     return [
         f"{path}: no mistakes found",

@@ -13,12 +13,12 @@ from rich.text import Text
 
 from hpogen.record.history import History, Record
 from hpogen.report.table import Column, Row, table
-from hpogen.report.text import INDENT, bar, count, number, percent, value, words
+from hpogen.report.text import INDENT, bar, count, number, percent, rung_cell, value, words
 from hpogen.space.parameters import Choice, Constant, Number, Parameter
 from hpogen.spec import StudySpec
 from hpogen.study.read import AnyStudy
 from hpogen.study.standing import Standing, rule
-from hpogen.trial import Progress, Trial
+from hpogen.trial import Progress, Trial, plain
 
 BAR = 20
 WIDEST = 120  # columns from the name to the end of the bar
@@ -121,7 +121,7 @@ def metric_names(spec: StudySpec) -> dict[str, tuple[str, ...]]:
 
 
 def _columns(spec: StudySpec, names: Mapping[str, object], where: int) -> list[Column]:
-    epochs = 2 * len(str(spec.budgets[-1])) + 1
+    epochs = max(len(f"{rung.epochs}/{rung_cell(rung)}") for rung in spec.ladder)
     return [
         Column("trial", len("trial")),
         Column("epoch", epochs),
@@ -167,8 +167,8 @@ def _row(
 def how_far(trial: Trial, progress: Progress | None) -> tuple[str, str]:
     """`88/160`, `gpu 0`: a running trial's epochs, and what it is trained on."""
     if progress is None:
-        return f"0/{trial.budget}", ""
-    return f"{progress.epoch}/{trial.budget}", progress.device.replace("cuda:", "gpu ")
+        return f"0/{rung_cell(trial.rung)}", ""
+    return f"{progress.epoch}/{rung_cell(trial.rung)}", progress.device.replace("cuda:", "gpu ")
 
 
 def figures(
@@ -201,14 +201,14 @@ def _header(study: AnyStudy, width: int, left: str | None) -> list[Text]:
     return [Text(name, "bold"), Text(f" {tail}")]
 
 
-def used_up(history: History) -> tuple[float, str, int, int]:
+def used_up(history: History) -> tuple[float, str, float, int]:
     """How much of `stop` has ended, by the limit that is nearer: share, unit, done, limit."""
     done = over(history)
     limits = {unit: limit for unit, limit in history.stop.items() if limit is not None}
     return max((done[unit] / limit, unit, done[unit], limit) for unit, limit in limits.items())
 
 
-def over(history: History) -> dict[str, int]:
+def over(history: History) -> dict[str, float]:
     """The epochs and the trials of `stop` that are over: those under way are not counted."""
-    budgets = [record.trial.budget for record in history.records if record.outcome is not None]
-    return {"epochs": sum(budgets), "trials": len(budgets)}
+    costs = [history.cost(r.trial.rung) for r in history.records if r.outcome is not None]
+    return {"epochs": plain(sum(costs)), "trials": len(costs)}

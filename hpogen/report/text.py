@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpogen.errors import UserError
-from hpogen.trial import Config, Value
+from hpogen.trial import Config, Rung, Value
 
 BLANK = "–"  # where a figure is not known
 SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -63,10 +63,31 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def count(n: int, what: str) -> str:
-    """`1 trial`, `1,920 epochs`, `6 studies`."""
+def count(n: float, what: str) -> str:
+    """`1 trial`, `1,920 epochs`, `6 studies`, `12.5 epochs`."""
     plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
-    return f"{n:,} {what if n == 1 else plural}"
+    return f"{tally(n)} {what if n == 1 else plural}"
+
+
+def tally(n: float) -> str:
+    """A number of things, or of epochs on parts of the data: `1,920`, `12.5`."""
+    return f"{n:,}" if isinstance(n, int) else f"{n:,.1f}"
+
+
+def rung(of: Rung) -> str:
+    """`20 epochs`, `20 epochs on 5 % of the data`."""
+    epochs = count(of.epochs, "epoch")
+    return epochs if of.data is None else f"{epochs} on {share(of.data)} of the data"
+
+
+def rung_cell(of: Rung) -> str:
+    """The same in a table: `20`, `20 on 5 %`."""
+    return f"{of.epochs}" if of.data is None else f"{of.epochs} on {share(of.data)}"
+
+
+def share(data: float) -> str:
+    """A fraction of the training set: `5 %`."""
+    return f"{100 * data:.3g} %"
 
 
 def size_of(nbytes: int) -> str:

@@ -19,6 +19,7 @@ from hpogen.report.text import (
     number,
     paragraph,
     percent,
+    tally,
 )
 from hpogen.spec import StudySpec
 from hpogen.study.read import AnyStudy
@@ -127,9 +128,11 @@ def command(program: str, *words: str) -> str:
 def _counted(history: History, now: Standing) -> str:
     epochs = f"{_of(history.charged, history.stop['epochs'], 'epoch')} charged"
     trials = _of(now.told, history.stop["trials"], "trial")
-    return f"{trials}{mishaps(now)}, {epochs}, {history.trained:,} trained"
+    return f"{trials}{mishaps(now)}, {epochs}, {tally(history.trained)} trained"
 
 
-def _of(done: int, limit: int | None, what: str) -> str:
+def _of(done: float, limit: int | None, what: str) -> str:
     """`5 trials`, or `5 of 32 trials` where that is not all."""
-    return count(done, what) if limit is None or done >= limit else f"{done:,} of {limit:,} {what}s"
+    if limit is None or done >= limit:
+        return count(done, what)
+    return f"{tally(done)} of {limit:,} {what}s"

@@ -138,7 +138,7 @@ def _configurations(past: History, spec: StudySpec, *, same_task: bool) -> Old:
         records.setdefault(canonical(record.trial.config), []).append(record)
     for of_config in records.values():
         config = of_config[0].trial.config
-        asked = [r for r in of_config if r.trial.budget in spec.budgets]
+        asked = [r for r in of_config if r.trial.rung in spec.ladder]
         if not spec.space.contains(config):
             outside.append(config)
         elif same_task and not asked:
@@ -244,7 +244,7 @@ def _reuse(new: Study, known: Mapping[Key, Record], directory: Path) -> None:
         trial = new.next()
         if trial is None:
             return
-        record = None if new.spec.may_go_on(trial.budget) else known.get(key_of(trial))
+        record = None if new.spec.may_go_on(trial.rung) else known.get(key_of(trial))
         if record is not None and record.outcome is not None:
             new.reuse(trial.id, record.outcome, directory)
         elif canonical(trial.config) not in enqueued:

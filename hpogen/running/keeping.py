@@ -70,7 +70,7 @@ class BestWeights:
     def _others(self, count: int) -> Iterator[int]:
         """The trials with weights that are told and not among the first `count`."""
         history, spec = self._study.history, self._study.spec
-        rivals = candidates(history, spec.budgets[-1])
+        rivals = candidates(history, spec.ladder[-1])
         if self._settled:
             rivals = [record for record in rivals if record.trial.id in self._there]
         best = best_first(history, rivals, spec.objective, spec.selection, self._study.directory)
@@ -82,7 +82,7 @@ class BestWeights:
 
 def discard(study: Study, trial: RunningTrial, *, over: bool = False) -> None:
     """Delete what a trial kept for going on, unless a rung above may continue it before the end."""
-    if study.spec.may_go_on(trial.budget) and not over:
+    if study.spec.may_go_on(trial.rung) and not over:
         return
     if trial.checkpoints or trial.home.exists():
         study.spec.task.discard(trial)
@@ -95,5 +95,5 @@ def sweep(study: Study) -> None:
     if study.spec.checkpoints.of_all:
         return
     for record in study.history.records:
-        if study.spec.may_go_on(record.trial.budget):
+        if study.spec.may_go_on(record.trial.rung):
             discard(study, study.given(record.trial.id), over=True)

@@ -29,7 +29,7 @@ class Claim:
 class Sharing:
     """What has been trained by the `studies`, and what is: by what makes two trials equal.
 
-    That is the task, the configuration, the budget, the seed and the code on its type of device.
+    That is the task, the configuration, the rung, the seed and the code on its type of device.
     Failures other than `diverged` are tried again, and a trial that another rung may continue is
     trained in its own study, where its checkpoints are.
     """
@@ -88,9 +88,9 @@ class Sharing:
     def _key(self, claim: Claim) -> str | None:
         spec, trial = claim.study.spec, claim.trial
         elsewhere = spec.checkpoints.of_all and spec.checkpoints.path is not None
-        if spec.may_go_on(trial.budget) or elsewhere or spec.task.name == UNSURE:
+        if spec.may_go_on(trial.rung) or elsewhere or spec.task.name == UNSURE:
             return None
-        parts = (canonical(trial.config), trial.budget, trial.seed, self._code[id(claim.study)])
+        parts = (canonical(trial.config), trial.rung, trial.seed, self._code[id(claim.study)])
         return json.dumps([self._tasks[id(claim.study)], *parts])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from hpogen.objective import Location, Objective, rank
 from hpogen.record.history import History, Record
 from hpogen.selection.evidence import REPEATS, TOP, Evidence, Losses, gather
 from hpogen.selection.shrinking import shrunk
+from hpogen.trial import Rung
 
 SelectionName = Literal["score", "val_loss", "val_accuracy", "one_se_margin", "shrunk", "noise_cut"]
 Figures = Callable[[Evidence, Objective], list[float]]
@@ -29,24 +31,26 @@ NO_END = 2**100
 
 @dataclass(frozen=True)
 class Selection:
-    """A rule that chooses among the finished trials of one budget."""
+    """A rule that chooses among the finished trials of one rung."""
 
     name: SelectionName
     figures: Figures  # lower is better; infinity for a trial that it cannot choose
     needs: frozenset[str] = frozenset()  # metrics of every trial, besides the objective's
     alone: bool = False  # whether a trial's figure is the same whatever the others are
     per_sample: bool = False  # whether it reads the loss of each validation sample
-    reserve: int = 0  # trials of the largest budget that a study keeps of `stop` for its end
+    reserve: int = 0  # trials of the highest rung that a study keeps of `stop` for its end
 
-    def room(self, stop: Mapping[str, int | None], budget: int) -> tuple[int, int]:
+    def room(
+        self, stop: Mapping[str, int | None], cost: int | Fraction
+    ) -> tuple[int, int | Fraction]:
         """The trials and the epochs of a study's `stop` that are its searcher's.
 
-        `budget` is the largest. NO_END where there is no limit.
+        `cost` is what a trial of the highest rung is charged. NO_END where there is no limit.
         """
         trials, epochs = stop["trials"], stop["epochs"]
         return (
             NO_END if trials is None else trials - self.reserve,
-            NO_END if epochs is None else epochs - self.reserve * budget,
+            NO_END if epochs is None else epochs - self.reserve * cost,
         )
 
     def choose(self, evidence: Evidence, objective: Objective) -> int | None:
@@ -56,14 +60,14 @@ class Selection:
         return least if found[least] < math.inf else None
 
 
-def candidates(history: History, budget: int) -> list[Record]:
-    """The finished trials at that budget that have metrics, are no duplicates and no repeats."""
+def candidates(history: History, rung: Rung) -> list[Record]:
+    """The finished trials of that rung that have metrics, are no duplicates and no repeats."""
     return [
         record
         for record in history.records
         if record.state == "told"
         and record.failure is None
-        and record.trial.budget == budget
+        and record.trial.rung == rung
         and record.twin is None
         and not record.repeat
     ]
@@ -72,32 +76,32 @@ def candidates(history: History, budget: int) -> list[Record]:
 def rescore(
     records: Sequence[Record],
     objective: Objective,
-    locations: Mapping[int, Mapping[str, Location]],
+    locations: Mapping[Rung, Mapping[str, Location]],
 ) -> list[float]:
-    """The scores of trials of one budget on one scale; `rank` ranks among all of them.
+    """The scores of trials of one rung on one scale; `rank` ranks among all of them.
 
     Raises ValueError where a term is not defined.
     """
     metrics = [record.outcome.metrics if record.outcome else {} for record in records]
-    budgets = [record.trial.budget for record in records]
+    rungs = [record.trial.rung for record in records]
     return [
-        objective.score(own, budget, locations.get(budget), ranks)
-        for own, budget, ranks in zip(metrics, budgets, _ranks(metrics, objective), strict=True)
+        objective.score(own, rung.epochs, locations.get(rung), ranks)
+        for own, rung, ranks in zip(metrics, rungs, _ranks(metrics, objective), strict=True)
     ]
 
 
 def choose(
-    history: History, objective: Objective, selection: SelectionName, budget: int, directory: Path
+    history: History, objective: Objective, selection: SelectionName, rung: Rung, directory: Path
 ) -> Record | None:
-    """The answer among the finished trials at the largest budget; the earliest of equals.
+    """The answer among the finished trials of the highest rung; the earliest of equals.
 
     `directory` is the study's folder, from which some selections read curves or losses. None while
     no trial can be chosen. Raises UserError where a file that the selection needs is missing.
     """
-    records = candidates(history, budget)
+    records = candidates(history, rung)
     if not records:
         return None
-    evidence = gather(history, records, budget, directory)
+    evidence = gather(history, records, rung, directory)
     found = SELECTIONS[selection].choose(evidence, objective)
     return None if found is None else records[found]
 
@@ -109,13 +113,13 @@ def best_first(
     selection: SelectionName,
     directory: Path,
 ) -> list[Record]:
-    """Finished trials of one budget as the selection would choose them, one after the other.
+    """Finished trials of one rung as the selection would choose them, one after the other.
 
     Those that it cannot choose come last, by their validation loss. Raises UserError as `choose`.
     """
     if not records:
         return []
-    evidence = gather(history, records, records[0].trial.budget, directory)
+    evidence = gather(history, records, records[0].trial.rung, directory)
     figures = SELECTIONS[selection].figures(evidence, objective)
     losses = evidence.metric("val_loss")
     order = sorted(range(len(records)), key=lambda i: (figures[i], losses[i]))
@@ -129,7 +133,7 @@ def scores(evidence: Evidence, objective: Objective) -> list[float]:
     found = []
     for own, ranks in zip(evidence.metrics, _ranks(evidence.metrics, objective), strict=True):
         try:
-            found.append(objective.score(own, evidence.budget, evidence.locations, ranks))
+            found.append(objective.score(own, evidence.rung.epochs, evidence.locations, ranks))
         except ValueError:
             found.append(math.inf)
     return found

@@ -19,7 +19,7 @@ from hpogen.errors import UserError
 from hpogen.objective import Location
 from hpogen.record import folder
 from hpogen.record.history import History, Record
-from hpogen.trial import canonical
+from hpogen.trial import Rung, canonical
 
 LATE = 5  # epochs that `noise_cut` averages
 TOP = 5  # configurations that it evaluates again, from what the study keeps of its `stop`
@@ -32,14 +32,14 @@ Losses = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Evidence:
-    """n finished trials of one budget. What stands in files is read when it is called for.
+    """n finished trials of one rung. What stands in files is read when it is called for.
 
     `metrics` are those of the last epoch, `locations` the frozen `standard` scales; `losses` gives
     `Losses`, `late` the figures of `late_losses`. Both raise UserError where a file that is needed
     is missing.
     """
 
-    budget: int  # epochs
+    rung: Rung
     metrics: tuple[Mapping[str, float], ...]
     locations: Mapping[str, Location]
     losses: Callable[[], Losses]
@@ -50,13 +50,13 @@ class Evidence:
         return [metrics.get(name, math.inf) for metrics in self.metrics]
 
 
-def gather(history: History, records: Sequence[Record], budget: int, directory: Path) -> Evidence:
+def gather(history: History, records: Sequence[Record], rung: Rung, directory: Path) -> Evidence:
     """What may be looked at of those trials."""
     metrics = [record.outcome.metrics if record.outcome else {} for record in records]
     return Evidence(
-        budget,
+        rung,
         tuple(metrics),
-        history.locations.get(budget, {}),
+        history.locations.get(rung, {}),
         lambda: np.stack(read_losses(directory, [r.trial.id for r in records], history.id)),
         lambda: late_losses(history, records, directory),
     )

@@ -10,6 +10,7 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,10 @@ from hpogen.spec.form import (
 )
 from hpogen.spec.matrix import MATRIX, cells
 from hpogen.spec.mistakes import Mistakes
-from hpogen.spec.parts import SearcherSpec, searcher_of, task_of
+from hpogen.spec.parts import SearcherSpec, searcher_of, space_of, task_of
 from hpogen.spec.source import Source, load
 from hpogen.tasks.base import Task
-from hpogen.trial import Config
+from hpogen.trial import Config, Rung, exact
 
 ENOUGH = 20  # studies of a matrix with mistakes: what is wrong with more is hardly new
 AS_WRITTEN = ("seed", "selection", "stop", "limits", "rungs", "primary")
@@ -137,9 +138,18 @@ class StudySpec:
         """How a command is given its file, `a.yaml --set seed=1`; empty where none is its own."""
         return shlex.join(self.source.typed)
 
-    def may_go_on(self, budget: int) -> bool:
-        """Whether a rung above may continue a trial of that budget, from its checkpoint."""
-        return self.rungs == "continue" and budget < self.budgets[-1]
+    @property
+    def ladder(self) -> tuple[Rung, ...]:
+        """The rungs that trials are of, the lowest first; the answer is one of the last."""
+        return tuple(map(Rung, self.budgets))
+
+    def cost(self, rung: Rung) -> int | Fraction:
+        """What a trial of that rung is charged: epochs on the subset of as many samples."""
+        return exact(rung.epochs, rung.data, self.task.subset or 1.0)
+
+    def may_go_on(self, rung: Rung) -> bool:
+        """Whether a rung above may continue a trial of that one, from its checkpoint."""
+        return self.rungs == "continue" and rung in self.ladder[:-1]
 
     def make_searcher(self) -> Searcher:
         """A fresh searcher, which has been asked nothing. Raises Refusal."""
@@ -314,9 +324,3 @@ def _name(form: StudyForm, path: Path | None, mistakes: Mistakes) -> str:
     if not is_folder_name(name):
         mistakes.add(("name",), f"is required: the file's name, {name!r}, cannot be a folder's")
     return name
-
-
-def space_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Space | None:
-    with mistakes.under("search_space"):
-        return Space.parse(mapping)
-    return None

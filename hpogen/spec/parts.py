@@ -114,6 +114,13 @@ def searcher_of(form: SearcherForm, mistakes: Mistakes) -> SearcherSpec | None:
     return None
 
 
+def space_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Space | None:
+    """The space of a `search_space:` mapping; None when something is wrong with it."""
+    with mistakes.under("search_space"):
+        return Space.parse(mapping)
+    return None
+
+
 @functools.lru_cache(maxsize=64)  # a matrix asks for each of its studies
 def _searcher_model(cls: Any) -> type[BaseModel]:
     return _options_model(cls.__init__, without=("enqueue",), also={"name": (str, ...)})

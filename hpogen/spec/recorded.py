@@ -18,9 +18,9 @@ from hpogen.objective import Objective
 from hpogen.record.history import History
 from hpogen.spec import checks
 from hpogen.spec.form import SearcherForm
-from hpogen.spec.loading import AS_WRITTEN, StudySpec, form_of, space_of
+from hpogen.spec.loading import AS_WRITTEN, StudySpec, form_of
 from hpogen.spec.mistakes import Mistakes
-from hpogen.spec.parts import SearcherSpec, searcher_of
+from hpogen.spec.parts import SearcherSpec, searcher_of, space_of
 from hpogen.spec.source import Source
 from hpogen.tasks.base import Opaque, Task
 
@@ -39,6 +39,10 @@ class RecordedTask(Opaque):
     @property
     def keeps_losses(self) -> bool:  # type: ignore[override]
         return bool(self.declared["keeps_losses"])
+
+    @property
+    def subset(self) -> float | None:  # type: ignore[override]
+        return cast("float | None", self.declared.get("subset"))
 
     def metrics(self) -> frozenset[str]:
         return frozenset(self.declared["metrics"])
@@ -64,12 +68,13 @@ class RecordedSearcher:
 
 def declared(spec: StudySpec) -> dict[str, Any]:
     """What readers ask of the parts and no option tells, for the header of a new study."""
-    return {
+    found = {
         "metrics": sorted(spec.task.metrics()),
         "sums": sorted(spec.task.sums()),
         "keeps_losses": spec.task.keeps_losses,
         "ranks_only": spec.searcher.declares("ranks_only"),
     }
+    return found if spec.task.subset is None else {**found, "subset": spec.task.subset}
 
 
 def recorded(past: History) -> StudySpec:
@@ -169,12 +174,12 @@ def _sums(past: History, objective: Objective) -> frozenset[str]:
     record = next((r for r in past.told() if r.score < math.inf and r.trial.budget > 1), None)
     if record is None or record.outcome is None:
         return objective.sums
-    budget = record.trial.budget
+    rung = record.trial.rung
     tries = chain.from_iterable(combinations(sorted(divided), n) for n in range(len(divided) + 1))
     for sums in (objective.sums & divided, *tries):
         tried = replace(objective, sums=(objective.sums - divided).union(sums))
         try:
-            score = tried.score(record.outcome.metrics, budget, past.locations.get(budget))
+            score = tried.score(record.outcome.metrics, rung.epochs, past.locations.get(rung))
         except (KeyError, ValueError):  # it has a `rank` term
             break
         if math.isclose(score, record.score, rel_tol=1e-9, abs_tol=1e-12):

@@ -21,7 +21,7 @@ def given(record: Record, spec: StudySpec, directory: Path, study: str) -> Runni
     Its folder's path is absolute. Weights are kept of what may become the answer.
     """
     trial, keep = record.trial, spec.checkpoints.keep
-    if keep == "best" and (trial.budget < spec.budgets[-1] or record.repeat):
+    if keep == "best" and (trial.rung != spec.ladder[-1] or record.repeat):
         keep = "none"
     place = _elsewhere(spec, directory, study)
     home = folder.trial_stem(directory.absolute(), trial.id)

@@ -62,8 +62,8 @@ class Folder:
 
     @cached_property
     def finished(self) -> Sequence[Record]:
-        """The trials that may be compared: see `selection.candidates`, at the largest budget."""
-        return candidates(self.history, self.spec.budgets[-1])
+        """The trials that may be compared: see `selection.candidates`, of the highest rung."""
+        return candidates(self.history, self.spec.ladder[-1])
 
     def curve(self, trial: int) -> list[dict[str, Any]]:
         """The rows of a trial as `folder.read_curve` gives them.

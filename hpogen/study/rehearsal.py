@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from types import FrameType
 from typing import Any
 
@@ -171,8 +172,9 @@ def cost(spec: StudySpec, seconds: float) -> Cost:
     return found
 
 
-def _room(spec: StudySpec) -> tuple[int, int]:
-    return SELECTIONS[spec.selection].room(spec.stop.model_dump(), spec.budgets[-1])
+def _room(spec: StudySpec) -> tuple[int, int | Fraction]:
+    cost = spec.cost(spec.ladder[-1])
+    return SELECTIONS[spec.selection].room(spec.stop.model_dump(), cost)
 
 
 def _of_one_budget(spec: StudySpec) -> Cost | None:

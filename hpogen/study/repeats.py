@@ -15,7 +15,7 @@ from hpogen.searchers.base import Searcher
 from hpogen.selection import SELECTIONS, candidates
 from hpogen.selection.evidence import REPEATS, TOP, late_loss
 from hpogen.spec import StudySpec
-from hpogen.trial import Proposal
+from hpogen.trial import Proposal, Rung
 
 
 class Engine:
@@ -51,7 +51,7 @@ class Repeats:
 
     def __init__(self, spec: StudySpec, directory: Path) -> None:
         self._wanted = bool(SELECTIONS[spec.selection].reserve)
-        self._budget = spec.budgets[-1]
+        self._rung = spec.ladder[-1]
         self._directory = directory
         self._left: deque[Proposal] | None = None
 
@@ -63,32 +63,32 @@ class Repeats:
         if not self._wanted or not _all_told(history):
             return None
         if self._left is None:
-            self._left = deque(due(history, self._budget, self._directory))
+            self._left = deque(due(history, self._rung, self._directory))
         return self._left.popleft() if self._left else None
 
 
-def due(history: History, budget: int, directory: Path) -> list[Proposal]:
+def due(history: History, rung: Rung, directory: Path) -> list[Proposal]:
     """The repeats of the configurations with the least late validation loss that are not there.
 
     First replicate 1 of each, from the best one on, then replicate 2. Function of the search's
     trials and of which repeats have been asked: a study that was interrupted goes on with the same.
     """
-    records = [r for r in candidates(history, budget) if r.trial.replicate == 0]
+    records = [r for r in candidates(history, rung) if r.trial.replicate == 0]
     losses = [late_loss(record, directory, history.id) for record in records]
     best = sorted(range(len(records)), key=losses.__getitem__)[:TOP]
     there = {key_of(record.trial) for record in history.records}
     proposals = [
-        Proposal(records[i].trial.config, budget, replicate=replicate)
+        Proposal(records[i].trial.config, rung.epochs, replicate=replicate, data=rung.data)
         for replicate in range(1, REPEATS + 1)
         for i in best
     ]
     return [p for p in proposals if key_of(p) not in there]
 
 
-def is_over(history: History, budget: int) -> bool:
+def is_over(history: History, rung: Rung) -> bool:
     """Whether as many repeats were asked as there is to repeat."""
     repeats = sum(record.repeat for record in history.records)
-    return repeats >= REPEATS * min(TOP, len(candidates(history, budget)))
+    return repeats >= REPEATS * min(TOP, len(candidates(history, rung)))
 
 
 def _all_told(history: History) -> bool:

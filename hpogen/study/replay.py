@@ -212,7 +212,7 @@ def _differences(proposal: Proposal | None, trial: Trial) -> Iterator[tuple[str,
     if proposal is None:
         yield ("a trial", True, None)
         return
-    for name in ("budget", "parent", "cohort", "replicate"):
+    for name in ("budget", "data", "parent", "cohort", "replicate"):
         was, now = getattr(trial, name), getattr(proposal, name)
         if was != now:
             yield (name, was, now)

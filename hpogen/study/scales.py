@@ -9,27 +9,27 @@ from collections.abc import Mapping, Sequence
 
 from hpogen.objective import Location, Objective, locate, rank
 from hpogen.record.history import History, Record
-from hpogen.trial import Outcome
+from hpogen.trial import Outcome, Rung
 
 Locations = Mapping[str, Location]
 
 
-def must_wait(objective: Objective, history: History, budget: int) -> bool:
-    """Whether an outcome at that budget cannot be scored yet."""
-    unknown = bool(objective.standardized()) and budget not in history.locations
+def must_wait(objective: Objective, history: History, rung: Rung) -> bool:
+    """Whether an outcome of that rung cannot be scored yet."""
+    unknown = bool(objective.standardized()) and rung not in history.locations
     return objective.uses("rank") or unknown
 
 
-def frozen(objective: Objective, history: History, budget: int) -> Locations | None:
-    """The scale from the budget's first finite outcomes in trial order, once all of them are there.
+def frozen(objective: Objective, history: History, rung: Rung) -> Locations | None:
+    """The scale from the rung's first finite outcomes in trial order, once all of them are there.
 
     None while an earlier trial runs, or there are too few.
     """
-    if not objective.standardized() or budget in history.locations:
+    if not objective.standardized() or rung in history.locations:
         return None
     finite: list[Outcome] = []
     for record in history.records:
-        if record.trial.budget != budget:
+        if record.trial.rung != rung:
             continue
         if record.outcome is None:
             return None
@@ -40,13 +40,11 @@ def frozen(objective: Objective, history: History, budget: int) -> Locations | N
     return None
 
 
-def served(
-    objective: Objective, history: History, budget: int, held: Sequence[Record]
-) -> Locations:
-    """The scale when the searcher cannot wait: the nearest lower budget's, else of what is held."""
-    lower = [known for known in history.locations if known < budget]
+def served(objective: Objective, history: History, rung: Rung, held: Sequence[Record]) -> Locations:
+    """The scale when the searcher cannot wait: the nearest lower rung's, else of what is held."""
+    lower = [known for known in history.locations if history.cost(known) < history.cost(rung)]
     if lower:
-        return history.locations[max(lower)]
+        return history.locations[max(lower, key=history.cost)]
     return _locations(objective, [record.outcome for record in held if record.outcome])
 
 
@@ -56,11 +54,13 @@ def cohort_ranks(
     """Per trial, the ranks of its metrics among all trials of its cohort that have them."""
     ranks: dict[int, dict[str, float]] = {}
     metrics = [term.metric for term in objective.terms if term.scale == "rank"]
-    for cohort in {record.trial.cohort for record in records if metrics}:
+    for cohort in {(record.trial.cohort, record.trial.rung) for record in records if metrics}:
         outcomes = [
             record.outcome
             for record in history.records
-            if record.trial.cohort == cohort and record.outcome and record.outcome.metrics
+            if (record.trial.cohort, record.trial.rung) == cohort
+            and record.outcome
+            and record.outcome.metrics
         ]
         for metric in metrics:
             positions = rank([outcome.metrics[metric] for outcome in outcomes])

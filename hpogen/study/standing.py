@@ -17,7 +17,7 @@ from hpogen.selection import SELECTIONS, candidates, choose
 from hpogen.spec import StudySpec
 from hpogen.study.read import AnyStudy
 from hpogen.study.repeats import is_over
-from hpogen.trial import canonical
+from hpogen.trial import Rung, canonical
 
 NUMBER = re.compile(r"[0-9]+")
 VALIDATION = Objective((Term("val_loss", 1.0),), "val")
@@ -47,7 +47,7 @@ def standing(study: AnyStudy) -> Standing:
         best=chosen(study),
         by_validation=None
         if chooses_by_validation(spec)
-        else choose(history, VALIDATION, "val_loss", spec.budgets[-1], study.directory),
+        else choose(history, VALIDATION, "val_loss", spec.ladder[-1], study.directory),
         baselines=_baselines(spec, history),
         told=len(told),
         held=sum(record.state == "held" for record in history.records),
@@ -85,8 +85,7 @@ def commonest(history: History) -> Reason | None:
 def chosen(study: AnyStudy, spec: StudySpec | None = None) -> Record | None:
     """The answer so far, by the study's own objective and selection, or those of `spec`."""
     spec = spec or study.spec
-    budget = spec.budgets[-1]
-    return choose(study.history, spec.objective, spec.selection, budget, study.directory)
+    return choose(study.history, spec.objective, spec.selection, spec.ladder[-1], study.directory)
 
 
 def wanted(spec: StudySpec) -> frozenset[str]:
@@ -101,11 +100,11 @@ def rule(spec: StudySpec) -> str:
     return f"{spec.objective.label}, selected by {spec.selection}"
 
 
-def fits(study: AnyStudy, budget: int) -> bool:
-    """Whether `stop` has room for a trial of so many epochs after those that were asked."""
+def fits(study: AnyStudy, rung: Rung) -> bool:
+    """Whether `stop` has room for a trial of that rung after those that were asked."""
     spec, history = study.spec, study.history
-    trials, epochs = SELECTIONS[spec.selection].room(history.stop, spec.budgets[-1])
-    return len(history.records) < trials and history.charged + budget <= epochs
+    trials, epochs = SELECTIONS[spec.selection].room(history.stop, spec.cost(spec.ladder[-1]))
+    return len(history.records) < trials and history.spent + history.cost(rung) <= epochs
 
 
 def is_complete(study: AnyStudy) -> bool:
@@ -113,9 +112,9 @@ def is_complete(study: AnyStudy) -> bool:
     spec, history = study.spec, study.history
     if any(record.state != "told" for record in history.records):
         return False
-    if SELECTIONS[spec.selection].reserve and not is_over(history, spec.budgets[-1]):
+    if SELECTIONS[spec.selection].reserve and not is_over(history, spec.ladder[-1]):
         return False
-    return not fits(study, spec.budgets[0])
+    return not fits(study, spec.ladder[0])
 
 
 def chooses_by_validation(spec: StudySpec) -> bool:
@@ -128,7 +127,7 @@ def chooses_by_validation(spec: StudySpec) -> bool:
 def _baselines(spec: StudySpec, history: History) -> dict[str, Record]:
     names = {canonical(config): name for name, config in spec.baselines.items()}
     found: dict[str, Record] = {}
-    for record in candidates(history, spec.budgets[-1]) if names else ():
+    for record in candidates(history, spec.ladder[-1]) if names else ():
         if (name := names.get(canonical(record.trial.config))) is not None:
             found.setdefault(name, record)
     return found

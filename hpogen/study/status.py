@@ -46,6 +46,7 @@ def status(study: Folder) -> dict[str, Any]:
                 "trial": trial.id,
                 "epoch": progress.epoch if progress else 0,
                 "budget": trial.budget,
+                "data": trial.data,
                 "metrics": dict(progress.metrics) if progress else {},
                 "device": progress.device if progress else None,
             }
@@ -100,6 +101,7 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
         "state": record.state,
         "config": dict(record.trial.config),
         "budget": record.trial.budget,
+        "data": record.trial.data,
         "seed": record.trial.seed,
         "duplicate_of": record.twin,
         "repeat": record.trial.replicate if record.repeat else None,
@@ -159,6 +161,7 @@ def _answer(study: Folder, record: Record) -> dict[str, Any]:
         "trial": record.trial.id,
         "config": dict(record.trial.config),
         "budget": record.trial.budget,
+        "data": record.trial.data,
         "score": finite(record.score),
         "metrics": _ordered(metrics, study.spec.objective.shown_first),
     }

@@ -23,7 +23,16 @@ from hpogen.spec import StudySpec
 from hpogen.study import places, replay, scales
 from hpogen.study.repeats import Engine, Repeats
 from hpogen.study.standing import fits, wanted
-from hpogen.trial import Failure, Outcome, Progress, Proposal, RunningTrial, Trial, trial_seed
+from hpogen.trial import (
+    Failure,
+    Outcome,
+    Progress,
+    Proposal,
+    Rung,
+    RunningTrial,
+    Trial,
+    trial_seed,
+)
 
 log = logging.getLogger("hpogen.study")
 
@@ -57,7 +66,7 @@ class Study:
             if self._again:
                 return self.history.records[self._again.popleft()].trial
             proposal = None if self._ended else self._searcher.ask()
-            if proposal is not None and not fits(self, proposal.budget):
+            if proposal is not None and not fits(self, proposal.rung):
                 self._ended = True
                 continue
             repeat = None
@@ -193,10 +202,10 @@ class Study:
 
     def _catch_up(self) -> None:
         """Do what was due when the record ends: tell what has its scale, settle duplicates."""
-        for budget in self._held_budgets():
-            if budget in self.history.locations:
-                self._tell_held(budget)
-            self._freeze(budget)
+        for rung in self._held_rungs():
+            if rung in self.history.locations:
+                self._tell_held(rung)
+            self._freeze(rung)
         for record in self.history.records:
             if record.state == "running" and record.twin is not None:
                 self._settle_twin(record.trial.id)
@@ -246,42 +255,43 @@ class Study:
 
     def _settle(self, outcome: Outcome) -> None:
         """Score an outcome now, or hold it until its scale is known; then its waiting twins."""
-        budget = self.history.records[outcome.trial].trial.budget
-        must_wait = scales.must_wait(self.spec.objective, self.history, budget)
+        rung = self.history.records[outcome.trial].trial.rung
+        must_wait = scales.must_wait(self.spec.objective, self.history, rung)
         if outcome.failure is None and must_wait:
             self._write(events.held(outcome))
         else:
             self._tell(outcome)
         for twin in self.history.twins.get(outcome.trial, ()):
             self._settle_twin(twin)
-        self._freeze(budget)
+        self._freeze(rung)
 
-    def _freeze(self, budget: int) -> None:
-        locations = scales.frozen(self.spec.objective, self.history, budget)
+    def _freeze(self, rung: Rung) -> None:
+        locations = scales.frozen(self.spec.objective, self.history, rung)
         if locations is not None:
-            self._write(events.scale(budget, locations))
-            self._tell_held(budget)
+            self._write(events.scale(rung, locations))
+            self._tell_held(rung)
 
     def _release(self) -> bool:
         """Score what is held although the searcher waits for it; whether there was anything."""
-        budgets, objective = self._held_budgets(), self.spec.objective
-        for budget in budgets:
-            held = self._held_at(budget)
-            if objective.standardized() and budget not in self.history.locations:
-                locations = scales.served(objective, self.history, budget, held)
-                self._write(events.scale(budget, locations))
-            self._tell_held(budget)
-        return bool(budgets)
+        rungs, objective = self._held_rungs(), self.spec.objective
+        for rung in rungs:
+            held = self._held_at(rung)
+            if objective.standardized() and rung not in self.history.locations:
+                locations = scales.served(objective, self.history, rung, held)
+                self._write(events.scale(rung, locations))
+            self._tell_held(rung)
+        return bool(rungs)
 
-    def _held_budgets(self) -> list[int]:
-        return sorted({self.history.records[trial].trial.budget for trial in self.history.held})
+    def _held_rungs(self) -> list[Rung]:
+        rungs = {self.history.records[trial].trial.rung for trial in self.history.held}
+        return sorted(rungs, key=self.history.cost)
 
-    def _held_at(self, budget: int) -> list[Record]:
+    def _held_at(self, rung: Rung) -> list[Record]:
         records = (self.history.records[trial] for trial in sorted(self.history.held))
-        return [record for record in records if record.trial.budget == budget]
+        return [record for record in records if record.trial.rung == rung]
 
-    def _tell_held(self, budget: int) -> None:
-        records = self._held_at(budget)
+    def _tell_held(self, rung: Rung) -> None:
+        records = self._held_at(rung)
         ranks = scales.cohort_ranks(self.spec.objective, self.history, records)
         for record in records:
             if record.outcome:
@@ -290,10 +300,10 @@ class Study:
     def _tell(self, outcome: Outcome, ranks: Mapping[str, float] | None = None) -> None:
         score = math.inf
         if outcome.failure is None:
-            budget = self.history.records[outcome.trial].trial.budget
-            locations = self.history.locations.get(budget)
+            rung = self.history.records[outcome.trial].trial.rung
+            locations = self.history.locations.get(rung)
             try:
-                score = self.spec.objective.score(outcome.metrics, budget, locations, ranks)
+                score = self.spec.objective.score(outcome.metrics, rung.epochs, locations, ranks)
                 if not math.isfinite(score):
                     raise ValueError(f"the score is {score}")
             except ValueError as error:

@@ -75,6 +75,14 @@ class Task(Protocol):
     def resumable(self) -> bool: ...
 
     @property
+    def subset(self) -> float | None:
+        """The fraction of its training set that a trial trains on where `trial.data` is None.
+
+        None for a task that does not heed `trial.data`.
+        """
+        ...
+
+    @property
     def keeps_losses(self) -> bool: ...  # of each validation sample, beside a trial's curve
 
     @property
@@ -133,6 +141,10 @@ class Task(Protocol):
         """
         ...
 
+    def check_data(self, data: float) -> None:
+        """Raise ValueError where a trial cannot train on that fraction, as far as can be told."""
+        ...
+
     def missing(self) -> str | None:
         """What is not on disk and would be got first, by a glance; None: nothing, or not known."""
         ...
@@ -178,6 +190,7 @@ class Opaque:
     Such a task checks no value, keeps nothing that hpogen reads, and gets what it needs itself.
     """
 
+    subset: ClassVar[float | None] = None
     keeps_losses: ClassVar[bool] = False
     keeps_weights: ClassVar[bool] = False
     keeps_at_urls: ClassVar[bool] = False
@@ -196,6 +209,8 @@ class Opaque:
     ) -> None: ...
 
     def weights_bytes(self, values: Mapping[str, Sequence[Value]]) -> None: ...
+
+    def check_data(self, data: float) -> None: ...
 
     def missing(self) -> None: ...
 

@@ -26,7 +26,7 @@ from hpogen.tasks import guard
 from hpogen.tasks.base import Epoch, Opaque, Threads
 from hpogen.trial import RunningTrial
 
-PLACES = frozenset({"seed", "budget", "directory", "start_epoch"})
+PLACES = frozenset({"seed", "budget", "data", "directory", "start_epoch"})
 TICK = 0.1  # seconds between two looks at a silent command
 LINE = 1 << 20  # bytes of a line that are read; no epoch has more
 LAST_BYTES = 4096  # of the log, where its last line is looked for
@@ -39,9 +39,10 @@ class Command(Opaque, BaseModel):
     """The command is split as a shell splits words, then each word's placeholders are filled.
 
     No shell is involved, and `python` is the one that hpogen runs on. `{name}` is a
-    hyper-parameter (an inactive one is empty), `{seed}`, `{budget}`, `{directory}` and
-    `{start_epoch}` are the trial's; `{{` is a brace. Each line of its standard output that is a
-    JSON object is an epoch; other lines, and its standard error, go to the trial's log.
+    hyper-parameter (an inactive one is empty), `{seed}`, `{budget}`, `{data}`, `{directory}` and
+    `{start_epoch}` are the trial's; `{{` is a brace. `{data}` is the fraction of its training set
+    that it is to train on, 1.0 where the study asks for no other. Each line of its standard output
+    that is a JSON object is an epoch; other lines, and its standard error, go to the trial's log.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
@@ -81,6 +82,10 @@ class Command(Opaque, BaseModel):
             return []
         return [("search_space", name) for name in sorted(places)]
 
+    @property
+    def subset(self) -> float | None:  # type: ignore[override]
+        return 1.0 if "data" in self._places() else None
+
     def metrics(self) -> frozenset[str]:
         return frozenset(self.metrics_)
 
@@ -101,6 +106,7 @@ class Command(Opaque, BaseModel):
             **{name: _text(value) for name, value in trial.config.items()},
             "seed": str(trial.seed),
             "budget": str(trial.budget),
+            "data": str(1.0 if trial.data is None else trial.data),
             "directory": str(trial.directory) if "directory" in self._places() else "",
             "start_epoch": str(trial.start_epoch),
         }

@@ -29,6 +29,10 @@ class FunctionTask(Opaque):
         return self._entry.resumable
 
     @property
+    def subset(self) -> float | None:  # type: ignore[override]
+        return 1.0 if self._entry.data else None
+
+    @property
     @plugins.scoped
     def _entry(self) -> plugins.TaskFunction:
         entry: plugins.TaskFunction = plugins.tasks.get(self.name)

@@ -73,7 +73,8 @@ def begin(settings: Settings, trial: RunningTrial, wanted: frozenset[str]) -> tu
         label_smoothing=settings.label_smoothing,
         **settings.dataset.hyperparameters(),
     )
-    data = data_for(prepare(settings.dataset, device), settings.dataset, values, trial.seed)
+    prepared = prepare(settings.dataset, device, trial.data)
+    data = data_for(prepared, settings.dataset, values, trial.seed)
     model = initial_model(settings, trial, data, device)
     plan = make_plan(settings, wanted)
     layout = memory_format_of(model, settings.precision, device)

@@ -13,6 +13,7 @@ from scipy import stats
 from hpogen.analysis.validity import averaged, of_study, validity
 from hpogen.objective import Location, Objective, Term
 from hpogen.study.read import read_all
+from hpogen.trial import Rung
 
 RULE = np.random.default_rng(0).normal(size=30)
 TRUTH = np.round(0.2 + 0.05 * RULE + 0.05 * np.random.default_rng(1).normal(size=30), 2)  # ties
@@ -108,7 +109,7 @@ def test_a_rule_that_is_not_defined_is_left_out(tmp_path: Path) -> None:
 
 def test_a_frozen_scale_is_used(tmp_path: Path) -> None:
     [study] = read_all([search(tmp_path, trials(), objective=AGN)])
-    study.history.locations[4] = {"agn": Location(0.0, 1e-9), "val_loss": Location(0.0, 1.0)}
+    study.history.locations[Rung(4)] = {"agn": Location(0.0, 1e-9), "val_loss": Location(0.0, 1.0)}
     found = of_study(study, OBJECTIVES, "audit error")
     assert found["standard"].kendall == pytest.approx(found["agn"].kendall)  # it decides alone
 

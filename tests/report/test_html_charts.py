@@ -24,7 +24,7 @@ from hpogen.report.html.drawing import apart, arm_colour, broken, cut, picture, 
 from hpogen.report.html.material import TaskMaterial, read_material
 from hpogen.report.html.scores import cloud, ranks, scores
 from hpogen.report.html.training import _per_epoch, curves
-from hpogen.trial import canonical
+from hpogen.trial import Rung, canonical
 
 
 def task(*directories: Path) -> TaskMaterial:
@@ -164,7 +164,8 @@ def test_smaller_budgets_are_hollow_and_ranks_are_within_a_budget(tmp_path: Path
     found = ranks(study)
     assert len(found) == 8
     for budget in (2, 4):
-        values = {config: own[budget] for config, own in found.items() if budget in own}
+        rung = Rung(budget)
+        values = {config: own[rung] for config, own in found.items() if rung in own}
         scored_ = {
             canonical(r.trial.config): 0.05 * np.log(r.outcome.metrics["agn"] / budget)
             + r.outcome.metrics["val_loss"]

@@ -20,22 +20,22 @@ from hpogen.report.html.drawing import (
     MUTED,
     arm_colour,
     cut,
-    log_ticks,
     picture,
     points,
     ring,
     thinned,
 )
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
-from hpogen.report.text import count
+from hpogen.report.text import count, rung_cell
+from hpogen.report.text import rung as rung_text
 from hpogen.selection import candidates, rescore
 from hpogen.study.read import Folder
-from hpogen.trial import canonical
+from hpogen.trial import Rung, canonical
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Ranks = dict[str, dict[int, float]]  # by configuration and budget
+Ranks = dict[str, dict[Rung, float]]  # by configuration
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Cloud:
 
     scores: Array  # (n,)
     truths: Array  # (n,)
-    budgets: Array  # (n,), epochs
+    budgets: Array  # (n,), epochs charged
     keys: NDArray[np.str_]  # (n,), see `ArmOfTask.key`
     chosen: tuple[tuple[float, float], ...]  # by search seed
 
@@ -72,18 +72,18 @@ def scored(study: Folder, records: Sequence[Record]) -> list[float]:
 
 def cloud(task: TaskMaterial, arm: ArmOfTask) -> Cloud:
     """Of all budgets and search seeds."""
-    rows: list[tuple[float, float, int]] = []
+    rows: list[tuple[float, float, float]] = []
     keys: list[str] = []
     chosen: list[tuple[float, float]] = []
     for study in arm.studies:
         given = arm.answer(study)
-        for budget in study.spec.budgets:
-            records = candidates(study.history, budget)
+        for rung in study.spec.ladder:
+            records = candidates(study.history, rung)
             for record, score in zip(records, scored(study, records), strict=True):
                 truth = held_out(record, task.truth)
                 if truth is None or not np.isfinite(score):
                     continue
-                rows.append((score, task.shown(truth), budget))
+                rows.append((score, task.shown(truth), float(study.spec.cost(rung))))
                 keys.append(arm.key(study, record.trial.id))
                 if given is not None and given.trial == record.trial.id:
                     chosen.append((score, task.shown(truth)))
@@ -119,13 +119,14 @@ def _figure(task: TaskMaterial, arm: ArmOfTask) -> Figure | None:
 def _caption(task: TaskMaterial, arm: ArmOfTask, found: Cloud, right: float | None) -> list[str]:
     n = len(found.scores)
     beyond = 0 if right is None else int((found.scores > right).sum())
-    budgets = sorted({int(budget) for budget in found.budgets})
-    smaller = f"hollow: of the smaller budgets ({', '.join(map(str, budgets[:-1]))} epochs), whose "
+    costs = {float(arm.first.spec.cost(rung)): rung_text(rung) for rung in arm.first.spec.ladder}
+    rungs = [costs[budget] for budget in sorted({*found.budgets.tolist()})]
+    smaller = f"hollow: of the smaller budgets ({', '.join(rungs[:-1])}), whose "
     smaller += "scores are not to be compared with the others"
     return [
         f"{count(n, 'trial')} of {arm.over}",
         "ringed: chosen",
-        smaller if len(budgets) > 1 else "",
+        smaller if len(rungs) > 1 else "",
         _validity(task, arm),
         thinned(n),
         f"{count(beyond, 'trial')} of higher scores lie to the right" if beyond else "",
@@ -165,41 +166,42 @@ def rungs(task: TaskMaterial) -> Part:
 
 
 def ranks(study: Folder) -> Ranks:
-    """Each configuration's rank by score among the trials of a budget, 0 the best and 1 the worst.
+    """Each configuration's rank by score among the trials of a rung, 0 the best and 1 the worst.
 
     Failed trials have none.
     """
     found: Ranks = {}
-    for budget in study.spec.budgets:
-        records = candidates(study.history, budget)
+    for rung in study.spec.ladder:
+        records = candidates(study.history, rung)
         order = stats.rankdata(scored(study, records), method="average") if records else []
         for record, rank in zip(records, order, strict=True):
             share = (float(rank) - 1) / max(len(records) - 1, 1)
-            found.setdefault(canonical(record.trial.config), {})[budget] = share
+            found.setdefault(canonical(record.trial.config), {})[rung] = share
     return found
 
 
 def _rungs(arm: ArmOfTask) -> Figure | None:
     study = arm.first
-    budgets = list(study.spec.budgets)
+    ladder = study.spec.ladder
     found = ranks(study)
-    if len(budgets) < 2 or not any(len(own) > 1 for own in found.values()):
+    if len(ladder) < 2 or not any(len(own) > 1 for own in found.values()):
         return None
 
     def draw(axes: Axes) -> None:
         for own in found.values():
             colour = arm_colour(arm.number) if len(own) > 1 else MUTED
-            axes.plot([*own], [*own.values()], ".-", color=colour, linewidth=1.1, markersize=5)
-        log_ticks(axes, budgets)
+            at = [ladder.index(rung) for rung in own]
+            axes.plot(at, [*own.values()], ".-", color=colour, linewidth=1.1, markersize=5)
+        axes.set_xticks(range(len(ladder)), [rung_cell(rung) for rung in ladder])
         axes.set_yticks([0, 0.5, 1], ["best", "middle", "worst"])
         axes.set_ylim(1.05, -0.05)
-        axes.set_xlabel("budget (epochs)")
-        axes.set_ylabel("rank within the budget")
+        axes.set_xlabel("rung (epochs)")
+        axes.set_ylabel("rank within the rung")
 
     promoted = sum(len(own) > 1 for own in found.values())
     caption = [
         f"Search seed {study.seed}: {count(len(found), 'configuration')}, {promoted} of them "
         "promoted (lines); dots alone were not",
-        "ranks by score among all that reached the budget; no interval",
+        "ranks by score among all that reached the rung; no interval",
     ]
-    return single(picture(draw, f"ranks by budget, {arm.label}"), caption, arm.label, arm.number)
+    return single(picture(draw, f"ranks by rung, {arm.label}"), caption, arm.label, arm.number)

@@ -21,7 +21,17 @@ from hpogen.report.picture import (
     used_up,
     varying,
 )
-from hpogen.report.text import BLANK, configuration, count, duration, number, value, words
+from hpogen.report.text import (
+    BLANK,
+    configuration,
+    count,
+    duration,
+    number,
+    rung_cell,
+    tally,
+    value,
+    words,
+)
 from hpogen.report.watch.followed import Followed
 from hpogen.space.parameters import Choice, Number, Parameter, height
 from hpogen.study.standing import rule
@@ -100,7 +110,7 @@ class Told:
 
 def _may_be_chosen(study: Followed, record: Record) -> bool:
     first = record.twin is None and not record.repeat
-    return first and record.failure is None and record.trial.budget == study.spec.budgets[-1]
+    return first and record.failure is None and record.trial.rung == study.spec.ladder[-1]
 
 
 def _height(parameter: Parameter, x: Any) -> int | None:
@@ -137,8 +147,8 @@ def _progress(study: Followed) -> dict[str, Any]:
     }
 
 
-def _share(done: int, limit: int | None) -> str:
-    return f"{done:,}" if limit is None else f"{done:,} of {limit:,}"
+def _share(done: float, limit: int | None) -> str:
+    return tally(done) if limit is None else f"{tally(done)} of {limit:,}"
 
 
 def _answer(study: Followed) -> dict[str, Any]:
@@ -205,7 +215,7 @@ def _row(study: Followed, record: Record) -> dict[str, Any]:
         "failed": FAILED[failure.kind] if failure else "",
         "score": _score(record),
         "metrics": _metrics(study, outcome.metrics if outcome else {}),
-        "epochs": str(record.trial.budget),
+        "epochs": rung_cell(record.trial.rung),
         "time": BLANK if seconds is None else duration(seconds),
         "config": configuration(record.trial.config),
     }

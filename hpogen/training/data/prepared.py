@@ -19,7 +19,7 @@ from torch import Tensor
 from hpogen.training.data.image_data import ImageData
 from hpogen.training.data.loaded import fits, load, moments
 from hpogen.training.data.pictures import Pictures
-from hpogen.training.data.splits import Indices, redrawn, splits, wrong_labels
+from hpogen.training.data.splits import Indices, part, redrawn, splits, wrong_labels
 from hpogen.training.forms.dataset import BY_TRIAL, Dataset, key
 from hpogen.training.forms.hyperparameters import Hyperparameters
 from hpogen.trial import derive_seed
@@ -126,9 +126,18 @@ class Batches:
         return replace(self, split=self.split.select(chosen))
 
 
-def prepare(dataset: Dataset, device: torch.device) -> Prepared:
-    """The splits of a data set on the device, made once per process."""
-    return _prepare(key(dataset, BY_TRIAL), device)
+def prepare(dataset: Dataset, device: torch.device, data: float | None = None) -> Prepared:
+    """The splits of a data set on the device, made once per process.
+
+    With `data` another fraction of the training set in the place of the subset; validation and
+    audit are the same.
+    """
+    known = key(dataset, BY_TRIAL)
+    prepared = _prepare(known, device)
+    if data is None or data == dataset.subset:
+        return prepared
+    rows, subset = _part(known, device, data)
+    return replace(prepared, subset=subset, rows=rows)
 
 
 def data_for(
@@ -157,6 +166,14 @@ def _on(device: torch.device, values: NDArray[Any]) -> Tensor:
     return torch.from_numpy(values).to(device)
 
 
+@functools.lru_cache(maxsize=4)
+def _part(dataset: Dataset, device: torch.device, fraction: float) -> tuple[Indices, Images]:
+    data = load(dataset)
+    rows = part(dataset, data.train_labels, fraction)
+    resident = _resident(dataset, data, len(rows), device)
+    return rows, _images(data.train_images, data.train_labels, rows, resident, device)
+
+
 @functools.lru_cache(maxsize=2)
 def _prepare(dataset: Dataset, device: torch.device) -> Prepared:
     data = load(dataset)
@@ -166,17 +183,8 @@ def _prepare(dataset: Dataset, device: torch.device) -> Prepared:
     chosen = [(*train, split.subset), (*train, validation), (*train, split.audit)]
     if isinstance(dataset.audit, str):
         chosen[2] = (*test, np.arange(len(data.test_labels)))
-    size = sum(len(rows) for _, _, rows in chosen) * int(np.prod(data.in_shape))
-    resident = not isinstance(data.train_images, Pictures) and fits(
-        dataset, size, device, "copied by the batch"
-    )
-    subset, validating, audit = (
-        Images(
-            _on(device, images[rows]) if resident else ByBatch(images, rows, device),
-            _on(device, labels[rows]),
-        )
-        for images, labels, rows in chosen
-    )
+    resident = _resident(dataset, data, sum(len(rows) for _, _, rows in chosen), device)
+    subset, validating, audit = (_images(*each, resident, device) for each in chosen)
     return Prepared(
         subset,
         validating,
@@ -190,6 +198,24 @@ def _prepare(dataset: Dataset, device: torch.device) -> Prepared:
         else None,
         data.class_names,
     )
+
+
+def _resident(dataset: Dataset, data: ImageData, count: int, device: torch.device) -> bool:
+    """Whether so many of its images are kept on the device."""
+    size = count * int(np.prod(data.in_shape))
+    pictures = isinstance(data.train_images, Pictures)
+    return not pictures and fits(dataset, size, device, "copied by the batch")
+
+
+def _images(
+    images: NDArray[np.uint8] | Pictures,
+    labels: NDArray[np.int64],
+    rows: Indices,
+    resident: bool,
+    device: torch.device,
+) -> Images:
+    chosen = _on(device, images[rows]) if resident else ByBatch(images, rows, device)
+    return Images(chosen, _on(device, labels[rows]))
 
 
 def _normalization(data: ImageData, device: torch.device) -> Normalization:

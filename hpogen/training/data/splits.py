@@ -49,6 +49,20 @@ def splits(dataset: Dataset, labels: Indices) -> Splits:
     return Splits(np.sort(kept), np.sort(order[end:]), np.sort(held_out), np.flatnonzero(outside))
 
 
+def part(dataset: Dataset, labels: Indices, data: float) -> Indices:
+    """The images of another fraction of the training set than `subset`, rising.
+
+    It is contained in a larger one's and contains a smaller one's, the subset's among them: all of
+    them are heads of the same order. That of 1, all but validation and audit, is never balanced.
+    Raises ValueError as `Dataset.samples` and `splits` do.
+    """
+    _, validation, audit = dataset.counts(len(labels))
+    order = stratified_order(labels, dataset.seed)[: len(labels) - validation - audit]
+    count = dataset.samples(len(labels), data)
+    balanced = dataset.balanced and count < len(order)
+    return np.sort(_balanced(order, labels, count) if balanced else order[:count])
+
+
 def _balanced(order: Indices, labels: Indices, count: int) -> Indices:
     """The first images of each class in `order`; the lowest classes have what is left over."""
     classes = int(labels.max()) + 1

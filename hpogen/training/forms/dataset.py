@@ -157,6 +157,37 @@ class Dataset(Optioned):
             )
         return subset, validation, audit
 
+    def samples(self, total: int, data: float | None) -> int:
+        """How many of `total` training images a trial trains on; `data` is its fraction of them.
+
+        None: the subset; 1: all but validation and audit, which stay the same. Raises ValueError
+        when there are too few.
+        """
+        subset, validation, audit = self.counts(total)
+        left = total - validation - audit
+        if data is None or data == self.subset:
+            return subset
+        if data > self.subset and self.redraws:
+            raise ValueError(
+                f"data {data:g} is more than the subset of {self.subset:g}: validation.redraw "
+                "draws from the images outside it, which trials then may have trained on"
+            )
+        count = left if data == 1 else round(data * total)
+        if not 0 < count <= left:
+            raise ValueError(
+                f"data {data:g} of the {total} training images of {self.name!r} are {count}, "
+                f"expected 1 to {left}: {validation} are for validation and {audit} for audit"
+            )
+        return count
+
+    def check_samples(self, total: int, classes: int, data: float) -> None:
+        """Raise ValueError where `samples` does, or gives less than an image of each class."""
+        if (count := self.samples(total, data)) < classes:
+            raise ValueError(
+                f"data {data:g} of the {total} training images of {self.name!r} are {count}, "
+                f"expected at least one of each of its {classes} classes"
+            )
+
     @property
     def validation_size(self) -> int | None:
         """How many validation images are asked for; None: the default."""

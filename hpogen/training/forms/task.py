@@ -82,6 +82,10 @@ class Settings(Part):
         return self
 
     @property
+    def subset(self) -> float:
+        return self.dataset.subset
+
+    @property
     def keeps_losses(self) -> bool:
         """Whether each validation sample's loss stands beside a trial's curve: of the same ones."""
         return not self.dataset.redraws
@@ -148,6 +152,11 @@ class Settings(Part):
             return None
         _, shape, classes = SIZES[self.dataset.name]
         return self.model.weights_bytes(shape, classes, values)
+
+    def check_data(self, data: float) -> None:
+        if self.dataset.name in SIZES:
+            total, _, classes = SIZES[self.dataset.name]
+            self.dataset.check_samples(total, classes, data)
 
     def missing(self) -> str | None:
         return self.dataset.missing()
