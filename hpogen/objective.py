@@ -43,13 +43,17 @@ class Objective:
     """`score = Σ weight · scaled(metric)`.
 
     `sums` are the metrics that are sums over epochs (`agn`), which `per_epoch` and `log` divide by
-    the budget. `standard_after` is how many finite outcomes of a budget freeze a `standard` scale.
+    the budget. Those that are sums over training steps (`step_sums`) are divided by epochs of as
+    many steps on the `subset`, a fraction of the training set. `standard_after` is how many finite
+    outcomes of a budget freeze a `standard` scale.
     """
 
     terms: tuple[Term, ...]
     label: str
     sums: frozenset[str] = frozenset()
     standard_after: int = 8
+    step_sums: frozenset[str] = frozenset()
+    subset: float = 1.0
 
     @property
     def metrics(self) -> frozenset[str]:
@@ -78,8 +82,12 @@ class Objective:
         budget: int,
         locations: Mapping[str, Location] | None = None,
         ranks: Mapping[str, float] | None = None,
+        data: float | None = None,
     ) -> float:
-        """The score after `budget` epochs. Raises ValueError where a term is not defined."""
+        """The score after `budget` epochs on the fraction `data` of the training set.
+
+        None: on `subset`. Raises ValueError where a term is not defined.
+        """
         total = 0.0
         for term in self.terms:
             if (value := metrics.get(term.metric)) is None:
@@ -90,7 +98,7 @@ class Objective:
             elif term.scale == "rank":
                 scaled = (ranks or {})[term.metric]
             else:
-                scaled = self._pointwise(term, value, budget)
+                scaled = self._pointwise(term, value, budget, data)
             total += term.weight * scaled
         return total
 
@@ -106,11 +114,13 @@ class Objective:
         terms = [{**asdict(term), "weight": float(term.weight)} for term in self.terms]
         return {"terms": terms, "standard_after": self.standard_after}
 
-    def _pointwise(self, term: Term, value: float, budget: int) -> float:
+    def _pointwise(self, term: Term, value: float, budget: int, data: float | None) -> float:
         if term.scale == "raw":
             return value
         if term.metric in self.sums:
             value /= budget
+            if data is not None and term.metric in self.step_sums:
+                value /= data / self.subset
         if term.scale == "per_epoch":
             return value
         if value < 0:

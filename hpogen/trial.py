@@ -73,7 +73,8 @@ class RunningTrial(Trial):
     attempt: int = 0  # how often the trial was started before
     keep: Keep = "none"  # which of its checkpoints outlive the trial; best: its weights alone
     checkpoints: str = ""  # the URL of the place for them; empty: `directory`
-    inherited: str = ""  # the same of the trial that is continued, where that is a URL
+    inherited: str = ""  # the same of the trial that is continued, where that is a URL, or `warm`
+    warm: bool = False  # whether it begins anew, with the weights that are there
     study: str = ""  # its id, which the names of checkpoints have
 
     @property

@@ -34,7 +34,7 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
     Closing the iterator stops the trial cleanly. What the task prints goes to the trial's log.
     """
     trial = replace(job.trial, device=device)
-    continued = job.parent.budget if job.parent else 0
+    continued = job.parent.budget if job.parent and not job.trial.warm else 0
     last, place = Epoch(trial.start_epoch, job.received), Place(PLUGINS.folder)
     begin = epoch_begin = time.monotonic()
     log = LazyFile(job.log)

@@ -87,7 +87,8 @@ class EventFiles:
         if math.isfinite(record.score):
             metrics["score"] = record.score
         self._scalars(trial.id, metrics, trial.budget)
-        for summary in hparams({**trial.config, "budget": trial.budget}, metrics):
+        data = {} if trial.data is None else {"data": trial.data}
+        for summary in hparams({**trial.config, "budget": trial.budget, **data}, metrics):
             self._write(trial.id, summary, trial.budget)
         self._files.pop(trial.id).close()
 

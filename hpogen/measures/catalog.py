@@ -42,6 +42,7 @@ def _row(
     needs: str = "",
     total: bool = False,
     mean: bool = False,
+    by_samples: tuple[str, ...] = (),
     **flags: bool,
 ) -> Measure:
     """`within` and `place` make `module:attribute`; `total` and `mean` are over the epochs."""
@@ -53,6 +54,7 @@ def _row(
         of,
         sums=frozenset(given if total else ()),
         means=frozenset(given if mean else ()),
+        by_samples=frozenset(by_samples),
         needs=needs,
         definition=definition,
         cost=cost,
@@ -85,13 +87,21 @@ HEAD: tuple[Measure, ...] = (
         "mean_j m_j²/ρ_j² over the last layer's parameters; its median; Σm²/Σρ²; debiased",
         f"{LIU}, eqs. 2 and 25",
         *("gsnr_head", "gsnr_head_median", "gsnr_head_ratio", "gsnr_head_debiased"),
+        by_samples=("gsnr_head", "gsnr_head_median", "gsnr_head_ratio"),
     ),
-    _head("osgr_head", "osgr", "1 − (mean_i ‖g_i‖² − ‖m‖²)/(N ‖m‖²)", f"{LIU}, eqs. 19 to 22"),
+    _head(
+        "osgr_head",
+        "osgr",
+        "1 − (mean_i ‖g_i‖² − ‖m‖²)/(N ‖m‖²)",
+        f"{LIU}, eqs. 19 to 22",
+        by_samples=("osgr_head",),
+    ),
     _head(
         "same_sign_head",
         "same_sign",
         "mean over parameters of the share of samples whose gradients agree in sign",
         f"{LIU}, p_same_sign",
+        by_samples=("same_sign_head",),
     ),
     _head(
         "opposite_sign_head",
@@ -99,6 +109,7 @@ HEAD: tuple[Measure, ...] = (
         "share of weights whose sign is opposite to m's; the same of the largest tenth",
         f"{LIU}, Figure 6b",
         *("opposite_sign_head", "opposite_sign_head_top10"),
+        by_samples=("opposite_sign_head", "opposite_sign_head_top10"),
     ),
     _head(
         "margin",
@@ -127,6 +138,7 @@ STEP: tuple[Measure, ...] = (
         "Σ over steps t of γ_t/(1 − μ) · mean_i s_i",
         f"a reading of the {NORM}'s eq. 3",
         needs=LAST_LINEAR,
+        per_step=True,
     ),
     _step("tse", "training_loss", "Σ over epochs of the mean training loss of its steps", TSE),
     _step("tse_ema", "training_loss", "the same; each epoch weighs 0.999 of the next", TSE),
@@ -148,18 +160,21 @@ NETWORK: tuple[Measure, ...] = (
         "over all parameters: mean_j m_j²/ρ_j²; the median; Σm²/Σρ²; with m² − ρ²/N",
         f"{GSNR}, eqs. 2 and 25",
         *("gsnr", "gsnr_median", "gsnr_ratio", "gsnr_debiased"),
+        by_samples=("gsnr", "gsnr_median", "gsnr_ratio"),
     ),
     _per_sample(
         "osgr",
         "network_moments:osgr",
         "1 − (A − B)/(N·B) over all parameters, A = mean_i ‖g_i‖², B = ‖mean_i g_i‖²",
         f"{GSNR}, eqs. 19 to 22",
+        by_samples=("osgr",),
     ),
     _per_sample(
         "same_sign",
         "network_moments:same_sign",
         "mean over all parameters of max(n₊, n₋)/(n₊ + n₋), zeros left out",
         GSNR,
+        by_samples=("same_sign",),
     ),
     _network(
         "sharpness",

@@ -49,7 +49,9 @@ class Measure:
     with `initial=True` it is given the untrained model as a third argument. `of="step"`: collected
     by the training step itself, without a pass of its own. `final=True` is computed at the last
     epoch of a budget only. `sums` names those metrics whose per-epoch values hpogen adds up over
-    the epochs, `means` those it averages (both belong to the trial's checkpoint). `needs` is a
+    the epochs, `means` those it averages (both belong to the trial's checkpoint); with `per_step`
+    an epoch's value is a sum over its training steps. `by_samples` names those metrics that come
+    out higher or lower for more samples of the same kind. `needs` is a
     function of the model and a batch of images that raises Refusal where the measure is not
     defined; it is asked when a study is loaded, with both on the meta device. A built-in function
     is `module:attribute`, so that naming a measure imports no torch.
@@ -61,6 +63,8 @@ class Measure:
     of: typing.Literal["head", "network", "step"]
     sums: frozenset[str] = frozenset()
     means: frozenset[str] = frozenset()
+    by_samples: frozenset[str] = frozenset()
+    per_step: bool = False
     final: bool = False
     initial: bool = False
     deferred: bool = False  # gives () tensors on the model's device and has read nothing

@@ -55,6 +55,7 @@ class Declared(TypedDict):
     sums: list[str]
     keeps_losses: bool
     ranks_only: bool
+    step_sums: NotRequired[list[str]]
     subset: NotRequired[Share]
 
 

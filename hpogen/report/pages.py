@@ -21,6 +21,7 @@ from hpogen.report.text import (
     number,
     paragraph,
     rung,
+    rung_cell,
     size_of,
     tally,
     words,
@@ -182,7 +183,7 @@ def check_matrix_page(plans: Sequence[Mapping[str, Any]], path: str) -> list[str
     ]
 
 
-def _brackets(brackets: Sequence[Sequence[Mapping[str, int]]]) -> list[str]:
+def _brackets(brackets: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
     """A line for each kind of bracket, and the sums: what Hyperband's arithmetic comes to.
 
     `trained` is with `rungs: continue`, where a promoted configuration goes on from its checkpoint.
@@ -191,21 +192,22 @@ def _brackets(brackets: Sequence[Sequence[Mapping[str, int]]]) -> list[str]:
         return []
     kinds: dict[str, Counter[str]] = {}
     for bracket in brackets:
-        rungs = [(rung["configurations"], rung["budget"]) for rung in bracket]
+        rungs = [(r["configurations"], r.get("charged", r["budget"])) for r in bracket]
         below = [0, *(epochs for _, epochs in rungs)]
         trained = (n * (epochs - low) for (n, epochs), low in zip(rungs, below, strict=False))
-        name = ", ".join(f"{n} × {epochs}" for n, epochs in rungs)
+        each = (rung_cell(Rung(int(r["budget"]), r.get("data"))) for r in bracket)
+        name = ", ".join(f"{n} × {text}" for (n, _), text in zip(rungs, each, strict=True))
         facts = {
             "number": 1,
             "configurations": rungs[0][0],
             "evaluations": sum(n for n, _ in rungs),
             "charged": sum(n * epochs for n, epochs in rungs),
-            "trained if continued": sum(trained),
+            **({} if "data" in bracket[0] else {"trained if continued": sum(trained)}),
         }
         kinds.setdefault(name, Counter()).update(facts)
     kinds["all"] = sum(kinds.values(), Counter())
     title = "rungs: configurations × epochs"
-    rows = [{title: name, **{key: f"{n:,}" for key, n in of.items()}} for name, of in kinds.items()]
+    rows = [{title: name, **{key: tally(n) for key, n in of.items()}} for name, of in kinds.items()]
     return ["brackets:", *grid(rows, 80, indent="")]
 
 

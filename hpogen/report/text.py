@@ -71,7 +71,7 @@ def count(n: float, what: str) -> str:
 
 def tally(n: float) -> str:
     """A number of things, or of epochs on parts of the data: `1,920`, `12.5`."""
-    return f"{n:,}" if isinstance(n, int) else f"{n:,.1f}"
+    return f"{n:,}" if isinstance(n, int) else f"{n:,.1f}".removesuffix(".0")
 
 
 def rung(of: Rung) -> str:

@@ -208,6 +208,7 @@ def _begun(directory: Path, target: Path, spec: StudySpec, old: Old) -> StudySpe
 def _known(past: History, new: Study) -> dict[Key, Record]:
     """The outcomes that serve the new study, as `reuse.py` sees it, whatever code gave them."""
     found: dict[Key, Record] = {}
+    warm = (past.header["spec"].get("budgets") or {}).get("warm", False)
     tasks, wanted = (past.header["spec"]["task"], new.spec.record()["task"]), new.wanted
     with plugins.scope(new.spec.scope):
         before, now = (_measured(task, wanted) for task in tasks)
@@ -215,7 +216,9 @@ def _known(past: History, new: Study) -> dict[Key, Record]:
         return found
     for record in past.told():
         metrics = record.outcome.metrics if record.outcome else {}
-        if record.twin is None and _serves(record) and (record.failure or wanted <= metrics.keys()):
+        if record.twin is not None or (warm and record.trial.parent is not None):
+            continue
+        if _serves(record) and (record.failure or wanted <= metrics.keys()):
             found.setdefault(key_of(record.trial), record)
     return found
 
@@ -244,7 +247,7 @@ def _reuse(new: Study, known: Mapping[Key, Record], directory: Path) -> None:
         trial = new.next()
         if trial is None:
             return
-        record = None if new.spec.may_go_on(trial.rung) else known.get(key_of(trial))
+        record = known.get(key_of(trial)) if new.spec.shares(trial) else None
         if record is not None and record.outcome is not None:
             new.reuse(trial.id, record.outcome, directory)
         elif canonical(trial.config) not in enqueued:

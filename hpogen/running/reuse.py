@@ -88,7 +88,7 @@ class Sharing:
     def _key(self, claim: Claim) -> str | None:
         spec, trial = claim.study.spec, claim.trial
         elsewhere = spec.checkpoints.of_all and spec.checkpoints.path is not None
-        if spec.may_go_on(trial.rung) or elsewhere or spec.task.name == UNSURE:
+        if not spec.shares(trial) or elsewhere or spec.task.name == UNSURE:
             return None
         parts = (canonical(trial.config), trial.rung, trial.seed, self._code[id(claim.study)])
         return json.dumps([self._tasks[id(claim.study)], *parts])

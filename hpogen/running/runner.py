@@ -21,6 +21,7 @@ from hpogen.running.keeping import BestWeights, discard, sweep
 from hpogen.running.observer import Observer
 from hpogen.running.reuse import Sharing
 from hpogen.running.signals import StopRequest
+from hpogen.study import places
 from hpogen.study.study import Study
 from hpogen.trial import Outcome, Progress, Trial
 
@@ -243,7 +244,8 @@ class _Drive:
                 given,
                 start_epoch=len(curve),
                 attempt=attempt,
-                inherited=parent.checkpoints if parent else "",
+                inherited=places.inherited(parent, spec.warm),
+                warm=spec.warm and parent is not None,
             ),
             task=spec.task,
             wanted=study.wanted,

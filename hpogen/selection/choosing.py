@@ -85,7 +85,7 @@ def rescore(
     metrics = [record.outcome.metrics if record.outcome else {} for record in records]
     rungs = [record.trial.rung for record in records]
     return [
-        objective.score(own, rung.epochs, locations.get(rung), ranks)
+        objective.score(own, rung.epochs, locations.get(rung), ranks, rung.data)
         for own, rung, ranks in zip(metrics, rungs, _ranks(metrics, objective), strict=True)
     ]
 
@@ -133,7 +133,8 @@ def scores(evidence: Evidence, objective: Objective) -> list[float]:
     found = []
     for own, ranks in zip(evidence.metrics, _ranks(evidence.metrics, objective), strict=True):
         try:
-            found.append(objective.score(own, evidence.rung.epochs, evidence.locations, ranks))
+            epochs, data = evidence.rung
+            found.append(objective.score(own, epochs, evidence.locations, ranks, data))
         except ValueError:
             found.append(math.inf)
     return found

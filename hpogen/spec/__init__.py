@@ -2,8 +2,9 @@
 
 from hpogen.spec.differences import changes, differences
 from hpogen.spec.form import Checkpoints, Limits, Stop
-from hpogen.spec.loading import Studies, StudySpec, load_studies, load_study
+from hpogen.spec.loading import StudySpec, load_study
 from hpogen.spec.parts import SearcherSpec
+from hpogen.spec.studies import Studies, load_studies
 
 __all__ = [
     "Checkpoints",

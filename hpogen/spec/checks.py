@@ -16,7 +16,7 @@ from hpogen.record.stores import is_url
 from hpogen.selection import SELECTIONS, SelectionName
 from hpogen.space import Space
 from hpogen.space.parameters import Choice, Number, Parameter
-from hpogen.spec.form import AUDIT, BudgetsForm, Checkpoints, ObjectiveForm, StudyForm
+from hpogen.spec.form import AUDIT, Checkpoints, ObjectiveForm
 from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.parts import SearcherSpec
 from hpogen.spec.positions import KeyPath
@@ -70,52 +70,11 @@ def extremes(parameter: Parameter) -> Sequence[Value]:
     return (parameter.default,)
 
 
-def budgets(
-    form: BudgetsForm | None, task: Task, searcher: SearcherSpec, mistakes: Mistakes
-) -> tuple[int, ...]:
-    """The budgets in epochs, ascending, the last being the task's epochs."""
-    if not searcher.declares("multi_fidelity"):
-        if form is not None:
-            mistakes.add(("budgets",), f"searcher {searcher.name!r} has one budget: task.epochs")
-        return (task.epochs,)
-    if form is None:
-        mistakes.add(("budgets",), f"is required by searcher {searcher.name!r}: {{min, max, eta}}")
-        return (task.epochs,)
-    if form.max != task.epochs:
-        mistakes.add(("budgets", "max"), f"got {form.max}, expected task.epochs = {task.epochs}")
-    return form.rungs()
-
-
-def stop(form: StudyForm, budgets: Sequence[int], mistakes: Mistakes) -> None:
-    """At least one trial fits, beside those that the selection keeps for the end."""
-    selection, stop = SELECTIONS[form.selection], form.stop
-    kept, (trials, epochs) = selection.reserve, selection.room(stop.model_dump(), budgets[-1])
-    text = f", and selection {form.selection!r} keeps {kept} for the end" if kept else ""
-    if epochs < budgets[0]:
-        each = f"got {stop.epochs}, but one trial takes {budgets[-1 if kept else 0]} epochs"
-        mistakes.add(("stop", "epochs"), each + text)
-    if trials < 1:
-        mistakes.add(("stop", "trials"), f"got {stop.trials}, expected at least {kept + 1}{text}")
-
-
 def checkpoints(form: Checkpoints, task: Task, mistakes: Mistakes) -> None:
     """Only a task that is told where may keep its files elsewhere than in a folder."""
     if form.path is not None and is_url(form.path) and not task.keeps_at_urls:
         text = f"got {form.path!r}, but task {task.name!r} keeps its files in a folder"
         mistakes.add(("checkpoints", "path"), text)
-
-
-def rungs(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
-    """`continue` needs a task that can, and a schedule that does not depend on the rung."""
-    if form.rungs != "continue":
-        return
-    if not task.resumable:
-        mistakes.add(("rungs",), f"'continue' needs a resumable task, and {task.name!r} is not")
-        return
-    schedule = task.record().get("schedule")
-    anchor = schedule.get("anchor", "full") if isinstance(schedule, Mapping) else "full"
-    if anchor != "full":
-        mistakes.add(("rungs",), f"'continue' needs schedule.anchor: full, got {anchor!r}")
 
 
 def objective(

@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Len
-from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    field_validator,
+    model_validator,
+)
 
 from hpogen.objective import Preset, Scale
 from hpogen.record.stores import is_url
 from hpogen.selection import SelectionName
-from hpogen.trial import Keep
+from hpogen.trial import Keep, Rung
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 Count = Annotated[int, Ge(1)]
@@ -98,38 +106,106 @@ class Checkpoints(Form):
         return self.model_copy(update={"path": path})
 
 
-class BudgetsForm(Form):
-    """The rungs of a multi-fidelity searcher, in epochs."""
+def _one_form(over: str | list[str]) -> str | list[str]:
+    """`data`, `epochs`, or both of them in this order."""
+    if isinstance(over, str):
+        return over
+    if len(over) != len({*over}):
+        raise ValueError(f"got {over[0]!r} twice")
+    return over[0] if len(over) == 1 else ["data", "epochs"]
 
-    min: Count
-    """Epochs of the lowest rung."""
-    max: Count
-    """Epochs of the highest rung: `task.epochs`, and `min` times a power of `eta`."""
+
+class BudgetsForm(Form):
+    """The rungs of a multi-fidelity searcher: in epochs, or in fractions of the training set.
+
+    Over `data`, each rung trains `task.epochs` epochs on its fraction; over `[data, epochs]` the
+    epochs go down from `task.epochs` by the same factor as the fraction.
+    """
+
+    over: Annotated[
+        Literal["epochs", "data"] | Annotated[list[Literal["data", "epochs"]], Len(1)],
+        AfterValidator(_one_form),
+    ] = "epochs"
+    """What the rungs have more and more of: `epochs`, `data`, or both, `[data, epochs]`."""
+    min: Annotated[int | float, Gt(0)]
+    """The lowest rung: epochs, or the fraction of the training set."""
+    max: Annotated[int | float, Gt(0)]
+    """The highest rung, `min` times a power of `eta`: `task.epochs`, or a fraction of at most 1."""
     eta: Annotated[int, Ge(2)]
-    """Each rung has this many times the epochs of the one below; the best 1/eta are promoted."""
+    """Each rung has this many times as much as the one below; the best 1/eta are promoted."""
+    warm: bool = False
+    """Over data, with `rungs: continue`: a promoted trial begins with the weights of its rung."""
 
     @model_validator(mode="after")
     def _divides(self) -> BudgetsForm:
+        self._in_range()
         if self.min > self.max:
             raise ValueError(f"got min {self.min} > max {self.max}")
-        if self.rungs()[-1] != self.max:
-            rungs = ", ".join(map(str, self.rungs()))
+        if self.amounts()[-1] != Fraction(repr(self.max)):
+            rungs = ", ".join(f"{float(x):g}" for x in self.amounts())
             raise ValueError(
                 f"max {self.max} is not {self.min} times a power of {self.eta} ({rungs}, …)"
             )
         return self
 
+    def _in_range(self) -> None:
+        for name in ("min", "max"):
+            value = getattr(self, name)
+            if self.on_data and value > 1:
+                raise ValueError(f"{name} {value} is no fraction of the data, expected at most 1")
+            if not self.on_data and not isinstance(value, int):
+                raise ValueError(
+                    f"{name} {value} is no number of epochs; fractions of the data need over: data"
+                )
+
     @classmethod
     def of(cls, rungs: Sequence[int]) -> BudgetsForm:
-        """What gives those rungs; of a single one any eta does."""
+        """What gives those rungs of epochs; of a single one any eta does."""
         return cls(min=rungs[0], max=rungs[-1], eta=rungs[1] // rungs[0] if rungs[1:] else 2)
 
+    @property
+    def on_data(self) -> bool:
+        """Whether the rungs are fractions of the training set."""
+        return self.over != "epochs"
+
+    def amounts(self) -> list[Fraction]:
+        """min, min·eta, min·eta², … up to max, exactly: 0.1 is a tenth."""
+        amounts, most = [Fraction(repr(self.min))], Fraction(repr(self.max))
+        while amounts[-1] * self.eta <= most:
+            amounts.append(amounts[-1] * self.eta)
+        return amounts
+
     def rungs(self) -> tuple[int, ...]:
-        """min, min·eta, min·eta², … up to max."""
-        rungs = [self.min]
-        while rungs[-1] * self.eta <= self.max:
-            rungs.append(rungs[-1] * self.eta)
-        return tuple(rungs)
+        """What a searcher is told of: epochs, or how many times the data of the lowest rung."""
+        amounts = self.amounts()
+        unit = amounts[0] if self.on_data else 1
+        return tuple(int(amount / unit) for amount in amounts)
+
+    def ladder(self, epochs: int, subset: float | None) -> tuple[Rung, ...]:
+        """What a trial of each rung trains, where `epochs` are the task's; see `Task.subset`.
+
+        Raises ValueError where the epochs of a rung are not whole.
+        """
+        amounts = self.amounts()
+        if not self.on_data:
+            return tuple(Rung(int(amount)) for amount in amounts)
+        low = Fraction(epochs) * amounts[0] / amounts[-1]
+        if self.over == "data":
+            each = [epochs] * len(amounts)
+        elif low.denominator > 1:
+            raise ValueError(
+                f"task.epochs {epochs} does not go down by {self.eta} to the lowest of "
+                f"{len(amounts)} rungs: expected a multiple of {amounts[-1] / amounts[0]}"
+            )
+        else:
+            each = [int(low * amount / amounts[0]) for amount in amounts]
+        fractions = (None if (f := float(a)) == subset else f for a in amounts)
+        return tuple(map(Rung, each, fractions))
+
+    def record(self) -> dict[str, Any]:
+        """Without `over` and `warm` where they are as they were before there were others."""
+        young = {"over", "warm"} if not self.on_data else set()
+        return self.model_dump(exclude=young)
 
 
 class TermForm(Form):
@@ -206,7 +282,7 @@ class StudyForm(Form):
     checkpoints: Checkpoints = Checkpoints()
     """Which checkpoints are kept, and where running trials keep theirs."""
     budgets: BudgetsForm | None = None
-    """The rungs, in epochs, of a searcher that stops trials early: `bohb`, `hyperband`, `asha`."""
+    """The rungs of a searcher that stops trials early: `bohb`, `hyperband`, `asha`."""
     rungs: Rungs = "retrain"
     """Whether a promoted configuration is trained anew, or goes on from its checkpoint."""
     primary: str | None = None

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 
 from hpogen import plugins
-from hpogen.errors import Several, UserError, mistaken
 from hpogen.objective import Objective
 from hpogen.plugins import Scope
 from hpogen.searchers.base import Searcher
 from hpogen.selection import SelectionName
 from hpogen.space import Space
+from hpogen.spec import budgets as fitting
 from hpogen.spec import checks
 from hpogen.spec.form import (
     PLACEHOLDERS,
@@ -35,14 +36,13 @@ from hpogen.spec.form import (
     StudyForm,
     is_folder_name,
 )
-from hpogen.spec.matrix import MATRIX, cells
+from hpogen.spec.matrix import MATRIX
 from hpogen.spec.mistakes import Mistakes
 from hpogen.spec.parts import SearcherSpec, searcher_of, space_of, task_of
 from hpogen.spec.source import Source, load
 from hpogen.tasks.base import Task
-from hpogen.trial import Config, Rung, exact
+from hpogen.trial import Config, Rung, Trial, exact
 
-ENOUGH = 20  # studies of a matrix with mistakes: what is wrong with more is hardly new
 AS_WRITTEN = ("seed", "selection", "stop", "limits", "rungs", "primary")
 
 
@@ -50,8 +50,8 @@ AS_WRITTEN = ("seed", "selection", "stop", "limits", "rungs", "primary")
 class StudySpec:
     """Everything that a study is. Made by `load_study` or `from_record`, which check it.
 
-    `budgets` are epochs, ascending, the last being the task's; `enqueue` and `baselines` are
-    complete configurations.
+    `budgets` are what the searcher is told, ascending: epochs, the last being the task's, or, with
+    rungs on `data`, multiples of the lowest. `enqueue` and `baselines` are complete configurations.
     """
 
     name: str
@@ -68,6 +68,7 @@ class StudySpec:
     plugins: tuple[Path, ...]
     checkpoints: Checkpoints
     budgets: tuple[int, ...]
+    data: BudgetsForm | None  # the rungs, where they are fractions of the training set
     rungs: Rungs
     primary: str | None
     source: Source = field(repr=False, compare=False)
@@ -75,9 +76,15 @@ class StudySpec:
 
     def __post_init__(self) -> None:
         """Another task has its own epochs and sums; whoever replaces it need not know."""
-        budgets = (*self.budgets[:-1], self.task.epochs)
-        object.__setattr__(self, "budgets", budgets)
-        object.__setattr__(self, "objective", replace(self.objective, sums=self.task.sums()))
+        if self.data is None:
+            object.__setattr__(self, "budgets", (*self.budgets[:-1], self.task.epochs))
+        objective = replace(
+            self.objective,
+            sums=self.task.sums(),
+            step_sums=self.task.step_sums(),
+            subset=self.task.subset or 1.0,
+        )
+        object.__setattr__(self, "objective", objective)
 
     @classmethod
     def from_record(
@@ -87,12 +94,12 @@ class StudySpec:
 
         `plugins` are the files to load instead of those that the record names. Raises UserError.
         """
-        return _build(_recorded(record), None, plugins)
+        return build(_recorded(record), None, plugins)
 
     def with_record(self, record: Mapping[str, Any]) -> StudySpec:
         """The study of another record with the plug-ins of this one, which are not read again."""
         with plugins.scope(self.scope):
-            return replace(_build(_recorded(record), None, ()), plugins=self.plugins)
+            return replace(build(_recorded(record), None, ()), plugins=self.plugins)
 
     @property
     def sources(self) -> dict[str, bytes]:
@@ -104,7 +111,8 @@ class StudySpec:
 
         Goes through JSON unchanged; `from_record` gives the same study, with the same record.
         """
-        rungs = self.searcher.declares("multi_fidelity")
+        budgets = BudgetsForm.of(self.budgets) if self.data is None else self.data
+        rungs = self.searcher.declares("multi_fidelity") or self.data is not None
         return {
             "name": self.name,
             "seed": self.seed,
@@ -119,7 +127,7 @@ class StudySpec:
             "enqueue": [dict(config) for config in self.enqueue],
             "plugins": [str(path) for path in self.plugins],
             "checkpoints": self.checkpoints.model_dump(),
-            "budgets": BudgetsForm.of(self.budgets).model_dump() if rungs else None,
+            "budgets": budgets.record() if rungs else None,
             "rungs": self.rungs,
             "primary": self.primary,
         }
@@ -138,10 +146,16 @@ class StudySpec:
         """How a command is given its file, `a.yaml --set seed=1`; empty where none is its own."""
         return shlex.join(self.source.typed)
 
-    @property
+    @cached_property
     def ladder(self) -> tuple[Rung, ...]:
         """The rungs that trials are of, the lowest first; the answer is one of the last."""
-        return tuple(map(Rung, self.budgets))
+        if self.data is None:
+            return tuple(map(Rung, self.budgets))
+        return self.data.ladder(self.task.epochs, self.task.subset)
+
+    def rung(self, budget: int) -> Rung:
+        """What a trial trains for which the searcher asks with that budget."""
+        return Rung(budget) if self.data is None else self.ladder[self.budgets.index(budget)]
 
     def cost(self, rung: Rung) -> int | Fraction:
         """What a trial of that rung is charged: epochs on the subset of as many samples."""
@@ -150,6 +164,15 @@ class StudySpec:
     def may_go_on(self, rung: Rung) -> bool:
         """Whether a rung above may continue a trial of that one, from its checkpoint."""
         return self.rungs == "continue" and rung in self.ladder[:-1]
+
+    @property
+    def warm(self) -> bool:
+        """Whether a promoted trial begins with its parent's weights, and epoch 0."""
+        return self.data is not None and self.data.warm
+
+    def shares(self, trial: Trial) -> bool:
+        """Whether the same trial of another study has the same outcome, and all that is needed."""
+        return not self.may_go_on(trial.rung) and not (self.warm and trial.parent is not None)
 
     def make_searcher(self) -> Searcher:
         """A fresh searcher, which has been asked nothing. Raises Refusal."""
@@ -166,53 +189,11 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> StudySpec:
     Its plug-ins are imported. Raises UserError: one line that names file, line and column.
     """
     path = Path(path)
-    return _build(load(path, overrides), path, None)
+    return build(load(path, overrides), path, None)
 
 
-@dataclass(frozen=True)
-class Studies:
-    """What a YAML file stands for: one study, or one for each combination of its matrix.
-
-    The studies of a matrix have the name of their folder, `LABEL__LABEL`, within that of `name`.
-    """
-
-    name: str
-    specs: tuple[StudySpec, ...]
-    is_matrix: bool
-
-
-def load_studies(path: Path | str, overrides: Sequence[str] = ()) -> Studies:
-    """The study in a YAML file, or all of its matrix. Raises UserError as `load_study` does."""
-    path = Path(path)
-    source = load(path, overrides)
-    if source.data.get(MATRIX) is None:
-        spec = _build(source, path, None)
-        return Studies(spec.name, (spec,), is_matrix=False)
-    name = source.data.get("name") or path.stem
-    if not isinstance(name, str) or not is_folder_name(name):
-        raise UserError(f"{source.where(('name',))}: name: got {name!r}, expected a folder's name")
-    return Studies(name, _built(cells(source, path.parent), path), is_matrix=True)
-
-
-def _built(sources: Iterator[Source], path: Path) -> tuple[StudySpec, ...]:
-    """The studies of a matrix. Raises UserError with what is wrong in any of them, or in many."""
-    specs: list[StudySpec] = []
-    lines: list[str] = []
-    wrong = 0
-    for source in sources:
-        try:
-            specs.append(_build(source, path, None))
-        except UserError as error:
-            lines += error.lines if isinstance(error, Several) else [str(error)]
-            wrong += 1
-        if wrong == ENOUGH:
-            break
-    if lines:
-        raise mistaken([*dict.fromkeys(lines)])
-    return tuple(specs)
-
-
-def _build(source: Source, path: Path | None, files: Sequence[Path] | None) -> StudySpec:
+def build(source: Source, path: Path | None, files: Sequence[Path] | None) -> StudySpec:
+    """The study of a file, or of a record. Raises UserError with every mistake in it."""
     mistakes = Mistakes(source)
     checks.finite(source.data, mistakes)
     form = form_of(source.data, mistakes)
@@ -260,11 +241,11 @@ def _resolved(
     mistakes: Mistakes,
 ) -> dict[str, Any]:
     """Check how the parts that are right fit together; the keys that depend on them."""
-    resolved: dict[str, Any] = {}
+    resolved: dict[str, Any] = {"data": None}
     if task:
         checks.selection(form.selection, task, mistakes)
         checks.checkpoints(form.checkpoints, task, mistakes)
-        checks.rungs(form, task, mistakes)
+        fitting.rungs(form, task, mistakes)
     if space:
         resolved["baselines"] = checks.baselines(form.baselines, space, mistakes)
     if space and task:
@@ -273,10 +254,13 @@ def _resolved(
         enqueue = checks.enqueue(form.enqueue, space, searcher, mistakes)
         resolved["enqueue"] = enqueue
     if task and searcher and not mistakes.wrong & {"objective", "budgets"}:
-        budgets = checks.budgets(form.budgets, task, searcher, mistakes)
+        budgets = fitting.budgets(form.budgets, task, searcher, mistakes)
         resolved["budgets"] = budgets
         resolved["objective"] = checks.objective(form.objective, task, searcher, budgets, mistakes)
-        checks.stop(form, budgets, mistakes)
+        if form.budgets is not None and form.budgets.on_data:
+            resolved["data"] = form.budgets
+            fitting.data(form.budgets, task, space, resolved["objective"], mistakes)
+        fitting.stop(form, task, mistakes)
         if space:
             checks.searcher(searcher, space, budgets, form.seed, enqueue, mistakes)
     return resolved

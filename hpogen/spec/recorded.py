@@ -50,6 +50,9 @@ class RecordedTask(Opaque):
     def sums(self) -> frozenset[str]:
         return frozenset(self.declared["sums"])
 
+    def step_sums(self) -> frozenset[str]:
+        return frozenset(self.declared.get("step_sums", ()))
+
     def record(self) -> dict[str, Any]:
         return dict(self.mapping)
 
@@ -74,7 +77,9 @@ def declared(spec: StudySpec) -> dict[str, Any]:
         "keeps_losses": spec.task.keeps_losses,
         "ranks_only": spec.searcher.declares("ranks_only"),
     }
-    return found if spec.task.subset is None else {**found, "subset": spec.task.subset}
+    if spec.task.subset is None:
+        return found
+    return {**found, "step_sums": sorted(spec.task.step_sums()), "subset": spec.task.subset}
 
 
 def recorded(past: History) -> StudySpec:
@@ -88,6 +93,7 @@ def recorded(past: History) -> StudySpec:
     form = form_of(record, mistakes)
     mistakes.raise_first()
     known = past.header.get("declared") or _derived(past, form.task)
+    data = form.budgets if form.budgets is not None and form.budgets.on_data else None
     known = {**known, "multi_fidelity": form.budgets is not None}
     space = space_of(form.search_space, mistakes)
     searcher = _searcher(form.searcher, known, mistakes)
@@ -111,6 +117,7 @@ def recorded(past: History) -> StudySpec:
         plugins=tuple(map(Path, form.plugins)),
         checkpoints=form.checkpoints,
         budgets=budgets,
+        data=data,
         source=source,
         scope=(),
         **{key: getattr(form, key) for key in AS_WRITTEN},

@@ -121,6 +121,12 @@ def prepare(spec: StudySpec) -> None:
         samples = spec.task.prepare()
     except UserError as error:
         raise UserError(f"{spec.where('task.dataset')}: {error}") from error
+    for rung in spec.ladder if spec.data is not None else ():
+        try:
+            fewer = spec.task.prepare(rung.data)
+        except UserError as error:
+            raise UserError(f"{spec.where('budgets')}: {error}") from error
+        samples = min(samples, fewer) if samples and fewer else samples
     for warning in warnings(spec, samples):
         log.warning(warning)
     if (place := spec.checkpoints.path) is not None:

@@ -36,6 +36,13 @@ def given(record: Record, spec: StudySpec, directory: Path, study: str) -> Runni
     )
 
 
+def inherited(parent: RunningTrial | None, warm: bool) -> str:
+    """Where a trial finds its parent's checkpoints; empty: its own folder begins as a copy."""
+    if parent is None:
+        return ""
+    return parent.checkpoints or (str(parent.home) if warm else "")
+
+
 def _elsewhere(spec: StudySpec, directory: Path, study: str) -> str:
     """This study's part of `checkpoints.path`, which other studies may use, too; empty without one.
 

@@ -25,12 +25,13 @@ from hpogen import plugins
 from hpogen.errors import UserError
 from hpogen.plugins.interrupts import Ours
 from hpogen.searchers.brackets import Plan
+from hpogen.searchers.brackets import Rung as BracketRung
 from hpogen.selection import SELECTIONS
 from hpogen.selection.choosing import NO_END
 from hpogen.selection.evidence import REPEATS, TOP
 from hpogen.spec import SearcherSpec, StudySpec
 from hpogen.spec.checks import extremes
-from hpogen.trial import Proposal, canonical
+from hpogen.trial import Proposal, canonical, plain
 
 CHECKPOINT = 3  # times the weights: with what the optimizer knows of them
 BOUND = 0.5  # seconds of processor time that the rehearsals of one plan take, all together
@@ -85,24 +86,33 @@ def _decisive(spec: StudySpec) -> str:
     keys = ["search_space", "searcher", "enqueue", "budgets", "rungs", "selection", "stop"]
     if not plugins.searchers.is_builtin(spec.searcher.name):
         keys.append("seed")
-    return json.dumps([spec.budgets, *(record[key] for key in keys)])
+    return json.dumps([spec.ladder, *(record[key] for key in keys)])
 
 
 def _numbers(spec: StudySpec, counted: Cost) -> dict[str, Any]:
-    continued = counted.continued if spec.rungs == "continue" else 0
+    continued = counted.continued if spec.rungs == "continue" and not spec.warm else 0
     trained = counted.charged - continued
-    values = (counted.configurations, counted.evaluations, counted.charged, trained)
+    values = (counted.configurations, counted.evaluations, *map(plain, (counted.charged, trained)))
     numbers = dict(zip(COSTS, values, strict=True))
     if counted.whole:
         return {**numbers, "at_least": None}
     return {**dict.fromkeys(COSTS), "at_least": numbers}
 
 
-def _brackets(spec: StudySpec) -> list[list[dict[str, int]]] | None:
+def _brackets(spec: StudySpec) -> list[list[dict[str, int | float]]] | None:
     plan = declared(spec)
     if plan is None:
         return None
-    return [[dict(vars(rung)) for rung in bracket] for bracket in plan]
+    return [[_rung(spec, rung) for rung in bracket] for bracket in plan]
+
+
+def _rung(spec: StudySpec, rung: BracketRung) -> dict[str, int | float]:
+    """With rungs over data also the fraction, and what a trial there is charged."""
+    budget, data = trained = spec.rung(rung.budget)
+    found: dict[str, int | float] = {"budget": budget, "configurations": rung.configurations}
+    if spec.data is None:
+        return found
+    return {**found, "data": data or spec.task.subset or 1.0, "charged": plain(spec.cost(trained))}
 
 
 def disk(spec: StudySpec, trials: int | None) -> dict[str, int | None]:
@@ -138,15 +148,17 @@ class Cost:
 
     configurations: int = 0  # proposed anew
     evaluations: int = 0
-    charged: int = 0  # epochs
-    continued: int = 0  # of these, epochs that the parents of the trials have trained
+    charged: int | Fraction = 0  # epochs
+    continued: int | Fraction = 0  # of these, epochs that the parents of the trials have trained
     whole: bool = True
 
-    def add(self, trials: int, budget: int, *, anew: int = 0, parent: int = 0) -> None:
-        """Trials of one budget; `parent` is that of the trials that they go on from."""
+    def add(
+        self, trials: int, epochs: int | Fraction, *, anew: int = 0, parent: int | Fraction = 0
+    ) -> None:
+        """Trials that are charged so much each; `parent`: those that they go on from were."""
         self.configurations += anew
         self.evaluations += trials
-        self.charged += trials * budget
+        self.charged += trials * epochs
         self.continued += trials * parent
 
 
@@ -163,7 +175,7 @@ def cost(spec: StudySpec, seconds: float) -> Cost:
         if by_arithmetic is None:
             _rehearse(spec, found, deadline)
         if SELECTIONS[spec.selection].reserve:
-            found.add(REPEATS * _repeated(spec, deadline), spec.budgets[-1])
+            found.add(REPEATS * _repeated(spec, deadline), spec.cost(spec.ladder[-1]))
         found.whole = True
     trials, epochs = _room(spec)
     endless = getattr(spec.searcher.part, "size", None) == math.inf
@@ -184,10 +196,10 @@ def _of_one_budget(spec: StudySpec) -> Cost | None:
     size = getattr(searcher, "size", None)
     if size is None:
         return None
-    (budget,), found = spec.budgets, Cost()
+    (rung,), found = spec.ladder, Cost()
     trials, epochs = _room(spec)
-    number = int(min(size, trials, epochs // budget))
-    found.add(number, budget, anew=min(number, getattr(searcher, "anew", number)))
+    number = int(min(size, trials, epochs // spec.cost(rung)))
+    found.add(number, spec.cost(rung), anew=min(number, getattr(searcher, "anew", number)))
     return found
 
 
@@ -199,14 +211,15 @@ def _of_brackets(spec: StudySpec) -> Cost | None:
     found = Cost()
     trials, epochs = _room(spec)
     for bracket in plan:
-        below = 0
+        below: int | Fraction = 0
         for rung in bracket:
-            left = min(trials - found.evaluations, (epochs - found.charged) // rung.budget)
+            cost = spec.cost(spec.rung(rung.budget))
+            left = min(trials - found.evaluations, (epochs - found.charged) // cost)
             number = min(rung.configurations, left)
-            found.add(number, rung.budget, anew=0 if below else number, parent=below)
+            found.add(number, cost, anew=0 if below else number, parent=below)
             if number < rung.configurations:
                 return found
-            below = rung.budget
+            below = cost
     return found
 
 
@@ -218,12 +231,12 @@ def declared(spec: StudySpec) -> Plan | None:
 
 def _rehearse(spec: StudySpec, found: Cost, deadline: float) -> None:
     """Count the proposals one by one."""
-    budgets: list[int] = []  # by trial
+    costs: list[int | Fraction] = []  # by trial
     for proposal in _proposals(spec, deadline):
-        below = None if proposal.parent is None else budgets[proposal.parent]
+        below = None if proposal.parent is None else costs[proposal.parent]
         anew = below is None and proposal.replicate == 0
-        found.add(1, proposal.budget, anew=anew, parent=below or 0)
-        budgets.append(proposal.budget)
+        costs.append(spec.cost(spec.rung(proposal.budget)))
+        found.add(1, costs[-1], anew=anew, parent=below or 0)
 
 
 def _repeated(spec: StudySpec, deadline: float) -> int:
@@ -250,7 +263,7 @@ def _proposals(spec: StudySpec, deadline: float) -> Iterator[Proposal]:
             raise Enough
         if trial >= trials or (proposal := searcher.ask()) is None:
             return
-        epochs -= proposal.budget
+        epochs -= spec.cost(spec.rung(proposal.budget))
         if epochs < 0:
             return
         yield proposal

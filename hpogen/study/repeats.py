@@ -7,6 +7,7 @@ of its `stop`; the searcher neither proposes nor hears of them. The Study calls 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,19 +23,22 @@ class Engine:
     """A study's searcher, in the study's numbers.
 
     To a searcher, its k-th proposal is trial k; the trials that the study repeats have numbers in
-    between, of which it knows nothing.
+    between, of which it knows nothing. Of rungs on parts of the data it knows integers alone.
     """
 
-    def __init__(self, searcher: Searcher) -> None:
+    def __init__(self, searcher: Searcher, rung: Callable[[int], Rung]) -> None:
         self._searcher = searcher
+        self._rung = rung  # of a budget, as the searcher knows it
         self._trials: list[int] = []  # of its k-th proposal
         self._numbers: dict[int, int] = {}  # the other way round
 
     def ask(self) -> Proposal | None:
         proposal = self._searcher.ask()
-        if proposal is None or proposal.parent is None:
-            return proposal
-        return replace(proposal, parent=self._trials[proposal.parent])
+        if proposal is None:
+            return None
+        budget, data = self._rung(proposal.budget)
+        parent = None if proposal.parent is None else self._trials[proposal.parent]
+        return replace(proposal, budget=budget, data=data, parent=parent)
 
     def asked(self, trial: int) -> None:
         """The last proposal has become that trial."""

@@ -22,7 +22,7 @@ from hpogen.study import status
 from hpogen.study.open import plugin_files
 from hpogen.study.read import AGAIN, RETRAIN, Folder, read
 from hpogen.study.standing import chosen, wanted
-from hpogen.trial import Config, canonical
+from hpogen.trial import Config, Rung, canonical
 
 SEEDS = 3
 
@@ -187,8 +187,13 @@ def plan_again(study: Folder, trial: int) -> dict[Path, StudySpec]:
             f"{asked.replicate} of its configuration: only a first one can be trained again"
         )
     spec = study.spec
-    written, low = spec.record(), asked.budget < spec.budgets[-1]
-    budgets = {**written["budgets"], "min": asked.budget} if low else None
+    if spec.warm and asked.parent is not None:
+        raise UserError(
+            f"{study.directory}: trial {trial} began with the weights of trial {asked.parent}: it "
+            "cannot be trained again alone"
+        )
+    written, low = spec.record(), asked.budget < spec.ladder[-1].epochs
+    budgets = _budgets(spec, asked.rung, written["budgets"]) if low or spec.data else None
     changed = {
         **_alone(asked.config, 1),
         "name": f"{spec.name} trial {trial}",
@@ -199,6 +204,16 @@ def plan_again(study: Folder, trial: int) -> dict[Path, StudySpec]:
     }
     found = StudySpec.from_record({**written, **changed}, plugins=plugin_files(study))
     return {study.directory / RETRAIN / f"{AGAIN}{asked.id}": found}
+
+
+def _budgets(spec: StudySpec, rung: Rung, written: Mapping[str, Any]) -> dict[str, Any]:
+    """Those whose lowest rung is that one; over data alone there is no other."""
+    if spec.data is None:
+        return {**written, "min": rung.epochs}
+    fraction = rung.data or spec.task.subset
+    low = {**written, "min": fraction, "warm": False}
+    only = {"over": "data", "max": fraction}
+    return low if rung.epochs < spec.ladder[-1].epochs else {**low, **only}
 
 
 def _alone(config: Config, trials: int) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Study:
         self.spec = spec
         self.directory = directory
         self.history = History()
-        self._searcher = Engine(spec.make_searcher())
+        self._searcher = Engine(spec.make_searcher(), spec.rung)
         self._repeats = Repeats(spec, directory)
         self._again: deque[int] = deque()  # asked before an interruption, to be run again
         self._ended = False
@@ -303,7 +303,9 @@ class Study:
             rung = self.history.records[outcome.trial].trial.rung
             locations = self.history.locations.get(rung)
             try:
-                score = self.spec.objective.score(outcome.metrics, rung.epochs, locations, ranks)
+                score = self.spec.objective.score(
+                    outcome.metrics, rung.epochs, locations, ranks, rung.data
+                )
                 if not math.isfinite(score):
                     raise ValueError(f"the score is {score}")
             except ValueError as error:

@@ -105,6 +105,14 @@ class Task(Protocol):
         """Those metrics that are sums over epochs (`agn`)."""
         ...
 
+    def step_sums(self) -> frozenset[str]:
+        """Those sums whose terms are training steps: there are more of them on more data."""
+        ...
+
+    def by_samples(self) -> frozenset[str]:
+        """The metrics that come out higher or lower for more samples of the same kind."""
+        ...
+
     def gives(self, wanted: frozenset[str]) -> frozenset[str]:
         """The metrics that a finished trial has when these are wanted."""
         ...
@@ -141,19 +149,22 @@ class Task(Protocol):
         """
         ...
 
-    def check_data(self, data: float) -> None:
-        """Raise ValueError where a trial cannot train on that fraction, as far as can be told."""
+    def check_data(self, data: float) -> int | None:
+        """How many samples a trial on that fraction trains on; None: not known beforehand.
+
+        Raises ValueError where there are too few of them, or not as many.
+        """
         ...
 
     def missing(self) -> str | None:
         """What is not on disk and would be got first, by a glance; None: nothing, or not known."""
         ...
 
-    def prepare(self) -> int | None:
+    def prepare(self, data: float | None = None) -> int | None:
         """Get everything that training needs (the data set on disk), in the driver, once.
 
-        How many samples a trial trains on, where that is known. Raises UserError when something
-        cannot be had. Cheap when called again.
+        How many samples a trial trains on, on that fraction, where that is known. Raises UserError
+        when something cannot be had. Cheap when called again.
         """
         ...
 
@@ -197,6 +208,12 @@ class Opaque:
     one_gpu: ClassVar[bool] = False
     cargo: ClassVar[None] = None
 
+    def step_sums(self) -> frozenset[str]:
+        return frozenset()
+
+    def by_samples(self) -> frozenset[str]:
+        return frozenset()
+
     def gives(self: Task, wanted: frozenset[str]) -> frozenset[str]:
         return self.metrics()
 
@@ -214,7 +231,7 @@ class Opaque:
 
     def missing(self) -> None: ...
 
-    def prepare(self) -> None: ...
+    def prepare(self, data: float | None = None) -> None: ...
 
     def measure(
         self, trial: RunningTrial, wanted: frozenset[str], names: Collection[str]

@@ -12,6 +12,7 @@ import pickle
 import re
 import time
 import zlib
+from collections.abc import Set
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class Checkpoints:
     def __init__(self, trial: RunningTrial, sums: frozenset[str], *, continuable: bool) -> None:
         self._trial = trial
         self._sums = sorted(sums)
-        self._parent = trial.parent if continuable else None
+        self._parent = trial.parent if continuable and not trial.warm else None
         self._written: tuple[int, int] | None = None  # the position of the newest
         self._last = time.monotonic()
         self._cost = 0.0
@@ -80,12 +81,23 @@ class Checkpoints:
 
     def load(self) -> State | None:
         """The state of the furthest good checkpoint of this trial within its budget, if any."""
-        state = self._load(self._store)
+        whose = {self._trial.id, self._parent}
+        state = self._load(self._store, whose)
         if state is None and self._trial.inherited and self._parent is not None:
-            state = self._load(store_at(self._trial.inherited))
+            state = self._load(store_at(self._trial.inherited), whose)
         return state
 
-    def _load(self, store: Store) -> State | None:
+    def parents(self) -> State:
+        """The state of the trial with whose weights this one begins. Raises FileNotFoundError."""
+        state = self._load(store_at(self._trial.inherited), {self._trial.parent})
+        if state is None:
+            raise FileNotFoundError(
+                f"trial {self._trial.id} begins with the weights of trial {self._trial.parent}, "
+                f"and {self._trial.inherited} does not have them"
+            )
+        return state
+
+    def _load(self, store: Store, whose: Set[int | None]) -> State | None:
         for name in newest_first(store, self._trial.study):
             epoch, step = position(name)
             if (epoch, step) > (self._trial.budget, 0):
@@ -93,7 +105,7 @@ class Checkpoints:
             content = _read(store, name)
             if content is None:
                 log.warning("checkpoint=%s damaged=true: the one before is used", name)
-            elif not self._is_ours(content["identity"]):
+            elif not self._is_ours(content["identity"], whose):
                 log.warning("checkpoint=%s ignored: of another trial or config", name)
             else:
                 if content["identity"]["trial"] == self._trial.id:
@@ -109,10 +121,9 @@ class Checkpoints:
             "sums": self._sums,
         }
 
-    def _is_ours(self, identity: State) -> bool:
+    def _is_ours(self, identity: State, whose: Set[int | None]) -> bool:
         known = {"format": FORMAT, **self._identity()}
-        trials = {self._trial.id, self._parent} - {None}
-        return identity.get("trial") in trials and all(
+        return identity.get("trial") in whose - {None} and all(
             identity.get(key) == value for key, value in known.items()
         )
 

@@ -48,6 +48,8 @@ def _epochs(
     checkpoints = Checkpoints(trial, recipe.plan.running, continuable=continuable)
     if (saved := checkpoints.load()) is not None:
         state.restore(saved)
+    elif trial.warm:
+        state.model.load_state_dict(checkpoints.parents()["model"])
     for epoch in range(min(trial.start_epoch, trial.budget - 1), state.epoch):  # not yet received
         yield _told(recipe, state, epoch + 1, {})
     steps = Steps(recipe, state, None if recipe.device.type == "cpu" else Tape(recipe.device))

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import model_validator
 
 from hpogen import plugins
-from hpogen.errors import Refusal
+from hpogen.errors import Refusal, UserError
 from hpogen.tasks.base import Epoch
 from hpogen.training.forms.dataset import SIZES, Dataset
 from hpogen.training.forms.measures import all_measures
@@ -70,8 +70,18 @@ class ImageClassification(Settings):
             if reason := refusal(self.model.name, self.model.options(), shape, classes, need):
                 raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
 
-    def prepare(self) -> int:
-        return self.dataset.counts(len(self.cargo.load().train_labels))[0]
+    def prepare(self, data: float | None = None) -> int:
+        loaded = self.cargo.load()
+        total = len(loaded.train_labels)
+        if data is None:
+            return self.dataset.counts(total)[0]
+        from hpogen.training.data.splits import part
+
+        try:
+            self.dataset.samples_of(total, loaded.classes, data)
+            return len(part(self.dataset, loaded.train_labels, data))
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         from hpogen.training.loop import train

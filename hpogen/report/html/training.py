@@ -163,12 +163,14 @@ def _bars(task: TaskMaterial, known: Mapping[str, Mapping[str, float]]) -> Figur
 
 def _per_epoch(task: TaskMaterial, arm: ArmOfTask) -> dict[str, float]:
     sums: dict[str, float] = {}
-    epochs = 0
+    epochs = 0.0
     for study in arm.studies:
         for trial, times in seconds(study, task.siblings).items():
             record = study.history.records[trial]
             if times and record.outcome is not None:
-                epochs += (record.outcome.epochs or 0) if not record.reused else record.trial.budget
+                rung, trained = record.trial.rung, record.outcome.epochs or 0
+                rung = rung if record.reused else rung._replace(epochs=trained)
+                epochs += float(study.history.cost(rung))
                 for phase in PHASES:
                     sums[phase] = sums.get(phase, 0.0) + times.get(phase, 0.0)
     return {phase: total / epochs for phase, total in sums.items()} if epochs else {}

@@ -10,7 +10,7 @@ from hpogen.analysis.answers import seconds
 from hpogen.record.history import Record
 from hpogen.report.html.blocks import Section, render
 from hpogen.report.html.material import Material
-from hpogen.report.text import count, number, value, words
+from hpogen.report.text import count, number, rung_cell, value, words
 from hpogen.study.read import Folder
 
 MOST = 12_000  # rows; a browser sorts them in a second
@@ -94,7 +94,7 @@ def _cells(record: Record, chosen: bool, spent: Any, terms: Sequence[str]) -> li
         _figure(metrics.get("val_accuracy")),
         _figure(audit.get("accuracy")),
         _figure(audit.get("loss")),
-        (str(record.trial.budget), str(record.trial.budget)),
+        (rung_cell(record.trial.rung), str(record.trial.budget)),
         ("", "") if outcome is None else (str(outcome.epochs), str(outcome.epochs)),
         _figure(spent.get("total")),
     ]

@@ -36,7 +36,7 @@ from hpogen.report.watch.followed import Followed
 from hpogen.space.parameters import Choice, Number, Parameter, height
 from hpogen.study.standing import rule
 from hpogen.study.status import ended, finite, last_epoch
-from hpogen.trial import Trial
+from hpogen.trial import Trial, plain
 
 LATEST = 20  # trials in the table
 MOST_CURVES = 24  # trials under way whose curves are drawn
@@ -56,7 +56,7 @@ def head(study: Followed) -> dict[str, Any]:
         "axes": [_axis(name, parameter) for name, parameter in varying(spec)],
         "metrics": [*metric_names(spec)],
         "curve": words(_curve_names(study)[0]),
-        "budget": spec.budgets[-1],
+        "budget": spec.ladder[-1].epochs,
         "compares": not spec.objective.uses("rank"),
     }
 
@@ -74,8 +74,8 @@ def _axis(name: str, parameter: Parameter) -> dict[str, Any]:
 class Told:
     """The trials that have been told, by column, which grow with the study.
 
-    `heights` of each axis are 0 to 1000. `whole`: a trial of the largest budget, no duplicate and
-    no repeat, so that it may be the answer.
+    `budget` is what each was charged, in epochs. `heights` of each axis are 0 to 1000. `whole`: a
+    trial of the largest budget, no duplicate and no repeat, so that it may be the answer.
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Told:
         records = study.told(len(self._columns["trial"]))
         new: dict[str, list[Any]] = {
             "trial": [record.trial.id for record in records],
-            "budget": [record.trial.budget for record in records],
+            "budget": [plain(study.history.cost(record.trial.rung)) for record in records],
             "score": [finite(record.score) for record in records],
             "whole": [int(_may_be_chosen(study, record)) for record in records],
         }

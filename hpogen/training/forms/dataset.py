@@ -180,13 +180,14 @@ class Dataset(Optioned):
             )
         return count
 
-    def check_samples(self, total: int, classes: int, data: float) -> None:
-        """Raise ValueError where `samples` does, or gives less than an image of each class."""
+    def samples_of(self, total: int, classes: int, data: float) -> int:
+        """As `samples`. Raises ValueError for less than an image of each class, too."""
         if (count := self.samples(total, data)) < classes:
             raise ValueError(
                 f"data {data:g} of the {total} training images of {self.name!r} are {count}, "
                 f"expected at least one of each of its {classes} classes"
             )
+        return count
 
     @property
     def validation_size(self) -> int | None:
@@ -276,7 +277,7 @@ def check_batch_sizes(sizes: Collection[int], subset: int) -> str | None:
     if min(sizes) > subset:
         raise ValueError(
             f"batch_size is at least {min(sizes)}, and the subset has {subset} images: make "
-            "task.dataset.subset larger, or batch_size smaller"
+            "task.dataset.subset (or budgets.min) larger, or batch_size smaller"
         )
     if max(sizes) > subset:
         return (

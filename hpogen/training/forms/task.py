@@ -122,6 +122,16 @@ class Settings(Part):
     def sums(self) -> frozenset[str]:
         return frozenset().union(*(measure.sums for measure in all_measures()))
 
+    @plugins.scoped
+    def step_sums(self) -> frozenset[str]:
+        at_steps = {listed.name for listed in self.measures if listed.period == "iteration"}
+        found = (m.sums for m in all_measures() if m.per_step or m.name in at_steps)
+        return frozenset().union(*found)
+
+    @plugins.scoped
+    def by_samples(self) -> frozenset[str]:
+        return frozenset().union(*(measure.by_samples for measure in all_measures()))
+
     def parameters(self) -> frozenset[str]:
         """Those of training, and the options of the model."""
         return frozenset(Hyperparameters.model_fields) | self.model.searchable()
@@ -153,10 +163,11 @@ class Settings(Part):
         _, shape, classes = SIZES[self.dataset.name]
         return self.model.weights_bytes(shape, classes, values)
 
-    def check_data(self, data: float) -> None:
-        if self.dataset.name in SIZES:
-            total, _, classes = SIZES[self.dataset.name]
-            self.dataset.check_samples(total, classes, data)
+    def check_data(self, data: float) -> int | None:
+        if self.dataset.name not in SIZES:
+            return None
+        total, _, classes = SIZES[self.dataset.name]
+        return self.dataset.samples_of(total, classes, data)
 
     def missing(self) -> str | None:
         return self.dataset.missing()

@@ -1,0 +1,127 @@
+"""Whether the budgets of a study fit its searcher, its task and its `stop`.
+
+As in `checks.py`, each function adds what is wrong to the mistakes. `loading.py` calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hpogen.errors import UserError
+from hpogen.objective import Objective
+from hpogen.selection import SELECTIONS
+from hpogen.space import Space
+from hpogen.spec.checks import extremes
+from hpogen.spec.form import BudgetsForm, StudyForm
+from hpogen.spec.mistakes import Mistakes
+from hpogen.spec.parts import SearcherSpec
+from hpogen.spec.positions import KeyPath
+from hpogen.tasks.base import Task
+from hpogen.trial import Rung, exact
+
+
+def budgets(
+    form: BudgetsForm | None, task: Task, searcher: SearcherSpec, mistakes: Mistakes
+) -> tuple[int, ...]:
+    """The budgets as the searcher is told them, ascending; of epochs the last is the task's."""
+    if not searcher.declares("multi_fidelity"):
+        if form is not None and form.on_data and form.min == form.max:
+            return form.rungs()
+        if form is not None:
+            mistakes.add(("budgets",), f"searcher {searcher.name!r} has one budget: task.epochs")
+        return (task.epochs,)
+    if form is None:
+        mistakes.add(("budgets",), f"is required by searcher {searcher.name!r}: {{min, max, eta}}")
+        return (task.epochs,)
+    if not form.on_data and form.max != task.epochs:
+        mistakes.add(("budgets", "max"), f"got {form.max}, expected task.epochs = {task.epochs}")
+    return form.rungs()
+
+
+def data(
+    form: BudgetsForm,
+    task: Task,
+    space: Space | None,
+    objective: Objective | None,
+    mistakes: Mistakes,
+) -> None:
+    """Rungs on fractions of the training set: the task knows them, and has the samples."""
+    if task.subset is None:
+        text = f"task {task.name!r} knows no fraction of its data: a command has the placeholder"
+        mistakes.add(("budgets", "over"), f"{text} {{data}}, a @task declares data=True")
+        return
+    with mistakes.under("budgets"):
+        _ladder(form, task)
+    for key in ("min", "max"):
+        try:
+            samples = task.check_data(float(getattr(form, key)))
+            for name, parameter in space.parameters.items() if space else ():
+                task.check_range(name, extremes(parameter), samples)
+        except ValueError as error:
+            mistakes.add(("budgets", key), str(error))
+            break
+    for i, term in enumerate(objective.terms if objective else ()):
+        if term.metric in task.by_samples() and term.scale not in ("standard", "rank"):
+            text = f"{term.metric!r} depends on the number of samples, which rungs over data differ"
+            debiased = f"{term.metric.removesuffix('_median').removesuffix('_ratio')}_debiased"
+            other = f", or take {debiased!r}" if debiased in task.metrics() else ""
+            mistakes.add(("objective", "terms", i), f"{text} in: scale: standard{other}")
+
+
+def _ladder(form: BudgetsForm | None, task: Task) -> tuple[Rung, ...]:
+    if form is None:
+        return (Rung(task.epochs),)
+    try:
+        return form.ladder(task.epochs, task.subset)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def stop(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
+    """At least one trial fits, beside those that the selection keeps for the end."""
+    selection, stop = SELECTIONS[form.selection], form.stop
+    try:
+        ladder = _ladder(form.budgets, task)
+    except UserError:
+        return  # it has been said
+    low, top = (exact(*rung, task.subset or 1.0) for rung in (ladder[0], ladder[-1]))
+    kept, (trials, epochs) = selection.reserve, selection.room(stop.model_dump(), top)
+    text = f", and selection {form.selection!r} keeps {kept} for the end" if kept else ""
+    if epochs < low:
+        takes = f"{float(top if kept else low):g}"
+        each = f"got {stop.epochs}, but one trial takes {takes} epochs"
+        mistakes.add(("stop", "epochs"), each + text)
+    if trials < 1:
+        mistakes.add(("stop", "trials"), f"got {stop.trials}, expected at least {kept + 1}{text}")
+
+
+def rungs(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
+    """`continue` needs a task that can, and a schedule that does not depend on the rung."""
+    budgets = form.budgets
+    if budgets is not None and budgets.warm:
+        _warm(form, budgets, task, mistakes)
+        return
+    if form.rungs != "continue":
+        return
+    if budgets is not None and budgets.on_data:
+        text = "'continue' is refused over data: what a rung has trained is not the beginning of a"
+        text += " training on more of it; budgets.warm: true begins anew with its weights"
+        mistakes.add(("rungs",), text)
+        return
+    if not task.resumable:
+        mistakes.add(("rungs",), f"'continue' needs a resumable task, and {task.name!r} is not")
+        return
+    schedule = task.record().get("schedule")
+    anchor = schedule.get("anchor", "full") if isinstance(schedule, Mapping) else "full"
+    if anchor != "full":
+        mistakes.add(("rungs",), f"'continue' needs schedule.anchor: full, got {anchor!r}")
+
+
+def _warm(form: StudyForm, budgets: BudgetsForm, task: Task, mistakes: Mistakes) -> None:
+    path: KeyPath = ("budgets", "warm")
+    if not budgets.on_data:
+        mistakes.add(path, "is for rungs over data; over epochs rungs: continue goes on")
+    elif form.rungs != "continue":
+        mistakes.add(path, f"needs rungs: continue, got {form.rungs!r}")
+    elif not task.keeps_weights:
+        mistakes.add(path, f"hpogen does not keep the weights of task {task.name!r}")
