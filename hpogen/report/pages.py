@@ -208,7 +208,8 @@ def _brackets(brackets: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
     kinds["all"] = sum(kinds.values(), Counter())
     title = "rungs: configurations × epochs"
     rows = [{title: name, **{key: tally(n) for key, n in of.items()}} for name, of in kinds.items()]
-    return ["brackets:", *grid(rows, 80, indent="")]
+    widest = max(map(len, kinds))
+    return ["brackets:", *grid(rows, max(80, widest + 60), indent="")]
 
 
 def fork_page(

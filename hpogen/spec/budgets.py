@@ -62,10 +62,10 @@ def data(
             break
     for i, term in enumerate(objective.terms if objective else ()):
         if term.metric in task.by_samples() and term.scale not in ("standard", "rank"):
-            text = f"{term.metric!r} depends on the number of samples, which rungs over data differ"
+            text = f"{term.metric!r} depends on the number of samples, which rungs over data change"
             debiased = f"{term.metric.removesuffix('_median').removesuffix('_ratio')}_debiased"
             other = f", or take {debiased!r}" if debiased in task.metrics() else ""
-            mistakes.add(("objective", "terms", i), f"{text} in: scale: standard{other}")
+            mistakes.add(("objective", "terms", i), f"{text}: give it scale: standard{other}")
 
 
 def _ladder(form: BudgetsForm | None, task: Task) -> tuple[Rung, ...]:

@@ -105,6 +105,8 @@ def warnings(spec: StudySpec, samples: int | None = None) -> Iterator[str]:
     `samples` is what `task.prepare` gave. Raises UserError, beginning with the place in the YAML,
     where no trial makes sense.
     """
+    if samples is None and spec.data is not None:
+        samples = spec.task.check_data(float(spec.data.min))
     for name, parameter in spec.space.parameters.items():
         where = spec.where(f"search_space.{name}")
         try:

@@ -269,19 +269,19 @@ def key(dataset: Dataset, without: frozenset[str]) -> Dataset:
     return dataset.model_copy(update={name: fields[name].default for name in without})
 
 
-def check_batch_sizes(sizes: Collection[int], subset: int) -> str | None:
-    """A warning when the largest batch size of a search space is above the subset; else None.
+def check_batch_sizes(sizes: Collection[int], samples: int) -> str | None:
+    """A warning when the largest batch size of a search space is above what a trial has; else None.
 
-    Raises ValueError when all of them are.
+    `samples` are images, the fewest that a trial trains on. Raises ValueError when all of them are.
     """
-    if min(sizes) > subset:
+    if min(sizes) > samples:
         raise ValueError(
-            f"batch_size is at least {min(sizes)}, and the subset has {subset} images: make "
+            f"batch_size is at least {min(sizes)}, and trials train on {samples} images: make "
             "task.dataset.subset (or budgets.min) larger, or batch_size smaller"
         )
-    if max(sizes) > subset:
+    if max(sizes) > samples:
         return (
-            f"batch_size may come to be {max(sizes)}, but the subset has {subset} images: trials "
-            "above that train with the whole subset as one batch"
+            f"batch_size may come to be {max(sizes)}, but trials train on {samples} images: "
+            "above that all of them are one batch"
         )
     return None
