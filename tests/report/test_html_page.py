@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import re
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from hpogen.record.events import asked
 from hpogen.report.html.blocks import light
 from hpogen.report.html.drawing import NAMES, picture
 from hpogen.report.html.files import slug, write_figures
-from hpogen.report.html.page import report, write_report
+from hpogen.report.html.page import write_report
 from hpogen.report.text import configuration
 from hpogen.report.text import number as number_
 from hpogen.running.runner import run
@@ -36,6 +37,12 @@ EVERYTHING = {
     *("cards", "anytime", "scores", "measures", "gap", "alpha", "labels", "curves", "time"),
     *("space", "parallel", "rungs", "trials", "again"),
 }
+
+
+def report(directories: list[Path], primary: str | None = None) -> str:
+    """What the page holds."""
+    with tempfile.TemporaryDirectory() as folder:
+        return write_report(directories, Path(folder, "r.html"), primary).read_text()
 
 
 @pytest.fixture(scope="module")

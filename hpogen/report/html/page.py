@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from hpogen.errors import UserError, explained
 from hpogen.record.folder import replace_file
@@ -61,28 +64,24 @@ def write_report(
     of unknown arms, and a file that cannot be written.
     """
     material = read_material(directories, primary)
-    tasks = _tasks(material)
-    text = _page(material, tasks, program)
+    drawn = [*material.tasks()][:MOST_TASKS]
+    tasks = [_task(task) for task in drawn]
+    sections = {task["name"]: task["sections"] for task in tasks}
+    points = pointing(drawn, chain.from_iterable(sections.values()))
+    text = str(_page(material, tasks, points, program))
     with explained(f"--out: {out}", UserError):
         replace_file(out, text.encode(errors="replace"))  # of a folder that is no UTF-8
     if figures is not None:
-        write_figures({task["name"]: task["sections"] for task in tasks}, figures)
+        write_figures(sections, figures)
     return out
 
 
-def report(directories: Sequence[Path], primary: str | None = None, program: str = "hpogen") -> str:
-    """The page, which needs no other file and no network. Raises UserError as `write_report`."""
-    material = read_material(directories, primary)
-    return _page(material, _tasks(material), program)
-
-
-def _tasks(material: Material) -> list[dict[str, Any]]:
-    return [_task(task) for task in [*material.tasks()][:MOST_TASKS]]
-
-
-def _page(material: Material, tasks: Sequence[dict[str, Any]], program: str) -> str:
+def _page(
+    material: Material, tasks: Sequence[dict[str, Any]], points: Markup, program: str
+) -> Markup:
+    """The page, which needs no other file and no network."""
     found = material.comparison
-    page = render(
+    return render(
         "page.html.j2",
         css=asset("page.css"),
         script=asset("page.js"),
@@ -93,12 +92,9 @@ def _page(material: Material, tasks: Sequence[dict[str, Any]], program: str) -> 
         next=missing(found, found.unfinished, program),
         tasks=tasks,
         several=len(tasks) > 1,
-        points=pointing(
-            [*material.tasks()][:MOST_TASKS], [s for task in tasks for s in task["sections"]]
-        ),
+        points=points,
         ending=[trials(material), again(material, program)],
     )
-    return str(page)
 
 
 def _task(task: TaskMaterial) -> dict[str, Any]:
