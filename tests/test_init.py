@@ -18,7 +18,7 @@ from hpogen.spec import load_study
 from hpogen.spec.described import descriptions, documentation
 from hpogen.spec.form import Checkpoints, Limits, ObjectiveForm, Stop, StudyForm
 from hpogen.study.draft import Choices, Known, draft, write
-from hpogen.study.draft.keys import keys
+from hpogen.study.draft.outline import outline
 from hpogen.study.draft.text import COLUMN, WIDTH, flow
 from hpogen.training.forms.dataset import SIZES, Dataset
 from hpogen.training.forms.hyperparameters import Hyperparameters
@@ -192,7 +192,7 @@ def test_the_words_are_those_of_the_forms(tmp_path: Path) -> None:
 
 def test_the_choices_are_named_where_the_form_does_not_name_them() -> None:
     task = {"name": "image-classification", "dataset": {"name": "torchvision/EMNIST"}}
-    found = keys({"task": task, "searcher": {"name": "pso"}, "search_space": {}}, {})
+    found = outline({"task": task, "searcher": {"name": "pso"}, "search_space": {}}, {})
 
     def said(path: str) -> str:
         names = path.split(".")

@@ -17,6 +17,7 @@ from typer.models import ParameterInfo
 
 from hpogen import plugins
 from hpogen.objective import PRESETS, SCALES
+from hpogen.plugins.registry import imported
 from hpogen.record.ledger import LEDGER
 
 VARIABLE = "_HPOGEN_COMPLETE"  # by which typer's shell functions ask
@@ -81,24 +82,12 @@ def _listed(names: Callable[[], Iterable[str]]) -> Complete:
     return complete
 
 
-def _selections() -> Iterable[str]:
-    from hpogen.selection import SELECTIONS
-
-    return SELECTIONS
-
-
-def _kinds() -> Iterable[str]:
-    from hpogen.cli.launching import KINDS
-
-    return KINDS
-
-
 COMPLETES: dict[str, Complete] = {
     "study": studies,
     "directory": folders,
     "directories": folders,
-    "kind": _names(_kinds),
-    "selection": _names(_selections),
+    "kind": _names(lambda: imported("hpogen.cli.launching:KINDS")),
+    "selection": _names(lambda: imported("hpogen.selection:SELECTIONS")),
     "objective": _names(lambda: PRESETS),
     "scale": _names(lambda: SCALES),
     "add": _listed(plugins.measures.names),

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hpogen.study.draft.keys import Keys, keys, sentence
+from hpogen.study.draft.outline import Keys, outline, sentence
 
 INDENT = 2
 COLUMN, WIDTH = 34, 100  # where the comments begin, and where they end
@@ -34,7 +34,7 @@ def commented(
     path, what their forms do not say.
     """
     lines = [f"# {line}" for line in head]
-    for name, key in keys(record, model).items():
+    for name, key in outline(record, model).items():
         found = [*_lines({name: key}, record, notes)]
         space = key.within is not None or name in record
         lines += ["", *found] if space and len(lines) > len(head) else found

@@ -35,7 +35,7 @@ SEARCHED = {"label_smoothing": {"float": [0.0, 0.2]}, "rotate": {"float": [0.0, 
 """What may be searched besides, of images."""
 
 
-def keys(record: Mapping[str, Any], model: Mapping[str, Any]) -> Keys:
+def outline(record: Mapping[str, Any], model: Mapping[str, Any]) -> Keys:
     """Of a study's mapping; `model` are the options of its model, with their defaults."""
     task = _task(record["task"], model)
     searcher = plugins.searchers.get(record["searcher"]["name"])
