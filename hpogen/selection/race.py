@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special
 
 Array = NDArray[np.float64]
 Runs = NDArray[np.floating]
@@ -159,10 +159,10 @@ class Gap:
         spread = math.sqrt(self.variance.value)
         if not spread:
             return 0.0 if self.difference > 0 else 1.0
-        return float(stats.t.sf(self.difference / spread, self.variance.freedom))
+        return float(special.stdtr(self.variance.freedom, -self.difference / spread))
 
     def at(self, level: float) -> Separation:
-        quantile = float(stats.t.isf(level, self.variance.freedom))
+        quantile = -float(special.stdtrit(self.variance.freedom, level))
         half = quantile * math.sqrt(self.variance.value)
         return Separation(
             self.seeds, self.difference, self.difference - half, self.difference + half
@@ -250,9 +250,11 @@ def crossing(times: Array, spent: Array) -> tuple[float, ...]:
     for time, step, new in zip(times, _roots(times), np.diff(spent, prepend=0.0), strict=True):
         floor = -TAIL * math.sqrt(time)
         bound = optimize.brentq(_excess, floor, -floor, args=(x, mass, step, new))
-        found.append(float(stats.norm.sf(bound / math.sqrt(time))))
+        found.append(float(special.ndtr(-bound / math.sqrt(time))))
         y = floor + (bound - floor) * (nodes + 1) / 2
-        density = stats.norm.pdf((y[:, None] - x) / step) / step @ mass
+        density = (
+            np.exp(-(((y[:, None] - x) / step) ** 2) / 2) / (step * math.sqrt(2 * math.pi)) @ mass
+        )
         x, mass = y, density * weights * (bound - floor) / 2
     return tuple(found)
 
@@ -265,5 +267,5 @@ def _roots(times: Array) -> Array:
 
 def _excess(bound: float, x: Array, mass: Array, step: float, new: float) -> float:
     """The chance of being beyond the bound after a step, less what is to be spent."""
-    chance: float = mass @ stats.norm.sf((bound - x) / step)
+    chance: float = mass @ special.ndtr((x - bound) / step)
     return chance - new

@@ -15,6 +15,7 @@ import argparse
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -41,17 +42,19 @@ class Field:
     unlike: float
     samples: int
 
-    def losses(self, generator: np.random.Generator, seeds: int) -> NDArray[np.float64]:
+    def losses(self, generator: np.random.Generator, seeds: int) -> NDArray[np.float32]:
         """(F, seeds, N)"""
         count, n = len(self.means), self.samples
-        draw = generator.standard_normal
+        draw = partial(generator.standard_normal, dtype=np.float32)
         exponent = math.sqrt(1 - NOISE - self.unlike) * draw(n)
         exponent = exponent + math.sqrt(self.unlike) * draw((count, 1, n))
         exponent = exponent + math.sqrt(NOISE) * draw((count, seeds, n))
-        spread = np.array(self.spread)[:, None, None]
+        spread = np.array(self.spread, np.float32)[:, None, None]
         factor = np.exp(spread * draw((count, seeds, 1)) - spread**2 / 2)
         mean_of_one = np.exp(SIGMA * exponent - SIGMA**2 / 2)
-        found: NDArray[np.float64] = np.array(self.means)[:, None, None] * factor * mean_of_one
+        found: NDArray[np.float32] = (
+            np.array(self.means, np.float32)[:, None, None] * factor * mean_of_one
+        )
         return found
 
 
@@ -62,7 +65,7 @@ def runs_of(standing: RaceStanding, seeds: int) -> int:
     return sum(gap.seeds for gap in standing.out.values() if gap) + lasted * len(standing.left)
 
 
-def fixed_wins(losses: NDArray[np.float64], seeds: int) -> int | None:
+def fixed_wins(losses: NDArray[np.float32], seeds: int) -> int | None:
     """The winner of one look, after so many runs of each."""
     runs = {i: own[:seeds] for i, own in enumerate(losses)}
     seen = look(runs, [*runs], lambda left: ALPHA / left)
