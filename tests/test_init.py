@@ -15,8 +15,9 @@ from hpogen import plugins
 from hpogen.errors import UserError
 from hpogen.record.history import read
 from hpogen.spec import load_study
+from hpogen.spec.choice import ObjectiveForm
 from hpogen.spec.described import descriptions, documentation
-from hpogen.spec.form import Checkpoints, Limits, ObjectiveForm, Stop, StudyForm
+from hpogen.spec.form import Checkpoints, Limits, Stop, StudyForm
 from hpogen.study.draft import Choices, Known, draft, write
 from hpogen.study.draft.outline import outline
 from hpogen.study.draft.text import COLUMN, WIDTH, flow

@@ -25,7 +25,7 @@ from hpogen.selection.choosing import one_se_margin
 from hpogen.selection.evidence import LATE
 from hpogen.selection.shrinking import PENALTIES, left_out_residuals, shrunk
 from hpogen.spec import load_study
-from hpogen.study.repeats import due
+from hpogen.study.repeats import noise_cut
 from hpogen.trial import Failure, Outcome, Progress, Rung, Trial
 
 Array = NDArray[np.float64]
@@ -250,8 +250,8 @@ def test_nothing_that_chooses_reads_the_audit(selection: SelectionName, tmp_path
     audits: list[Mapping[str, float]] = [Poisoned() for _ in metrics]
     poisoned = made_study(tmp_path / "poisoned", metrics, losses, audits)
     assert chosen(poisoned, selection, tmp_path / "poisoned") == plain
-    again = due(poisoned, Rung(EPOCHS), tmp_path / "poisoned")
-    assert len(again) == 10 and again == due(history, Rung(EPOCHS), tmp_path)
+    again = noise_cut(poisoned, Rung(EPOCHS), tmp_path / "poisoned")
+    assert len(again) == 10 and again == noise_cut(history, Rung(EPOCHS), tmp_path)
 
 
 @pytest.mark.parametrize("selection", SELECTIONS)

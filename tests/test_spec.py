@@ -68,6 +68,7 @@ def test_the_record_is_complete(study: Path) -> None:
         "searcher": {"name": "cmaes", "population": None, "sigma": 0.25},
         "objective": {"preset": "val", "standard_after": 8},
         "selection": "score",
+        "finalists": None,
         "stop": {"epochs": None, "trials": 4},
         "baselines": {"default": {"x": 0.5, "y": 2}},
         "limits": {"trial_seconds": None, "epoch_seconds": None, "max_consecutive_errors": 10},

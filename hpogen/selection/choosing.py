@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -26,9 +25,6 @@ Figures = Callable[[Evidence, Objective], list[float]]
 MARGIN = "margin_q50"  # the median margin of the measure `margin`
 
 
-NO_END = 2**100
-
-
 @dataclass(frozen=True)
 class Selection:
     """A rule that chooses among the finished trials of one rung."""
@@ -39,19 +35,6 @@ class Selection:
     alone: bool = False  # whether a trial's figure is the same whatever the others are
     per_sample: bool = False  # whether it reads the loss of each validation sample
     reserve: int = 0  # trials of the highest rung that a study keeps of `stop` for its end
-
-    def room(
-        self, stop: Mapping[str, int | None], cost: int | Fraction
-    ) -> tuple[int, int | Fraction]:
-        """The trials and the epochs of a study's `stop` that are its searcher's.
-
-        `cost` is what a trial of the highest rung is charged. NO_END where there is no limit.
-        """
-        trials, epochs = stop["trials"], stop["epochs"]
-        return (
-            NO_END if trials is None else trials - self.reserve,
-            NO_END if epochs is None else epochs - self.reserve * cost,
-        )
 
     def choose(self, evidence: Evidence, objective: Objective) -> int | None:
         """The number of the trial with the least figure; the earliest of equals."""

@@ -5,19 +5,21 @@ As in `checks.py`, each function adds what is wrong to the mistakes. `loading.py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 
 from hpogen.errors import UserError
 from hpogen.objective import Objective
-from hpogen.selection import SELECTIONS
 from hpogen.space import Space
 from hpogen.spec.checks import extremes
 from hpogen.spec.form import BudgetsForm, StudyForm
 from hpogen.spec.mistakes import Mistakes
 from hpogen.spec.parts import SearcherSpec
 from hpogen.spec.positions import KeyPath
+from hpogen.spec.reserve import Reserve, reserve
 from hpogen.tasks.base import Task
-from hpogen.trial import Rung, exact
+from hpogen.trial import Rung, exact, plain
 
 
 def budgets(
@@ -78,21 +80,44 @@ def _ladder(form: BudgetsForm | None, task: Task) -> tuple[Rung, ...]:
 
 
 def stop(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
-    """At least one trial fits, beside those that the selection keeps for the end."""
-    selection, stop = SELECTIONS[form.selection], form.stop
+    """At least one trial fits, beside those that the study keeps for its end."""
     try:
         ladder = _ladder(form.budgets, task)
     except UserError:
         return  # it has been said
     low, top = (exact(*rung, task.subset or 1.0) for rung in (ladder[0], ladder[-1]))
-    kept, (trials, epochs) = selection.reserve, selection.room(stop.model_dump(), top)
-    text = f", and selection {form.selection!r} keeps {kept} for the end" if kept else ""
+    if form.finalists is not None:
+        cost = exact(ladder[-1].epochs, form.finalists.data, task.subset or 1.0)
+        kept = reserve(form.selection, form.finalists, cost)
+        _stop_of_finalists(form, kept, form.finalists.count, top, mistakes)
+        return
+    kept = reserve(form.selection, None, top)
+    trials, epochs = kept.room(form.stop.model_dump())
+    text = f", and selection {form.selection!r} keeps {kept.trials} for the end"
+    text = text if kept.trials else ""
     if epochs < low:
-        takes = f"{float(top if kept else low):g}"
-        each = f"got {stop.epochs}, but one trial takes {takes} epochs"
+        takes = f"{float(top if kept.trials else low):g}"
+        each = f"got {form.stop.epochs}, but one trial takes {takes} epochs"
         mistakes.add(("stop", "epochs"), each + text)
     if trials < 1:
-        mistakes.add(("stop", "trials"), f"got {stop.trials}, expected at least {kept + 1}{text}")
+        least = f"got {form.stop.trials}, expected at least {kept.trials + 1}"
+        mistakes.add(("stop", "trials"), least + text)
+
+
+def _stop_of_finalists(
+    form: StudyForm, kept: Reserve, count: int, top: int | Fraction, mistakes: Mistakes
+) -> None:
+    """The search can finish as many trials as there are to be finalists, beside these."""
+    needed = {"trials": (kept.trials, count), "epochs": (kept.epochs, count * top)}
+    for unit, (of_finalists, of_search) in needed.items():
+        got = form.stop.model_dump()[unit]
+        least = math.ceil(of_finalists + of_search)
+        if got is not None and got < least:
+            text = (
+                f"got {got}, expected at least {least}: {plain(of_finalists):,} {unit} are kept "
+                f"for finalists, and to have {count} the search needs {plain(of_search):,}"
+            )
+            mistakes.add(("stop", unit), text)
 
 
 def rungs(form: StudyForm, task: Task, mistakes: Mistakes) -> None:

@@ -16,7 +16,8 @@ from hpogen.record.stores import is_url
 from hpogen.selection import SELECTIONS, SelectionName
 from hpogen.space import Space
 from hpogen.space.parameters import Choice, Number, Parameter
-from hpogen.spec.form import AUDIT, Checkpoints, ObjectiveForm
+from hpogen.spec.choice import ObjectiveForm
+from hpogen.spec.form import AUDIT, Checkpoints
 from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.parts import SearcherSpec
 from hpogen.spec.positions import KeyPath

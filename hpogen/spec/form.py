@@ -14,29 +14,21 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Len
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     field_validator,
     model_validator,
 )
 
-from hpogen.objective import Preset, Scale
 from hpogen.record.stores import is_url
 from hpogen.selection import SelectionName
+from hpogen.spec.choice import RACE, Finalists, ObjectiveForm, also
+from hpogen.spec.strict import STRICT, Count, Form
 from hpogen.trial import Keep, Rung
 
-STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
-Count = Annotated[int, Ge(1)]
 Seconds = Annotated[float, Gt(0)]
 Rungs = Literal["retrain", "continue"]
 Matrix = dict[str, Annotated[list[Any], Len(1)]]  # by dotted key; one study per combination
-
-
-class Form(BaseModel):
-    """A mapping of the YAML: strict types, no unknown keys."""
-
-    model_config = STRICT
 
 
 class Stop(Form):
@@ -208,32 +200,6 @@ class BudgetsForm(Form):
         return self.model_dump(exclude=young)
 
 
-class TermForm(Form):
-    """`weight · scale(metric)`."""
-
-    metric: str
-    """A metric that the task gives, such as `val_loss` or `margin_q50`."""
-    weight: float = 1.0
-    """What the scaled metric is multiplied with; negative where a large metric is good."""
-    scale: Scale = "raw"
-    """What the metric goes through before it is weighed: `raw`, `per_epoch`, `log`, …"""
-
-
-class ObjectiveForm(Form):
-    """A preset with its alpha and scale, or terms."""
-
-    preset: Preset | None = None
-    """Instead of `terms`: a loss, or a loss and AGN, the accumulated gradient norm."""
-    alpha: float | None = None
-    """The weight of AGN in the presets `agn+val` and `agn+train`."""
-    scale: Scale | None = None
-    """What AGN goes through in a preset; left out: `raw`. With several budgets it must be named."""
-    terms: Annotated[list[TermForm], Len(1)] | None = None
-    """The terms that are added up; instead of `preset`."""
-    standard_after: Count = 8
-    """Finite outcomes of a budget from which the `standard` scale takes its centre and spread."""
-
-
 class SearcherForm(Form):
     """A searcher's name; its options stand beside it and are the searcher's to check."""
 
@@ -267,8 +233,13 @@ class StudyForm(Form):
     """What proposes configurations; its options stand beside `name`."""
     objective: Annotated[ObjectiveForm, _mapping_with("preset")] = ObjectiveForm(preset="val")
     """What the searcher minimises; a bare string is a preset."""
-    selection: SelectionName = "score"
-    """The rule that chooses the answer among the finished trials."""
+    selection: Annotated[SelectionName, also(RACE)] = "score"
+    """The rule that chooses the answer among the finished trials.
+
+    `race` is `val_loss` with the defaults of `finalists`.
+    """
+    finalists: Finalists | None = None
+    """The best trials, trained again with other seeds in a race for the answer; left out: none."""
     stop: Stop
     """When the search ends: at least one of its two keys is needed. It may be raised later."""
     baselines: dict[str, dict[str, Any]] | None = None
@@ -277,7 +248,7 @@ class StudyForm(Form):
     """When a trial, an epoch or the study is given up."""
     enqueue: list[Literal["default"] | dict[str, Any]] | None = None
     """Configurations that replace the searcher's first draws; left out: the space's defaults."""
-    plugins: list[str] = []
+    plugins: list[str] = []  # noqa: RUF012  # pydantic copies it
     """Python files beside the YAML that register parts of your own; reading it runs them."""
     checkpoints: Checkpoints = Checkpoints()
     """Which checkpoints are kept, and where running trials keep theirs."""
@@ -289,6 +260,14 @@ class StudyForm(Form):
     """The contrast of arms, `A - B`, that a comparison is made for, declared beforehand."""
     matrix: Matrix | None = None
     """Values by dotted key: the file stands for a study of each combination."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _race(cls, data: Any) -> Any:
+        """`selection: race` in its long form."""
+        if not isinstance(data, dict) or data.get("selection") != RACE:
+            return data
+        return {**data, "selection": "val_loss", "finalists": data.get("finalists") or {}}
 
     @field_validator("name")
     @classmethod

@@ -25,6 +25,7 @@ from hpogen.selection import SelectionName
 from hpogen.space import Space
 from hpogen.spec import budgets as fitting
 from hpogen.spec import checks
+from hpogen.spec.choice import Finalists
 from hpogen.spec.form import (
     PLACEHOLDERS,
     REQUIRED,
@@ -39,11 +40,12 @@ from hpogen.spec.form import (
 from hpogen.spec.matrix import MATRIX
 from hpogen.spec.mistakes import Mistakes
 from hpogen.spec.parts import SearcherSpec, searcher_of, space_of, task_of
-from hpogen.spec.source import Source, load
+from hpogen.spec.reserve import Reserve, check_finalists, reserve
+from hpogen.spec.source import Source, anchored, load, of_record
 from hpogen.tasks.base import Task
 from hpogen.trial import Config, Rung, Trial, exact
 
-AS_WRITTEN = ("seed", "selection", "stop", "limits", "rungs", "primary")
+AS_WRITTEN = ("seed", "selection", "finalists", "stop", "limits", "rungs", "primary")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class StudySpec:
     searcher: SearcherSpec
     objective: Objective
     selection: SelectionName
+    finalists: Finalists | None
     stop: Stop
     baselines: Mapping[str, Config]
     limits: Limits
@@ -94,12 +97,12 @@ class StudySpec:
 
         `plugins` are the files to load instead of those that the record names. Raises UserError.
         """
-        return build(_recorded(record), None, plugins)
+        return build(of_record(record), None, plugins)
 
     def with_record(self, record: Mapping[str, Any]) -> StudySpec:
         """The study of another record with the plug-ins of this one, which are not read again."""
         with plugins.scope(self.scope):
-            return replace(build(_recorded(record), None, ()), plugins=self.plugins)
+            return replace(build(of_record(record), None, ()), plugins=self.plugins)
 
     @property
     def sources(self) -> dict[str, bytes]:
@@ -121,6 +124,7 @@ class StudySpec:
             "searcher": to_jsonable_python({"name": self.searcher.name, **self.searcher.options}),
             "objective": self.objective.record(),
             "selection": self.selection,
+            "finalists": self.finalists and self.finalists.model_dump(),
             "stop": self.stop.model_dump(),
             "baselines": {name: dict(config) for name, config in self.baselines.items()},
             "limits": self.limits.model_dump(),
@@ -161,6 +165,19 @@ class StudySpec:
         """What a trial of that rung is charged: epochs on the subset of as many samples."""
         return exact(rung.epochs, rung.data, self.task.subset or 1.0)
 
+    @property
+    def final_rung(self) -> Rung:
+        """That of the trials which are trained again at the end."""
+        if self.finalists is None:
+            return self.ladder[-1]
+        data = self.finalists.data
+        return self.ladder[-1]._replace(data=None if data == self.task.subset else data)
+
+    @property
+    def reserve(self) -> Reserve:
+        """What it keeps of `stop` for its end."""
+        return reserve(self.selection, self.finalists, self.cost(self.final_rung))
+
     def may_go_on(self, rung: Rung) -> bool:
         """Whether a rung above may continue a trial of that one, from its checkpoint."""
         return self.rungs == "continue" and rung in self.ladder[:-1]
@@ -177,10 +194,6 @@ class StudySpec:
     def make_searcher(self) -> Searcher:
         """A fresh searcher, which has been asked nothing. Raises Refusal."""
         return self.searcher.make(self.space, self.budgets, self.seed, self.enqueue)
-
-
-def _recorded(record: Mapping[str, Any]) -> Source:
-    return Source(dict(record), str(record.get("name", "study")))
 
 
 def load_study(path: Path | str, overrides: Sequence[str] = ()) -> StudySpec:
@@ -212,7 +225,7 @@ def _made(
 ) -> StudySpec:
     wrong = mistakes.wrong
     name = _name(form, path, mistakes)
-    task_form = form.task if path is None else _anchored(form.task, path.parent)
+    task_form = form.task if path is None else anchored(form.task, path.parent)
     task = None if "task" in wrong else task_of(task_form, mistakes)
     searcher = None if "searcher" in wrong else searcher_of(form.searcher, mistakes)
     space = None if "search_space" in wrong else space_of(form.search_space, mistakes)
@@ -244,6 +257,7 @@ def _resolved(
     resolved: dict[str, Any] = {"data": None}
     if task:
         checks.selection(form.selection, task, mistakes)
+        check_finalists(form, task, mistakes)
         checks.checkpoints(form.checkpoints, task, mistakes)
         fitting.rungs(form, task, mistakes)
     if space:
@@ -274,16 +288,6 @@ def form_of(data: Mapping[str, Any], mistakes: Mistakes) -> StudyForm:
         return StudyForm.model_validate(given)
     right = {key: value for key, value in given.items() if key not in mistakes.wrong}
     return StudyForm.model_validate({**PLACEHOLDERS, **right})
-
-
-def _anchored(task: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The task with the places of its data relative to the study's file, as every path in it is."""
-    dataset = task.get("dataset")
-    if not isinstance(dataset, dict):
-        return task
-    given = [key for key in ("root", "path") if isinstance(dataset.get(key), str)]
-    places = {key: os.path.abspath(folder / Path(dataset[key]).expanduser()) for key in given}
-    return {**task, "dataset": {**dataset, **places}}
 
 
 def _load_plugins(files: Sequence[Path], mistakes: Mistakes) -> Scope:

@@ -20,10 +20,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from hpogen.errors import UserError, quoted
-from hpogen.spec.form import STRICT, Matrix, is_folder_name
+from hpogen.spec.form import Matrix, is_folder_name
 from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.positions import KeyPath
 from hpogen.spec.source import SPACE, Source, varied
+from hpogen.spec.strict import STRICT
 
 MATRIX, LABEL, VALUE = "matrix", "label", "value"
 BETWEEN = "__"

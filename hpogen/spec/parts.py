@@ -22,8 +22,9 @@ from hpogen.errors import UserError
 from hpogen.plugins.guest import guarded, guest
 from hpogen.searchers.base import Searcher
 from hpogen.space import Space
-from hpogen.spec.form import STRICT, Count, SearcherForm
+from hpogen.spec.form import SearcherForm
 from hpogen.spec.mistakes import Mistakes, shown
+from hpogen.spec.strict import STRICT, Count
 from hpogen.tasks.base import Task, Threads
 from hpogen.tasks.function import FunctionTask
 from hpogen.trial import Config

@@ -17,6 +17,7 @@ from hpogen import plugins
 from hpogen.objective import Objective
 from hpogen.record.history import History
 from hpogen.spec import checks
+from hpogen.spec.choice import RACE
 from hpogen.spec.form import SearcherForm
 from hpogen.spec.loading import AS_WRITTEN, StudySpec, form_of
 from hpogen.spec.mistakes import Mistakes
@@ -129,12 +130,16 @@ def restated_spec(
 ) -> StudySpec:
     """The spec with an objective in the form of the YAML and a selection; None: its own.
 
-    Raises UserError as `load_study` does.
+    It has no finalists: those of another rule have not been trained. Raises UserError as
+    `load_study` does.
     """
     record = spec.record()
     given = {"objective": objective, "selection": selection}
     record |= {key: value for key, value in given.items() if value is not None}
     mistakes = Mistakes(Source(record, spec.name))
+    if selection == RACE:
+        text = "'race' trains finalists: it cannot be asked of trials that are there"
+        mistakes.add(("selection",), text)
     form = form_of(record, mistakes)
     found = spec.objective
     if objective is not None and "objective" not in mistakes.wrong:
@@ -142,7 +147,7 @@ def restated_spec(
         found = made or found
     checks.selection(form.selection, spec.task, mistakes)
     mistakes.raise_first()
-    return replace(spec, objective=found, selection=form.selection)
+    return replace(spec, objective=found, selection=form.selection, finalists=None)
 
 
 def _task(mapping: Mapping[str, Any], known: Mapping[str, Any]) -> Task:

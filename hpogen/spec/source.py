@@ -161,6 +161,21 @@ def _referenced(folder: Path, data: dict[str, Any], where: str) -> tuple[Documen
     return document, label
 
 
+def of_record(record: Mapping[str, Any]) -> Source:
+    """A study that stands in no file."""
+    return Source(dict(record), str(record.get("name", "study")))
+
+
+def anchored(task: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The task with the places of its data relative to the study's file, as every path in it is."""
+    dataset = task.get("dataset")
+    if not isinstance(dataset, dict):
+        return task
+    given = [key for key in ("root", "path") if isinstance(dataset.get(key), str)]
+    places = {key: os.path.abspath(folder / Path(dataset[key]).expanduser()) for key in given}
+    return {**task, "dataset": {**dataset, **places}}
+
+
 def told(label: str, error: Unreadable) -> str:
     """What is wrong, behind the file and the place in it, on one line."""
     at = f":{error.position.line}:{error.position.column}" if error.position else ""

@@ -26,11 +26,10 @@ from hpogen.errors import UserError
 from hpogen.plugins.interrupts import Ours
 from hpogen.searchers.brackets import Plan
 from hpogen.searchers.brackets import Rung as BracketRung
-from hpogen.selection import SELECTIONS
-from hpogen.selection.choosing import NO_END
 from hpogen.selection.evidence import REPEATS, TOP
 from hpogen.spec import SearcherSpec, StudySpec
 from hpogen.spec.checks import extremes
+from hpogen.spec.reserve import NO_END
 from hpogen.trial import Proposal, canonical, plain
 
 CHECKPOINT = 3  # times the weights: with what the optimizer knows of them
@@ -75,7 +74,7 @@ def plans(specs: Sequence[StudySpec]) -> list[dict[str, Any]]:
 def _import_engine(spec: StudySpec) -> None:
     """What the searcher imports when it is first asked, if it may be: that is not on the clock."""
     part = spec.searcher.part
-    if SELECTIONS[spec.selection].reserve or not hasattr(part, "size"):
+    if spec.reserve.trials or not hasattr(part, "size"):
         for module in getattr(part, "imports", ()):
             importlib.import_module(module)
 
@@ -83,7 +82,8 @@ def _import_engine(spec: StudySpec) -> None:
 def _decisive(spec: StudySpec) -> str:
     """What decides how much a study asks for, as JSON; another's searcher may look at its seed."""
     record = spec.record()
-    keys = ["search_space", "searcher", "enqueue", "budgets", "rungs", "selection", "stop"]
+    keys = ["search_space", "searcher", "enqueue", "budgets", "rungs"]
+    keys += ["selection", "finalists", "stop"]
     if not plugins.searchers.is_builtin(spec.searcher.name):
         keys.append("seed")
     return json.dumps([spec.ladder, *(record[key] for key in keys)])
@@ -174,8 +174,8 @@ def cost(spec: StudySpec, seconds: float) -> Cost:
         found.whole = False
         if by_arithmetic is None:
             _rehearse(spec, found, deadline)
-        if SELECTIONS[spec.selection].reserve:
-            found.add(REPEATS * _repeated(spec, deadline), spec.cost(spec.ladder[-1]))
+        if spec.reserve.trials:
+            found.add(*_again(spec, deadline))
         found.whole = True
     trials, epochs = _room(spec)
     endless = getattr(spec.searcher.part, "size", None) == math.inf
@@ -185,8 +185,7 @@ def cost(spec: StudySpec, seconds: float) -> Cost:
 
 
 def _room(spec: StudySpec) -> tuple[int, int | Fraction]:
-    cost = spec.cost(spec.ladder[-1])
-    return SELECTIONS[spec.selection].room(spec.stop.model_dump(), cost)
+    return spec.reserve.room(spec.stop.model_dump())
 
 
 def _of_one_budget(spec: StudySpec) -> Cost | None:
@@ -239,13 +238,20 @@ def _rehearse(spec: StudySpec, found: Cost, deadline: float) -> None:
         found.add(1, costs[-1], anew=anew, parent=below or 0)
 
 
-def _repeated(spec: StudySpec, deadline: float) -> int:
+def _again(spec: StudySpec, deadline: float) -> tuple[int, int | Fraction]:
+    """How many trials the study itself asks for at its end, at most, and what each is charged."""
+    rules = spec.finalists
+    top, seeds = (rules.count, rules.seeds) if rules else (TOP, REPEATS)
+    return seeds * _repeated(spec, top, deadline), spec.cost(spec.final_rung)
+
+
+def _repeated(spec: StudySpec, top: int, deadline: float) -> int:
     """How many configurations the study trains again at its end; which ones, it does not know."""
     configs: set[str] = set()
     for proposal in _proposals(spec, deadline):
         if proposal.budget == spec.budgets[-1]:
             configs.add(canonical(proposal.config))
-        if len(configs) == TOP:
+        if len(configs) == top:
             break
     return len(configs)
 

@@ -1,21 +1,23 @@
 """The trials that a study asks on its own account, at its end: the best ones, trained again.
 
-They belong to the selection `noise_cut` and are charged like any trial, from what the study keeps
-of its `stop`; the searcher neither proposes nor hears of them. The Study calls all of this.
+They belong to its finalists, or to the selection `noise_cut`, and are charged like any trial, from
+what the study keeps of its `stop`; the searcher neither proposes nor hears of them. They come in
+rounds, whose trials run side by side. The Study calls all of this.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from hpogen.record.history import History, key_of
 from hpogen.searchers.base import Searcher
-from hpogen.selection import SELECTIONS, candidates
+from hpogen.selection import candidates
 from hpogen.selection.evidence import REPEATS, TOP, late_loss
-from hpogen.spec import StudySpec
+from hpogen.study.finalists import final, searched
+from hpogen.study.read import AnyStudy
 from hpogen.trial import Proposal, Rung
 
 
@@ -51,49 +53,60 @@ class Engine:
 
 
 class Repeats:
-    """What a study still has to repeat; nothing for another selection than `noise_cut`."""
+    """What a study still has to repeat; nothing without finalists and `noise_cut`."""
 
-    def __init__(self, spec: StudySpec, directory: Path) -> None:
-        self._wanted = bool(SELECTIONS[spec.selection].reserve)
-        self._rung = spec.ladder[-1]
-        self._directory = directory
-        self._left: deque[Proposal] | None = None
+    def __init__(self, study: AnyStudy) -> None:
+        self._study = study
+        self._left: deque[Proposal] = deque()  # of the round in play
 
-    def next(self, history: History) -> Proposal | None:
+    def next(self) -> Proposal | None:
         """The next repeat, once the search has ended: with it, nothing more of it is asked.
 
-        None while a trial of the search runs, and when all is done.
+        None while a trial of the search runs, or one of the round in play, and when all is done.
         """
-        if not self._wanted or not _all_told(history):
+        study = self._study
+        if not study.spec.reserve.trials:
             return None
-        if self._left is None:
-            self._left = deque(due(history, self._rung, self._directory))
-        return self._left.popleft() if self._left else None
+        if not self._left and all(r.state == "told" for r in study.history.records):
+            self._left.extend(due(study))
+        return self._left.popleft() if self._left and searched(study.history) else None
 
 
-def due(history: History, rung: Rung, directory: Path) -> list[Proposal]:
-    """The repeats of the configurations with the least late validation loss that are not there.
+def due(study: AnyStudy) -> list[Proposal]:
+    """The repeats of the round in play that have not been asked; empty: there is nothing more.
 
-    First replicate 1 of each, from the best one on, then replicate 2. Function of the search's
-    trials and of which repeats have been asked: a study that was interrupted goes on with the same.
+    A function of the trials that have been told and asked: a study that was interrupted goes on
+    with the same.
+    """
+    race = final(study)
+    if race is not None:
+        proposals: Sequence[Proposal] = race.due
+    else:
+        proposals = noise_cut(study.history, study.spec.ladder[-1], study.directory)
+    there = {key_of(record.trial) for record in study.history.records}
+    return [proposal for proposal in proposals if key_of(proposal) not in there]
+
+
+def noise_cut(history: History, rung: Rung, directory: Path) -> list[Proposal]:
+    """The only round of that selection: the configurations with the least late validation loss.
+
+    First replicate 1 of each, from the best one on, then replicate 2.
     """
     records = [r for r in candidates(history, rung) if r.trial.replicate == 0]
     losses = [late_loss(record, directory, history.id) for record in records]
     best = sorted(range(len(records)), key=losses.__getitem__)[:TOP]
-    there = {key_of(record.trial) for record in history.records}
-    proposals = [
+    return [
         Proposal(records[i].trial.config, rung.epochs, replicate=replicate, data=rung.data)
         for replicate in range(1, REPEATS + 1)
         for i in best
     ]
-    return [p for p in proposals if key_of(p) not in there]
 
 
-def is_over(history: History, rung: Rung) -> bool:
-    """Whether as many repeats were asked as there is to repeat."""
-    repeats = sum(record.repeat for record in history.records)
-    return repeats >= REPEATS * min(TOP, len(candidates(history, rung)))
-
-
-def _all_told(history: History) -> bool:
-    return all(record.state == "told" for record in history.records if not record.repeat)
+def is_over(study: AnyStudy) -> bool:
+    """Whether nothing is left to repeat, where all that was asked has been told."""
+    if study.spec.finalists is not None:
+        return not due(study)
+    if not study.spec.reserve.trials:
+        return True
+    repeats = sum(record.repeat for record in study.history.records)
+    return repeats >= REPEATS * min(TOP, len(candidates(study.history, study.spec.ladder[-1])))

@@ -19,6 +19,7 @@ from hpogen.record.provenance import digest
 from hpogen.spec import StudySpec
 from hpogen.spec.form import is_folder_name
 from hpogen.study import status
+from hpogen.study.finalists import final
 from hpogen.study.open import plugin_files
 from hpogen.study.read import AGAIN, RETRAIN, Folder, read
 from hpogen.study.standing import chosen, wanted
@@ -123,6 +124,28 @@ def choice_of(study: Folder, trial: int) -> Choice:
     return Choice(_label(config, names, study.history), config, is_answer, tuple(names))
 
 
+def fallback(study: Folder, seeds: int) -> int:
+    """The trial of the next finalist, as the race has them, that has not been retrained so often.
+
+    Raises UserError where no race has begun, and where none is left.
+    """
+    race = final(study)
+    if race is None or race.standing is None:
+        raise UserError(
+            f"{study.directory}: --fallback: got no race, expected a study with finalists whose "
+            "search has ended: retrain another trial with --trial N"
+        )
+    for finalist in race.order()[1:]:
+        trial = finalist.record.trial.id
+        begun = study.retrainings.get(choice_of(study, trial).label)
+        if begun is None or len(begun.history.told()) < seeds:
+            return trial
+    raise UserError(
+        f"{study.directory}: --fallback: every finalist that may be chosen has been retrained with "
+        f"{seeds} seeds: retrain another trial with --trial N"
+    )
+
+
 def plan(study: Folder, seeds: int, trial: int | None = None) -> dict[Path, StudySpec]:
     """The studies to run, by folder: one for the answer and each baseline, `seeds` trials each.
 
@@ -224,6 +247,7 @@ def _alone(config: Config, trials: int) -> dict[str, Any]:
     return {
         "searcher": "listed",
         "selection": "score",
+        "finalists": None,
         "stop": {"trials": trials},
         "baselines": {},
         "limits": {},

@@ -14,7 +14,9 @@ from hpogen.errors import shortened
 from hpogen.objective import Objective, Term
 from hpogen.record.history import History, Record
 from hpogen.selection import SELECTIONS, candidates, choose
+from hpogen.selection.choosing import LOSS
 from hpogen.spec import StudySpec
+from hpogen.study.finalists import Final, final
 from hpogen.study.read import AnyStudy
 from hpogen.study.repeats import is_over
 from hpogen.trial import Rung, canonical
@@ -37,14 +39,16 @@ class Standing:
     held: int  # trained, waiting for their scale
     failures: Mapping[str, int]  # by kind
     duplicates: int
+    race: Final | None = None  # of the finalists, once the search has ended
 
 
 def standing(study: AnyStudy) -> Standing:
     """O(trials); some selections read files of the folder."""
     spec, history = study.spec, study.history
     told = history.told()
+    race = final(study)
     return Standing(
-        best=chosen(study),
+        best=_answer(study, spec, race),
         by_validation=None
         if chooses_by_validation(spec)
         else choose(history, VALIDATION, "val_loss", spec.ladder[-1], study.directory),
@@ -53,6 +57,7 @@ def standing(study: AnyStudy) -> Standing:
         held=sum(record.state == "held" for record in history.records),
         failures=Counter(record.failure.kind for record in told if record.failure),
         duplicates=history.duplicates,
+        race=race,
     )
 
 
@@ -83,27 +88,37 @@ def commonest(history: History) -> Reason | None:
 
 
 def chosen(study: AnyStudy, spec: StudySpec | None = None) -> Record | None:
-    """The answer so far, by the study's own objective and selection, or those of `spec`."""
+    """The answer so far, by the study's own objective and selection, or those of `spec`.
+
+    With finalists that is the search's trial of the one that leads, or has won.
+    """
     spec = spec or study.spec
+    return _answer(study, spec, final(study) if spec.finalists else None)
+
+
+def _answer(study: AnyStudy, spec: StudySpec, race: Final | None) -> Record | None:
+    if race is not None and race.standing is not None:
+        return race.leader.record if race.leader else None
     return choose(study.history, spec.objective, spec.selection, spec.ladder[-1], study.directory)
 
 
 def wanted(spec: StudySpec) -> frozenset[str]:
     """The metrics that every outcome must have: the objective's and the selection's."""
-    return spec.objective.metrics | SELECTIONS[spec.selection].needs
+    judged = LOSS if spec.finalists else frozenset[str]()
+    return spec.objective.metrics | SELECTIONS[spec.selection].needs | judged
 
 
 def rule(spec: StudySpec) -> str:
     """What chooses the answer, as people call it."""
-    if spec.selection == "score":
-        return spec.objective.label
-    return f"{spec.objective.label}, selected by {spec.selection}"
+    chosen = "" if spec.selection == "score" else f", selected by {spec.selection}"
+    race = f", then a race of {spec.finalists.count} finalists" if spec.finalists else ""
+    return f"{spec.objective.label}{chosen}{race}"
 
 
 def fits(study: AnyStudy, rung: Rung) -> bool:
     """Whether `stop` has room for a trial of that rung after those that were asked."""
     spec, history = study.spec, study.history
-    trials, epochs = SELECTIONS[spec.selection].room(history.stop, spec.cost(spec.ladder[-1]))
+    trials, epochs = spec.reserve.room(history.stop)
     return len(history.records) < trials and history.spent + history.cost(rung) <= epochs
 
 
@@ -112,13 +127,13 @@ def is_complete(study: AnyStudy) -> bool:
     spec, history = study.spec, study.history
     if any(record.state != "told" for record in history.records):
         return False
-    if SELECTIONS[spec.selection].reserve and not is_over(history, spec.ladder[-1]):
-        return False
-    return not fits(study, spec.ladder[0])
+    return not fits(study, spec.ladder[0]) and is_over(study)
 
 
 def chooses_by_validation(spec: StudySpec) -> bool:
-    """Whether validation loss alone chooses the answer."""
+    """Whether validation loss on the study's subset, alone, chooses the answer."""
+    if spec.finalists is not None:
+        return False
     return spec.selection == "val_loss" or (
         spec.selection == "score" and spec.objective.is_validation
     )

@@ -49,7 +49,7 @@ class Study:
         self.directory = directory
         self.history = History()
         self._searcher = Engine(spec.make_searcher(), spec.rung)
-        self._repeats = Repeats(spec, directory)
+        self._repeats = Repeats(self)
         self._again: deque[int] = deque()  # asked before an interruption, to be run again
         self._ended = False
         self._told: list[int] = []  # not taken yet
@@ -73,7 +73,7 @@ class Study:
             if proposal is None:
                 if not self.history.running and self._release():
                     continue
-                repeat = self._repeats.next(self.history)
+                repeat = self._repeats.next()
             if (proposal := proposal or repeat) is None:
                 return None
             trial = self._ask(proposal, repeat is not None)

@@ -1,0 +1,64 @@
+"""The forms of what a study minimises and of how its answer is chosen; `form.py` has the others."""
+
+from __future__ import annotations
+
+from typing import Annotated, get_args
+
+from annotated_types import Ge, Gt, Le, Len, Lt
+from pydantic import WithJsonSchema
+
+from hpogen.objective import Preset, Scale
+from hpogen.selection import SelectionName
+from hpogen.spec.strict import Count, Form
+
+RACE = "race"
+
+
+def also(name: str) -> WithJsonSchema:
+    """The names of selections and one more, for editors."""
+    return WithJsonSchema({"enum": [*get_args(SelectionName), name]})
+
+
+class TermForm(Form):
+    """`weight · scale(metric)`."""
+
+    metric: str
+    """A metric that the task gives, such as `val_loss` or `margin_q50`."""
+    weight: float = 1.0
+    """What the scaled metric is multiplied with; negative where a large metric is good."""
+    scale: Scale = "raw"
+    """What the metric goes through before it is weighed: `raw`, `per_epoch`, `log`, …"""
+
+
+class ObjectiveForm(Form):
+    """A preset with its alpha and scale, or terms."""
+
+    preset: Preset | None = None
+    """Instead of `terms`: a loss, or a loss and AGN, the accumulated gradient norm."""
+    alpha: float | None = None
+    """The weight of AGN in the presets `agn+val` and `agn+train`."""
+    scale: Scale | None = None
+    """What AGN goes through in a preset; left out: `raw`. With several budgets it must be named."""
+    terms: Annotated[list[TermForm], Len(1)] | None = None
+    """The terms that are added up; instead of `preset`."""
+    standard_after: Count = 8
+    """Finite outcomes of a budget from which the `standard` scale takes its centre and spread."""
+
+
+class Finalists(Form):
+    """The trials that are trained once more when the search has ended, to find the best of them.
+
+    They are the `count` best by `selection`. The answer is the winner of their race.
+    """
+
+    count: Annotated[int, Ge(2)] = 5
+    """How many of the search's configurations are trained again, the best by `selection` first."""
+    data: Annotated[float, Gt(0), Le(1)] = 1.0
+    """The fraction of the training set that they train on: `subset` or more; 1: all that there is
+    beside validation and audit."""
+    seeds: Count = 3
+    """How often each is trained at most; those that are clearly worse get no further seed."""
+    indifference: Annotated[float, Ge(0)] = 0.0
+    """A difference in validation loss below which it does not matter which of two is taken."""
+    alpha: Annotated[float, Gt(0), Lt(1)] = 0.05
+    """The chance that equally good finalists are told apart by mistake, at most."""
