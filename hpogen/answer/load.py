@@ -55,9 +55,11 @@ def load(
             raise UserError(f"{path}: is one network's file: a trial is named of a study's folder")
         return _made(data, path, {}, path.parent, place)
     study = read(path)
-    number = status.best(study)["trial"] if trial is None else trial
     if retrained:
-        study, number = _retrained(study, number, "" if trial is None else f" --trial {trial}")
+        answer = status.best(study)["trial"] if trial is None else trial
+        study, number = _retrained(study, answer, "" if trial is None else f" --trial {trial}")
+    else:
+        number = status.network_of(study) if trial is None else trial
     return _of_trial(study, number, place)
 
 

@@ -84,9 +84,10 @@ def best(
     from hpogen.study.restate import restated
 
     study = read(directory)
-    found = status.best(study, restated(study, selection=selection))
+    spec = restated(study, selection=selection)
+    found = status.best(study, spec)
     if weights is not None or onnx is not None:
-        _write_network(directory, found["trial"], weights, onnx)
+        _write_network(directory, status.network_of(study, spec), weights, onnx)
     if as_json:
         return print_json(found)
     print_lines(pages.yaml_lines(found))

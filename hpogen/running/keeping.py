@@ -13,6 +13,7 @@ from hpogen.errors import UserError
 from hpogen.record import folder
 from hpogen.record.history import Record
 from hpogen.selection import SELECTIONS, best_first, candidates
+from hpogen.study.finalists import final
 from hpogen.study.study import Study
 from hpogen.trial import WEIGHTS, RunningTrial
 
@@ -49,7 +50,7 @@ class BestWeights:
             return
         with contextlib.suppress(UserError, OSError):  # a selection lacks a file, or a disk is away
             count = self._top if over or self._settled else max(self._top, SPARE)
-            others = {*self._others(count)} - (set() if over else {*self._latest})
+            others = {*self._others(count, over)} - (set() if over else {*self._latest})
             if others:
                 self._make_sure_of(self._there - others)
             for trial in others:
@@ -67,17 +68,29 @@ class BestWeights:
         self._sure = trials
         self._study.sync()
 
-    def _others(self, count: int) -> Iterator[int]:
+    def _others(self, count: int, over: bool) -> Iterator[int]:
         """The trials with weights that are told and not among the first `count`."""
+        records = self._study.history.records
+        for trial in self._there - self._kept(count, over):
+            if trial >= len(records) or records[trial].state == "told":
+                yield trial
+
+    def _kept(self, count: int, over: bool) -> set[int]:
+        """The first `count` of the search, and the runs of finalists while they race.
+
+        At the end of a race only the best run of each of the first finalists.
+        """
         history, spec = self._study.history, self._study.spec
+        race = final(self._study) if over else None
+        if race is not None and race.leader is not None:
+            return {f.network.trial.id for f in race.order()[:count] if f.network}
         rivals = candidates(history, spec.ladder[-1])
         if self._settled:
             rivals = [record for record in rivals if record.trial.id in self._there]
         best = best_first(history, rivals, spec.objective, spec.selection, self._study.directory)
-        kept = {record.trial.id for record in best[:count]}
-        for trial in self._there - kept:
-            if trial >= len(history.records) or history.records[trial].state == "told":
-                yield trial
+        racing = history.records if spec.finalists and not over else ()
+        runs = (record.trial.id for record in racing if record.repeat)
+        return {*runs, *(record.trial.id for record in best[:count])}
 
 
 def discard(study: Study, trial: RunningTrial, *, over: bool = False) -> None:

@@ -21,7 +21,9 @@ def given(record: Record, spec: StudySpec, directory: Path, study: str) -> Runni
     Its folder's path is absolute. Weights are kept of what may become the answer.
     """
     trial, keep = record.trial, spec.checkpoints.keep
-    if keep == "best" and (trial.rung != spec.ladder[-1] or record.repeat):
+    rungs = {spec.ladder[-1], *([spec.final_rung] if spec.finalists else [])}
+    again = record.repeat and spec.finalists is None
+    if keep == "best" and (trial.rung not in rungs or again):
         keep = "none"
     place = _elsewhere(spec, directory, study)
     home = folder.trial_stem(directory.absolute(), trial.id)

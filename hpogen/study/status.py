@@ -14,6 +14,7 @@ from hpogen.errors import UserError
 from hpogen.record import folder
 from hpogen.record.history import Record
 from hpogen.spec import StudySpec
+from hpogen.study.finalists import Final, final
 from hpogen.study.read import AnyStudy, Folder
 from hpogen.study.standing import chosen, commonest, is_complete, rule, standing
 from hpogen.trial import Progress, Trial
@@ -54,6 +55,7 @@ def status(study: Folder) -> dict[str, Any]:
         ],
         "best": _answer(study, now.best) if now.best else None,
         "by_val_loss": _answer(study, now.by_validation) if now.by_validation else None,
+        **({"race": raced(now.race)} if now.race else {}),
     }
 
 
@@ -105,6 +107,7 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
         "seed": record.trial.seed,
         "duplicate_of": record.twin,
         "repeat": record.trial.replicate if record.repeat else None,
+        **({"finalist": True} if record.repeat and study.spec.finalists else {}),
         "trained_as": record.reused or None,
         "lost": record.lost,
         "score": finite(record.score),
@@ -145,10 +148,48 @@ def best(study: Folder, spec: StudySpec | None = None) -> dict[str, Any]:
     record = chosen(study, spec)
     if record is None:
         raise UserError(f"{study.directory}: there is no answer yet: {_unanswered(study)}")
-    return _answer(study, record)
+    race = final(study) if (spec or study.spec).finalists else None
+    return {**_answer(study, record), **({"race": raced(race)} if race else {})}
+
+
+def raced(race: Final) -> dict[str, Any]:
+    """A race: why it ended (empty: it goes on), whose network is kept, and every finalist.
+
+    `trial` is that of the search, `runs` are its trials in the race, `val_loss` is their mean.
+    """
+    standing = race.standing
+    order = race.order()
+    network = order[0].network if race.leader and order else None
+    return {
+        "why": standing.why if standing else "",
+        "network": network.trial.id if network else None,
+        "finalists": [
+            {
+                "trial": finalist.record.trial.id,
+                "runs": [run.trial.id for run in finalist.runs],
+                "val_loss": finalist.mean,
+                "fault": finalist.fault,
+                "left": standing is None or i in standing.left,
+            }
+            for i, finalist in enumerate(race.finalists)
+        ],
+    }
+
+
+def network_of(study: Folder, spec: StudySpec | None = None) -> int:
+    """The trial whose network is the answer's: of a race the leader's best run.
+
+    Raises UserError as `best`.
+    """
+    found = best(study, spec)
+    number = found.get("race", {}).get("network")
+    return int(found["trial"] if number is None else number)
 
 
 def _unanswered(study: Folder) -> str:
+    race = final(study)
+    if race is not None and race.standing is not None:
+        return f"each of its {len(race.finalists)} finalists failed, or did worse on more data"
     reason = commonest(study.history)
     if reason is None or any(record.failure is None for record in study.history.records):
         return "no trial has finished with a score"
