@@ -21,7 +21,7 @@ from hpogen.record.history import Record
 from hpogen.report.matrix import Row, overview
 from hpogen.report.picture import over, picture, results, used_up
 from hpogen.report.terminal import width
-from hpogen.report.text import configuration, duration
+from hpogen.report.text import again, configuration, duration
 from hpogen.running.observer import Observer
 from hpogen.study.standing import is_complete, standing
 from hpogen.study.status import under_way
@@ -235,12 +235,15 @@ class Lines:
         mark = "  best so far" if rank < self._best else ""
         self._best = min(rank, self._best)
         with contextlib.suppress(OSError, ValueError):
-            print(self._prefix + line(record) + mark, file=self._file, flush=True)
+            text = line(record, finalist=self._spec.finalists is not None)
+            print(self._prefix + text + mark, file=self._file, flush=True)
 
     def _rank(self, record: Record) -> float:
         """What the selection compares, lower is better; infinity where it cannot be compared."""
         selection = self._spec.selection
         if record.failure or record.trial.rung != self._spec.ladder[-1]:
+            return math.inf
+        if record.repeat and self._spec.finalists:
             return math.inf
         if selection == "score":
             return math.inf if self._spec.objective.uses("rank") else record.score
@@ -250,14 +253,14 @@ class Lines:
         return -metrics[selection] if selection == "val_accuracy" else metrics[selection]
 
 
-def line(record: Record) -> str:
-    """A finished trial in one line."""
+def line(record: Record, *, finalist: bool = False) -> str:
+    """A finished trial in one line; a repeat is that of a `finalist` where a study has them."""
     failure = record.failure
     parts = [f"trial {record.trial.id}"]
     parts.append(f"{failure.kind}: {shortened(failure.text)}" if failure else results(record))
     parts.append(configuration(record.trial.config))
     if record.repeat:
-        parts.append(f"trained again, replicate {record.trial.replicate}")
+        parts.append(again(record.trial, finalist))
     seconds = record.outcome.seconds.get("total") if record.outcome else None
     if record.twin is not None:
         parts.append(f"duplicate of trial {record.twin}")

@@ -32,7 +32,7 @@ from hpogen.study.read import Folder
 from hpogen.study.rehearsal import COSTS
 from hpogen.study.standing import commonest, rule, standing
 from hpogen.study.status import advice, memory, state, under_way
-from hpogen.trial import Keep, Rung
+from hpogen.trial import Keep, Rung, plain
 
 if TYPE_CHECKING:
     from hpogen.running.fork import Fork
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 CURVE_ROWS = 20
 LOG_LINES = 20
 REHEARSED = "more depends on the scores; the searcher was rehearsed for half a second"
+AGAIN = "trained again by the study itself, replicate"
 UNFINISHED = {"running": "not finished", "held": "waiting for its score"}
 
 
@@ -75,7 +76,8 @@ def show_page(
     if trial["duplicate_of"] is not None:
         lines.append(f"duplicate of trial {trial['duplicate_of']}: nothing was trained")
     if trial["repeat"] is not None:
-        lines.append(f"trained again by the study itself, replicate {trial['repeat']}")
+        what = "trained again as a finalist, seed" if "finalist" in trial else AGAIN
+        lines.append(f"{what} {trial['repeat']}")
     if trial["trained_as"]:
         lines.append(f"trained as {trial['trained_as']}, whose outcome it has")
     lines += [f"budget: {rung(Rung(trial['budget'], trial['data']))}", f"seed: {trial['seed']}"]
@@ -132,10 +134,23 @@ def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]
         f"plan:       {least}{count(known['configurations'], 'configuration')}, {evaluations}, "
         + epochs,
         *([f"            {REHEARSED}"] if least else []),
+        *_finalists(spec),
         *_kept(spec.checkpoints.keep, spec.checkpoints.top, plan["disk"]),
         *_brackets(plan["brackets"] or []),
         "search_space:",
         *(f"  {name}: {json.dumps(p)}" for name, p in plan["study"]["search_space"].items()),
+    ]
+
+
+def _finalists(spec: StudySpec) -> list[str]:
+    """What the race of the finalists takes of the plan, at most; nothing without one."""
+    if (rules := spec.finalists) is None:
+        return []
+    kept = spec.reserve
+    seeds = "one seed" if rules.seeds == 1 else f"up to {rules.seeds} seeds"
+    return [
+        f"finalists:  {rules.count} with {seeds} each, {rung(spec.final_rung)}: of stop "
+        f"{count(kept.trials, 'trial')} and {count(plain(kept.epochs), 'epoch')} are kept for them"
     ]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from rich.text import Text
 
 from hpogen.record.history import History, Record
+from hpogen.report import race
 from hpogen.report.table import Column, Row, table
 from hpogen.report.text import INDENT, bar, count, number, percent, rung_cell, value, words
 from hpogen.space.parameters import Choice, Constant, Number, Parameter
@@ -71,7 +72,7 @@ def summary(standing: Standing) -> list[str]:
         lines.append(f"val loss alone would choose trial {rival.trial.id} (val loss {loss})")
     elif rival is not None:
         lines.append("val loss alone would choose the same")
-    return lines
+    return lines if standing.race is None else [*lines, *race.sentences(standing.race)]
 
 
 def _ended(standing: Standing) -> str:

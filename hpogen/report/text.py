@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpogen.errors import UserError
-from hpogen.trial import Config, Rung, Value
+from hpogen.trial import Config, Rung, Trial, Value
 
 BLANK = "–"  # where a figure is not known
 SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -88,6 +88,13 @@ def rung_cell(of: Rung) -> str:
 def share(data: float) -> str:
     """A fraction of the training set: `5 %`."""
     return f"{100 * data:.3g} %"
+
+
+def again(trial: Trial, finalist: bool) -> str:
+    """What a trial is that the study itself trains once more."""
+    if finalist:
+        return f"finalist, seed {trial.replicate}"
+    return f"trained again, replicate {trial.replicate}"
 
 
 def size_of(nbytes: int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from hpogen.analysis.answers import held_out
 from hpogen.record.history import History, Record
 from hpogen.report.picture import mishaps, results
+from hpogen.report.race import sentences
 from hpogen.report.text import (
     configuration,
     count,
@@ -44,9 +45,16 @@ def verdict(
         lines += ["", *paragraph(choice(study.spec, now), width), ""]
         lines += labelled("best", f"trial {now.best.trial.id}: {results(now.best)}", width)
         lines += labelled("", configuration(now.best.trial.config), width)
-    elif (reason := commonest(history)) is not None:
-        lines += ["", *labelled("why", str(reason), width)]
+    elif why := _unanswered(history, now, width):
+        lines += ["", *why]
     return lines + folder_and_next(study.directory, next_commands)
+
+
+def _unanswered(history: History, now: Standing, width: int) -> list[str]:
+    """Why there is no answer, as far as that is known."""
+    reason = commonest(history)
+    texts = [*(sentences(now.race) if now.race else ()), *([str(reason)] if reason else [])]
+    return labelled("why", "; ".join(texts), width) if texts else []
 
 
 def ending(spec: StudySpec, end: str, trials: int, text: str) -> str:
@@ -73,8 +81,9 @@ def next_commands(history: History, directory: str, end: str, program: str) -> l
 
 
 def choice(spec: StudySpec, now: Standing) -> str:
-    """One sentence: the choice, what validation loss alone would have chosen, the baselines."""
-    return " ".join(["; ".join(_clauses(spec, now)) + ".", *_comment(spec, now)])
+    """The choice, what validation loss alone would have chosen, the baselines; the race."""
+    race = [f"{text}." for text in sentences(now.race)] if now.race else []
+    return " ".join(["; ".join(_clauses(spec, now)) + ".", *race, *_comment(spec, now)])
 
 
 def _comment(spec: StudySpec, now: Standing) -> list[str]:

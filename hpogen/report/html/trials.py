@@ -74,20 +74,22 @@ def _rows(
         chosen = record.trial.id == answers.get(study.directory)
         yield [
             *first,
-            *_cells(record, chosen, spent.get(record.trial.id, {}), terms),
+            *_cells(study, record, chosen, spent.get(record.trial.id, {}), terms),
             *(_parameter(record, name) for name in names),
             _failure(record),
         ]
 
 
-def _cells(record: Record, chosen: bool, spent: Any, terms: Sequence[str]) -> list[Cell]:
+def _cells(
+    study: Folder, record: Record, chosen: bool, spent: Any, terms: Sequence[str]
+) -> list[Cell]:
     outcome = record.outcome
     metrics = outcome.metrics if outcome else {}
     audit = outcome.audit if outcome else {}
     id_ = record.trial.id
     return [
         (f"{id_} ★" if chosen else str(id_), str(id_)),
-        (_state(record), _state(record)),
+        (_state(study, record), _state(study, record)),
         _figure(record.score),
         _figure(metrics.get("val_loss")),
         *(_figure(metrics.get(name)) for name in terms),
@@ -100,7 +102,7 @@ def _cells(record: Record, chosen: bool, spent: Any, terms: Sequence[str]) -> li
     ]
 
 
-def _state(record: Record) -> str:
+def _state(study: Folder, record: Record) -> str:
     if record.state != "told":
         return record.state
     if record.failure is not None:
@@ -108,7 +110,7 @@ def _state(record: Record) -> str:
     if record.twin is not None:
         return f"as trial {record.twin}"
     if record.repeat:
-        return "repeat"
+        return "finalist" if study.spec.finalists else "repeat"
     return "reused" if record.reused else "finished"
 
 

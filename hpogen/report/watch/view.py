@@ -23,6 +23,7 @@ from hpogen.report.picture import (
 )
 from hpogen.report.text import (
     BLANK,
+    again,
     configuration,
     count,
     duration,
@@ -178,7 +179,7 @@ def _running(study: Followed, trial: Trial, rows: Sequence[dict[str, Any]]) -> d
         "trial": trial.id,
         "epoch": epoch,
         "metrics": _metrics(study, progress.metrics if progress else {}),
-        "config": configuration(trial.config),
+        "config": _config(study, study.history.records[trial.id]),
         "on": on,
         "points": _points(study, rows),
     }
@@ -217,8 +218,15 @@ def _row(study: Followed, record: Record) -> dict[str, Any]:
         "metrics": _metrics(study, outcome.metrics if outcome else {}),
         "epochs": rung_cell(record.trial.rung),
         "time": BLANK if seconds is None else duration(seconds),
-        "config": configuration(record.trial.config),
+        "config": _config(study, record),
     }
+
+
+def _config(study: Followed, record: Record) -> str:
+    """The configuration, and before it that the study itself trains it once more."""
+    text = configuration(record.trial.config)
+    finalist = study.spec.finalists is not None
+    return f"{again(record.trial, finalist)}: {text}" if record.repeat else text
 
 
 def _failures(study: Followed) -> list[dict[str, Any]]:
