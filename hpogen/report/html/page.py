@@ -27,6 +27,7 @@ from hpogen.report.html.files import write_figures
 from hpogen.report.html.material import Material, TaskMaterial, read_material
 from hpogen.report.html.measures import measures
 from hpogen.report.html.pointing import pointing
+from hpogen.report.html.racing import racing
 from hpogen.report.html.scores import rungs, scores
 from hpogen.report.html.space import hyperparameters
 from hpogen.report.html.training import curves, time
@@ -41,6 +42,7 @@ SECTIONS: tuple[Callable[[TaskMaterial], Part | list[Part]], ...] = (
     crossing,
     anytime,
     scores,
+    racing,
     measures,
     choosing,
     curves,
