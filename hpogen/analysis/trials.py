@@ -127,14 +127,19 @@ def _reason(record: Record, rung: Rung) -> str:
 
 
 def _audit_images(spec: Mapping[str, Any], accuracies: Sequence[float]) -> int | None:
-    """How many images the audit has: the study's own number, else what the accuracies divide by.
-
-    Their least common denominator divides the true number, so it is never too large.
-    """
+    """How many images the audit has: the study's own number, else what the accuracies tell."""
     dataset = spec["task"].get("dataset")
     audit = dataset.get("audit") if isinstance(dataset, Mapping) else None
     if isinstance(audit, int):
         return audit
+    return images_behind(accuracies)
+
+
+def images_behind(accuracies: Sequence[float]) -> int | None:
+    """How many images these accuracies are shares of; None where they are no shares of images.
+
+    Their least common denominator divides the true number, so it is never too large.
+    """
     parts = (Fraction(x).limit_denominator(LARGEST_AUDIT).denominator for x in accuracies)
     images = math.lcm(*parts)
     return images if images <= LARGEST_AUDIT else None  # no shares of so many images

@@ -89,7 +89,9 @@ def retrain(
 
 def _retrained_page(study: Folder) -> list[str]:
     subset = study.spec.record()["task"]["dataset"]["subset"]
-    return retraining.page(study.directory, retrained(study.directory), width(), subset)
+    found = retrained(study.directory)
+    notes = retraining.worse_than_before(study, found, program())
+    return retraining.page(study.directory, found, width(), subset, notes)
 
 
 @contextlib.contextmanager

@@ -97,6 +97,9 @@ def retrain(
     trial: Annotated[
         int | None, typer.Option(metavar="N", help="the configuration of that trial alone")
     ] = None,
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="the finalist that comes after the answer, alone")
+    ] = False,
     subset: Annotated[
         bool, typer.Option("--subset", help="with --trial: once more as it was, for its weights")
     ] = False,
@@ -111,8 +114,14 @@ def retrain(
     """Train the answer and the baselines on the full training set; test them."""
     from hpogen.cli.drive import retrain, train_again
     from hpogen.executors.choice import Where
+    from hpogen.study.read import read
+    from hpogen.study.retrained import fallback as next_finalist
 
     where = Where(device, workers, ray, cpus, gpus)
+    if fallback:
+        if trial is not None or subset:
+            raise UserError("--fallback: names its trial itself: drop --trial and --subset")
+        trial = next_finalist(read(directory), seeds)
     if not subset:
         ends = retrain(directory, where, seeds, duration, trial, quiet=quiet)
     elif trial is None:

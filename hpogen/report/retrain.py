@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 
+from hpogen.analysis.answers import held_out
+from hpogen.analysis.trials import images_behind
 from hpogen.record.history import Record
 from hpogen.report.table import grid
 from hpogen.report.text import (
@@ -25,6 +28,7 @@ from hpogen.report.text import (
 from hpogen.report.verdict import command
 from hpogen.study.read import RETRAIN, Folder
 from hpogen.study.retrained import Retrained, Run
+from hpogen.study.standing import chosen
 
 CAPTION = (
     "n seeds of training each, ± their standard deviation. They do not tell how much the search "
@@ -32,11 +36,18 @@ CAPTION = (
 )
 
 
-def page(directory: Path, found: Sequence[Retrained], width: int, subset: float = 1.0) -> list[str]:
+def page(
+    directory: Path,
+    found: Sequence[Retrained],
+    width: int,
+    subset: float = 1.0,
+    notes: Iterable[str] = (),
+) -> list[str]:
     """Who does better; a row per configuration: who it is, n, test accuracy and loss, mean ± sd;
     then what it is.
 
-    `subset` is the share of the training images that the search trained on.
+    `subset` is the share of the training images that the search trained on, `notes` are further
+    sentences.
     """
     rows = [
         {
@@ -51,7 +62,8 @@ def page(directory: Path, found: Sequence[Retrained], width: int, subset: float 
         for one in found
     ]
     lines = [f"{directory}: trained on the full training set, tested on the standard test set"]
-    lines += [line for text in who_wins(found, subset) for line in paragraph(text, width)]
+    told = [*who_wins(found, subset), *notes]
+    lines += [line for text in told for line in paragraph(text, width)]
     lines += grid(rows, width, ["test loss", "failed"], json=False)
     lines.append("")
     for one in found:
@@ -70,6 +82,34 @@ def who_wins(found: Sequence[Retrained], subset: float) -> Iterator[str]:
     for other in found:
         if other.choice.baselines and other is not answer and other.n:
             yield _who_wins(answer, other, subset)
+
+
+def worse_than_before(study: Folder, found: Sequence[Retrained], program: str) -> Iterator[str]:
+    """A sentence where the answer does worse on all data than its trial did on the subset.
+
+    That is where its test error is above the trial's audit error by more than two standard errors:
+    of both sets of images, which are different ones, and of the seeds.
+    """
+    answer = next((one for one in found if one.choice.is_answer and one.n), None)
+    record = chosen(study)
+    before = held_out(record, "audit error") if record else None
+    if answer is None or before is None:
+        return
+    after = 1 - statistics.fmean(run.accuracy for run in answer.runs)
+    images = (images_behind([1 - before]), images_behind([run.accuracy for run in answer.runs]))
+    variances = [e * (1 - e) / n for e, n in zip((before, after), images, strict=True) if n]
+    of_seeds = (answer.sd(attrgetter("accuracy")) or 0.0) ** 2 * (1 + 1 / answer.n)
+    if after - before <= 2 * math.sqrt(sum(variances) + of_seeds):
+        return
+    text = (
+        f"On all data the answer does worse than on the subset: {percent(after)} test error "
+        f"against {percent(before)} audit error; it may not be stable there"
+    )
+    if study.spec.finalists is None:
+        yield f"{text}."
+    else:
+        next_one = command(program, "retrain", str(study.directory), "--fallback")
+        yield f"{text}. The next finalist: {next_one}"
 
 
 def _who_wins(answer: Retrained, baseline: Retrained, subset: float) -> str:
