@@ -20,7 +20,7 @@ from hpogen.objective import Objective, Term
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
 from hpogen.study.restate import Form, objective_form, restated
-from hpogen.study.standing import VALIDATION, chooses_by_validation
+from hpogen.study.standing import VALIDATION, chooses_by_validation, chosen
 
 ALPHAS: tuple[float, ...] = tuple(float(x) for x in np.logspace(-4, 2, 25))
 SUBSAMPLES = 200
@@ -100,7 +100,7 @@ def rescore(
         adaptive=spec.searcher.name not in NOT_ADAPTIVE,
         judged_by=trials.truth or "",
         validation_images=trials.validation_images(),
-        own=trials.choice(rules["own"]),
+        own=_own(study, trials, rules["own"]),
         validation=_choice(trials, rules.get("validation")),
         asked=_choice(trials, rules.get("asked")),
         oracle=trials.oracle(),
@@ -108,6 +108,16 @@ def rescore(
         alphas=_over_alphas(trials, weighed, ALPHAS if alphas is None else alphas),
         labels=_over_labels(trials, rules, validation, subsamples, seed),
     )
+
+
+def _own(study: Folder, trials: Trials, rule: Rule) -> Choice:
+    """What the study's own rule chooses: of one with finalists, who leads their race or won it."""
+    if study.spec.finalists is None:
+        return trials.choice(rule)
+    numbers = [record.trial.id for record in trials.records]
+    answer = chosen(study)
+    label = f"race of {study.spec.finalists.count} finalists"
+    return trials.named(label, None if answer is None else numbers.index(answer.trial.id))
 
 
 def _choice(trials: Trials, rule: Rule | None) -> Choice | None:

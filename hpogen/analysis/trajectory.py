@@ -20,6 +20,7 @@ from hpogen.analysis.statistics import Array
 from hpogen.record.history import Record
 from hpogen.selection import SELECTIONS, candidates, gather
 from hpogen.selection.evidence import Losses, read_losses
+from hpogen.study.finalists import final
 from hpogen.study.read import Folder
 
 Axis = Literal["epochs", "seconds"]
@@ -78,7 +79,24 @@ def incumbents(study: Folder) -> list[Record | None]:
     """
     ranks = study.spec.selection == "score" and study.spec.objective.uses("rank")
     alone = SELECTIONS[study.spec.selection].alone and not ranks
-    return _smallest(study) if alone else _by_asking(study)
+    found = _smallest(study) if alone else _by_asking(study)
+    return found if study.spec.finalists is None else _raced(study, found)
+
+
+def _raced(study: Folder, found: Sequence[Record | None]) -> list[Record | None]:
+    """With the leaders of the race in the place of those that the selection alone would choose."""
+    result: list[Record | None] = []
+    for count, number in enumerate(study.order, 1):
+        race = None
+        if study.history.records[number].repeat:
+            told = {*study.order[:count]}
+            known = [r for r in study.history.records if r.trial.id in told]
+            race = final(replace(study, history=replace(study.history, records=known)))
+        if race is None or race.standing is None:
+            result.append(found[count - 1])
+        else:
+            result.append(race.leader.record if race.leader else None)
+    return result
 
 
 def _smallest(study: Folder) -> list[Record | None]:
