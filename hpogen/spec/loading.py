@@ -173,7 +173,7 @@ class StudySpec:
         data = self.finalists.data
         return self.ladder[-1]._replace(data=None if data == self.task.subset else data)
 
-    @property
+    @cached_property
     def reserve(self) -> Reserve:
         """What it keeps of `stop` for its end."""
         return reserve(self.selection, self.finalists, self.cost(self.final_rung))
