@@ -15,16 +15,17 @@ from hpogen.errors import UserError
 from hpogen.executors.inline import InlineExecutor
 from hpogen.export.rows import table
 from hpogen.objective import Objective, Term
+from hpogen.record import events as lines
 from hpogen.record import ledger
 from hpogen.running import runner
 from hpogen.spec import load_study
 from hpogen.spec.form import BudgetsForm
-from hpogen.study import status
+from hpogen.study import places, status
 from hpogen.study.read import read
 from hpogen.study.rehearsal import plan
 from hpogen.study.retrained import plan_again
 from hpogen.study.study import Study
-from hpogen.trial import Rung
+from hpogen.trial import Rung, Trial
 
 FUNNEL = '''
 """A loss that falls with the data; `honest` says whether the task heeds trial.data."""
@@ -220,6 +221,7 @@ def test_images_are_trained_on_more_and_more(tmp_path: Path) -> None:
         assert first.outcome.metrics == before.outcome.metrics
 
 
+EPOCHS = {"min": 1, "max": 2, "eta": 2}
 WARM = {"budgets": {**IMAGES["budgets"], "warm": True}, "rungs": "continue"}
 
 
@@ -240,6 +242,19 @@ def test_a_warm_trial_begins_with_the_weights_of_its_parent(tmp_path: Path) -> N
         first, anew = (curve[0]["metrics"]["train_loss_online"] for curve in curves)
         assert first < 0.75 * anew
     assert folders[0].history.trained == folders[0].history.charged
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_the_weights_of_a_duplicate_are_those_of_the_first(warm: bool, tmp_path: Path) -> None:
+    keys: dict[str, Any] = WARM if warm else {"rungs": "continue", "budgets": EPOCHS}
+    with Study(load_study(images(tmp_path, **keys)), tmp_path / "q") as study:
+        low, high = study.spec.ladder[:2]
+        for number, (rung, parent) in enumerate([(low, None), (low, None), (high, 1)]):
+            trial = Trial({"lr": 0.1}, rung.epochs, parent, data=rung.data, id=number, seed=1)
+            study.history.apply(lines.asked(trial))
+        assert study.history.records[1].twin == 0
+        found = [places.parent(study, record.trial) for record in study.history.records]
+    assert [each and each.id for each in found] == [None, None, 0 if warm else 1]
 
 
 def test_a_warm_study_that_is_interrupted_has_the_same_ledger(tmp_path: Path) -> None:
@@ -267,6 +282,26 @@ def test_a_command_is_told_the_fraction(tmp_path: Path) -> None:
         assert event["metrics"]["val_loss"] == asked[trial]["data"]
 
 
+def test_a_command_may_search_what_it_calls_data(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import json, sys\nprint(json.dumps({'val_loss': float(sys.argv[1])}))\n")
+    path = study_file(
+        tmp_path,
+        task={
+            "name": "command",
+            "command": f"python {program} {{data}}",
+            "metrics": ["val_loss"],
+            "epochs": 1,
+        },
+        search_space={"data": {"float": [0.0, 1.0]}},
+        stop={"trials": 2},
+        plugins=[],
+    )
+    asked = by_trial(events := finished(path, tmp_path / "q"), "asked")
+    for trial, event in by_trial(events, "told").items():
+        assert event["metrics"]["val_loss"] == asked[trial]["config"]["data"]
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"budgets": {**OVER, "min": 0.9}}, "budgets: got min 0.9 > max 0.8"),
     ({"budgets": {**OVER, "max": 0.7}}, "budgets: max 0.7 is not 0.1 times a power of 2"),
@@ -281,6 +316,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"rungs": "continue"}, "rungs: 'continue' is refused over data"),
     ({"budgets": {**OVER, "warm": True}}, "budgets.warm: needs rungs: continue"),
     ({"budgets": {**OVER, "warm": True}, "rungs": "continue"}, "hpogen does not keep the weights"),
+    (
+        {"budgets": {**OVER, "warm": True}, "rungs": "continue", "selection": "noise_cut"},
+        "selection 'noise_cut' trains trials again from the start",
+    ),
+    ({"search_space": {"data": {"float": [0, 1]}}}, "search_space.data: is searched, and rungs"),
     ({"stop": {"epochs": 1}, "task": {"name": "funnel", "epochs": 20}}, "one trial takes 2 epochs"),
 ]
 

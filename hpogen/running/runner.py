@@ -237,8 +237,7 @@ class _Drive:
         given = study.given(trial)
         received = folder.received_curve(study.directory, trial, study.history.id)
         curve = received if spec.task.resumable else []
-        continues = spec.rungs == "continue" and given.parent is not None
-        parent = study.given(given.parent or 0) if continues else None
+        parent = places.parent(study, given)
         return Job(
             trial=replace(
                 given,

@@ -52,6 +52,9 @@ def data(
         text = f"task {task.name!r} knows no fraction of its data: a command has the placeholder"
         mistakes.add(("budgets", "over"), f"{text} {{data}}, a @task declares data=True")
         return
+    if space and "data" in space.names:
+        text = "is searched, and rungs over data set it: give the hyper-parameter another name"
+        mistakes.add(("search_space", "data"), text)
     with mistakes.under("budgets"):
         _ladder(form, task)
     for key in ("min", "max"):
@@ -148,5 +151,7 @@ def _warm(form: StudyForm, budgets: BudgetsForm, task: Task, mistakes: Mistakes)
         mistakes.add(path, "is for rungs over data; over epochs rungs: continue goes on")
     elif form.rungs != "continue":
         mistakes.add(path, f"needs rungs: continue, got {form.rungs!r}")
+    elif SELECTIONS[form.selection].reserve:
+        mistakes.add(path, f"selection {form.selection!r} trains trials again from the start")
     elif not task.keeps_weights:
         mistakes.add(path, f"hpogen does not keep the weights of task {task.name!r}")

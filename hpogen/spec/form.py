@@ -24,7 +24,7 @@ from hpogen.record.stores import is_url
 from hpogen.selection import SelectionName
 from hpogen.spec.choice import RACE, Finalists, ObjectiveForm, also
 from hpogen.spec.strict import STRICT, Count, Form
-from hpogen.trial import Keep, Rung
+from hpogen.trial import Keep, Rung, plain
 
 Seconds = Annotated[float, Gt(0)]
 Rungs = Literal["retrain", "continue"]
@@ -134,7 +134,7 @@ class BudgetsForm(Form):
         if self.min > self.max:
             raise ValueError(f"got min {self.min} > max {self.max}")
         if self.amounts()[-1] != Fraction(repr(self.max)):
-            rungs = ", ".join(f"{float(x):g}" for x in self.amounts())
+            rungs = ", ".join(f"{plain(x)}" for x in self.amounts())
             raise ValueError(
                 f"max {self.max} is not {self.min} times a power of {self.eta} ({rungs}, …)"
             )

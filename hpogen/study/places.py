@@ -12,7 +12,8 @@ from hpogen.record.history import Record
 from hpogen.record.provenance import digest
 from hpogen.record.stores import is_url
 from hpogen.spec import StudySpec
-from hpogen.trial import RunningTrial
+from hpogen.study.read import AnyStudy
+from hpogen.trial import RunningTrial, Trial
 
 
 def given(record: Record, spec: StudySpec, directory: Path, study: str) -> RunningTrial:
@@ -36,6 +37,19 @@ def given(record: Record, spec: StudySpec, directory: Path, study: str) -> Runni
         checkpoints=url,
         study=study,
     )
+
+
+def parent(study: AnyStudy, trial: Trial) -> RunningTrial | None:
+    """The trial whose checkpoint this one goes on from, or whose weights it begins with.
+
+    A duplicate has trained nothing: its weights are those of the first.
+    """
+    if study.spec.rungs != "continue" or trial.parent is None:
+        return None
+    record = study.history.records[trial.parent]
+    if study.spec.warm and record.twin is not None:
+        record = study.history.records[record.twin]
+    return given(record, study.spec, study.directory, study.history.id)
 
 
 def inherited(parent: RunningTrial | None, warm: bool) -> str:

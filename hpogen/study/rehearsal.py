@@ -86,7 +86,7 @@ def _decisive(spec: StudySpec) -> str:
     keys += ["selection", "finalists", "stop"]
     if not plugins.searchers.is_builtin(spec.searcher.name):
         keys.append("seed")
-    return json.dumps([spec.ladder, *(record[key] for key in keys)])
+    return json.dumps([spec.ladder, spec.task.subset, *(record[key] for key in keys)])
 
 
 def _numbers(spec: StudySpec, counted: Cost) -> dict[str, Any]:

@@ -96,17 +96,17 @@ class Command(Opaque, BaseModel):
         return frozenset(_placeholders(self.command))
 
     def parameters(self) -> frozenset[str]:
-        return self._places() - PLACES
+        return self._places() - PLACES | self._places() & {"data"}  # that may be searched instead
 
     def required(self) -> frozenset[str]:
-        return self.parameters()
+        return self._places() - PLACES
 
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         places = {name: "" for name in self.parameters()} | {
+            "data": str(1.0 if trial.data is None else trial.data),
             **{name: _text(value) for name, value in trial.config.items()},
             "seed": str(trial.seed),
             "budget": str(trial.budget),
-            "data": str(1.0 if trial.data is None else trial.data),
             "directory": str(trial.directory) if "directory" in self._places() else "",
             "start_epoch": str(trial.start_epoch),
         }

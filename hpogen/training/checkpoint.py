@@ -89,7 +89,7 @@ class Checkpoints:
 
     def parents(self) -> State:
         """The state of the trial with whose weights this one begins. Raises FileNotFoundError."""
-        state = self._load(store_at(self._trial.inherited), {self._trial.parent})
+        state = self._load(store_at(self._trial.inherited), None)
         if state is None:
             raise FileNotFoundError(
                 f"trial {self._trial.id} begins with the weights of trial {self._trial.parent}, "
@@ -97,7 +97,7 @@ class Checkpoints:
             )
         return state
 
-    def _load(self, store: Store, whose: Set[int | None]) -> State | None:
+    def _load(self, store: Store, whose: Set[int | None] | None) -> State | None:
         for name in newest_first(store, self._trial.study):
             epoch, step = position(name)
             if (epoch, step) > (self._trial.budget, 0):
@@ -121,11 +121,10 @@ class Checkpoints:
             "sums": self._sums,
         }
 
-    def _is_ours(self, identity: State, whose: Set[int | None]) -> bool:
+    def _is_ours(self, identity: State, whose: Set[int | None] | None) -> bool:
         known = {"format": FORMAT, **self._identity()}
-        return identity.get("trial") in whose - {None} and all(
-            identity.get(key) == value for key, value in known.items()
-        )
+        named = whose is None or identity.get("trial") in whose - {None}
+        return named and all(identity.get(key) == value for key, value in known.items())
 
 
 def store_of(trial: RunningTrial) -> Store:

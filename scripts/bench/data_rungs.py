@@ -2,7 +2,7 @@
 
 .venv/bin/python scripts/bench/data_rungs.py [--seeds 10] [--tasks digits mnist fashion-mnist]
 
-Stated before the first run with seeds from 100 on; the script itself was tried on seed 0.
+Stated before the first run with seeds from 100 on; it was tried on seeds 0 and 1.
 Each task is an MLP of 2 × 128 on a subset of its training set. Three arms search the paper's space
 with learning rates from 1e-3 on, by `hyperband` with eight brackets, η = 2, on the same seeds:
 

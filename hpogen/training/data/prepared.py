@@ -166,7 +166,7 @@ def _on(device: torch.device, values: NDArray[Any]) -> Tensor:
     return torch.from_numpy(values).to(device)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _part(dataset: Dataset, device: torch.device, fraction: float) -> tuple[Indices, Images]:
     data = load(dataset)
     rows = part(dataset, data.train_labels, fraction)
