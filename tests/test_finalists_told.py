@@ -13,7 +13,7 @@ from toys import study_file
 import hpogen
 from hpogen.errors import UserError
 from hpogen.record import folder
-from hpogen.report.html.page import report
+from hpogen.report.html.page import write_report
 from hpogen.report.live import line
 from hpogen.report.race import sentences
 from hpogen.report.retrain import worse_than_before
@@ -104,8 +104,8 @@ def test_a_race_under_way_says_its_round(race: Final) -> None:
     assert said == "The race goes on: seed 2 of at most 2, 3 finalists left"
 
 
-def test_the_report_draws_the_race(done: Folder) -> None:
-    text = report([done.directory])
+def test_the_report_draws_the_race(done: Folder, tmp_path: Path) -> None:
+    text = write_report([done.directory], tmp_path / "r.html").read_text()
     assert '<section id="t1-finalists">' in text
     assert "rank of the mean as finalist" in text and "validation loss as finalist" in text
 
