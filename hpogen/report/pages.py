@@ -80,7 +80,7 @@ def show_page(
         lines.append(f"{what} {trial['repeat']}")
     if trial["trained_as"]:
         lines.append(f"trained as {trial['trained_as']}, whose outcome it has")
-    lines += [f"budget: {rung(Rung(trial['budget'], trial['data']))}", f"seed: {trial['seed']}"]
+    lines += [f"budget: {rung(Rung(trial['budget'], trial.get('data')))}", f"seed: {trial['seed']}"]
     for key in ("config", "metrics", "audit"):
         if trial[key]:
             lines += [f"{key}:", *yaml_lines(trial[key], "  ")]
