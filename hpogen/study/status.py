@@ -46,8 +46,7 @@ def status(study: Folder) -> dict[str, Any]:
             {
                 "trial": trial.id,
                 "epoch": progress.epoch if progress else 0,
-                "budget": trial.budget,
-                "data": trial.data,
+                **_rung(trial),
                 "metrics": dict(progress.metrics) if progress else {},
                 "device": progress.device if progress else None,
             }
@@ -102,8 +101,7 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
         "trial": number,
         "state": record.state,
         "config": dict(record.trial.config),
-        "budget": record.trial.budget,
-        "data": record.trial.data,
+        **_rung(record.trial),
         "seed": record.trial.seed,
         "duplicate_of": record.twin,
         "repeat": record.trial.replicate if record.repeat else None,
@@ -201,11 +199,16 @@ def _answer(study: Folder, record: Record) -> dict[str, Any]:
     return {
         "trial": record.trial.id,
         "config": dict(record.trial.config),
-        "budget": record.trial.budget,
-        "data": record.trial.data,
+        **_rung(record.trial),
         "score": finite(record.score),
         "metrics": _ordered(metrics, study.spec.objective.shown_first),
     }
+
+
+def _rung(trial: Trial) -> dict[str, int | float]:
+    """The budget in epochs; where it is not the study's subset, also the fraction of the data."""
+    data = {} if trial.data is None else {"data": trial.data}
+    return {"budget": trial.budget, **data}
 
 
 def finite(x: float) -> float | None:
