@@ -234,18 +234,11 @@ class _Drive:
 
     def job(self, trial: int, attempt: int = 0, alone: bool = False) -> Job:
         study, spec = self.study, self.study.spec
-        given = study.given(trial)
+        given, parent = places.with_parent(study, study.given(trial))
         received = folder.received_curve(study.directory, trial, study.history.id)
         curve = received if spec.task.resumable else []
-        parent = places.parent(study, given)
         return Job(
-            trial=replace(
-                given,
-                start_epoch=len(curve),
-                attempt=attempt,
-                inherited=places.inherited(parent, spec.warm),
-                warm=spec.warm and parent is not None,
-            ),
+            trial=replace(given, start_epoch=len(curve), attempt=attempt),
             task=spec.task,
             wanted=study.wanted,
             log=folder.log_path(study.directory.absolute(), trial),

@@ -5,6 +5,7 @@ The Study asks here what it gives a task.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from hpogen.record import folder
@@ -52,11 +53,16 @@ def parent(study: AnyStudy, trial: Trial) -> RunningTrial | None:
     return given(record, study.spec, study.directory, study.history.id)
 
 
-def inherited(parent: RunningTrial | None, warm: bool) -> str:
-    """Where a trial finds its parent's checkpoints; empty: its own folder begins as a copy."""
-    if parent is None:
-        return ""
-    return parent.checkpoints or (str(parent.home) if warm else "")
+def with_parent(study: AnyStudy, trial: RunningTrial) -> tuple[RunningTrial, RunningTrial | None]:
+    """The trial, told where it finds its parent's checkpoints; and that parent, if it needs one.
+
+    Where it is told of no place, its own folder begins as a copy.
+    """
+    before, warm = parent(study, trial), study.spec.warm
+    if before is None:
+        return trial, None
+    place = before.checkpoints or (str(before.home) if warm else "")
+    return replace(trial, inherited=place, warm=warm), before
 
 
 def _elsewhere(spec: StudySpec, directory: Path, study: str) -> str:
