@@ -130,6 +130,18 @@ def images(folder: Path) -> Story:
     return Story([["run", str(study_file(folder, **IMAGES)), "--dir", "DIR"]])
 
 
+def race(folder: Path) -> Story:
+    """Few trials, then three finalists on more data with two seeds each."""
+    dataset = {**IMAGES["task"]["dataset"], "audit": 100}
+    keys = {
+        "task": {**IMAGES["task"], "dataset": dataset},
+        "finalists": {"count": 3, "data": 0.6, "seeds": 2},
+        "stop": {"trials": 10},
+    }
+    path = study_file(folder, **{**IMAGES, **keys})
+    return Story([["run", str(path), "--dir", "DIR"]])
+
+
 def bowl(folder: Path) -> Story:
     return Story([["run", str(study_file(folder, **BOWL)), "--dir", "DIR"]])
 
@@ -192,7 +204,9 @@ def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
     ]
 
 
-@pytest.mark.parametrize("story", [images, bowl, matrix, forked, retrained])
+@pytest.mark.parametrize(
+    "story", [images, pytest.param(race, marks=pytest.mark.slow), bowl, matrix, forked, retrained]
+)
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_and_resumed(
     story: Callable[[Path], Story], kills: int, tmp_path: Path, drivers: Drivers
