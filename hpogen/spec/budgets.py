@@ -11,7 +11,6 @@ from fractions import Fraction
 
 from hpogen.errors import UserError
 from hpogen.objective import Objective
-from hpogen.selection import SELECTIONS
 from hpogen.space import Space
 from hpogen.spec.checks import extremes
 from hpogen.spec.form import BudgetsForm, StudyForm
@@ -152,8 +151,8 @@ def _warm(form: StudyForm, budgets: BudgetsForm, task: Task, mistakes: Mistakes)
         mistakes.add(path, "is for rungs over data; over epochs rungs: continue goes on")
     elif form.rungs != "continue":
         mistakes.add(path, f"needs rungs: continue, got {form.rungs!r}")
-    elif form.finalists is not None or SELECTIONS[form.selection].reserve:
-        what = "a race" if form.finalists else f"selection {form.selection!r}"
-        mistakes.add(path, f"{what} trains trials again from the start")
+    elif reserve(form.selection, form.finalists, 1).trials:
+        who = "a race of finalists" if form.finalists else f"selection {form.selection!r}"
+        mistakes.add(path, f"{who} trains trials again from the start")
     elif not task.keeps_weights:
         mistakes.add(path, f"hpogen does not keep the weights of task {task.name!r}")
