@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hpogen.analysis.figure import Figure, figure
 from hpogen.record import history
 from hpogen.record.history import History, Record
 from hpogen.record.ledger import LEDGER
@@ -31,8 +32,9 @@ class Answer:
 
     `truth` is its audit error (or loss); `validation` the same of the validation set; `test` the
     retrained nets' errors on the test set, one per retraining. `oracle` is the smallest truth of
-    all its trials at that budget: nobody can choose so. Seconds are those of training, wherever in
-    the matrix a trial was trained.
+    all its trials at that budget: nobody can choose so. `figure` is what the answer is worth, with
+    an interval, or why that is not known. Seconds are those of training, wherever in the matrix a
+    trial was trained.
     """
 
     study: Path
@@ -44,6 +46,7 @@ class Answer:
     truth: float | None
     test: tuple[float, ...]
     oracle: float | None
+    figure: Figure | str
     charged: float  # epochs
     trained: float  # epochs
     seconds: float
@@ -101,6 +104,7 @@ def answer(study: Folder, truth: Truth | None, siblings: Siblings) -> Answer | N
         truth=held_out(record, truth),
         test=tuple(test_errors(study)),
         oracle=min(truths, default=None),
+        figure=figure(study, record),
         charged=study.history.charged,
         trained=study.history.trained,
         seconds=math.fsum(times.get("total", 0.0) for times in spent),

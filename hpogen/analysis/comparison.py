@@ -42,7 +42,9 @@ class Comparison:
     the only one; it stands first among the contrasts. `unanswered` are the studies in which no
     trial has finished at the largest budget, `unfinished` those that go on, `not_retrained` those
     that `hpogen retrain` could give a test error. `crossed` are tables of objectives by searchers,
-    of the tasks whose arms differ in both. `given` are the folders as they were named.
+    of the tasks whose arms differ in both. `audited` are the studies with audit figures,
+    `looks` how often, this time included, those that were looked at most have been. `given` are the
+    folders as they were named.
     """
 
     judged_by: str | None
@@ -57,6 +59,8 @@ class Comparison:
     unanswered: tuple[Path, ...]
     unfinished: tuple[Path, ...]
     not_retrained: tuple[Path, ...]
+    audited: tuple[Path, ...]
+    looks: int
     notes: tuple[str, ...]
 
     def folder_of(self, study: Path) -> Path:
@@ -113,6 +117,8 @@ def compare_studies(
         not_retrained=tuple(
             one.study for one in answers if not one.test and one.study in retrainable
         ),
+        audited=tuple(s.directory for s in studies if s.audited),
+        looks=max((s.history.looks + 1 for s in studies if s.audited), default=0),
         notes=(*design.notes, *_unpaired(errors, pair)),
     )
 

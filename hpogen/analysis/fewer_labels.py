@@ -15,7 +15,7 @@ from hpogen.analysis.choices import Rule, Trials
 from hpogen.analysis.statistics import LEVEL, Array, Interval
 from hpogen.errors import UserError
 from hpogen.selection import Evidence
-from hpogen.selection.evidence import Losses
+from hpogen.selection.evidence import thinned
 
 ACCURACIES = frozenset({"val_accuracy", "gap_accuracy"})  # not to be had from losses
 
@@ -90,19 +90,7 @@ def _subsamples(trials: Trials, size: int, number: int, seed: int) -> Iterator[E
     generator = np.random.default_rng([seed, size])
     for _ in range(1 if size == images else number):
         drawn = np.sort(generator.choice(images, size, replace=False))
-        yield _thinned(trials.evidence, losses[:, drawn])
-
-
-def _thinned(evidence: Evidence, losses: Losses) -> Evidence:
-    """The evidence as if validation had had these images alone, (n, size)."""
-    metrics = []
-    means = losses.mean(axis=1, dtype=np.float64)
-    for own, loss in zip(evidence.metrics, means, strict=True):
-        new = {"val_loss": float(loss)}
-        if {"gap_loss", "train_loss"} <= own.keys():
-            new["gap_loss"] = float(loss) - own["train_loss"]
-        metrics.append({**own, **new})
-    return replace(evidence, metrics=tuple(metrics), losses=lambda: losses)
+        yield thinned(trials.evidence, losses, drawn)
 
 
 def _at_labels(

@@ -51,12 +51,15 @@ def show(
 ) -> None:
     """One trial: configuration, metrics, curve, time, log and traceback."""
     from hpogen.record.folder import log_path
+    from hpogen.record.looks import count_looks
     from hpogen.report import pages
     from hpogen.study import status
     from hpogen.study.read import read
 
     study = read(directory)
     found = status.trial(study, trial)
+    if found["audit"]:
+        count_looks([directory], "show")
     if as_json:
         return print_json(found)
     first = status.shown_first(study)
@@ -77,8 +80,11 @@ def best(
         Path | None, typer.Option(metavar="FILE.onnx", help="the same, for programs without torch")
     ] = None,
 ) -> None:
-    """The answer as YAML: trial, config, budget, score, metrics. Its network, where asked for."""
+    """The answer as YAML: trial, config, score, metrics, figure. Its network, where asked for."""
+    from hpogen.analysis.figure import Figure, figure
+    from hpogen.record.looks import count_looks
     from hpogen.report import pages
+    from hpogen.report.figure import figure_data, looks_text
     from hpogen.study import status
     from hpogen.study.read import read
     from hpogen.study.restate import restated
@@ -86,6 +92,13 @@ def best(
     study = read(directory)
     spec = restated(study, selection=selection)
     found = status.best(study, spec)
+    worth = figure(study, study.history.records[found["trial"]], spec)
+    found["figure"] = figure_data(worth)
+    if isinstance(worth, Figure) and worth.by == "audit":
+        found["looks"] = study.history.looks + 1
+        if text := looks_text(found["looks"]):
+            say(text)
+        count_looks([directory], "best")
     if weights is not None or onnx is not None:
         _write_network(directory, status.network_of(study, spec), weights, onnx)
     if as_json:

@@ -38,6 +38,7 @@ def compare(
 ) -> None:
     """Studies side by side: which objective and searcher is better, and by how much."""
     from hpogen.analysis.comparison import compare
+    from hpogen.record.looks import count_looks
     from hpogen.report.compare import compare_page, comparison_data
     from hpogen.report.compare_tables import write_tables
     from hpogen.study.open import run_folder
@@ -45,6 +46,7 @@ def compare(
     if (as_json, csv == "-", latex == "-").count(True) > 1:
         raise UserError("--json, --csv - and --latex -: got several, expected one that is printed")
     found = compare([run_folder(path) for path in directories], primary)
+    count_looks(found.audited, "compare")
     printed = write_tables(found, csv, latex)
     if as_json:
         return print_json(comparison_data(found))
@@ -64,11 +66,14 @@ def report(
     ] = None,
 ) -> None:
     """All figures and pictures of studies in one HTML file, which needs no network."""
+    from hpogen.record.looks import count_looks
     from hpogen.report.html.page import write_report
     from hpogen.study.open import run_folder
+    from hpogen.study.read import read_all
 
     folders = [run_folder(path) for path in directories]
     print(write_report(folders, out, primary, program(), figures))
+    count_looks([study.directory for study in read_all(folders) if study.audited], "report")
     if figures is not None:
         print(figures)
 
@@ -94,6 +99,7 @@ def rescore(
 ) -> None:
     """What another objective, alpha or selection would have chosen from the same trials."""
     from hpogen.analysis.rescoring import rescore
+    from hpogen.record.looks import count_looks
     from hpogen.report.rescore import rescore_data, rescore_page
     from hpogen.report.rescore_plot import check_plot_path, write_svg
     from hpogen.study.read import read
@@ -111,6 +117,8 @@ def rescore(
         alphas=weights or None,
         validation=sizes,
     )
+    if found.judged_by:
+        count_looks([directory], "rescore")
     if plot is not None:
         write_svg(found, plot)
     if as_json:

@@ -58,13 +58,17 @@ class Predictions:
         return self.losses.mean()
 
     @cached_property
-    def hit_rate(self) -> Tensor:
-        """The share of samples whose largest logit is the label's, () float64 in [0, 1].
+    def hits(self) -> Tensor:
+        """Whether each sample's largest logit is its label's, (N,) bool.
 
         Of one logit its sign tells. A sample with a NaN has none.
         """
-        known = ~self.logits.isnan().any(1)
-        return (hits(self.logits, self.labels) & known).sum().double() / self.count
+        return hits(self.logits, self.labels) & ~self.logits.isnan().any(1)
+
+    @cached_property
+    def hit_rate(self) -> Tensor:
+        """The share of `hits`, () float64 in [0, 1]."""
+        return self.hits.sum().double() / self.count
 
     @cached_property
     def loss(self) -> float:

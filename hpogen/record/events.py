@@ -162,8 +162,15 @@ class Measured(TypedDict):
     metrics: Numbers
 
 
+class Looked(TypedDict):
+    """Somebody was shown audit figures, by that command."""
+
+    kind: Literal["looked"]
+    command: str
+
+
 Line = Annotated[
-    Began | Asked | Held | Told | Scale | Extended | Reused | Lost | Measured,
+    Began | Asked | Held | Told | Scale | Extended | Reused | Lost | Measured | Looked,
     Field(discriminator="kind"),
 ]
 _LINE: TypeAdapter[Any] = TypeAdapter(Line, config=STRICT)
@@ -252,6 +259,10 @@ def lost(trial: int, text: str) -> Event:
 
 def measured(trial: int, metrics: Mapping[str, float]) -> Event:
     return {"kind": "measured", "trial": trial, "metrics": dict(metrics)}
+
+
+def looked(command: str) -> Event:
+    return {"kind": "looked", "command": command}
 
 
 def _plain(data: object, *but: str) -> Event:

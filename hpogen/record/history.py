@@ -56,6 +56,7 @@ class History:
     spent: int | Fraction = 0  # the epochs charged, exactly
     done: int | Fraction = 0  # the epochs trained, exactly
     reused: int = 0
+    looks: int = 0  # how often somebody was shown audit figures
     running: set[int] = field(default_factory=set)  # the trials without an outcome, but duplicates
     held: set[int] = field(default_factory=set)
     twins: dict[int, list[int]] = field(default_factory=dict)  # the duplicates of a trial
@@ -158,6 +159,9 @@ class History:
 
     def _scale(self, event: Event) -> None:
         self.locations[events.rung_of(event)] = events.locations_of(event)
+
+    def _looked(self, _: Event) -> None:
+        self.looks += 1
 
     def _lost(self, event: Event) -> None:
         self._record(event).lost += 1

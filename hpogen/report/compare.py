@@ -16,6 +16,7 @@ from hpogen.analysis.contrasts import FEWEST_TASKS, Contrast
 from hpogen.analysis.tables import Row, TaskTable
 from hpogen.report.compare_crossed import crossed_lines
 from hpogen.report.compare_evidence import (
+    answer_lines,
     contrast_lines,
     critical_lines,
     search_lines,
@@ -24,6 +25,7 @@ from hpogen.report.compare_evidence import (
 )
 from hpogen.report.compare_figures import POINTLESS, mean_text
 from hpogen.report.compare_verdict import verdict
+from hpogen.report.figure import looks_text
 from hpogen.report.table import grid
 from hpogen.report.text import BLANK, count, next_lines, number, paragraph, percent
 from hpogen.report.verdict import command
@@ -44,7 +46,8 @@ def compare_page(found: Comparison, width: int, program: str = "hpogen") -> list
     if found.critical_difference:
         lines += ["", *critical_lines(found.critical_difference, width)]
     for task in found.tasks[:MOST]:
-        lines += [*search_lines(found, task, width), *validity_lines(found, task, width)]
+        lines += [*answer_lines(task, width), *search_lines(found, task, width)]
+        lines += validity_lines(found, task, width)
         lines += transfer_lines(task, width)
     if notes := [*_notes(found)]:
         lines += ["", *(line for note in notes for line in paragraph(note, width))]
@@ -122,6 +125,8 @@ def _notes(found: Comparison) -> Iterator[str]:
     if lacking and found.judged_by is not None:
         yield f"no {found.judged_by} of {_several(lacking)}: left out of the contrasts"
     yield from found.notes
+    if said := looks_text(found.looks):
+        yield said
     if (more := len(found.tasks) - MOST) > 0:
         yield f"how the searches on {count(more, 'more task')} went, and which rules: --json"
     if 1 < len(found.tasks) < FEWEST_TASKS:

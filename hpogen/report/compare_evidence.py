@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from hpogen.analysis.answers import Answer
 from hpogen.analysis.comparison import Comparison
 from hpogen.analysis.contrasts import Contrast, CriticalDifference
 from hpogen.analysis.tables import Row, TaskTable
@@ -19,10 +20,17 @@ from hpogen.report.compare_figures import (
     signed,
     with_interval,
 )
+from hpogen.report.figure import optimism_text, value_text
 from hpogen.report.table import grid
 from hpogen.report.text import BLANK, paragraph
 
 MOST_CONTRASTS = 28  # all of eight arms
+MOST_ANSWERS = 12
+ANSWERS = (
+    "Its error as trained on the subset, with a 95 % interval: by audit, or else by validation, "
+    "corrected for having been chosen by it (the choice is repeated in bootstrap samples and "
+    "judged on the samples outside)"
+)
 
 
 def contrast_lines(found: Comparison, width: int) -> list[str]:
@@ -118,6 +126,28 @@ def _search_row(row: Row, of: str) -> dict[str, str]:
         "meta-overfitting": average_text(row.meta_overfitting, of),
         "regret": average_text(row.regret, of),
     }
+
+
+def answer_lines(task: TaskTable, width: int) -> Iterator[str]:
+    """What each search's answer is worth, and how sure that is."""
+    rows = [_answer_row(row.arm, given) for row in task.rows for given in row.answers]
+    if not rows:
+        return
+    yield ""
+    more = len(rows) - MOST_ANSWERS
+    rest = f"; {more:,} more with --json" if more > 0 else ""
+    yield from paragraph(f"{task.task}: how sure is each answer? {ANSWERS}{rest}", width)
+    yield from grid(rows[:MOST_ANSWERS], width, optional=["seed", "trial", "samples"])
+
+
+def _answer_row(arm: str, given: Answer) -> dict[str, str]:
+    found = given.figure
+    row = {"arm": arm, "seed": str(given.seed), "trial": str(given.trial)}
+    if isinstance(found, str):
+        return {**row, "worth": BLANK, "by": BLANK, "samples": BLANK, "optimism": found}
+    samples = BLANK if found.samples is None else f"{found.samples:,}"
+    worth = {"worth": f"{found.what} {value_text(found)}", "by": found.by, "samples": samples}
+    return {**row, **worth, "optimism": optimism_text(found)}
 
 
 def validity_lines(found: Comparison, task: TaskTable, width: int) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What a selection may look at of the finished trials: metrics, curves, losses; never the audit.
 
-`choosing.py` gathers it from a study's history and folder, `analysis/rescoring.py` thins it out.
+`choosing.py` gathers it from a study's history and folder; `analysis/` asks what other or fewer
+validation samples would have shown (`thinned`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import io
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ LATE = 5  # epochs that `noise_cut` averages
 TOP = 5  # configurations that it evaluates again, from what the study keeps of its `stop`
 REPEATS = 2  # times
 
-LOSSES = "val_losses.npy"
+LOSSES, HITS = "val_losses.npy", "val_hits.npy"
 Losses = NDArray[np.floating]
 """(n, N): of each trial the loss on each validation sample, in the data set's order."""
 
@@ -62,16 +63,19 @@ def gather(history: History, records: Sequence[Record], rung: Rung, directory: P
     )
 
 
-def read_losses(directory: Path, trials: Sequence[int], study: str | None = None) -> list[Losses]:
+def read_losses(
+    directory: Path, trials: Sequence[int], study: str | None = None, kept: str = LOSSES
+) -> list[Losses]:
     """The per-sample validation losses of trials, (N,) each; `study` is the id, None: looked up.
 
-    Raises UserError for a file that is missing, unreadable, or of another length than the first.
+    With `kept` HITS, whether each sample was right. Raises UserError for a file that is missing,
+    unreadable, or of another length than the first.
     """
     found: list[Losses] = []
     for trial in trials:
-        path = folder.trial_stem(directory, trial).with_suffix(f".{LOSSES}")
+        path = folder.trial_stem(directory, trial).with_suffix(f".{kept}")
         try:
-            content = io.BytesIO(folder.read_kept(directory, trial, LOSSES, study))
+            content = io.BytesIO(folder.read_kept(directory, trial, kept, study))
             losses = np.load(content, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             reason = "cannot be read"
@@ -124,3 +128,27 @@ def late_loss(record: Record, directory: Path, study: str) -> float:
     rows = folder.read_curve(directory, record.trial.id, study)[-LATE:]
     losses = [row["metrics"]["val_loss"] for row in rows if "val_loss" in row["metrics"]]
     return statistics.fmean(losses or [outcome.metrics["val_loss"]])
+
+
+def thinned(
+    evidence: Evidence,
+    losses: Losses,
+    drawn: NDArray[np.intp],
+    hits: NDArray[np.bool_] | None = None,
+) -> Evidence:
+    """The evidence as if validation had had the samples `drawn` of all (n, N), some repeatedly.
+
+    Without `hits` accuracies stay what they are.
+    """
+    seen = losses[:, drawn]
+    means = {"val_loss": ("train_loss", "gap_loss", 1, seen.mean(axis=1, dtype=np.float64))}
+    if hits is not None:
+        right = hits[:, drawn].mean(axis=1)
+        means["val_accuracy"] = ("train_accuracy", "gap_accuracy", -1, right)
+    metrics = [dict(own) for own in evidence.metrics]
+    for name, (train, gap, sign, values) in means.items():
+        for own, value in zip(metrics, values, strict=True):
+            own[name] = float(value)
+            if {gap, train} <= own.keys():
+                own[gap] = sign * (float(value) - own[train])
+    return replace(evidence, metrics=tuple(metrics), losses=lambda: seen)

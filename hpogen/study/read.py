@@ -65,6 +65,11 @@ class Folder:
         """The trials that may be compared: see `selection.candidates`, of the highest rung."""
         return candidates(self.history, self.spec.ladder[-1])
 
+    @property
+    def audited(self) -> bool:
+        """Whether there are audit figures to be looked at."""
+        return any(record.outcome and record.outcome.audit for record in self.history.records)
+
     def curve(self, trial: int) -> list[dict[str, Any]]:
         """The rows of a trial as `folder.read_curve` gives them.
 

@@ -52,6 +52,8 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
     if len(recipe.data.audit) and (last or recipe.settings.dataset.audit == "test-each-epoch"):
         seen = yield from _predictions(recipe, state, recipe.data.audit)
         audited = {"loss": seen.mean_loss, "accuracy": seen.hit_rate}
+        if last:
+            state.audit_hits = seen.hits
 
     sums, metrics, audit = read(state.step_sums, found, audited)
     state.clock.settle()
@@ -92,6 +94,7 @@ def _validation(recipe: Recipe, state: State, found: Found, last: bool) -> Gener
         found |= {"val_loss": seen.mean_loss, "val_accuracy": seen.hit_rate}
         if last and recipe.settings.keeps_losses:
             state.validation_losses = seen.losses.to(torch.float32)
+            state.validation_hits = seen.hits
 
 
 def _head(recipe: Recipe, state: State) -> Generator[None, None, HeadStatistics]:

@@ -19,6 +19,12 @@ from hpogen.tasks.base import Epoch
 from hpogen.training.clock import Clock
 from hpogen.training.random_state import random_state, set_random_state
 
+PER_SAMPLE = {  # what is kept of each sample: the file beside the trial's curve
+    "validation_losses": "val_losses.npy",
+    "validation_hits": "val_hits.npy",
+    "audit_hits": "audit_hits.npy",
+}
+
 
 @dataclass
 class State:
@@ -35,6 +41,8 @@ class State:
     curve: list[dict[str, float]] = field(default_factory=list)  # the metrics of the epochs done
     audits: dict[int, dict[str, float]] = field(default_factory=dict)  # by epoch, where evaluated
     validation_losses: Tensor | None = None  # (N,) float32, at the budget's end
+    validation_hits: Tensor | None = None  # (N,) bool, then, too
+    audit_hits: Tensor | None = None  # (M,) bool, then, too
     files: dict[str, bytes] = field(default_factory=dict)  # of the measures, the newest
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("train", "validation", "measures", "total"), 0.0)
@@ -51,7 +59,7 @@ class State:
             **{name: getattr(self, name) for name in plain},
             "step_sums": {name: float(total) for name, total in self.step_sums.items()},
             "files": {name: content.decode("latin-1") for name, content in self.files.items()},
-            "validation_losses": self.validation_losses,
+            **{name: getattr(self, name) for name in PER_SAMPLE},
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": random_state(self.device),
@@ -81,8 +89,8 @@ class State:
         if epoch < budget:
             return Epoch(epoch, metrics, audit, seconds)
         files = dict(self.files)
-        if self.validation_losses is not None:
-            files["val_losses.npy"] = _npy(self.validation_losses)
+        found = {file: getattr(self, name) for name, file in PER_SAMPLE.items()}
+        files |= {file: _npy(values) for file, values in found.items() if values is not None}
         return Epoch(epoch, metrics, audit, dict(self.seconds), files)
 
 

@@ -7,6 +7,7 @@ from hpogen.analysis.statistics import Summary
 from hpogen.analysis.yardsticks import Yardstick
 from hpogen.report.compare_crossed import MARKED, crossed_rows
 from hpogen.report.compare_figures import mean_text
+from hpogen.report.figure import figure_text
 from hpogen.report.html.blocks import Missing, Part, Section, render
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.text import configuration, count, duration, percent
@@ -21,7 +22,7 @@ def cards(task: TaskMaterial) -> Section:
             "label": arm.label,
             "colour": arm.number,
             "lines": _lines(task, arm),
-            "chosen": _chosen(task, arm),
+            "chosen": _chosen(arm),
         }
         for arm in task.arms
     ]
@@ -89,15 +90,15 @@ def _summary(found: Summary, of: str) -> tuple[str, str]:
     return mean_text(found, of), f"n = {found.n}"
 
 
-def _chosen(task: TaskMaterial, arm: ArmOfTask) -> list[dict[str, str]]:
-    """Each search seed's answer."""
+def _chosen(arm: ArmOfTask) -> list[dict[str, str]]:
+    """Each search seed's answer, and what it is worth."""
     answers = arm.row.answers if arm.row else ()
     return [
         {
             "seed": str(given.seed),
             "trial": str(given.trial),
             "config": configuration(given.config),
-            "truth": "" if given.truth is None else f"{task.truth} {task.said(given.truth)}",
+            "worth": figure_text(given.figure),
         }
         for given in answers
     ]

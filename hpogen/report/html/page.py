@@ -18,6 +18,7 @@ from hpogen.record.folder import replace_file
 from hpogen.record.provenance import version
 from hpogen.report.compare import missing
 from hpogen.report.compare_verdict import verdict
+from hpogen.report.figure import looks_text
 from hpogen.report.html.again import again
 from hpogen.report.html.anytime import anytime
 from hpogen.report.html.blocks import Missing, Part, Section, asset, render
@@ -148,4 +149,5 @@ def _notes(material: Material) -> list[str]:
         notes.append(f"Not finished: {n}. These are the figures so far.")
     if len(found.tasks) > MOST_TASKS:
         notes.append(f"Pictures are of the first {MOST_TASKS} of {len(found.tasks)} tasks.")
-    return [*notes, *(f"{note[:1].upper()}{note[1:]}." for note in found.notes)]
+    said = filter(None, [*found.notes, looks_text(found.looks)])
+    return [*notes, *(f"{note[:1].upper()}{note[1:]}." for note in said)]

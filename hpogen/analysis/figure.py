@@ -1,0 +1,196 @@
+"""The error of a study's answer as one may believe it, with a 95 % interval: `best`, `compare`, …
+
+By audit where there is any: nothing was chosen by those samples. Else from the validation samples,
+by which the answer was chosen and whose figure of it is therefore too good in the mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from hpogen.analysis.statistics import LEVEL, Array, Interval
+from hpogen.errors import UserError
+from hpogen.record.history import Record
+from hpogen.selection import SELECTIONS, Evidence, candidates, gather
+from hpogen.selection.evidence import HITS, Losses, read_losses, thinned
+from hpogen.spec import StudySpec
+from hpogen.study.read import AnyStudy
+from hpogen.study.standing import chooses_by_validation
+
+AUDIT_HITS = "audit_hits.npy"
+RESAMPLES = 500
+By = Literal["audit", "validation"]
+Choose = Callable[[NDArray[np.intp]], int | None]
+"""The trial that is chosen by the validation samples drawn, (N,) with repeats; None: none is."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An error (a share) or a loss, of the network as the study trained it, on the subset.
+
+    `by` validation it is corrected for having been chosen by it (`bias_corrected`). `samples` are
+    those that judge, None: not known. `validation` is the answer's figure on them as it stands.
+    `lacking` says why there is no interval, or no error but a loss.
+    """
+
+    what: Literal["error", "loss"]
+    value: float
+    interval: Interval | None
+    by: By
+    samples: int | None
+    validation: float | None
+    lacking: str = ""
+
+    @property
+    def optimism(self) -> float | None:
+        """The validation figure minus this one: below 0 validation is too good."""
+        return None if self.validation is None else self.validation - self.value
+
+
+def figure(study: AnyStudy, record: Record, spec: StudySpec | None = None) -> Figure | str:
+    """What the answer `record`, chosen by `spec` (None: the study's own), is worth.
+
+    A text instead says why nothing can be told.
+    """
+    if record.outcome is not None and record.outcome.audit:
+        return _by_audit(study, record)
+    return _by_validation(study, record, spec or study.spec)
+
+
+def _by_audit(study: AnyStudy, record: Record) -> Figure | str:
+    audit, metrics = (record.outcome.audit, record.outcome.metrics) if record.outcome else ({}, {})
+    if "accuracy" not in audit:
+        if "loss" not in audit:
+            return "audit has neither an accuracy nor a loss"
+        lacking = "no interval: the audit loss of each sample is not kept"
+        loss = metrics.get("val_loss")
+        return Figure("loss", audit["loss"], None, "audit", None, loss, lacking)
+    accuracy = metrics.get("val_accuracy")
+    validation = None if accuracy is None else 1 - accuracy
+    samples = _audited(study, record)
+    interval = wilson(1 - audit["accuracy"], samples) if samples else None
+    lacking = "" if samples else "no interval: the number of audit images is not kept"
+    return Figure("error", 1 - audit["accuracy"], interval, "audit", samples, validation, lacking)
+
+
+def _audited(study: AnyStudy, record: Record) -> int | None:
+    """The number of audit samples: kept since figures have intervals, or as the task says it."""
+    try:
+        kept = read_losses(study.directory, [record.trial.id], study.history.id, AUDIT_HITS)
+        return len(kept[0])
+    except UserError:
+        task = study.spec.record()["task"]
+        said = task.get("dataset", {}).get("audit")
+        return said if isinstance(said, int) and said else None
+
+
+def wilson(share: float, n: int, level: float = LEVEL) -> Interval:
+    """The score interval of a share of n independent samples (Wilson 1927)."""
+    found = stats.binomtest(round(share * n), n).proportion_ci(level, method="wilson")
+    return Interval(float(found.low), float(found.high))
+
+
+def _by_validation(study: AnyStudy, record: Record, spec: StudySpec) -> Figure | str:
+    """Bias-corrected, as far as what the choice looks at is kept of each validation sample."""
+    metrics = record.outcome.metrics if record.outcome else {}
+    if "val_loss" not in metrics:
+        return (
+            "there is nothing to judge by: no audit, and no validation: give task.dataset audit "
+            "images, or validation images"
+        )
+    if spec.selection == "noise_cut":
+        return "there is no audit, and noise_cut chooses by curves, which no sample has of its own"
+    history = study.history
+    records = candidates(history, spec.budgets[-1])
+    trials = [one.trial.id for one in records]
+    try:
+        losses = np.stack(read_losses(study.directory, trials, history.id))
+    except UserError as error:
+        return f"there is no audit, and no loss of each validation sample: {error}"
+    hits = _hits(study, trials, losses.shape)
+    choose = _chooser(
+        gather(history, records, spec.budgets[-1], study.directory), losses, hits, spec
+    )
+    if choose is None:
+        return (
+            "there is no audit, and the choice looks at val_accuracy, but whether each sample was "
+            "right is not kept of trials of an older hpogen"
+        )
+    judged = losses if hits is None else ~hits
+    value, interval = bias_corrected(judged, choose)
+    own = float(judged[trials.index(record.trial.id)].mean(dtype=np.float64))
+    if hits is None:
+        lacking = "a loss: whether each sample was right is not kept of trials of an older hpogen"
+        return Figure("loss", value, interval, "validation", losses.shape[1], own, lacking)
+    return Figure("error", value, interval, "validation", losses.shape[1], own)
+
+
+def _hits(
+    study: AnyStudy, trials: Sequence[int], shape: tuple[int, ...]
+) -> NDArray[np.bool_] | None:
+    """(n, N), None where not all trials have them."""
+    try:
+        hits = np.stack(read_losses(study.directory, trials, study.history.id, HITS)).astype(bool)
+    except UserError:
+        return None
+    return hits if hits.shape == shape else None
+
+
+def _chooser(
+    evidence: Evidence, losses: Losses, hits: NDArray[np.bool_] | None, spec: StudySpec
+) -> Choose | None:
+    """The study's own choice, of resampled validation samples. None where that is not known."""
+    n = losses.shape[1]
+    if chooses_by_validation(spec):
+        exact = losses.astype(np.float64)
+        return lambda drawn: int((exact @ np.bincount(drawn, np.ones(n), n)).argmin())
+    looked_at = spec.objective.metrics if spec.selection == "score" else {spec.selection}
+    if hits is None and looked_at & {"val_accuracy", "gap_accuracy"}:
+        return None
+    evidence, rule = replace(evidence, losses=lambda: losses), SELECTIONS[spec.selection]
+
+    def choose(drawn: NDArray[np.intp]) -> int | None:
+        return rule.choose(thinned(evidence, losses, drawn, hits), spec.objective)
+
+    return choose
+
+
+def bias_corrected(
+    judged: NDArray[np.floating] | NDArray[np.bool_],
+    choose: Choose,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, Interval | None]:
+    """What a choice is worth, and the interval: the choice repeated in each bootstrap sample.
+
+    `judged` (n, N) is each trial's error or loss on each validation sample. Each bootstrap sample
+    chooses, and its choice is judged on the samples outside: their mean over the resamples is the
+    estimate (Tsamardinos, Greasidou and Borboudakis 2018, algorithm 4, of one training each).
+
+    A share q = (1 − 1/N)^N of the samples is outside, so that these means spread more than one over
+    all N does: their distances from the estimate are multiplied by √(q / (1 − q)), as the
+    jackknife's are that leaves (1 − q) N out (Shao and Wu 1989). Then the middle 95 %.
+    """
+    n = judged.shape[1]
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(resamples):
+        drawn = generator.integers(n, size=(n,))
+        outside = np.bincount(drawn, minlength=n) == 0
+        chosen = choose(drawn) if outside.any() else None
+        if chosen is not None:
+            found.append(float(judged[chosen][outside].mean(dtype=np.float64)))
+    if not found:
+        return math.nan, None
+    values: Array = np.array(found)
+    share = (1 - 1 / n) ** n
+    spread = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - values.mean()
+    low, high = values.mean() + math.sqrt(share / (1 - share)) * spread
+    return float(values.mean()), Interval(max(float(low), 0.0), float(high))

@@ -1,0 +1,31 @@
+"""How often somebody has looked at a study's audit figures: counted in its ledger.
+
+The commands that show them call `count_looks`. A figure that has led to decisions is no longer of
+samples that nobody has seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from hpogen.errors import UserError
+from hpogen.record import events
+from hpogen.record.ledger import Ledger, holder
+
+MANY = 10  # looks, from which on it is said
+
+
+def count_looks(directories: Iterable[Path], command: str) -> None:
+    """Write one more look down for each study, but where that cannot be, or would disturb somebody.
+
+    That is a folder that cannot be written to, that a driver has, or whose ledger is torn: the next
+    driver mends it.
+    """
+    for directory in directories:
+        with contextlib.suppress(UserError):
+            if holder(directory) is None:
+                with contextlib.closing(Ledger(directory)) as ledger:
+                    if ledger.events and not ledger.torn:
+                        ledger.append(events.looked(command))
