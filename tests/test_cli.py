@@ -306,7 +306,7 @@ def test_best_is_yaml_that_reads_as_the_json(tmp_path: Path, hpogen: Call) -> No
     study_file(tmp_path, search_space={"x": {"float": [1.0e-9, 2.0e-9]}, "y": 7})
     hpogen("run", "study.yaml", "--dir", "q")
     found = json.loads(hpogen("best", "q", "--json").out)
-    assert [*found] == ["trial", "config", "budget", "score", "metrics"]
+    assert [*found] == ["trial", "config", "budget", "score", "metrics", "figure"]
     (tmp_path / "best.yaml").write_text(hpogen("best", "q").out)
     assert read_yaml(tmp_path / "best.yaml").data == found
     scores = [event["score"] for event in by_trial(ledger.read(tmp_path / "q"), "told").values()]

@@ -105,23 +105,23 @@ def _by_validation(study: AnyStudy, record: Record, spec: StudySpec) -> Figure |
             "there is nothing to judge by: no audit, and no validation: give task.dataset audit "
             "images, or validation images"
         )
-    if spec.selection == "noise_cut":
-        return "there is no audit, and noise_cut chooses by curves, which no sample has of its own"
+    if spec.reserve.trials:
+        return "not known: there is no audit, and what was trained again had its say in the choice"
     history = study.history
-    records = candidates(history, spec.budgets[-1])
+    records = candidates(history, spec.ladder[-1])
     trials = [one.trial.id for one in records]
     try:
         losses = np.stack(read_losses(study.directory, trials, history.id))
-    except UserError as error:
-        return f"there is no audit, and no loss of each validation sample: {error}"
+    except UserError:
+        return "not known: there is no audit, and the loss of each validation sample is not kept"
     hits = _hits(study, trials, losses.shape)
     choose = _chooser(
-        gather(history, records, spec.budgets[-1], study.directory), losses, hits, spec
+        gather(history, records, spec.ladder[-1], study.directory), losses, hits, spec
     )
     if choose is None:
         return (
-            "there is no audit, and the choice looks at val_accuracy, but whether each sample was "
-            "right is not kept of trials of an older hpogen"
+            "not known: there is no audit, and the choice looks at val_accuracy, but whether each "
+            "sample was right is not kept of trials of an older hpogen"
         )
     judged = losses if hits is None else ~hits
     value, interval = bias_corrected(judged, choose)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hpogen.errors import UserError
 from hpogen.record import events
-from hpogen.record.ledger import Ledger, holder
+from hpogen.record.ledger import LEDGER, Ledger, holder
 
 MANY = 10  # looks, from which on it is said
 
@@ -25,7 +25,7 @@ def count_looks(directories: Iterable[Path], command: str) -> None:
     """
     for directory in directories:
         with contextlib.suppress(UserError):
-            if holder(directory) is None:
+            if (directory / LEDGER).exists() and holder(directory) is None:
                 with contextlib.closing(Ledger(directory)) as ledger:
                     if ledger.events and not ledger.torn:
                         ledger.append(events.looked(command))
