@@ -20,7 +20,7 @@ from hpogen.report.compare_figures import (
     signed,
     with_interval,
 )
-from hpogen.report.figure import optimism_text, value_text
+from hpogen.report.figure import gap_text, value_text
 from hpogen.report.table import grid
 from hpogen.report.text import BLANK, paragraph
 
@@ -137,17 +137,17 @@ def answer_lines(task: TaskTable, width: int) -> Iterator[str]:
     more = len(rows) - MOST_ANSWERS
     rest = f"; {more:,} more with --json" if more > 0 else ""
     yield from paragraph(f"{task.task}: how sure is each answer? {ANSWERS}{rest}", width)
-    yield from grid(rows[:MOST_ANSWERS], width, optional=["seed", "trial", "samples"])
+    yield from grid(rows[:MOST_ANSWERS], width, optional=["seed", "trial", "by", "samples"])
 
 
 def _answer_row(arm: str, given: Answer) -> dict[str, str]:
     found = given.figure
     row = {"arm": arm, "seed": str(given.seed), "trial": str(given.trial)}
     if isinstance(found, str):
-        return {**row, "worth": BLANK, "by": BLANK, "samples": BLANK, "optimism": found}
+        return {**row, "worth": "not known", "by": BLANK, "samples": BLANK, "validation is": BLANK}
     samples = BLANK if found.samples is None else f"{found.samples:,}"
-    worth = {"worth": f"{found.what} {value_text(found)}", "by": found.by, "samples": samples}
-    return {**row, **worth, "optimism": optimism_text(found)}
+    worth = {"worth": value_text(found, ""), "by": found.by, "samples": samples}
+    return {**row, **worth, "validation is": gap_text(found) or BLANK}
 
 
 def validity_lines(found: Comparison, task: TaskTable, width: int) -> Iterator[str]:

@@ -20,24 +20,30 @@ def figure_text(found: Figure | str) -> str:
     return "; ".join(filter(None, [*parts, found.lacking]))
 
 
-def value_text(found: Figure) -> str:
+def value_text(found: Figure, level: str = "95 %: ") -> str:
     """`8.9 % (95 %: 7.2 to 11.0 %)`."""
     if found.interval is None:
         return _said(found, found.value)
     low = _said(found, found.interval.low).removesuffix(" %")
-    return f"{_said(found, found.value)} (95 %: {low} to {_said(found, found.interval.high)})"
+    return f"{_said(found, found.value)} ({level}{low} to {_said(found, found.interval.high)})"
 
 
 def optimism_text(found: Figure) -> str:
     """`validation says 7.5 %, 1.4 points too good`."""
-    if found.validation is None or found.optimism is None:
+    if found.validation is None:
+        return ""
+    return f"validation says {_said(found, found.validation)}, {gap_text(found)}"
+
+
+def gap_text(found: Figure) -> str:
+    """`1.4 points too good`; empty where validation has no such figure."""
+    if found.optimism is None:
         return ""
     share = found.what == "error"
     size = f"{100 * abs(found.optimism):.1f}" if share else number(abs(found.optimism))
     points = f"{size} points" if share else size
     word = "too good" if found.optimism < 0 else "too bad"
-    gap = f"{points} {word}" if float(size.replace(",", "")) else "the same"
-    return f"validation says {_said(found, found.validation)}, {gap}"
+    return f"{points} {word}" if float(size.replace(",", "")) else "the same"
 
 
 def figure_data(found: Figure | str) -> dict[str, Any]:
