@@ -17,6 +17,9 @@ from hpogen.export.rows import table
 from hpogen.objective import Objective, Term
 from hpogen.record import events as lines
 from hpogen.record import ledger
+from hpogen.report.html.page import write_report
+from hpogen.report.pages import check_page
+from hpogen.report.text import WARM as SAID
 from hpogen.running import runner
 from hpogen.spec import load_study
 from hpogen.spec.form import BudgetsForm
@@ -242,6 +245,15 @@ def test_a_warm_trial_begins_with_the_weights_of_its_parent(tmp_path: Path) -> N
         first, anew = (curve[0]["metrics"]["train_loss_online"] for curve in curves)
         assert first < 0.75 * anew
     assert folders[0].history.trained == folders[0].history.charged
+    spec = folders[0].spec
+    assert f"rungs:      {SAID}" in check_page(spec, plan(spec), "q.yaml")
+    assert SAID in write_report([folders[0].directory], tmp_path / "r.html").read_text()
+
+
+def test_a_searcher_that_asks_for_another_budget_is_told_which_there_are(tmp_path: Path) -> None:
+    spec = load_study(images(tmp_path))
+    with pytest.raises(UserError, match="asked for the budget 3, expected one of 1, 2"):
+        spec.rung(3)
 
 
 @pytest.mark.parametrize("warm", [True, False])

@@ -15,6 +15,7 @@ from rich.text import Text
 from hpogen.report.picture import picture
 from hpogen.report.table import Column, grid, is_whole, left_out, table
 from hpogen.report.text import (
+    WARM,
     count,
     duration,
     folder_and_next,
@@ -136,6 +137,7 @@ def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]
         *([f"            {REHEARSED}"] if least else []),
         *_finalists(spec),
         *_kept(spec.checkpoints.keep, spec.checkpoints.top, plan["disk"]),
+        *([f"rungs:      {WARM}"] if spec.warm else []),
         *_brackets(plan["brackets"] or []),
         "search_space:",
         *(f"  {name}: {json.dumps(p)}" for name, p in plan["study"]["search_space"].items()),

@@ -14,6 +14,7 @@ from hpogen.errors import UserError
 from hpogen.trial import Config, Rung, Trial, Value
 
 BLANK = "–"  # where a figure is not known
+WARM = "a promoted trial begins anew, with the weights of the rung below"
 SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 INDENT = 10  # the labels at the left: " running  "
 LEAST_WIDTH = 20  # of a text, in columns

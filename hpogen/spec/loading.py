@@ -18,6 +18,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from hpogen import plugins
+from hpogen.errors import UserError
 from hpogen.objective import Objective
 from hpogen.plugins import Scope
 from hpogen.searchers.base import Searcher
@@ -158,8 +159,16 @@ class StudySpec:
         return self.data.ladder(self.task.epochs, self.task.subset)
 
     def rung(self, budget: int) -> Rung:
-        """What a trial trains for which the searcher asks with that budget."""
-        return Rung(budget) if self.data is None else self.ladder[self.budgets.index(budget)]
+        """What a trial trains for which the searcher asks with that budget.
+
+        Raises UserError for a searcher of one's own that asks for none of `budgets`.
+        """
+        if self.data is None:
+            return Rung(budget)
+        if budget not in self.budgets:
+            asked = f"searcher {self.searcher.name!r} asked for the budget {budget}"
+            raise UserError(f"{asked}, expected one of {', '.join(map(str, self.budgets))}")
+        return self.ladder[self.budgets.index(budget)]
 
     def cost(self, rung: Rung) -> int | Fraction:
         """What a trial of that rung is charged: epochs on the subset of as many samples."""

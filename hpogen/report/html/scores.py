@@ -26,7 +26,7 @@ from hpogen.report.html.drawing import (
     thinned,
 )
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
-from hpogen.report.text import count, rung_cell
+from hpogen.report.text import WARM, count, rung_cell
 from hpogen.report.text import rung as rung_text
 from hpogen.selection import candidates, rescore
 from hpogen.study.read import Folder
@@ -203,5 +203,6 @@ def _rungs(arm: ArmOfTask) -> Figure | None:
         f"Search seed {study.seed}: {count(len(found), 'configuration')}, {promoted} of them "
         "promoted (lines); dots alone were not",
         "ranks by score among all that reached the rung; no interval",
+        WARM if study.spec.warm else "",
     ]
     return single(picture(draw, f"ranks by rung, {arm.label}"), caption, arm.label, arm.number)
