@@ -97,6 +97,7 @@ def losses_of(directory: Path, trial: int) -> Any:
     return np.load(folder.trial_stem(directory, trial).with_suffix(f".{LOSSES}"))
 
 
+LONGER = ("close", "more data", "cmaes")
 MORE = {"stop": {"trials": 20}}
 SETUPS: dict[str, dict[str, Any]] = {
     "clear": {"task": {"spread": 0.001}},
@@ -153,7 +154,9 @@ def test_who_runs_in_which_round_and_who_wins(setup: str, tmp_path: Path) -> Non
     assert (None if answer is None else answer.trial.id) == winner
 
 
-@pytest.mark.parametrize("setup", ["clear", "close", "two fail", "cmaes"])
+@pytest.mark.parametrize(
+    "setup", ["clear", "two fail", *(pytest.param(s, marks=pytest.mark.slow) for s in LONGER)]
+)
 def test_cut_anywhere_and_resumed_is_the_same_study(setup: str, tmp_path: Path) -> None:
     spec = spec_of(tmp_path, **SETUPS[setup])
     whole = finished(spec, tmp_path / "whole")
