@@ -27,7 +27,7 @@ from hpogen.spec.schema import schema
 from hpogen.study.finalists import final
 from hpogen.study.read import read
 from hpogen.study.rehearsal import plan
-from hpogen.study.standing import chosen, is_complete
+from hpogen.study.standing import chosen, is_complete, standing
 from hpogen.study.study import Study
 from hpogen.tasks.base import Epoch
 from hpogen.tasks.function import FunctionTask
@@ -230,6 +230,17 @@ def test_samples_are_charged(tmp_path: Path) -> None:
     assert read(tmp_path / "q").history.charged == 16 + 8 * len(runs)
     planned = plan(spec)
     assert (planned["evaluations"], planned["epochs_charged"]) == (17, 88)
+
+
+def test_a_race_is_told_of_from_its_first_trial_on(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path)
+    events = finished(spec, tmp_path / "q")
+    first = next(i for i, event in enumerate(events) if event.get("repeat"))
+    told = [
+        standing(as_read(spec, replay(events[:n]), tmp_path / "q")).race is not None
+        for n in (first // 2, first, first + 1)
+    ]
+    assert told == [False, False, True]
 
 
 def test_what_an_early_end_leaves_over_is_not_spent(tmp_path: Path) -> None:

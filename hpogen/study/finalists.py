@@ -112,6 +112,12 @@ def final(study: AnyStudy) -> Final | None:
     return Final(rules, tuple(found), standing, ())
 
 
+def begun(study: AnyStudy) -> Final | None:
+    """The same once the first of its trials has been asked: before, the search may go on."""
+    asked = any(record.repeat for record in study.history.records)
+    return final(study) if asked else None
+
+
 def searched(history: History) -> bool:
     """Whether no trial of the search is under way."""
     return all(record.state == "told" for record in history.records if not record.repeat)

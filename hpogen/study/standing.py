@@ -16,7 +16,7 @@ from hpogen.record.history import History, Record
 from hpogen.selection import SELECTIONS, candidates, choose
 from hpogen.selection.choosing import LOSS
 from hpogen.spec import StudySpec
-from hpogen.study.finalists import Final, final
+from hpogen.study.finalists import Final, begun, final
 from hpogen.study.read import AnyStudy
 from hpogen.study.repeats import is_over
 from hpogen.trial import Rung, canonical
@@ -46,7 +46,7 @@ def standing(study: AnyStudy) -> Standing:
     """O(trials); some selections read files of the folder."""
     spec, history = study.spec, study.history
     told = history.told()
-    race = final(study)
+    race = begun(study)
     return Standing(
         best=_answer(study, spec, race),
         by_validation=None

@@ -14,7 +14,7 @@ from hpogen.errors import UserError
 from hpogen.record import folder
 from hpogen.record.history import Record
 from hpogen.spec import StudySpec
-from hpogen.study.finalists import Final, final
+from hpogen.study.finalists import Final, begun, final
 from hpogen.study.read import AnyStudy, Folder
 from hpogen.study.standing import chosen, commonest, is_complete, rule, standing
 from hpogen.trial import Progress, Trial
@@ -146,7 +146,7 @@ def best(study: Folder, spec: StudySpec | None = None) -> dict[str, Any]:
     record = chosen(study, spec)
     if record is None:
         raise UserError(f"{study.directory}: there is no answer yet: {_unanswered(study)}")
-    race = final(study) if (spec or study.spec).finalists else None
+    race = begun(study) if (spec or study.spec).finalists else None
     return {**_answer(study, record), **({"race": raced(race)} if race else {})}
 
 
