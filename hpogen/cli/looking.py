@@ -95,8 +95,7 @@ def best(
     worth = figure(study, study.history.records[found["trial"]], spec)
     found["figure"] = figure_data(worth)
     if isinstance(worth, Figure) and worth.by == "audit":
-        found["looks"] = study.history.looks + 1
-        if text := looks_text(found["looks"]):
+        if text := looks_text(study.history.looks + 1):
             say(text)
         count_looks([directory], "best")
     if weights is not None or onnx is not None:

@@ -69,11 +69,11 @@ def report(
     from hpogen.record.looks import count_looks
     from hpogen.report.html.page import write_report
     from hpogen.study.open import run_folder
-    from hpogen.study.read import read_all
+    from hpogen.study.read import studies_in
 
     folders = [run_folder(path) for path in directories]
     print(write_report(folders, out, primary, program(), figures))
-    count_looks([study.directory for study in read_all(folders) if study.audited], "report")
+    count_looks([path for folder in folders for path in studies_in(folder) or [folder]], "report")
     if figures is not None:
         print(figures)
 
