@@ -118,12 +118,15 @@ FOLDERS = [
 @pytest.mark.parametrize(("study", "whole"), FOLDERS)
 def test_reading_runs_no_code(home: Path, tmp_path: Path, study: str, whole: str) -> None:
     shutil.copytree(home / whole, tmp_path / whole)
+    unread = {path: path.read_bytes() for path in tmp_path.rglob("ledger.jsonl")}
     before = marks(home)
     there, torch = typed(*reading(study, whole), cwd=tmp_path)
     assert not torch and marks(home) + marks(tmp_path) == before
     assert all(there.values())
     table, page = tmp_path / "table.csv", tmp_path / "report.html"
     files = table.read_text(), len(page.read_text())
+    for path, content in unread.items():  # without the looks at audit figures
+        path.write_bytes(content)
     for path in [*tmp_path.rglob("plugins"), *(home / whole).rglob("plugins")]:
         shutil.rmtree(path)
     gone = home.rename(home.with_name("elsewhere"))  # and with it the originals
@@ -138,9 +141,10 @@ def test_without_declarations_an_older_ledger_says_the_same(home: Path, tmp_path
     for name in ("one", "images"):
         shutil.copytree(home / name, tmp_path / name)
         commands = reading(name, name)[:7]
+        ledgers = (tmp_path / name).rglob("ledger.jsonl")
+        unread = {path: ledger.read(path.parent) for path in ledgers}
         told, _ = typed(*commands, cwd=tmp_path)
-        for path in (tmp_path / name).rglob("ledger.jsonl"):
-            events = ledger.read(path.parent)
+        for path, events in unread.items():  # without the looks at audit figures
             assert events[0].pop("declared")
             path.write_bytes(b"".join(ledger.encode(e, seq) for seq, e in enumerate(events)))
         assert read(tmp_path / name).spec.objective.sums >= ({"agn"} if name == "one" else set())
