@@ -9,9 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from hpogen.analysis.figure import Figure, figure
 from hpogen.record import history
 from hpogen.record.history import History, Record
 from hpogen.record.ledger import LEDGER
@@ -19,6 +18,9 @@ from hpogen.study.read import Folder
 from hpogen.study.retrained import retrained
 from hpogen.study.standing import chosen
 from hpogen.trial import Config
+
+if TYPE_CHECKING:
+    from hpogen.analysis.figure import Figure
 
 Truth = Literal["audit error", "audit loss"]
 """1 − audit accuracy; where trials have no accuracy, the audit loss."""
@@ -92,6 +94,8 @@ def answer(study: Folder, truth: Truth | None, siblings: Siblings) -> Answer | N
     record = chosen(study)
     if record is None or record.outcome is None:
         return None
+    from hpogen.analysis.figure import figure  # scipy
+
     spent = [*seconds(study, siblings).values()]
     truths = [x for r in study.finished if (x := held_out(r, truth)) is not None]
     return Answer(

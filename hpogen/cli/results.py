@@ -117,8 +117,7 @@ def rescore(
         alphas=weights or None,
         validation=sizes,
     )
-    if found.judged_by:
-        count_looks([directory], "rescore")
+    count_looks([directory] if found.judged_by else [], "rescore")
     if plot is not None:
         write_svg(found, plot)
     if as_json:

@@ -9,9 +9,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from hpogen.analysis.answers import held_out
-from hpogen.analysis.figure import figure
 from hpogen.record.history import History, Record
-from hpogen.report.figure import figure_text
 from hpogen.report.picture import mishaps, results
 from hpogen.report.race import sentences
 from hpogen.report.text import (
@@ -47,10 +45,17 @@ def verdict(
         lines += ["", *paragraph(choice(study.spec, now), width), ""]
         lines += labelled("best", f"trial {now.best.trial.id}: {results(now.best)}", width)
         lines += labelled("", configuration(now.best.trial.config), width)
-        lines += labelled("worth", figure_text(figure(study, now.best)), width)
+        lines += labelled("worth", _worth(study, now.best), width)
     elif why := _unanswered(history, now, width):
         lines += ["", *why]
     return lines + folder_and_next(study.directory, next_commands)
+
+
+def _worth(study: AnyStudy, answer: Record) -> str:
+    from hpogen.analysis.figure import figure  # scipy
+    from hpogen.report.figure import figure_text
+
+    return figure_text(figure(study, answer))
 
 
 def _unanswered(history: History, now: Standing, width: int) -> list[str]:
