@@ -350,7 +350,7 @@ BAD_IMAGES: list[tuple[dict[str, Any], str]] = [
     ({"max": 0.08, "min": 0.005}, "budgets.min: data 0.005 of the 1297 training images"),
     ({"validation": {"size": 50, "redraw": True}}, "budgets.max: data 0.4 is more than the subset"),
     ({"rungs": "continue"}, "rungs: 'continue' is refused over data"),
-    ({"batch_size": [100, 200]}, "budgets.min: batch_size is at least 100, and trials train on 65"),
+    ({"batch_size": [100, 200]}, "budgets.min: batch_size is at least 100, and the subset has 65"),
     *(
         ({"metric": name}, f"{name!r} depends on the number of samples")
         for name in ("gsnr", "gsnr_head_ratio", "osgr_head", "same_sign", "opposite_sign_head")

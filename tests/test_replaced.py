@@ -37,6 +37,7 @@ OTHER: dict[str, Any] = {  # by field: a value that the YAML has not, and what t
     "plugins": (None, None),
     "checkpoints": (Checkpoints(keep="final"), {"keep": "final", "top": 1, "path": None}),
     "budgets": ((2, 4), {"min": 2, "max": 4, "eta": 2}),
+    "finalists": (None, None),  # a toy has no losses of each sample: see `test_finalists`
     "rungs": ("continue", "continue"),
     "primary": ("a - b", "a - b"),
 }
@@ -44,7 +45,7 @@ WITH = {  # what cannot be replaced alone
     "space": {"enqueue": (), "baselines": {}},
     "budgets": {"searcher": SearcherSpec("hyperband", {"brackets": 2})},
 }
-NOT_WRITTEN = {"source", "scope"}
+NOT_WRITTEN = {"source", "scope", "data"}  # the last is part of `budgets`
 
 
 def replaced(spec: StudySpec, field: str, directory: Path) -> tuple[StudySpec, Any]:

@@ -34,15 +34,15 @@ log = logging.getLogger("hpogen.study")
 
 
 def trial_stem(directory: Path, trial: int) -> Path:
-    return directory / TRIALS / f"{trial:05d}"
+    return directory.joinpath(TRIALS, f"{trial:05d}")
 
 
 def curve_path(directory: Path, trial: int) -> Path:
-    return trial_stem(directory, trial).with_suffix(".jsonl")
+    return directory.joinpath(TRIALS, f"{trial:05d}.jsonl")
 
 
 def log_path(directory: Path, trial: int) -> Path:
-    return trial_stem(directory, trial).with_suffix(".log")
+    return directory.joinpath(TRIALS, f"{trial:05d}.log")
 
 
 def append_curve(directory: Path, progress: Progress, study: str = "") -> None:

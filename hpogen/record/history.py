@@ -84,7 +84,7 @@ class History:
 
     def cost(self, rung: Rung) -> int | Fraction:
         """What a trial of that rung is charged, in epochs, exactly."""
-        return exact(rung.epochs, rung.data, self.subset)
+        return rung.epochs if rung.data is None else exact(rung.epochs, rung.data, self.subset)
 
     @property
     def duplicates(self) -> int:

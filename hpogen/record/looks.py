@@ -16,13 +16,14 @@ from hpogen.record.ledger import LEDGER, encode, holder, write_whole
 from hpogen.record.lock import Lock
 
 MANY = 10  # looks, from which on it is said
+KNOWN = b'"finalists":'  # in the header of every study since there are looks
 
 
 def count_looks(directories: Iterable[Path], command: str) -> None:
     """Write one more look down for each study, but where that cannot be, or would disturb somebody.
 
-    That is a folder that cannot be written to, that a driver has, or whose ledger is torn: the next
-    driver mends it.
+    That is a folder that cannot be written to, that a driver has, or whose ledger is torn (the next
+    driver mends it), or was begun by an hpogen that does not know this line.
     """
     for directory in directories:
         with contextlib.suppress(UserError, OSError):
@@ -33,8 +34,11 @@ def count_looks(directories: Iterable[Path], command: str) -> None:
 def _count(directory: Path, command: str) -> None:
     """The ledger has been read once by whoever calls: its lines are counted here, not parsed."""
     with contextlib.ExitStack() as stack:
-        stack.callback(Lock(directory).release)
         file = stack.enter_context(open(directory / LEDGER, "r+b", buffering=0))
+        if KNOWN not in file.readline():
+            return
+        stack.callback(Lock(directory).release)
+        file.seek(0)
         data = file.read()
         if data.endswith(b"\n"):
             line = encode(events.looked(command), data.count(b"\n"))

@@ -38,9 +38,11 @@ class Engine:
         proposal = self._searcher.ask()
         if proposal is None:
             return None
-        budget, data = self._rung(proposal.budget)
+        rung = self._rung(proposal.budget)
+        if proposal.parent is None and rung == proposal.rung:
+            return proposal
         parent = None if proposal.parent is None else self._trials[proposal.parent]
-        return replace(proposal, budget=budget, data=data, parent=parent)
+        return replace(proposal, budget=rung.epochs, data=rung.data, parent=parent)
 
     def asked(self, trial: int) -> None:
         """The last proposal has become that trial."""

@@ -152,7 +152,7 @@ def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
 
 def test_looks_are_counted_and_said_from_the_tenth_on(tmp_path: Path) -> None:
     trials = [made({"lr": 0.1}, 0.99, 0.9, val_loss=0.1)]
-    directory = study(tmp_path / "s", trials, audit=200)
+    directory = known(study(tmp_path / "s", trials, audit=200))
     before = read(directory)
     for _ in range(3):
         count_looks([directory], "best")
@@ -162,10 +162,27 @@ def test_looks_are_counted_and_said_from_the_tenth_on(tmp_path: Path) -> None:
     assert looks_text(9) == "" and "looked at 10 times" in looks_text(10)
 
 
+def known(directory: Path) -> Path:
+    """The study as one that was begun since looks are counted."""
+    header, *events = ledger.read(directory)
+    header["spec"]["finalists"] = None
+    lines = [ledger.encode(event, seq) for seq, event in enumerate([header, *events])]
+    (directory / ledger.LEDGER).write_bytes(b"".join(lines))
+    return directory
+
+
+def test_an_older_study_stays_one_that_an_older_hpogen_reads(tmp_path: Path) -> None:
+    directory = study(tmp_path / "s", [made({"lr": 0.1}, 0.99, 0.9, val_loss=0.1)], audit=200)
+    whole = (directory / ledger.LEDGER).read_bytes()
+    count_looks([directory], "best")
+    assert (directory / ledger.LEDGER).read_bytes() == whole
+    assert [path.name for path in directory.iterdir()] == [ledger.LEDGER]
+
+
 def test_a_look_disturbs_nobody(tmp_path: Path) -> None:
     """Neither a driver, nor a torn tail, nor a folder that cannot be written to."""
     trials = [made({"lr": 0.1}, 0.99, 0.9, val_loss=0.1)]
-    directory = study(tmp_path / "s", trials, audit=200)
+    directory = known(study(tmp_path / "s", trials, audit=200))
     path = directory / ledger.LEDGER
     whole = path.read_bytes()
     other = ledger.Ledger(directory)

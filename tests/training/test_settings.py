@@ -174,7 +174,7 @@ def test_options_of_plug_ins() -> None:
     assert settings.check_range(*large) is None
     samples = settings.prepare()
     assert samples == 16 and settings.check_range(*large) is None  # what was loaded changes nothing
-    assert "but trials train on 16 images" in (settings.check_range(*large, samples) or "")
+    assert "but the subset has 16 images" in (settings.check_range(*large, samples) or "")
     place, text = mistake({"dataset": {"name": "noise", "cuont": 3}})
     assert place == ("dataset", "cuont")
     assert "did you mean 'count'?" in text

@@ -270,18 +270,19 @@ def key(dataset: Dataset, without: frozenset[str]) -> Dataset:
 
 
 def check_batch_sizes(sizes: Collection[int], samples: int) -> str | None:
-    """A warning when the largest batch size of a search space is above what a trial has; else None.
+    """A warning when the largest batch size of a search space is above the subset; else None.
 
-    `samples` are images, the fewest that a trial trains on. Raises ValueError when all of them are.
+    `samples` are its images, with rungs over data those of the lowest. Raises ValueError when all
+    of them are.
     """
     if min(sizes) > samples:
         raise ValueError(
-            f"batch_size is at least {min(sizes)}, and trials train on {samples} images: make "
+            f"batch_size is at least {min(sizes)}, and the subset has {samples} images: make "
             "task.dataset.subset (or budgets.min) larger, or batch_size smaller"
         )
     if max(sizes) > samples:
         return (
-            f"batch_size may come to be {max(sizes)}, but trials train on {samples} images: "
-            "above that all of them are one batch"
+            f"batch_size may come to be {max(sizes)}, but the subset has {samples} images: trials "
+            "above that train with the whole subset as one batch"
         )
     return None
