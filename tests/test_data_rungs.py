@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from toys import ShuffledExecutor, StopsAfter, by_trial, essence, study_file
 
+from hpogen.analysis.rescoring import rescore
 from hpogen.errors import UserError
 from hpogen.executors.inline import InlineExecutor
 from hpogen.export.rows import table
@@ -19,6 +20,7 @@ from hpogen.record import events as lines
 from hpogen.record import ledger
 from hpogen.report.html.page import write_report
 from hpogen.report.pages import check_page
+from hpogen.report.rescore import rescore_page
 from hpogen.report.text import WARM as SAID
 from hpogen.running import runner
 from hpogen.spec import load_study
@@ -388,3 +390,11 @@ def test_trials_of_other_rungs_are_not_compared(tmp_path: Path) -> None:
     assert {record.trial.data for record in folder.finished} == {0.8}
     costs = [folder.history.cost(rung) for rung in folder.spec.ladder]
     assert all(high == 2 * low for low, high in itertools.pairwise(costs))
+
+
+def test_rescore_names_the_fraction(tmp_path: Path) -> None:
+    finished(study_of(tmp_path), tmp_path / "q")
+    found = rescore(read(tmp_path / "q"))
+    assert (found.budget, found.data) == (8, 0.8)
+    page = " ".join(rescore_page(found, "q", 200, "hpogen"))
+    assert "of 8 epochs on 80 % of the data" in page

@@ -45,15 +45,15 @@ class Trials:
     def __init__(self, study: Folder) -> None:
         past = study.history
         self.study = study
-        self.budget = study.spec.ladder[-1].epochs
+        self.rung = study.spec.ladder[-1]
         self.records = study.finished
         self.after = study.spec.objective.standard_after
         if not self.records:
             raise UserError(
-                f"{study.directory}: no trial has finished {self.budget} epochs: nothing to choose "
-                "from"
+                f"{study.directory}: no trial has finished at the largest budget: nothing to "
+                "choose from"
             )
-        self.evidence = gather(past, self.records, study.spec.ladder[-1], study.directory)
+        self.evidence = gather(past, self.records, self.rung, study.directory)
         self.losses: Callable[[], Losses] = lru_cache(self.evidence.losses)
         self.evidence = replace(self.evidence, losses=self.losses)
         truth = truth_of([study])

@@ -51,6 +51,7 @@ class Rescoring:
     study: str
     searcher: str
     budget: int  # epochs
+    data: float | None  # the fraction of the training set; None: the study's subset
     trials: int
     adaptive: bool
     judged_by: str  # "audit error", "audit loss", or empty: no audit
@@ -95,7 +96,8 @@ def rescore(
     return Rescoring(
         study=spec.name,
         searcher=spec.searcher.name,
-        budget=trials.budget,
+        budget=trials.rung.epochs,
+        data=trials.rung.data,
         trials=len(trials.records),
         adaptive=spec.searcher.name not in NOT_ADAPTIVE,
         judged_by=trials.truth or "",

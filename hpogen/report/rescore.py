@@ -12,8 +12,9 @@ from hpogen.analysis.fewer_labels import AtLabels
 from hpogen.analysis.rescoring import AtAlpha, Rescoring
 from hpogen.report.compare_figures import figure
 from hpogen.report.table import grid
-from hpogen.report.text import BLANK, count, next_lines, number, paragraph
+from hpogen.report.text import BLANK, count, next_lines, number, paragraph, rung
 from hpogen.report.verdict import LIMIT, command
+from hpogen.trial import Rung
 
 SUGGESTED = (50, 250, 1000)  # validation images
 
@@ -25,8 +26,8 @@ def rescore_data(found: Rescoring) -> dict[str, Any]:
 
 def rescore_page(found: Rescoring, directory: str, width: int, program: str) -> list[str]:
     """The choices side by side, at other alphas, with fewer labels; then the next command."""
-    epochs = count(found.budget, "epoch")
-    about = f"{found.study}: chosen anew among {count(found.trials, 'trial')} of {epochs}"
+    trials, budget = count(found.trials, "trial"), rung(Rung(found.budget, found.data))
+    about = f"{found.study}: chosen anew among {trials} of {budget}"
     lines = paragraph(" ".join([f"{about}, proposed by {found.searcher}.", *_limits(found)]), width)
     shown = (found.asked, found.own, found.validation, found.oracle)
     choices = {choice.rule: choice for choice in shown if choice}.values()

@@ -324,7 +324,7 @@ def test_folders_that_cannot_be_rescored(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=str(tmp_path)):
         rescore(read(tmp_path / "nothing"))
     empty = made_study(tmp_path / "a", [])
-    with pytest.raises(UserError, match="no trial has finished 4 epochs: nothing to choose from"):
+    with pytest.raises(UserError, match="no trial has finished at the largest budget: nothing"):
         rescore(read(empty))
     with pytest.raises(UserError, match="studies of a matrix"):
         rescore(read(tmp_path / "a"))

@@ -42,6 +42,7 @@ FOUND = Rescoring(
     study="fashion",
     searcher="random",
     budget=20,
+    data=None,
     trials=64,
     adaptive=False,
     judged_by="audit error",
