@@ -384,6 +384,18 @@ def test_measures_that_may_be_terms(scale: str, tmp_path: Path) -> None:
     assert spec.objective.step_sums == {"agn_lr"} and spec.objective.subset == 0.2
 
 
+def test_a_users_measure_may_say_that_it_depends_on_the_number_of_samples(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from hpogen.plugins import measure\n"
+        '@measure("own_sum", of="head", by_samples=("own_sum",))\n'
+        'def own_sum(head):\n    """Grows with the samples."""\n    return float(head.count)\n'
+    )
+    keys: dict[str, Any] = {"plugins": ["own.py"]}
+    keys["objective"] = {"terms": [{"metric": "own_sum", "scale": "log"}]}
+    with pytest.raises(UserError, match="'own_sum' depends on the number of samples"):
+        load_study(images(tmp_path, **keys))
+
+
 def test_trials_of_other_rungs_are_not_compared(tmp_path: Path) -> None:
     finished(study_of(tmp_path), tmp_path / "q")
     folder = read(tmp_path / "q")

@@ -88,8 +88,7 @@ def rescore(
     _require_alphas(alphas or ())
     spec = study.spec
     form = _form(spec.record()["objective"], objective, alpha, scale)
-    by = selection or (None if form is None else "score")
-    asked = restated(study, form, by)
+    asked = restated(study, form, selection or (None if form is None else "score"))
     trials = Trials(study)
     rules = _rules(spec, asked, trials)
     weighed = asked.objective if _measures(asked.objective) else None

@@ -98,6 +98,7 @@ def measure(
     metrics: Collection[str] = (),
     sums: Collection[str] = (),
     means: Collection[str] = (),
+    by_samples: Collection[str] = (),
     final: bool = False,
     initial: bool = False,
     needs: Callable[..., Any] | None = None,
@@ -110,10 +111,11 @@ def measure(
     """
     declared.name("measure", name)
     given = tuple(metrics) if declared.names("measure", "metrics", metrics) else (name,)
-    summed = declared.names("measure", "sums", sums, within=given)
-    averaged = declared.names("measure", "means", means, within=given)
-    texts = {"cost": cost, "source": source}
-    declared.measure(of, {"final": final, "initial": initial}, needs, texts)
+    named = {"sums": sums, "means": means, "by_samples": by_samples}
+    rest: dict[str, Any] = {k: declared.names("measure", k, v, given) for k, v in named.items()}
+    flags, texts = {"final": final, "initial": initial}, {"cost": cost, "source": source}
+    declared.measure(of, flags, needs, texts)
+    rest |= {**flags, **texts}
 
     def register(function: F) -> F:
         declared.function("measure", function, 1 if of == "head" else 2 + initial)
@@ -122,14 +124,9 @@ def measure(
             guarded(function),
             given,
             of,
-            sums=summed,
-            means=averaged,
-            final=final,
-            initial=initial,
             needs=guarded(needs) if needs else "",
             definition=(inspect.getdoc(function) or "").partition("\n")[0],
-            cost=cost,
-            source=source,
+            **rest,
         )
         measures.add(name, made)
         return function
