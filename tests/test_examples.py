@@ -113,7 +113,7 @@ def kill_in_mid_trial(tmp_path: Path) -> Path:
     for attempt in range(10):
         directory = tmp_path / f"killed{attempt}"
         with run(directory) as process:
-            while process.poll() is None and not folder.curve_path(directory, 1).exists():
+            while process.poll() is None and not folder.received_curve(directory, 1):
                 time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
         records = history.read(directory).records
