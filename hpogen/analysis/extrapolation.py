@@ -1,6 +1,6 @@
 """What configurations would come to on more data: learning curves, pooled and continued.
 
-`report/sizes.py` prints it; `study/sizes.py` gathers the curves.
+`outlook.py` gives it the curves of a study.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def extrapolate(curves: Sequence[Curve], size: float, asked: int = 2) -> Extrapo
 
         ln ℓ = s_c + ln(ρ_c + (1 − ρ_c) · ((u + d_c) / (1 + d_c))^−g_c) + σ_c · ε,  ε normal:
 
-    a power law of exponent g over an offset, which is the share ρ of the loss at n₀ (a_c = ρ_c e^s_c
-    is what no data takes away). The shift d flattens the beginning, where there is too little to
-    learn from: POW4 of Viering and Loog 2023, "The Shape of Learning Curves: a Review", which fits
-    best of the forms in LCDB (Mohr, Viering, Loog and van Rijn 2022). Distributions instead of best
-    fits, for intervals: Domhan, Springenberg and Hutter 2015.
+    a power law of exponent g over an offset, the share ρ of the loss at n₀ that no data takes away
+    (loss = a + b·n^−g with a = ρ e^s). The shift d flattens its beginning, where there is too
+    little to learn from: pow4 of Domhan, Springenberg and Hutter 2015, table 1, who continue curves
+    by distributions of their parameters, too; for curves over data see Viering and Loog 2023, "The
+    Shape of Learning Curves: a Review". A prediction has the variance of σ, of s, and of `FORM`.
 
     Partially pooled (Gelman and Hill 2007, chapter 12): ln g, logit ρ and ln σ are normal over the
     configurations, whose means and deviations have weak priors; d has one of five distributions.

@@ -9,12 +9,12 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
 from hpogen.cli.streams import missed, say
-from hpogen.errors import CannotGoOn, Several, UserError
+from hpogen.errors import CannotGoOn, Several, UserError, quoted
 from hpogen.plugins.guest import Raised, described, place_of
 from hpogen.report.text import count
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hpogen.running.runner import End
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 FINISHED, STOPPED_ITSELF, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 MISTAKES = 5  # of a YAML that are listed
@@ -120,6 +121,16 @@ def _told(error: Exception) -> tuple[str, int]:
     if isinstance(error, OverflowError):
         return f"a number is too large: {described(error)}", WRONG_INPUT
     raise error
+
+
+def numbers(option: str, text: str, kind: Callable[[str], T]) -> list[T]:
+    """The numbers of an option, between commas. Raises UserError."""
+    try:
+        return [kind(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UserError(
+            f"{option}: got {quoted(text)}, expected numbers with commas between"
+        ) from None
 
 
 def exit_code(ends: Iterable[End]) -> int:

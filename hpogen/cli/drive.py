@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
+from hpogen.analysis.outlook import outlook
 from hpogen.cli.streams import say
 from hpogen.errors import UserError, explained
 from hpogen.executors.choice import Where, executor_for, idle_gpus
@@ -15,6 +16,7 @@ from hpogen.record.folder import own
 from hpogen.report import retrain as retraining
 from hpogen.report.live import watch
 from hpogen.report.matrix import endings
+from hpogen.report.outlook import outlook_page
 from hpogen.report.retrain import again_lines
 from hpogen.report.terminal import print_page, program, width
 from hpogen.report.text import count, seconds_of
@@ -28,6 +30,7 @@ from hpogen.study.open import open_studies, open_study
 from hpogen.study.read import RETRAIN, Folder, read, read_all, studies_in
 from hpogen.study.retrained import SEEDS, check_test_images, plan, plan_again
 from hpogen.study.retrained import results as retrained
+from hpogen.study.sizes import TOP, check_fractions, plan_sizes
 from hpogen.study.standing import commonest
 from hpogen.study.study import Study
 
@@ -120,6 +123,33 @@ def train_again(directory: Path, where: Where, trial: int, duration: str = "") -
         if not any(result.end == "broken" for _, result in runs):
             records = runs[0][0].history.records
             _print(again_lines(study, records, trial, _endings(runs), program()), quiet=True)
+    return _ends(runs)
+
+
+def retrain_at(
+    directory: Path,
+    where: Where,
+    at: Sequence[float],
+    predict: float = 1.0,
+    seeds: int = SEEDS,
+    top: int = TOP,
+    trial: int | None = None,
+    duration: str = "",
+) -> list[End]:
+    """Train the answer and those that come after it on fractions of the data; how each ended.
+
+    Prints what they come to, and what that predicts at the fraction `predict`. Raises UserError.
+    """
+    check_fractions(at, predict)
+    study = read(directory)
+    specs = plan_sizes(study, at, seeds, top, trial)
+    _own_retrain([study])
+    name = f"{directory.absolute().name}: {RETRAIN} --at"
+    with pool(name, specs, directory / RETRAIN, where, duration) as runs:
+        if not any(result.end == "broken" for _, result in runs):
+            stopped = _endings(run for run in runs if run[1].end != "finished")
+            found = outlook(read(directory), predict)
+            _print(outlook_page(directory, found, stopped, width(), program()), quiet=True)
     return _ends(runs)
 
 

@@ -24,6 +24,7 @@ from hpogen.cli.app import (
     Workers,
     command,
     exit_code,
+    numbers,
     print_json,
 )
 from hpogen.errors import UserError, unknown
@@ -103,6 +104,15 @@ def retrain(
     subset: Annotated[
         bool, typer.Option("--subset", help="with --trial: once more as it was, for its weights")
     ] = False,
+    at: Annotated[
+        str, typer.Option(metavar="0.05,0.1,0.2", help="instead on these fractions of the data")
+    ] = "",
+    predict: Annotated[
+        float, typer.Option(metavar="1.0", help="with --at: the fraction to predict the loss for")
+    ] = 1.0,
+    top: Annotated[
+        int, typer.Option(metavar="N", help="with --at: so many configurations, the answer first")
+    ] = 2,
     device: Device = "auto",
     duration: For = "",
     workers: Workers = None,
@@ -112,7 +122,7 @@ def retrain(
     quiet: Quiet = False,
 ) -> None:
     """Train the answer and the baselines on the full training set; test them."""
-    from hpogen.cli.drive import retrain, train_again
+    from hpogen.cli.drive import retrain, retrain_at, train_again
     from hpogen.executors.choice import Where
     from hpogen.study.read import read
     from hpogen.study.retrained import fallback as next_finalist
@@ -122,7 +132,14 @@ def retrain(
         if trial is not None or subset:
             raise UserError("--fallback: names its trial itself: drop --trial and --subset")
         trial = next_finalist(read(directory), seeds)
-    if not subset:
+    if at:
+        if subset:
+            raise UserError("--at: trains on other fractions: drop --subset")
+        sizes = numbers("--at", at, float)
+        ends = retrain_at(directory, where, sizes, predict, seeds, top, trial, duration)
+    elif (predict, top) != (1.0, 2):
+        raise UserError("--predict, --top: are for --at: give it the fractions to train on")
+    elif not subset:
         ends = retrain(directory, where, seeds, duration, trial, quiet=quiet)
     elif trial is None:
         raise UserError("--subset: got no trial, expected --trial N: the one to train again")

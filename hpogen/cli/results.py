@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from hpogen.cli.app import All, Device, Folder, Json, Quiet, Set, StudyFile, command, print_json
-from hpogen.errors import UserError, quoted
+from hpogen.cli.app import (
+    All,
+    Device,
+    Folder,
+    Json,
+    Quiet,
+    Set,
+    StudyFile,
+    command,
+    numbers,
+    print_json,
+)
+from hpogen.errors import UserError
 from hpogen.report.terminal import print_lines, print_page, program, width
-
-T = TypeVar("T")
 
 Folders = Annotated[
     list[Path], typer.Argument(metavar="DIR…", help="of studies or matrices, or their YAML files")
@@ -106,8 +114,8 @@ def rescore(
 
     if plot is not None:
         check_plot_path(plot)
-    sizes = _numbers("--validation", validation, int)
-    weights = _numbers("--alphas", alphas, float)
+    sizes = numbers("--validation", validation, int)
+    weights = numbers("--alphas", alphas, float)
     found = rescore(
         read(directory),
         objective,
@@ -123,15 +131,6 @@ def rescore(
     if as_json:
         return print_json(rescore_data(found))
     print_page(rescore_page(found, str(directory), width(), program()), quiet=quiet)
-
-
-def _numbers(option: str, text: str, kind: Callable[[str], T]) -> list[T]:
-    try:
-        return [kind(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise UserError(
-            f"{option}: got {quoted(text)}, expected numbers with commas between"
-        ) from None
 
 
 @command

@@ -22,6 +22,7 @@ from hpogen.spec.recorded import recorded
 RUNS = Path("runs")  # where they lie by default
 RETRAIN = "retrain"  # the folder in the study's own; in it a study per configuration
 AGAIN = "subset-trial-"  # in it, too: a study per trial that was trained again as it was
+AT = "at-"  # and one per configuration and fraction of the training set: `at-0.05-trial-9`
 
 
 class AnyStudy(Protocol):
@@ -87,7 +88,12 @@ class Folder:
     def retrainings(self) -> Mapping[str, Folder]:
         """The studies of its `retrain` folder by label; none of what another study has left."""
         found = self._retrained()
-        return {path.name: read(path) for path in found if not path.name.startswith(AGAIN)}
+        return {path.name: read(path) for path in found if not path.name.startswith((AGAIN, AT))}
+
+    @cached_property
+    def at_sizes(self) -> Sequence[Folder]:
+        """The studies there that `retrain --at` has begun."""
+        return [read(path) for path in self._retrained() if path.name.startswith(AT)]
 
     def again(self, trial: int) -> Folder | None:
         """The study there in which a trial was trained again as it was; None: it was not."""

@@ -155,7 +155,7 @@ def plan(study: Folder, seeds: int, trial: int | None = None) -> dict[Path, Stud
     if seeds < 1:
         raise UserError(f"--seeds: got {seeds}, expected 1 or more")
     spec, directory = study.spec, study.directory
-    _check_task(study)
+    check_task(study)
     listed = choices(study) if trial is None else [choice_of(study, trial)]
     begun = {label: inner.history.stop["trials"] or 0 for label, inner in study.retrainings.items()}
     files = plugin_files(study)
@@ -186,7 +186,8 @@ def check_test_images(study: Folder, spec: StudySpec, trial: int | None = None) 
         return
 
 
-def _check_task(study: Folder) -> None:
+def check_task(study: Folder) -> None:
+    """Raise UserError for a task that cannot be retrained."""
     if study.spec.task.name != DEFAULT_TASK:
         raise UserError(
             f"{study.directory}: the task {study.spec.task.name!r} cannot be retrained: it trains "
@@ -201,7 +202,7 @@ def plan_again(study: Folder, trial: int) -> dict[Path, StudySpec]:
     The same images, seed and budget: on the same machine the same numbers. Raises UserError for a
     task that cannot be retrained, for a repeat, and where there is no such trial.
     """
-    _check_task(study)
+    check_task(study)
     record = status.record_of(study, trial)
     asked = record.trial if record.twin is None else study.history.records[record.twin].trial
     if asked.replicate:
@@ -218,7 +219,7 @@ def plan_again(study: Folder, trial: int) -> dict[Path, StudySpec]:
     written, low = spec.record(), asked.budget < spec.ladder[-1].epochs
     budgets = _budgets(spec, asked.rung, written["budgets"]) if low or spec.data else None
     changed = {
-        **_alone(asked.config, 1),
+        **alone(asked.config, 1),
         "name": f"{spec.name} trial {trial}",
         "objective": {"terms": [{"metric": name} for name in sorted(wanted(spec))]},
         "searcher": {"name": "asha", "sampler": "random"} if low else "listed",
@@ -239,7 +240,7 @@ def _budgets(spec: StudySpec, rung: Rung, written: Mapping[str, Any]) -> dict[st
     return low if rung.epochs < spec.ladder[-1].epochs else {**low, **only}
 
 
-def _alone(config: Config, trials: int) -> dict[str, Any]:
+def alone(config: Config, trials: int) -> dict[str, Any]:
     """The keys of a study that trains one configuration, so often.
 
     Its limits of time were those of another.
@@ -265,7 +266,7 @@ def _spec(spec: StudySpec, choice: Choice, seeds: int, files: Sequence[Path]) ->
     dataset = {**task["dataset"], **whole}
     kept = record["checkpoints"]
     changed = {
-        **_alone(choice.config, seeds),
+        **alone(choice.config, seeds),
         "name": f"{spec.name} {choice.label}",
         "task": {**task, "dataset": dataset, "measures": []},
         "objective": {"terms": [{"metric": "train_loss_online"}]},  # costs no pass
