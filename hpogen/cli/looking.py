@@ -80,11 +80,13 @@ def best(
         Path | None, typer.Option(metavar="FILE.onnx", help="the same, for programs without torch")
     ] = None,
 ) -> None:
-    """The answer as YAML: trial, config, score, metrics, figure. Its network, where asked for."""
+    """The answer as YAML: config, score, metrics, what it is worth. Its network, if asked for."""
     from hpogen.analysis.figure import Figure, figure
+    from hpogen.analysis.outlook import outlook
     from hpogen.record.looks import count_looks
     from hpogen.report import pages
     from hpogen.report.figure import figure_data, looks_text
+    from hpogen.report.outlook import outlook_data
     from hpogen.study import status
     from hpogen.study.read import read
     from hpogen.study.restate import restated
@@ -94,6 +96,8 @@ def best(
     found = status.best(study, spec)
     worth = figure(study, study.history.records[found["trial"]], spec)
     found["figure"] = figure_data(worth)
+    if selection is None and (seen := outlook(study)) is not None:
+        found["outlook"] = outlook_data(seen)
     if isinstance(worth, Figure) and worth.by == "audit":
         if text := looks_text(study.history.looks + 1):
             say(text)

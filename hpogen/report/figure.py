@@ -16,7 +16,7 @@ def figure_text(found: Figure | str) -> str:
     """`error 8.9 % (95 %: 7.2 to 11.0 %), by 1,000 audit samples; validation says 7.5 %, …`."""
     if isinstance(found, str):
         return found
-    parts = [f"{found.what} {value_text(found)}, by {_by(found)}", optimism_text(found)]
+    parts = [f"{found.what} {value_text(found)}, by {by_text(found)}", optimism_text(found)]
     return "; ".join(filter(None, [*parts, found.lacking]))
 
 
@@ -65,7 +65,8 @@ def looks_text(looks: int) -> str:
     )
 
 
-def _by(found: Figure) -> str:
+def by_text(found: Figure) -> str:
+    """`1,000 audit samples`."""
     if found.samples is None:
         return found.by
     how = ", corrected for the choice" if found.by == "validation" else ""

@@ -14,7 +14,6 @@ from hpogen.report.text import (
     BLANK,
     configuration,
     folder_and_next,
-    labelled,
     number,
     paragraph,
     percent,
@@ -86,25 +85,22 @@ def sentences(found: Outlook) -> Iterator[str]:
         )
 
 
-def outlook_lines(found: Outlook, width: int) -> list[str]:
-    """The same at the end of a run, in two lines or three."""
-    answer = found.seen[0]
-    text = f"at {share(found.data)} of the training set val loss {predicted(answer.prediction)}"
-    parts = [text] if answer.prediction else []
-    return labelled("outlook", "; ".join([*parts, *sentences(found)]), width)
-
-
 def outlook_data(found: Outlook) -> dict[str, Any]:
-    """The same for YAML and JSON."""
-    rows = {
-        name(one).rpartition(" ")[2]: {
-            "losses": {f"{x:g}": one.sized.losses(x) for x in found.sizes},
+    """The same for YAML and JSON; `losses` are pairs of the fraction and a loss."""
+    rows = [
+        {
+            "trial": one.sized.trial,
+            "losses": [[x, loss] for x in one.sized.runs for loss in one.sized.losses(x)],
             "predicted": one.prediction and one.prediction.loss,
             "low": one.prediction and one.prediction.interval.low,
             "high": one.prediction and one.prediction.interval.high,
-            **({"lacking": one.lacking} if one.lacking else {}),
+            "lacking": one.lacking,
         }
         for one in found.seen
+    ]
+    return {
+        "data": found.data,
+        "trials": rows,
+        "order_holds": found.order,
+        "lacking": found.lacking,
     }
-    given = {"data": found.data, "order_holds": found.order, "trials": rows}
-    return {**given, **({"lacking": found.lacking} if found.lacking else {})}

@@ -31,6 +31,7 @@ from hpogen.report.html.pointing import pointing
 from hpogen.report.html.racing import racing
 from hpogen.report.html.scores import rungs, scores
 from hpogen.report.html.space import hyperparameters
+from hpogen.report.html.sureness import sureness
 from hpogen.report.html.training import curves, time
 from hpogen.report.html.trials import trials
 from hpogen.report.text import count
@@ -40,6 +41,7 @@ from hpogen.study.standing import standing
 MOST_TASKS = 3  # that are drawn
 SECTIONS: tuple[Callable[[TaskMaterial], Part | list[Part]], ...] = (
     cards,
+    sureness,
     crossing,
     anytime,
     scores,
