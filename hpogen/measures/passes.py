@@ -53,6 +53,14 @@ class Predictions:
         return cross_entropy(self.logits, self.labels)
 
     @cached_property
+    def probabilities(self) -> Tensor:
+        """Those of the classes, (N, C) float64; of one logit (N, 2), as its labels are 0 and 1."""
+        logits = self.logits.double()
+        if logits.shape[1] == 1:
+            return torch.cat([-logits, logits], 1).sigmoid()
+        return logits.softmax(1)
+
+    @cached_property
     def mean_loss(self) -> Tensor:
         """() float64, where the logits are: reading it is left to the caller."""
         return self.losses.mean()

@@ -137,6 +137,7 @@ def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]
         *([f"            {REHEARSED}"] if least else []),
         *_finalists(spec),
         *_kept(spec.checkpoints.keep, spec.checkpoints.top, plan["disk"]),
+        *_probabilities(plan["disk"]["probabilities"]),
         *([f"rungs:      {WARM}"] if spec.warm else []),
         *_brackets(plan["brackets"] or []),
         "search_space:",
@@ -171,6 +172,16 @@ def _kept(keep: Keep, top: int, disk: Mapping[str, int | None]) -> list[str]:
     if weights is not None:
         return [f"kept:       {what}; one trial's weights take {size_of(weights)}"]
     return [f"kept:       {what}; their size is known once the images have been read"]
+
+
+def _probabilities(each: int | None) -> list[str]:
+    """What the probabilities of samples take up; nothing where none are kept."""
+    if each == 0:
+        return []
+    size = "their size is known once the images have been read"
+    if each is not None:
+        size = f"about {size_of(each)} of each trial"
+    return [f"kept:       probabilities on validation and audit images; {size}"]
 
 
 def _kept_of_all(kept: Sequence[int | None]) -> list[str]:

@@ -206,13 +206,17 @@ def _begun(directory: Path, target: Path, spec: StudySpec, old: Old) -> StudySpe
 
 
 def _known(past: History, new: Study) -> dict[Key, Record]:
-    """The outcomes that serve the new study, as `reuse.py` sees it, whatever code gave them."""
+    """The outcomes that serve the new study, as `reuse.py` sees it, whatever code gave them.
+
+    None where that keeps of each trial what the old one has not kept.
+    """
     found: dict[Key, Record] = {}
     warm = (past.header["spec"].get("budgets") or {}).get("warm", False)
     tasks, wanted = (past.header["spec"]["task"], new.spec.record()["task"]), new.wanted
     with plugins.scope(new.spec.scope):
         before, now = (_measured(task, wanted) for task in tasks)
-    if before != now:
+    kept = [keys.part(task, Meaning.OBSERVED).get("keep") for task in tasks]
+    if before != now or kept[1] not in (None, kept[0]):
         return found
     for record in past.told():
         metrics = record.outcome.metrics if record.outcome else {}

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,23 +74,41 @@ def read_losses(
     """
     found: list[Losses] = []
     for trial in trials:
-        path = folder.trial_stem(directory, trial).with_suffix(f".{kept}")
         try:
-            content = io.BytesIO(folder.read_kept(directory, trial, kept, study))
-            losses = np.load(content, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            reason = "cannot be read"
-            if isinstance(error, FileNotFoundError):
-                reason = "is missing" if error.errno else "is another study's"
+            losses = kept_array(directory, trial, kept, study)
+        except UserError as error:
             raise UserError(
-                f"{path}: {reason}: the losses of trial {trial} on each validation sample, which "
+                f"{error}: the losses of trial {trial} on each validation sample, which "
                 "one_se_margin, shrunk and rescore --validation read; use another selection"
             ) from None
         if losses.ndim != 1 or (found and len(losses) != len(found[0])):
             expected = f"({len(found[0])},)" if found else "one row"
+            path = _path(directory, trial, kept)
             raise UserError(f"{path}: got losses of shape {losses.shape}, expected {expected}")
         found.append(losses)
     return found
+
+
+def kept_array(
+    directory: Path, trial: int, kept: str, study: str | None = None
+) -> NDArray[Any]:
+    """What a study kept of a trial as a .npy file; `study` is the id, None: looked up.
+
+    Raises UserError for a file that is missing, another study's, or unreadable: path and reason.
+    """
+    try:
+        content = io.BytesIO(folder.read_kept(directory, trial, kept, study))
+        found: NDArray[Any] = np.load(content, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = "cannot be read"
+        if isinstance(error, FileNotFoundError):
+            reason = "is missing" if error.errno else "is another study's"
+        raise UserError(f"{_path(directory, trial, kept)}: {reason}") from None
+    return found
+
+
+def _path(directory: Path, trial: int, kept: str) -> Path:
+    return folder.trial_stem(directory, trial).with_suffix(f".{kept}")
 
 
 def late_losses(history: History, records: Sequence[Record], directory: Path) -> list[float]:

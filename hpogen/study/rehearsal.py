@@ -118,18 +118,19 @@ def _rung(spec: StudySpec, rung: BracketRung) -> dict[str, int | float]:
 def disk(spec: StudySpec, trials: int | None) -> dict[str, int | None]:
     """Bytes, about: of one trial's `weights`, and of all that is `kept` of so many trials.
 
-    Of `keep: all` it is not known how many checkpoints there will be: null, as for a network whose
-    size is not known beforehand.
+    `probabilities` are those of one trial's samples. Of `keep: all` it is not known how many
+    checkpoints there will be: null, as for a network whose size is not known beforehand.
     """
     keep, top = spec.checkpoints.keep, spec.checkpoints.top
+    shares = spec.task.probabilities_bytes()
     if keep == "none" or not spec.task.keeps_weights:
-        return {"weights": None, "kept": 0}
+        return {"weights": None, "kept": 0, "probabilities": shares}
     values = {name: extremes(parameter) for name, parameter in spec.space.parameters.items()}
     weights = spec.task.weights_bytes(values)
     files = {"best": top if trials is None else min(top, trials), "final": trials}.get(keep)
     each = CHECKPOINT if keep == "final" else 1
     kept = None if weights is None or files is None else each * weights * files
-    return {"weights": weights, "kept": kept}
+    return {"weights": weights, "kept": kept, "probabilities": shares}
 
 
 def missing_data(spec: StudySpec) -> str | None:

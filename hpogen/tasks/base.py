@@ -149,6 +149,10 @@ class Task(Protocol):
         """
         ...
 
+    def probabilities_bytes(self) -> int | None:
+        """What a trial's kept probabilities of samples take; None: not known beforehand."""
+        ...
+
     def check_data(self, data: float) -> int | None:
         """How many samples a trial on that fraction trains on; None: not known beforehand.
 
@@ -226,6 +230,9 @@ class Opaque:
     ) -> None: ...
 
     def weights_bytes(self, values: Mapping[str, Sequence[Value]]) -> None: ...
+
+    def probabilities_bytes(self) -> int:
+        return 0
 
     def check_data(self, data: float) -> None: ...
 

@@ -54,6 +54,8 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
         audited = {"loss": seen.mean_loss, "accuracy": seen.hit_rate}
         if last:
             state.audit_hits = seen.hits
+            if recipe.keeps_probabilities:
+                state.audit_probabilities, state.audit_labels = _shares(seen)
 
     sums, metrics, audit = read(state.step_sums, found, audited)
     state.clock.settle()
@@ -95,6 +97,13 @@ def _validation(recipe: Recipe, state: State, found: Found, last: bool) -> Gener
         if last and recipe.settings.keeps_losses:
             state.validation_losses = seen.losses.to(torch.float32)
             state.validation_hits = seen.hits
+        if last and recipe.keeps_probabilities:
+            state.validation_probabilities, state.validation_labels = _shares(seen)
+
+
+def _shares(seen: Predictions) -> tuple[Tensor, Tensor]:
+    """The classes' probabilities (N, C) float16, and the labels (N,) int32, to be kept."""
+    return seen.probabilities.to(torch.float16), seen.labels.to(torch.int32)
 
 
 def _head(recipe: Recipe, state: State) -> Generator[None, None, HeadStatistics]:

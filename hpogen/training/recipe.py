@@ -44,6 +44,12 @@ class Recipe:
         whole, rest = divmod(len(self.data.subset), self.batch_size)
         return whole + (rest > 1)
 
+    @property
+    def keeps_probabilities(self) -> bool:
+        """Whether those of validation and audit are kept: of the full budget."""
+        full = self.trial.budget == self.settings.epochs
+        return full and self.settings.keep == "probabilities"
+
     def untrained(self) -> nn.Module:
         """The network as it was before the first step: built once more from the trial's seed."""
         with torch.random.fork_rng(devices=[]):

@@ -23,6 +23,10 @@ PER_SAMPLE = {  # what is kept of each sample: the file beside the trial's curve
     "validation_losses": "val_losses.npy",
     "validation_hits": "val_hits.npy",
     "audit_hits": "audit_hits.npy",
+    "validation_probabilities": "val_probabilities.npy",
+    "validation_labels": "val_labels.npy",
+    "audit_probabilities": "audit_probabilities.npy",
+    "audit_labels": "audit_labels.npy",
 }
 
 
@@ -43,6 +47,10 @@ class State:
     validation_losses: Tensor | None = None  # (N,) float32, at the budget's end
     validation_hits: Tensor | None = None  # (N,) bool, then, too
     audit_hits: Tensor | None = None  # (M,) bool, then, too
+    validation_probabilities: Tensor | None = None  # (N, C) float16, where the task keeps them
+    validation_labels: Tensor | None = None  # (N,) int32, then
+    audit_probabilities: Tensor | None = None  # (M, C) float16, then
+    audit_labels: Tensor | None = None  # (M,) int32, then
     files: dict[str, bytes] = field(default_factory=dict)  # of the measures, the newest
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("train", "validation", "measures", "total"), 0.0)

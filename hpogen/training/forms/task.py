@@ -23,6 +23,7 @@ from hpogen.training.models.catalog import MODELS
 from hpogen.trial import Value
 
 Precision = Literal["fp32", "tf32", "bf16"]
+FLOAT16, INT32 = 2, 4  # bytes
 
 
 class Settings(Part):
@@ -48,6 +49,8 @@ class Settings(Part):
         Meaning.OBSERVED,
     ] = ()
     """Those of `hpogen list measures` to compute beside what the objective wants."""
+    keep: Annotated[Literal["probabilities"] | None, Meaning.OBSERVED] = None
+    """`probabilities`: those of each trial on validation and audit are kept, for ensembles."""
     threads: Threads = 1
     """torch's threads, and the CPUs that a worker reserves; it changes last bits."""
     deterministic: Annotated[bool, Meaning.SPEED] = False
@@ -76,6 +79,11 @@ class Settings(Part):
     @model_validator(mode="after")
     def _fits(self) -> Settings:
         check_metrics()
+        if self.keep and self.dataset.redraws:
+            raise ValueError(
+                f"keep: {self.keep}: validation.redraw gives each configuration validation images "
+                "of its own, so that no two can be added: drop one of the keys"
+            )
         if self.dataset.name in SIZES:
             _, shape, classes = SIZES[self.dataset.name]
             self.model.check_images(shape, classes, self.dataset.name)
@@ -162,6 +170,14 @@ class Settings(Part):
             return None
         _, shape, classes = SIZES[self.dataset.name]
         return self.model.weights_bytes(shape, classes, values)
+
+    def probabilities_bytes(self) -> int | None:
+        if self.keep is None:
+            return 0
+        if self.dataset.name not in SIZES or isinstance(self.dataset.audit, str):
+            return None
+        total, _, classes = SIZES[self.dataset.name]
+        return sum(self.dataset.counts(total)[1:]) * (FLOAT16 * classes + INT32)
 
     def check_data(self, data: float) -> int | None:
         if self.dataset.name not in SIZES:
