@@ -118,5 +118,5 @@ def test_check_says_what_they_take(tmp_path: Path) -> None:
 
 def test_redrawn_validation_has_none_to_add(tmp_path: Path) -> None:
     dataset = {"name": "digits", "subset": 0.1, "validation": {"size": 100, "redraw": True}}
-    with pytest.raises(UserError, match="keep: probabilities: validation.redraw gives each"):
+    with pytest.raises(UserError, match=r"keep: probabilities: validation\.redraw gives each"):
         written(tmp_path, task={**KEEP["task"], "dataset": dataset})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,8 @@ from hpogen.study.standing import chooses_by_validation
 AUDIT_HITS = "audit_hits.npy"
 RESAMPLES = 500
 By = Literal["audit", "validation"]
-Choose = Callable[[NDArray[np.intp]], int | None]
+Drawn = NDArray[np.intp]
+Choose = Callable[[Drawn], int | None]
 """The trial that is chosen by the validation samples drawn, (N,) with repeats; None: none is."""
 
 
@@ -178,19 +179,34 @@ def bias_corrected(
     all N does: their distances from the estimate are multiplied by √(q / (1 − q)), as the
     jackknife's are that leaves (1 − q) N out (Shao and Wu 1989). Then the middle 95 %.
     """
-    n = judged.shape[1]
+
+    def judge(drawn: Drawn) -> NDArray[Any] | None:
+        chosen = choose(drawn)
+        return None if chosen is None else judged[chosen]
+
+    value, interval = out_of_bag(judge, judged.shape[1], resamples, seed)
+    return value, interval and Interval(max(interval.low, 0.0), interval.high)
+
+
+def out_of_bag(
+    judge: Callable[[Drawn], NDArray[Any] | None], n: int, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, Interval | None]:
+    """The same for a figure of either sign of what is made by the samples drawn of n.
+
+    `judge` gives it on each sample, (n,); None: nothing can be made by those.
+    """
     generator = np.random.default_rng(seed)
     found = []
     for _ in range(resamples):
         drawn = generator.integers(n, size=(n,))
         outside = np.bincount(drawn, minlength=n) == 0
-        chosen = choose(drawn) if outside.any() else None
-        if chosen is not None:
-            found.append(float(judged[chosen][outside].mean(dtype=np.float64)))
+        figures = judge(drawn) if outside.any() else None
+        if figures is not None:
+            found.append(float(figures[outside].mean(dtype=np.float64)))
     if not found:
         return math.nan, None
     values: Array = np.array(found)
     share = (1 - 1 / n) ** n
     spread = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - values.mean()
     low, high = values.mean() + math.sqrt(share / (1 - share)) * spread
-    return float(values.mean()), Interval(max(float(low), 0.0), float(high))
+    return float(values.mean()), Interval(float(low), float(high))

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast, overload
 
 import torch
 
 from hpogen import plugins
+from hpogen.answer.ensemble import EnsemblePredictor
 from hpogen.errors import UserError, explained, quoted
 from hpogen.executors.inline import resolve_device
 from hpogen.plugins import DEFAULT_TASK
 from hpogen.record import folder
 from hpogen.record.history import Record
+from hpogen.study import ensemble as ensembles
 from hpogen.study import places, status
 from hpogen.study.open import loaded, plugin_files, unchanged
 from hpogen.study.read import Folder, read
@@ -29,38 +31,79 @@ from hpogen.training.weights import header_in
 from hpogen.trial import WEIGHTS
 
 
+@overload
 def load(
     directory: Path | str,
     *,
     trial: int | None = None,
     retrained: bool = False,
+    ensemble: Literal[False] = False,
     device: str = "cpu",
-) -> Predictor:
+) -> Predictor: ...
+
+
+@overload
+def load(
+    directory: Path | str,
+    *,
+    trial: int | None = None,
+    retrained: bool = False,
+    ensemble: bool,
+    device: str = "cpu",
+) -> Predictor | EnsemblePredictor: ...
+
+
+def load(
+    directory: Path | str,
+    *,
+    trial: int | None = None,
+    retrained: bool = False,
+    ensemble: bool = False,
+    device: str = "cpu",
+) -> Predictor | EnsemblePredictor:
     """The network of a study's answer, or of a trial: `net(images)` gives logits.
 
         net = hpogen.load("runs/quickstart")
         probabilities = net(images).softmax(1)  # images uint8 (N, C, H, W)
 
     It is in evaluation mode, with its normalisation inside. `retrained` is what `hpogen retrain`
-    trained of the configuration. A file that `hpogen best --weights` wrote may stand for the
-    folder. No code is run but hpogen's and, for a model of a plug-in, that file, which must be as
-    it was. Raises UserError where there are no such weights; it says how to train them.
+    trained of the configuration. With `ensemble` it is what `hpogen ensemble` has put together, and
+    gives the logarithm of the mean probabilities. A file that `hpogen best --weights` wrote may
+    stand for the folder. No code is run but hpogen's and, for a model of a plug-in, that file,
+    which must be as it was. Raises UserError where there are no such weights; it says how to train
+    them.
     """
     place = torch.device(resolve_device(device))
     path = Path(directory)
     with explained(path, UserError, "read"):
         data = path.read_bytes() if path.is_file() else None
     if data is not None:
-        if trial is not None or retrained:
+        if trial is not None or retrained or ensemble:
             raise UserError(f"{path}: is one network's file: a trial is named of a study's folder")
         return _made(data, path, {}, path.parent, place)
     study = read(path)
+    if ensemble:
+        if trial is not None:
+            raise UserError(f"{path}: got trial {trial} and ensemble, expected one of them")
+        return _ensemble(study, retrained, place)
     if retrained:
         answer = status.best(study)["trial"] if trial is None else trial
         study, number = _retrained(study, answer, "" if trial is None else f" --trial {trial}")
     else:
         number = status.network_of(study) if trial is None else trial
     return _of_trial(study, number, place)
+
+
+def _ensemble(study: Folder, retrained: bool, device: torch.device) -> EnsemblePredictor:
+    found = ensembles.read(study)
+    if retrained:
+        ensembles.check_retrained(study, found)
+        whose = [_retrained(study, trial, f" --trial {trial}") for trial in found.trials]
+    else:
+        ensembles.check_weights(study, found)
+        whose = [(study, trial) for trial in found.trials]
+    nets = [_of_trial(home, trial, device) for home, trial in whose]
+    return EnsemblePredictor(nets, [member.weight for member in found.members])
 
 
 def _retrained(study: Folder, number: int, option: str) -> tuple[Folder, int]:

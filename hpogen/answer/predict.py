@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpogen.answer.ensemble import EnsemblePredictor
 from hpogen.errors import UserError, explained
 from hpogen.record.folder import replace_file
 from hpogen.training.data.listing import Listing, endings, is_image
@@ -25,11 +26,12 @@ ARCHIVE = ".npz"
 
 log = logging.getLogger(__name__)
 
+Net = Predictor | EnsemblePredictor
 Row = tuple[str, str]
 """A file, and the image's number in it where that is an archive."""
 
 
-def predict(net: Predictor, images: Sequence[Path], out: Path) -> int:
+def predict(net: Net, images: Sequence[Path], out: Path) -> int:
     """Write a CSV file with a row per image: file, row, class and its probabilities; how many.
 
     `images` are files, folders with files in them, however deep, and .npz files of one array.
@@ -55,14 +57,14 @@ def predict(net: Predictor, images: Sequence[Path], out: Path) -> int:
     return count
 
 
-def _shares(net: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _shares(net: Net, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The classes' probabilities, (n, classes)."""
     logits = net(torch.from_numpy(np.ascontiguousarray(images)))  # (n, classes)
     found: NDArray[np.float64] = logits.detach().double().softmax(1).cpu().numpy()
     return found
 
 
-def _source(net: Predictor, path: Path) -> tuple[list[Row], Any, int]:
+def _source(net: Net, path: Path) -> tuple[list[Row], Any, int]:
     """Rows, what gives the images (n, C, H, W) uint8 of any of them, and how many gain colours."""
     files = _files(path)
     if files == [path] and path.suffix.lower() == ARCHIVE:
@@ -85,7 +87,7 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _pictures(net: Predictor, root: Path, files: Sequence[Path]) -> tuple[Pictures, int]:
+def _pictures(net: Net, root: Path, files: Sequence[Path]) -> tuple[Pictures, int]:
     """The files' pictures, and how many gray ones decoding gives three channels."""
     items = Listing(root, [], [(str(file), 0) for file in files])
     seen, size = look(items, NAME), net.header.size
@@ -104,7 +106,7 @@ def _pictures(net: Predictor, root: Path, files: Sequence[Path]) -> tuple[Pictur
     return Pictures(items, (len(files), channels, height, width), size, NAME), coloured
 
 
-def _check_shape(net: Predictor, shape: tuple[int, ...], where: str) -> None:
+def _check_shape(net: Net, shape: tuple[int, ...], where: str) -> None:
     if shape != net.in_shape:
         (c, h, w), (channels, height, width) = shape, net.in_shape
         raise UserError(

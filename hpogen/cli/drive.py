@@ -14,6 +14,7 @@ from hpogen.errors import UserError, explained
 from hpogen.executors.choice import Where, executor_for, idle_gpus
 from hpogen.record.folder import own
 from hpogen.report import retrain as retraining
+from hpogen.report.ensemble import retrained_text
 from hpogen.report.live import watch
 from hpogen.report.matrix import endings
 from hpogen.report.outlook import outlook_page
@@ -26,8 +27,9 @@ from hpogen.running.logs import logged
 from hpogen.running.observer import Observer
 from hpogen.running.runner import End, Result
 from hpogen.spec import StudySpec
+from hpogen.study.ensemble import plan_again_members, plan_members
 from hpogen.study.open import open_studies, open_study
-from hpogen.study.read import RETRAIN, Folder, read, read_all, studies_in
+from hpogen.study.read import AGAIN, RETRAIN, Folder, read, read_all, studies_in
 from hpogen.study.retrained import SEEDS, check_test_images, plan, plan_again
 from hpogen.study.retrained import results as retrained
 from hpogen.study.sizes import TOP, check_fractions, plan_sizes
@@ -66,23 +68,26 @@ def retrain(
     duration: str = "",
     trial: int | None = None,
     *,
+    ensemble: bool = False,
     quiet: bool = False,
 ) -> list[End]:
     """Retrain, or go on with it, and print what was found; how each configuration's study ended.
 
     `directory` is a study's or a matrix's; `seeds` is how often each configuration is trained in
-    all, so that more may be added. With `trial` the configuration of that one of a study. Raises
-    UserError.
+    all, so that more may be added. With `trial` the configuration of that one of a study; with
+    `ensemble` the answer and the members of the ensemble. Raises UserError.
     """
     studies = read_all([directory]) if trial is None else [read(directory)]
-    plans = [plan(study, seeds, trial) for study in studies]
+    plans = [
+        plan_members(study, seeds) if ensemble else plan(study, seeds, trial) for study in studies
+    ]
     specs = {path: spec for planned in plans for path, spec in planned.items()}
     _own_retrain(studies)
     home = directory if studies_in(directory) else directory / RETRAIN
     name = f"{directory.absolute().name}: {RETRAIN}"
     with _tested(studies, plans, trial), pool(name, specs, home, where, duration) as runs:
         if not any(result.end == "broken" for _, result in runs):
-            pages = map(_retrained_page, studies)
+            pages = [_retrained_page(study, ensemble) for study in studies]
             stopped = _endings(run for run in runs if run[1].end != "finished")
             several = len(studies) > 1
             last = retraining.last_lines(directory, stopped, program(), width(), several)
@@ -90,10 +95,11 @@ def retrain(
     return [result.end for _, result in runs]
 
 
-def _retrained_page(study: Folder) -> list[str]:
+def _retrained_page(study: Folder, ensemble: bool) -> list[str]:
     subset = study.spec.record()["task"]["dataset"]["subset"]
     found = retrained(study.directory)
-    notes = retraining.worse_than_before(study, found, program())
+    notes = [*retraining.worse_than_before(study, found, program())]
+    notes += retrained_text(study, found) if ensemble else []
     return retraining.page(study.directory, found, width(), subset, notes)
 
 
@@ -110,19 +116,23 @@ def _tested(
         raise
 
 
-def train_again(directory: Path, where: Where, trial: int, duration: str = "") -> list[End]:
+def train_again(directory: Path, where: Where, trial: int | None, duration: str = "") -> list[End]:
     """Train a trial of a study once more as it was, and keep its weights; how that ended.
 
-    Prints whether the numbers are the same. Raises UserError.
+    None: the members of the ensemble whose weights are gone. Prints whether the numbers are the
+    same. Raises UserError.
     """
     study = read(directory)
-    specs = plan_again(study, trial)
+    specs = plan_again_members(study) if trial is None else plan_again(study, trial)
     _own_retrain([study])
-    name = f"{directory.absolute().name}: trial {trial}"
+    name = f"{directory.absolute().name}: {'ensemble' if trial is None else f'trial {trial}'}"
     with pool(name, specs, directory / RETRAIN, where, duration) as runs:
         if not any(result.end == "broken" for _, result in runs):
-            records = runs[0][0].history.records
-            _print(again_lines(study, records, trial, _endings(runs), program()), quiet=True)
+            names = [path.name.removeprefix(AGAIN) for path in specs]
+            trials = map(int, names) if trial is None else [trial]
+            records = [again.history.records for again, _ in runs]
+            told = [*zip(trials, records, _endings(runs), strict=True)]
+            _print(again_lines(study, told, program(), ensemble=trial is None), quiet=True)
     return _ends(runs)
 
 

@@ -104,6 +104,9 @@ def retrain(
     subset: Annotated[
         bool, typer.Option("--subset", help="with --trial: once more as it was, for its weights")
     ] = False,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="also the trials of the ensemble: hpogen ensemble")
+    ] = False,
     at: Annotated[
         str, typer.Option(metavar="0.05,0.1,0.2", help="instead on these fractions of the data")
     ] = "",
@@ -128,20 +131,22 @@ def retrain(
     from hpogen.study.retrained import fallback as next_finalist
 
     where = Where(device, workers, ray, cpus, gpus)
+    if ensemble and (trial is not None or fallback):
+        raise UserError("--ensemble: names its trials itself: drop --trial and --fallback")
     if fallback:
         if trial is not None or subset:
             raise UserError("--fallback: names its trial itself: drop --trial and --subset")
         trial = next_finalist(read(directory), seeds)
     if at:
-        if subset:
-            raise UserError("--at: trains on other fractions: drop --subset")
+        if subset or ensemble:
+            raise UserError("--at: trains on other fractions: drop --subset and --ensemble")
         sizes = numbers("--at", at, float)
         ends = retrain_at(directory, where, sizes, predict, seeds, top, trial, duration)
     elif (predict, top) != (1.0, 2):
         raise UserError("--predict, --top: are for --at: give it the fractions to train on")
     elif not subset:
-        ends = retrain(directory, where, seeds, duration, trial, quiet=quiet)
-    elif trial is None:
+        ends = retrain(directory, where, seeds, duration, trial, ensemble=ensemble, quiet=quiet)
+    elif trial is None and not ensemble:
         raise UserError("--subset: got no trial, expected --trial N: the one to train again")
     else:
         ends = train_again(directory, where, trial, duration)

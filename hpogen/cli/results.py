@@ -19,7 +19,8 @@ from hpogen.cli.app import (
     numbers,
     print_json,
 )
-from hpogen.errors import UserError
+from hpogen.cli.streams import say
+from hpogen.errors import UserError, unknown
 from hpogen.report.terminal import print_lines, print_page, program, width
 
 Folders = Annotated[
@@ -148,6 +149,9 @@ def predict(
     retrained: Annotated[
         bool, typer.Option("--retrained", help="as trained on the full training set")
     ] = False,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="of several trials: see hpogen ensemble")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """What the network of the answer says of images: a CSV file with its probabilities."""
@@ -155,9 +159,44 @@ def predict(
     from hpogen.answer.predict import predict
     from hpogen.report.text import count
 
-    net = load(directory, trial=trial, retrained=retrained, device=device)
+    net = load(directory, trial=trial, retrained=retrained, ensemble=ensemble, device=device)
     rows = predict(net, images, out)
     print(f"the classes of {count(rows, 'image')} written to {out}")
+
+
+@command
+def ensemble(
+    directory: Folder,
+    size: Annotated[int, typer.Option(metavar="N", help="picks at most; default 5")] = 5,
+    metric: Annotated[
+        str, typer.Option(metavar="loss|error", help="of validation, what a pick is to lower")
+    ] = "loss",
+    kept: Annotated[
+        bool, typer.Option("--kept", help="only trials whose weights are kept")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Trials that predict better together: picked by validation, judged by audit."""
+    from hpogen.analysis.ensemble import select
+    from hpogen.record.looks import count_looks
+    from hpogen.report.ensemble import ensemble_data, ensemble_page, file_of
+    from hpogen.report.figure import looks_text
+    from hpogen.study.ensemble import write
+    from hpogen.study.read import read
+
+    if metric not in ("loss", "error"):
+        raise UserError(unknown("--metric:", metric, ("loss", "error")))
+    study = read(directory)
+    found = select(study, size, "loss" if metric == "loss" else "error", only_kept=kept)
+    if found.audited:
+        if text := looks_text(study.history.looks + 1):
+            say(text)
+        count_looks([directory], "ensemble")
+    write(directory, file_of(found, study))
+    if as_json:
+        return print_json(ensemble_data(found))
+    print_page(ensemble_page(found, study, width(), program()), quiet=quiet)
 
 
 @command

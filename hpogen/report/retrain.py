@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 
@@ -173,20 +173,31 @@ def last_lines(
 
 
 def again_lines(
-    study: Folder, records: Sequence[Record], trial: int, ended: Sequence[str], program: str
+    study: Folder,
+    runs: Sequence[tuple[int, Sequence[Record], str]],
+    program: str,
+    *,
+    ensemble: bool = False,
 ) -> list[str]:
-    """Whether a trial that was trained once more has come out the same, and what to type next."""
-    directory, before = str(study.directory), study.history.records[trial].outcome
-    now = records[0].outcome if records else None
-    if now is None or not now.metrics:
-        goes_on = command(program, "retrain", directory, "--trial", str(trial), "--subset")
-        return ["", *(f" {line}" for line in ended), *next_lines([goes_on])]
+    """Whether trials that were trained once more have come out the same, and what to type next.
+
+    `runs` are the trial, the records of the study that trained it again, and how that ended;
+    `ensemble`: whether they are the ensemble's.
+    """
+    directory, lines, ended = str(study.directory), [""], True
+    for trial, records, text in runs:
+        now = records[0].outcome if records else None
+        ended = ended and now is not None and bool(now.metrics)
+        lines.append(f" {_again(study, trial, now.metrics) if now and now.metrics else text}")
+    which = ["--ensemble"] if ensemble else ["--trial", str(runs[0][0])]
+    predict = command(program, "predict", directory, "IMAGES", *which)
+    again = command(program, "retrain", directory, *which, "--subset")
+    return [*lines, *next_lines([predict if ended else again])]
+
+
+def _again(study: Folder, trial: int, now: Mapping[str, float]) -> str:
+    before = study.history.records[trial].outcome
     metrics = before.metrics if before else {}
-    other = [
-        name
-        for name in sorted(now.metrics)
-        if metrics.get(name, now.metrics[name]) != now.metrics[name]
-    ]
+    other = [name for name in sorted(now) if metrics.get(name, now[name]) != now[name]]
     same = f"other numbers: {', '.join(other)}" if other else "the same numbers"
-    predict = command(program, "predict", directory, "IMAGES", "--trial", str(trial))
-    return ["", f" trial {trial} was trained once more, with {same}", *next_lines([predict])]
+    return f"trial {trial} was trained once more, with {same}"

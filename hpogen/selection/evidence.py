@@ -89,9 +89,7 @@ def read_losses(
     return found
 
 
-def kept_array(
-    directory: Path, trial: int, kept: str, study: str | None = None
-) -> NDArray[Any]:
+def kept_array(directory: Path, trial: int, kept: str, study: str | None = None) -> NDArray[Any]:
     """What a study kept of a trial as a .npy file; `study` is the id, None: looked up.
 
     Raises UserError for a file that is missing, another study's, or unreadable: path and reason.
