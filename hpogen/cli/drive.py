@@ -99,7 +99,7 @@ def _retrained_page(study: Folder, ensemble: bool) -> list[str]:
     subset = study.spec.record()["task"]["dataset"]["subset"]
     found = retrained(study.directory)
     notes = [*retraining.worse_than_before(study, found, program())]
-    notes += retrained_text(study, found) if ensemble else []
+    notes += retrained_text(read(study.directory), found) if ensemble else []
     return retraining.page(study.directory, found, width(), subset, notes)
 
 

@@ -88,22 +88,27 @@ def _row(name: str, worth: Worth, audited: bool) -> dict[str, str]:
 def compared_text(compared: Compared) -> str:
     """Whether the ensemble is better, plainly, and by what that is known."""
     verdict = {True: "better than", False: "worse than", None: "not separable from"}
-    points = f"{100 * abs(compared.difference):.1f} points"
-    lower = "lower" if compared.difference < 0 else "higher"
+    error = f"its error is {_by(100 * compared.difference)}"
     if compared.alone is not None and compared.p is not None:
         mine, theirs = compared.alone
         return (
-            f"By audit the ensemble is {verdict[compared.better]} the answer: its error is "
-            f"{points} {lower}; it alone is right on {count(mine, 'image')}, the answer alone on "
+            f"By audit the ensemble is {verdict[compared.better]} the answer: {error}; "
+            f"it alone is right on {count(mine, 'image')}, the answer alone on "
             f"{theirs:,} (McNemar's exact test: p = {number(compared.p)})"
         )
     text = (
         f"Out of bag the ensemble is {verdict[compared.better]} the one trial that the same "
-        f"samples choose: its error is {points} {lower}"
+        f"samples choose: {error}"
     )
     if (at := compared.interval) is None:
         return text
     return f"{text} (95 %: {100 * at.low:+.1f} to {100 * at.high:+.1f})"
+
+
+def _by(points: float) -> str:
+    if f"{abs(points):.1f}" == "0.0":
+        return "the same"
+    return f"{abs(points):.1f} points {'lower' if points < 0 else 'higher'}"
 
 
 def _members(found: Found) -> str:
