@@ -24,7 +24,10 @@ def test_where_and_how_it_trains_and_what_is_observed_are_told_apart() -> None:
         "cuda_graphs": True,
         "compile": False,
     }
-    assert part(IMAGES, Meaning.OBSERVED) == {"measures": IMAGES["measures"]}
+    assert part(IMAGES, Meaning.OBSERVED) == {
+        "measures": IMAGES["measures"],
+        "keep": None,
+    }
     what = part(IMAGES, Meaning.WHAT)
     assert {*what} == {
         *("name", "dataset", "model", "epochs", "optimizer", "schedule"),
