@@ -315,7 +315,7 @@ def test_what_cannot_be(study: Path, tmp_path: Path) -> None:
         "ensemble", str(study), "--metric", "los"
     )
     for option in (["--trial", "1"], ["--fallback"]):
-        assert "--ensemble: names its trials itself" in refused(
+        assert "--ensemble: says itself what is trained" in refused(
             "retrain", str(study), "--ensemble", *option
         )
     called("ensemble", str(study))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from itertools import chain
 from typing import Annotated
 
@@ -33,6 +34,23 @@ from hpogen.report.terminal import print_lines, print_page, width
 EventFiles = Annotated[
     bool, typer.Option("--tensorboard", help="write TensorBoard's event files, too")
 ]
+Fallback = Annotated[
+    bool, typer.Option("--fallback", help="the finalist that comes after the answer, alone")
+]
+At = Annotated[
+    str, typer.Option(metavar="0.05,0.1,0.2", help="instead on these fractions of the data")
+]
+Predict = Annotated[
+    float, typer.Option(metavar="1.0", help="with --at: the fraction to predict the loss for")
+]
+Top = Annotated[
+    int, typer.Option(metavar="N", help="with --at: so many configurations, the answer first")
+]
+APART = {  # options of `retrain`
+    "--ensemble": ("--trial", "--fallback"),
+    "--fallback": ("--trial", "--subset"),
+    "--at": ("--subset", "--ensemble"),
+}
 KINDS = ("searchers", "measures", "models", "datasets", "tasks")
 
 
@@ -98,24 +116,16 @@ def retrain(
     trial: Annotated[
         int | None, typer.Option(metavar="N", help="the configuration of that trial alone")
     ] = None,
-    fallback: Annotated[
-        bool, typer.Option("--fallback", help="the finalist that comes after the answer, alone")
-    ] = False,
+    fallback: Fallback = False,
     subset: Annotated[
         bool, typer.Option("--subset", help="with --trial: once more as it was, for its weights")
     ] = False,
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="also the trials of the ensemble: hpogen ensemble")
     ] = False,
-    at: Annotated[
-        str, typer.Option(metavar="0.05,0.1,0.2", help="instead on these fractions of the data")
-    ] = "",
-    predict: Annotated[
-        float, typer.Option(metavar="1.0", help="with --at: the fraction to predict the loss for")
-    ] = 1.0,
-    top: Annotated[
-        int, typer.Option(metavar="N", help="with --at: so many configurations, the answer first")
-    ] = 2,
+    at: At = "",
+    predict: Predict = 1.0,
+    top: Top = 2,
     device: Device = "auto",
     duration: For = "",
     workers: Workers = None,
@@ -131,15 +141,11 @@ def retrain(
     from hpogen.study.retrained import fallback as next_finalist
 
     where = Where(device, workers, ray, cpus, gpus)
-    if ensemble and (trial is not None or fallback):
-        raise UserError("--ensemble: names its trials itself: drop --trial and --fallback")
+    given = {"--trial": trial is not None, "--fallback": fallback, "--subset": subset}
+    _refuse({**given, "--ensemble": ensemble, "--at": bool(at)})
     if fallback:
-        if trial is not None or subset:
-            raise UserError("--fallback: names its trial itself: drop --trial and --subset")
         trial = next_finalist(read(directory), seeds)
     if at:
-        if subset or ensemble:
-            raise UserError("--at: trains on other fractions: drop --subset and --ensemble")
         sizes = numbers("--at", at, float)
         ends = retrain_at(directory, where, sizes, predict, seeds, top, trial, duration)
     elif (predict, top) != (1.0, 2):
@@ -151,6 +157,14 @@ def retrain(
     else:
         ends = train_again(directory, where, trial, duration)
     raise typer.Exit(exit_code(ends))
+
+
+def _refuse(given: Mapping[str, bool]) -> None:
+    """Raise UserError where two options say what is trained."""
+    for option, others in APART.items():
+        for other in others:
+            if given[option] and given[other]:
+                raise UserError(f"{option}: says itself what is trained: drop {other}")
 
 
 @command
