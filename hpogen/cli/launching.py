@@ -37,6 +37,12 @@ EventFiles = Annotated[
 Fallback = Annotated[
     bool, typer.Option("--fallback", help="the finalist that comes after the answer, alone")
 ]
+Subset = Annotated[
+    bool, typer.Option("--subset", help="with --trial: once more as it was, for its weights")
+]
+Ensemble = Annotated[
+    bool, typer.Option("--ensemble", help="also the trials of the ensemble: hpogen ensemble")
+]
 At = Annotated[
     str, typer.Option(metavar="0.05,0.1,0.2", help="instead on these fractions of the data")
 ]
@@ -117,12 +123,8 @@ def retrain(
         int | None, typer.Option(metavar="N", help="the configuration of that trial alone")
     ] = None,
     fallback: Fallback = False,
-    subset: Annotated[
-        bool, typer.Option("--subset", help="with --trial: once more as it was, for its weights")
-    ] = False,
-    ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="also the trials of the ensemble: hpogen ensemble")
-    ] = False,
+    subset: Subset = False,
+    ensemble: Ensemble = False,
     at: At = "",
     predict: Predict = 1.0,
     top: Top = 2,

@@ -29,7 +29,7 @@ Runs = Mapping[float, Sequence[Record]]
 class Sized:
     """A configuration's trainings by the fraction of the training set, which rise.
 
-    `trial` is the first of the search that has it. `apart` says that `retrain --at` trained them:
+    `trial` is the one that `ranked` has of it, else the first of the search. `apart` says that `retrain --at` trained them:
     then the search's own are not among them, by which it was chosen.
     """
 
@@ -172,7 +172,8 @@ def sized(study: Folder) -> list[Sized]:
     except UserError:
         return []
     trials = {canonical(r.trial.config): r.trial for r in reversed(study.history.records)}
-    order = [canonical(record.trial.config) for record in ranked(study, answer)]
+    trials |= {canonical(r.trial.config): r.trial for r in (best := [*ranked(study, answer)])}
+    order = [canonical(record.trial.config) for record in best]
     keys = sorted(dict.fromkeys([*order, *found]), key=lambda key: key not in apart)
     return [
         Sized(trials[key].id, trials[key].config, key == order[0], found[key], key in apart)
