@@ -29,8 +29,8 @@ Runs = Mapping[float, Sequence[Record]]
 class Sized:
     """A configuration's trainings by the fraction of the training set, which rise.
 
-    `trial` is the one that `ranked` has of it, else the first of the search. `apart` says that `retrain --at` trained them:
-    then the search's own are not among them, by which it was chosen.
+    `trial` is the one that `ranked` has of it, else the first of the search. `apart` says that
+    `retrain --at` trained them: then the search's own are not among them, by which it was chosen.
     """
 
     trial: int
@@ -171,8 +171,9 @@ def sized(study: Folder) -> list[Sized]:
         answer = status.record_of(study, status.best(study)["trial"])
     except UserError:
         return []
-    trials = {canonical(r.trial.config): r.trial for r in reversed(study.history.records)}
-    trials |= {canonical(r.trial.config): r.trial for r in (best := [*ranked(study, answer)])}
+    best = [*ranked(study, answer)]
+    named = [*reversed(study.history.records), *best]
+    trials = {canonical(record.trial.config): record.trial for record in named}
     order = [canonical(record.trial.config) for record in best]
     keys = sorted(dict.fromkeys([*order, *found]), key=lambda key: key not in apart)
     return [
