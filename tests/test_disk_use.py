@@ -26,7 +26,7 @@ def test_a_model_of_the_table_is_looked_up(tmp_path: Path) -> None:
     task = {**TASK, "dataset": "mnist", "model": "lenet5"}
     size = 4 * MODELS["lenet5"].parameters["28×28×1"]
     disk, page = said(tmp_path, task=task, checkpoints={"top": 3})
-    assert disk == {"weights": size, "kept": 3 * size}
+    assert disk == {"weights": size, "kept": 3 * size, "probabilities": 0}
     assert "kept:       the weights of the best 3 trials, about 0.740 MB" in page
 
 
@@ -50,14 +50,14 @@ def test_of_a_searched_width_the_largest_counts(tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_not_said(tmp_path: Path) -> None:
     disk, page = said(tmp_path, checkpoints={"keep": "none"})
-    assert disk == {"weights": None, "kept": 0} and "kept:" not in page
+    assert disk == {"weights": None, "kept": 0, "probabilities": 0} and "kept:" not in page
     disk, page = said(tmp_path, checkpoints={"keep": "final"})
     assert disk["weights"] is not None and disk["kept"] == 4 * 3 * disk["weights"]
     disk, page = said(tmp_path, checkpoints={"keep": "all"})
     assert disk["kept"] is None and "all checkpoints; one trial's weights take 2.44 kB" in page
     dataset = {**DIGITS, "name": "folder", "path": str(tmp_path)}
     disk, page = said(tmp_path, task={**TASK, "dataset": dataset})
-    assert disk == {"weights": None, "kept": None}
+    assert disk == {"weights": None, "kept": None, "probabilities": 0}
     assert "trial; their size is known once the images have been read" in page
 
 
@@ -71,7 +71,7 @@ def test_of_a_matrix_the_sum_is_said(tmp_path: Path) -> None:
 
 def test_a_task_without_weights_takes_nothing(tmp_path: Path) -> None:
     spec = load_study(study_file(tmp_path))
-    assert plan(spec)["disk"] == {"weights": None, "kept": 0}
+    assert plan(spec)["disk"] == {"weights": None, "kept": 0, "probabilities": 0}
 
 
 @pytest.mark.parametrize(
