@@ -19,6 +19,7 @@ from hpogen.study.finalists import begun, ranking
 from hpogen.study.open import plugin_files
 from hpogen.study.read import AT, RETRAIN, Folder
 from hpogen.study.retrained import Choice, alone, check_task, choice_of
+from hpogen.tasks.base import Task
 from hpogen.trial import Config, canonical
 
 TOP = 2  # configurations, for the order of two is asked
@@ -88,10 +89,11 @@ def plan_sizes(
     had = {inner.directory.name: inner.history.stop["trials"] or 0 for inner in study.at_sizes}
     found = {}
     for choice in listed:
+        task = _spec(study, choice, None, 1).task
         for data in at:
+            _check_samples(task, choice, data)
             name = f"{AT}{data:g}-{choice.label}"
             spec = _spec(study, choice, data, max(seeds, had.get(name, 0)))
-            _check_samples(spec, choice, data)
             found[study.directory / RETRAIN / name] = spec
     return found
 
@@ -129,25 +131,28 @@ def ranked(study: Folder, answer: Record) -> Iterator[Record]:
             yield record
 
 
-def _spec(study: Folder, choice: Choice, data: float, seeds: int) -> StudySpec:
-    """The study that trains one configuration on a fraction, with the splits of the search."""
+def _spec(study: Folder, choice: Choice, data: float | None, seeds: int) -> StudySpec:
+    """The study that trains one configuration on a fraction, with the splits of the search.
+
+    None: on the search's subset.
+    """
     record = study.spec.record()
     changed = {
         **alone(choice.config, seeds),
-        "name": f"{study.spec.name} {choice.label} at {data:g}",
+        "name": f"{study.spec.name} {choice.label} at {data or study.history.subset:g}",
         "task": {**record["task"], "measures": []},
         "objective": {"terms": [{"metric": "val_loss"}]},
-        "budgets": {"over": "data", "min": data, "max": data, "eta": 2},
+        "budgets": data and {"over": "data", "min": data, "max": data, "eta": 2},
         "checkpoints": {**record["checkpoints"], "keep": "none"},
     }
     return StudySpec.from_record({**record, **changed}, plugins=plugin_files(study))
 
 
-def _check_samples(spec: StudySpec, choice: Choice, data: float) -> None:
-    """Load the data; raise UserError where they have not as many, or less than a batch."""
+def _check_samples(task: Task, choice: Choice, data: float) -> None:
+    """Raise UserError where the data have not as many samples, or less than a batch."""
     try:
-        samples = spec.task.prepare(data)
-    except UserError as error:
+        samples = task.check_data(data) or task.prepare(data)
+    except (ValueError, UserError) as error:
         raise UserError(f"--at {data:g}: {error}") from error
     batch = choice.config.get("batch_size", 0)
     if samples is not None and isinstance(batch, int) and samples < batch:
