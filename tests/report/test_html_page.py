@@ -34,6 +34,7 @@ from hpogen.study.open import open_study
 from hpogen.trial import Failure, Trial
 
 EVERYTHING = {
+    "sureness",
     *("cards", "anytime", "scores", "measures", "gap", "alpha", "labels", "curves", "time"),
     *("space", "parallel", "rungs", "trials", "again"),
 }
