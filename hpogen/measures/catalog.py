@@ -7,7 +7,7 @@ s_i = ‖g_i‖²; m and ρ² are the mean and the variance of g_i over the N sa
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from hpogen.plugins import LAST_LINEAR, Measure
@@ -24,6 +24,8 @@ ONE_BACKWARD = "one forward and backward over the subset, or over `samples` of i
 FREE = "none: it comes from the training step"
 PER_SAMPLE = f"{HERE}.network:require_per_sample"
 HIDDEN, WEIGHTED = f"{HERE}.weighted:require_hidden", f"{HERE}.weighted:forward"
+CLASSES = ("classes",)
+TWO = ("classes", "binary")  # kinds of targets with a class for each sample
 FEATURES = ("lower", "q25", "q50", "q75", "upper")  # `network_margins.py`
 
 DECAY: Mapping[str, float] = {"tse_ema": 0.999}
@@ -43,6 +45,8 @@ def _row(
     total: bool = False,
     mean: bool = False,
     by_samples: tuple[str, ...] = (),
+    kinds: Iterable[str] = (),
+    loss: Literal["", "any", "entropy"] = "",
     **flags: bool,
 ) -> Measure:
     """`within` and `place` make `module:attribute`; `total` and `mean` are over the epochs."""
@@ -56,6 +60,8 @@ def _row(
         means=frozenset(given if mean else ()),
         by_samples=frozenset(by_samples),
         needs=needs,
+        kinds=frozenset(kinds),
+        loss=loss,
         definition=definition,
         cost=cost,
         source=source,
@@ -67,7 +73,7 @@ _head = functools.partial(_row, "head", within="head_family:", cost=ONE_PASS)
 _deferred = functools.partial(_head, deferred=True)
 _step = functools.partial(_row, "step", within="online:", cost=FREE, total=True)
 _network = functools.partial(_row, "network")
-_per_sample = functools.partial(_network, needs=PER_SAMPLE, cost=ONE_BACKWARD)
+_per_sample = functools.partial(_network, needs=PER_SAMPLE, cost=ONE_BACKWARD, loss="any")
 
 HEAD: tuple[Measure, ...] = (
     _deferred(
@@ -80,7 +86,14 @@ HEAD: tuple[Measure, ...] = (
     _deferred("agn_mean", "agn", "agn / epochs: for comparing budgets", EACH_EPOCH, mean=True),
     _deferred("agn_last", "agn", "mean_i s_i at the end of the last epoch", EACH_EPOCH),
     _deferred("agn_rel", "agn_rel", "mean_i s_i / mean_i (‖h_i‖² + 1)", NORM),
-    _deferred("agn_tic", "agn_tic", "mean_i s_i / tr H", "Thomas et al. 2020"),
+    _deferred(
+        "agn_tic",
+        "agn_tic",
+        "mean_i s_i / tr H",
+        "Thomas et al. 2020",
+        kinds=TWO,
+        loss="entropy",
+    ),
     _head(
         "gsnr_head",
         "gsnr",
@@ -117,11 +130,17 @@ HEAD: tuple[Measure, ...] = (
         "10, 50, 90 % points of min_{j≠y} (z_y − z_j)/‖W_y − W_j‖ / sqrt(Σ_k Var h_k)",
         "Jiang et al. 2019, last layer",
         *("margin_q10", "margin_q50", "margin_q90"),
+        kinds=CLASSES,
     ),
     _deferred(
-        "trace_hessian", "trace_hessian", "tr H = mean_i (1 − ‖p_i‖²)(‖h_i‖² + 1)", "closed form"
+        "trace_hessian",
+        "trace_hessian",
+        "tr H = mean_i (1 − ‖p_i‖²)(‖h_i‖² + 1)",
+        "closed form",
+        kinds=TWO,
+        loss="entropy",
     ),
-    _deferred("brier", "brier", "mean_i ‖p_i − q_i‖²", "Brier 1950"),
+    _deferred("brier", "brier", "mean_i ‖p_i − q_i‖²", "Brier 1950", kinds=TWO, loss="entropy"),
 )
 
 STEP: tuple[Measure, ...] = (
@@ -182,6 +201,7 @@ NETWORK: tuple[Measure, ...] = (
         "L(θ + ρ ∇L/‖∇L‖) − L(θ), ρ = 0.05",
         "Foret et al. 2021, eq. 2",
         cost="two forwards and one backward over the subset, or over `samples` of it",
+        loss="any",
     ),
     _network(
         "sharpness_pacbayes",
@@ -189,6 +209,7 @@ NETWORK: tuple[Measure, ...] = (
         "the largest σ of Gaussian noise on θ with an accuracy at most 0.1 lower",
         JIANG,
         final=True,
+        kinds=TWO,
         cost="at the end: 151 forwards",
     ),
     _network(
@@ -239,6 +260,7 @@ NETWORK: tuple[Measure, ...] = (
         "Jiang et al. 2019",
         *(f"margin_input_{feature}" for feature in FEATURES),
         needs=WEIGHTED,
+        kinds=CLASSES,
         cost=ONE_BACKWARD,
     ),
     _network(
@@ -248,6 +270,7 @@ NETWORK: tuple[Measure, ...] = (
         "Jiang et al. 2019",
         *(f"margin_layers_{layer}_{feature}" for layer in (1, 2, 3) for feature in FEATURES),
         needs=HIDDEN,
+        kinds=CLASSES,
         cost=ONE_BACKWARD,
     ),
     _network(
@@ -258,6 +281,7 @@ NETWORK: tuple[Measure, ...] = (
         "sparsity paper, eq. 2 to 6",
         *("zeta", "kappa", "kappa_fit"),
         needs=f"{HERE}.ablation_layer:require_ablation_layer",
+        kinds=CLASSES,
         final=True,
         cost=(
             "at the end: one pass and partial sums; up to 66 tail passes where units do not reach "

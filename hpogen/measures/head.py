@@ -7,7 +7,7 @@ the target.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,12 +19,11 @@ from hpogen.errors import Refusal
 from hpogen.measures.last_linear import refuse_frozen, sizes
 from hpogen.measures.moments import ROUNDING, Moments
 from hpogen.measures.passes import Predictions, check_finite
-from hpogen.measures.targets import classes_of, counted, output_gradient, rows
+from hpogen.measures.targets import LossFunction, classes_of, counted, output_gradient, rows
 
 CHUNK = 4096  # samples whose features are in float64 at a time
 CANCELLED = 1e-6  # E[h²] − E[h]² has lost digits where it is less than this part of E[h]²
 TINY = 1e-300  # in the place of Σq = 0, where all is 0
-LossFunction = Callable[[Tensor, Tensor], Tensor]  # of logits (N, C) and targets; gives (N,)
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,12 @@ class HeadStatistics:
     features: Tensor  # H, the inputs of the last `nn.Linear`
     weight: Tensor  # W
     bias: Tensor | None  # b
-    loss_function: LossFunction | None = None  # None: cross-entropy
     counts: tuple[bool, bool] = (True, True)  # whether W and b are trained
+
+    @property
+    def loss_function(self) -> LossFunction | None:
+        """None: the cross-entropy."""
+        return self.predictions.loss_function
 
     @property
     def logits(self) -> Tensor:
@@ -64,10 +67,7 @@ class HeadStatistics:
     @property
     def mean_loss(self) -> Tensor:
         """The same, () float64 on the device; so are all that are properties twice."""
-        if self.loss_function is None:
-            return self.predictions.mean_loss
-        losses = _each(self.loss_function, self.logits.double(), self.labels)
-        return losses.detach().mean()
+        return self.predictions.mean_loss
 
     @property
     def accuracy(self) -> float:
@@ -203,15 +203,8 @@ class HeadStatistics:
         NaN where one of them is not finite: −∞ would leave a finite one.
         """
         unknown = ~self.logits.isfinite().all(1, keepdim=True)
-        return self._output_gradients().masked_fill_(unknown, torch.nan)
-
-    def _output_gradients(self) -> Tensor:
-        if self.loss_function is None:
-            return output_gradient(self.logits, self.labels)
-        with torch.enable_grad():
-            z = self.logits.double().requires_grad_()
-            losses = _each(self.loss_function, z, self.labels)
-            return torch.autograd.grad(losses.sum(), z)[0]
+        gradient = output_gradient(self.logits, self.labels, self.loss_function)
+        return gradient.masked_fill_(unknown, torch.nan)
 
     @cached_property
     def _squares(self) -> Tensor:
@@ -253,24 +246,6 @@ class HeadStatistics:
     def _need_cross_entropy(self, what: str) -> None:
         if self.loss_function is not None:
             raise Refusal(f"{what} is defined for cross-entropy, not for a loss of one's own")
-
-
-def _each(loss_function: LossFunction, logits: Tensor, targets: Tensor) -> Tensor:
-    targets = targets.double() if targets.is_floating_point() else targets
-    try:
-        losses = loss_function(logits, targets)
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        raise Refusal(
-            f"the loss fails on logits in float64 ({reason}): its own tensors, class weights say, "
-            "must be float64, too"
-        ) from error
-    if losses.shape != (len(logits),):
-        raise ValueError(
-            f"the loss gave a tensor of shape {tuple(losses.shape)}, expected one loss per sample, "
-            f"({len(logits)},): use reduction='none'"
-        )
-    return losses
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hpogen.measures.as_found import kept
 from hpogen.measures.distributed import gathered, group_of
-from hpogen.measures.head import HeadStatistics, LossFunction
+from hpogen.measures.head import HeadStatistics
 from hpogen.measures.last_linear import LastLinear, counts, require_last_linear
 from hpogen.measures.passes import (
     Batch,
@@ -22,7 +22,7 @@ from hpogen.measures.passes import (
     forward_pass,
     pairs,
 )
-from hpogen.measures.targets import IGNORED, counted, rows
+from hpogen.measures.targets import IGNORED, LossFunction, counted, rows
 
 
 def head_statistics(
@@ -93,22 +93,15 @@ class HeadCollector:
         seen = [gathered(torch.cat(parts), self._group) for parts in zip(*self._seen, strict=True)]
         if self._layer is None or not len(seen[0]):
             raise ValueError("got no samples: the batches are empty")
-        kept = None if self._known else self._counted(*seen[:2])
+        kept = None if self._known else counted(seen[0], seen[1], self._loss)
         logits, labels, features = seen if kept is None else [values[kept] for values in seen]
         if not len(logits):
             raise ValueError(f"got no samples: every label is {IGNORED}")
         bias = self._layer.bias
         return HeadStatistics(
-            Predictions(logits, labels),
+            Predictions(logits, labels, self._loss),
             features,
             at_least_float32(self._layer.weight.detach().clone()),
             None if bias is None else at_least_float32(bias.detach().clone()),
-            self._loss,
             counts(self._layer),
         )
-
-    def _counted(self, logits: Tensor, labels: Tensor) -> Tensor | None:
-        if self._loss is None:
-            return counted(logits, labels)
-        own = labels.ndim > 1 or labels.is_floating_point()  # what the loss makes of it
-        return None if own else labels != IGNORED

@@ -15,7 +15,7 @@ from hpogen.errors import Refusal
 from hpogen.measures.distributed import group_of, unwrapped
 from hpogen.measures.passes import tensor_of
 from hpogen.measures.plain_linear import refuse_unless_plain, trained
-from hpogen.measures.targets import output_gradient, smoothed
+from hpogen.measures.targets import LossFunction, output_gradient, smoothed
 
 
 class _Run(NamedTuple):
@@ -96,16 +96,20 @@ class LastLinear:
         return run.layer, run.features
 
     def squared_gradient_norms(
-        self, logits: Tensor, targets: Tensor, smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        smoothing: float = 0.0,
+        loss: LossFunction | None = None,
     ) -> Tensor:
         """s_i (N,) of the newest forward pass, which gave `logits`: see the function.
 
-        With label smoothing, of the loss that has it.
+        With label smoothing, of the cross-entropy that has it; or of a loss of one's own.
         """
         layer, features = self.read(logits)
         targets = smoothed(targets, logits.shape[1], smoothing)
         weight, bias = counts(layer)
-        return squared_gradient_norms(features, logits.detach(), targets, bias, weight)
+        return squared_gradient_norms(features, logits.detach(), targets, bias, weight, loss)
 
     def _is_output(self, run: _Run, logits: Tensor) -> bool:
         if _same(run.output, logits):
@@ -156,15 +160,20 @@ def sizes(features: Tensor, weight: bool, bias: bool) -> Tensor:
 
 
 def squared_gradient_norms(
-    features: Tensor, logits: Tensor, targets: Tensor, bias: bool, weight: bool = True
+    features: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    bias: bool,
+    weight: bool = True,
+    loss: LossFunction | None = None,
 ) -> Tensor:
     """s_i = ‖d_i‖² (‖h_i‖² + 1) over the parameters that count, see `sizes` (Goodfellow 2015).
 
     `features` (N, D), `logits` (N, C), `targets` (N,) labels or (N, C) probabilities; the result is
-    (N,) float64.
+    (N,) float64. With a loss of one's own, targets are what that takes.
     """
     size = sizes(features, weight, bias)  # (N,)
-    return output_gradient(logits, targets).square().sum(1) * size
+    return output_gradient(logits, targets, loss).square().sum(1) * size
 
 
 def _versions(features: Tensor, output: Tensor) -> tuple[int, int]:

@@ -61,15 +61,15 @@ def gradient_norms(
     return norms
 
 
-def gn(model: nn.Module, batches: Iterable[Batch]) -> float:
-    """mean_i ‖∇L(θ; x_i)‖² of the cross-entropy: one term of GN (gradient-norm paper, eq. 4).
+def gn(model: nn.Module, batches: Iterable[Batch], loss: Loss = functional.cross_entropy) -> float:
+    """mean_i ‖∇L(θ; x_i)‖²: one term of GN (gradient-norm paper, eq. 4).
 
     BatchNorm in evaluation mode. Of a `DistributedDataParallel` model, which all its processes must
     call, the mean is over the samples of all. Raises ValueError when there is no sample,
     FloatingPointError for a gradient that is not finite, Refusal as `gradient_norms`.
     """
     with undisturbed(model):
-        norms = [gradient_norms(model, x, y) for x, y in labelled(pairs(batches))]
+        norms = [gradient_norms(model, x, y, loss) for x, y in labelled(pairs(batches))]
     found = gathered(torch.cat([torch.zeros(0).double(), *norms]).cpu(), group_of(model))
     if not len(found):
         raise ValueError("got no samples: the batches are empty")
@@ -145,7 +145,7 @@ def _total(model: nn.Module, loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
 
     A loss of the caller's own is given the outputs as they are, torch's want a tensor.
     """
-    function = getattr(loss, "func", loss)  # of a partial
+    function = getattr(loss, "func", loss)  # of a partial, or a named loss
     if getattr(function, "__module__", "") == functional.__name__:
         outputs = tensor_of(model, outputs)
         outputs = outputs + (outputs - outputs)  # NaN for −∞, which leaves a finite gradient
@@ -171,7 +171,7 @@ def _refuse_mixing(model: nn.Module) -> None:
 
 def _written(loss: Loss) -> object:
     """What tells losses apart that apply the same functions; not themselves: that keeps models."""
-    while isinstance(loss, partial):
+    while hasattr(loss, "func"):  # a partial, or a named loss
         loss = loss.func
     return getattr(loss, "__code__", type(loss))
 

@@ -15,14 +15,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hpogen.measures.distributed import summed
 from hpogen.measures.moments import Moments
-from hpogen.measures.network import per_sample_gradients
+from hpogen.measures.network import Loss, per_sample_gradients
 from hpogen.measures.passes import Batch, pairs, undisturbed
 from hpogen.measures.targets import labelled
 from hpogen.measures.uses import Gradients
 
 
-def network_moments(model: nn.Module, batches: Iterable[Batch], signs: bool = True) -> Moments:
-    """Sums of the cross-entropy's per-sample gradients over all trainable parameters, (P,) each.
+def network_moments(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    signs: bool = True,
+    loss: Loss = functional.cross_entropy,
+) -> Moments:
+    """Sums of the loss's per-sample gradients over all trainable parameters, (P,) each.
 
     BatchNorm in evaluation mode; of a `DistributedDataParallel` model, which all its processes must
     call, the sums are over the samples of all. Memory is 4 numbers per parameter, and the sums are
@@ -46,7 +51,7 @@ def network_moments(model: nn.Module, batches: Iterable[Batch], signs: bool = Tr
 
     with undisturbed(model):
         for x, y in labelled(pairs(batches)):
-            per_sample_gradients(model, x, y, functional.cross_entropy, add)
+            per_sample_gradients(model, x, y, loss, add)
             count += len(x)
     count = _summed_over_processes(model, sums, count)
     if not count:
@@ -90,16 +95,22 @@ def _add_chunk(total: Tensor, chunk: Tensor, signs: bool) -> None:
         total[3] += exact.count_nonzero(0)
 
 
-def gsnr(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+def gsnr(
+    model: nn.Module, batches: Iterable[Batch], loss: Loss = functional.cross_entropy
+) -> dict[str, float]:
     """mean_j m_j² / ρ_j² over all parameters (the GSNR paper, eqs. 2 and 25), and its variants."""
-    return network_moments(model, batches, signs=False).gsnr_family("gsnr")
+    return network_moments(model, batches, signs=False, loss=loss).gsnr_family("gsnr")
 
 
-def osgr(model: nn.Module, batches: Iterable[Batch]) -> float:
+def osgr(
+    model: nn.Module, batches: Iterable[Batch], loss: Loss = functional.cross_entropy
+) -> float:
     """1 − (A − B)/(N·B) over all parameters (the GSNR paper, eq. 19); see `Moments.osgr`."""
-    return network_moments(model, batches, signs=False).osgr
+    return network_moments(model, batches, signs=False, loss=loss).osgr
 
 
-def same_sign(model: nn.Module, batches: Iterable[Batch]) -> float:
+def same_sign(
+    model: nn.Module, batches: Iterable[Batch], loss: Loss = functional.cross_entropy
+) -> float:
     """mean_j max(n₊, n₋)/(n₊ + n₋) over all parameters with at least 30 non-zero gradients."""
-    return network_moments(model, batches).same_sign
+    return network_moments(model, batches, loss=loss).same_sign

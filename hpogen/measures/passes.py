@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import evaluating, kept, may_change, require_initialized, without
 from hpogen.measures.convolutions import mend_convolutions
-from hpogen.measures.targets import IGNORED, counted, cross_entropy, hits, rows
+from hpogen.measures.targets import IGNORED, LossFunction, counted, cross_entropy, each, hits, rows
 
 Batch = tuple[Tensor, Tensor]  # images (B, …) and labels (B,)
 
@@ -42,6 +42,7 @@ class Predictions:
 
     logits: Tensor
     labels: Tensor
+    loss_function: LossFunction | None = None  # None: cross-entropy
 
     @property
     def count(self) -> int:
@@ -49,7 +50,9 @@ class Predictions:
 
     @cached_property
     def losses(self) -> Tensor:
-        """The cross-entropy of each sample, (N,) float64; of one logit the binary one."""
+        """The loss of each sample, (N,) float64: the cross-entropy, of one logit the binary one."""
+        if self.loss_function is not None:
+            return each(self.loss_function, self.logits, self.labels).detach()
         return cross_entropy(self.logits, self.labels)
 
     @cached_property
@@ -91,15 +94,17 @@ class Predictions:
 class PredictionCollector:
     """Keeps logits and labels, as `targets.rows` takes them: losses and accuracies of any model.
 
+    With a loss of one's own, labels are what that takes.
     Where labels are `known` to be classes they are not looked at: no GPU has to be waited for.
     """
 
-    def __init__(self, known: bool = False) -> None:
-        self._known = known
+    def __init__(self, known: bool = False, loss: LossFunction | None = None) -> None:
+        self._known, self._loss = known, loss
         self._seen: list[tuple[Tensor, Tensor]] = []  # logits, labels
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        logits, labels = rows(logits, labels)
+        if self._loss is None:
+            logits, labels = rows(logits, labels)
         self._seen.append((at_least_float32(logits), labels))
 
     def result(self) -> Predictions:
@@ -110,12 +115,12 @@ class PredictionCollector:
         if not any(len(labels) for _, labels in self._seen):
             raise ValueError("got no samples: the batches are empty")
         logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
-        kept = None if self._known else counted(logits, labels)
+        kept = None if self._known else counted(logits, labels, self._loss)
         if kept is not None:
             logits, labels = logits[kept], labels[kept]
         if not len(labels):
             raise ValueError(f"got no samples: every label is {IGNORED}")
-        return Predictions(logits, labels)
+        return Predictions(logits, labels, self._loss)
 
 
 def forward_pass(

@@ -20,7 +20,7 @@ from hpogen.measures.passes import (
     tensor_of,
     undisturbed,
 )
-from hpogen.measures.targets import counted, cross_entropy, rows
+from hpogen.measures.targets import LossFunction, counted, cross_entropy, each, rows
 
 RADIUS = 0.05  # of the SAM step (Foret et al. 2021)
 DROP = 0.1  # of the accuracy
@@ -28,8 +28,13 @@ DRAWS, STEPS = 10, 15  # 150 passes
 LEAST, MOST = 1e-6, 1e2  # where σ is looked for
 
 
-def sharpness(model: nn.Module, batches: Iterable[Batch], radius: float = RADIUS) -> float:
-    """L(θ + ρ ∇L/‖∇L‖) − L(θ): what one step of SAM adds to the mean cross-entropy.
+def sharpness(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    radius: float = RADIUS,
+    loss: LossFunction | None = None,
+) -> float:
+    """L(θ + ρ ∇L/‖∇L‖) − L(θ): what one step of SAM adds to the mean loss, the cross-entropy.
 
     One forward and backward and one forward over the batches, evaluation mode, all trainable
     parameters, ρ = `radius`; 0 where the gradient is 0. Raises ValueError when there is no sample,
@@ -38,13 +43,13 @@ def sharpness(model: nn.Module, batches: Iterable[Batch], radius: float = RADIUS
     """
     parameters = _trainable(model)
     sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in parameters.items()}
-    here = PredictionCollector()
+    here = PredictionCollector(loss=loss)
     with undisturbed(model):
         for x, y in pairs(batches):
-            for name, gradient in _gradients(model, parameters, x, y, here).items():
+            for name, gradient in _gradients(model, parameters, x, y, here, loss).items():
                 sums[name] += gradient
-        loss = here.result().mean_loss
-        check_finite(loss, "the loss")
+        now = here.result().mean_loss
+        check_finite(now, "the loss")
         norm = math.sqrt(sum(float(total.square().sum()) for total in sums.values()))
         if norm == 0:
             return 0.0
@@ -53,9 +58,9 @@ def sharpness(model: nn.Module, batches: Iterable[Batch], radius: float = RADIUS
             name: (p.detach() + radius / norm * sums[name]).to(p.dtype)
             for name, p in parameters.items()
         }
-        there = _predictions(model, moved, batches).mean_loss
+        there = _predictions(model, moved, batches, loss).mean_loss
         check_finite(there, "the loss after the step")
-        return float(there) - float(loss)
+        return float(there) - float(now)
 
 
 def sharpness_pacbayes(model: nn.Module, batches: Iterable[Batch], seed: int = 0) -> float:
@@ -113,8 +118,9 @@ def _gradients(
     x: Tensor,
     y: Tensor,
     collector: PredictionCollector,
+    loss: LossFunction | None,
 ) -> dict[str, Tensor]:
-    """Of the sum over the batch of the cross-entropy; the collector takes the predictions."""
+    """Of the sum over the batch of the loss; the collector takes the predictions."""
     device = device_of(model)
     y = y.to(device)
     with torch.enable_grad():
@@ -122,18 +128,24 @@ def _gradients(
         collector.add(logits.detach(), y)
         if not logits.requires_grad:
             return {}
-        counted(*rows(logits, y))  # refuses what is no target
-        total = cross_entropy(logits, y, reduction="sum")
+        if loss is None:
+            counted(*rows(logits, y))  # refuses what is no target
+            total = cross_entropy(logits, y, reduction="sum")
+        else:
+            total = each(loss, logits, y).sum()
         gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     pairs = zip(parameters, gradients, strict=True)
     return {name: gradient for name, gradient in pairs if gradient is not None}
 
 
 def _predictions(
-    model: nn.Module, parameters: Mapping[str, Tensor], batches: Iterable[Batch]
+    model: nn.Module,
+    parameters: Mapping[str, Tensor],
+    batches: Iterable[Batch],
+    loss: LossFunction | None = None,
 ) -> Predictions:
     """What the model predicts with these parameters; its own are not touched."""
-    collector = PredictionCollector()
+    collector = PredictionCollector(loss=loss)
     device = device_of(model)
     with torch.no_grad(), kept(model):
         for x, y in pairs(batches):

@@ -6,7 +6,7 @@ that reads targets comes here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from hpogen.errors import Refusal
 
+LossFunction = Callable[[Tensor, Tensor], Tensor]  # of logits (N, …) and targets; gives (N,)
 IGNORED = -100  # the label of samples that torch's cross_entropy leaves out
 
 
@@ -45,14 +46,17 @@ def rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return logits, targets.reshape(-1).long()
 
 
-def counted(logits: Tensor, targets: Tensor) -> Tensor | None:
+def counted(logits: Tensor, targets: Tensor, loss: LossFunction | None = None) -> Tensor | None:
     """Which rows of `rows` are not labelled −100, (M,) bool; None where all count.
 
-    Raises Refusal for a label that is no class of the logits, and where one logit's target is not
-    in [0, 1].
+    A loss of one's own makes what it will of other targets than labels (N,). Raises Refusal for a
+    label that is no class of the logits, and where one logit's target is not in [0, 1].
     """
     if targets.is_meta or not targets.numel():
         return None
+    if loss is not None:
+        own = targets.ndim > 1 or targets.is_floating_point()
+        return None if own else targets != IGNORED
     classes = logits.shape[1]
     least, most = (value.item() for value in targets.aminmax())
     if targets.is_floating_point():
@@ -121,12 +125,35 @@ def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "none") -> T
     return functional.cross_entropy(logits, targets, reduction=reduction)
 
 
-def output_gradient(logits: Tensor, targets: Tensor) -> Tensor:
-    """d = p·Σq − q (N, C) float64, the gradient of each sample's cross-entropy by its logits.
+def each(loss: LossFunction, logits: Tensor, targets: Tensor) -> Tensor:
+    """A loss of one's own of each sample, (N,) float64. Raises Refusal, ValueError."""
+    targets = targets.double() if targets.is_floating_point() else targets
+    try:
+        losses = loss(logits.double(), targets)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise Refusal(
+            f"the loss fails on logits in float64 ({reason}): its own tensors, class weights say, "
+            "must be float64, too"
+        ) from error
+    if losses.shape != (len(logits),):
+        raise ValueError(
+            f"the loss gave a tensor of shape {tuple(losses.shape)}, expected one loss per sample, "
+            f"({len(logits)},): use reduction='none'"
+        )
+    return losses
 
-    With labels, d_y is −Σ_{j≠y} p_j: p_y − 1 would cancel for samples that are well fitted. Of one
-    logit, d = σ(z) − y.
+
+def output_gradient(logits: Tensor, targets: Tensor, loss: LossFunction | None = None) -> Tensor:
+    """d (N, C) float64, the gradient of each sample's loss by its logits.
+
+    Of the cross-entropy, unless there is a loss of one's own, d = p·Σq − q. With labels, d_y is
+    −Σ_{j≠y} p_j: p_y − 1 would cancel for samples that are well fitted. Of one logit, d = σ(z) − y.
     """
+    if loss is not None:
+        with torch.enable_grad():
+            z = logits.detach().double().requires_grad_()
+            return torch.autograd.grad(each(loss, z, targets).sum(), z)[0]
     classes = logits.shape[1]
     logits, targets = paired(logits.double(), targets)
     difference = logits.softmax(1)

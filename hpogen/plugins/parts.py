@@ -46,15 +46,17 @@ class Measure:
     `of="head"`: `function(head: HeadStatistics) -> float | Mapping`, from the one forward pass over
     the training subset that all head measures share. `of="network"`: `function(model, batches) ->
     float | Mapping | Measured`, with `batches` an iterable of `(images, labels)` over the subset;
-    with `initial=True` it is given the untrained model as a third argument. `of="step"`: collected
-    by the training step itself, without a pass of its own. `final=True` is computed at the last
-    epoch of a budget only. `sums` names those metrics whose per-epoch values hpogen adds up over
-    the epochs, `means` those it averages (both belong to the trial's checkpoint); with `per_step`
-    an epoch's value is a sum over its training steps. `by_samples` names those metrics that come
-    out higher or lower for more samples of the same kind. `needs` is a
-    function of the model and a batch of images that raises Refusal where the measure is not
-    defined; it is asked when a study is loaded, with both on the meta device. A built-in function
-    is `module:attribute`, so that naming a measure imports no torch.
+    with `initial=True` it is given the untrained model as a third argument, with `loss="any"` the
+    task's loss as `loss`, where that is not the cross-entropy. `of="step"`: collected by the
+    training step itself, without a pass of its own. `final=True` is computed at the last epoch of a
+    budget only. `sums` names those metrics whose per-epoch values hpogen adds up over the epochs,
+    `means` those it averages (both belong to the trial's checkpoint); with `per_step` an epoch's
+    value is a sum over its training steps. `by_samples` names those metrics that come out higher or
+    lower for more samples of the same kind. `kinds` are those of `forms/kinds.py` that it is
+    defined for; with `loss="entropy"` it is so for the cross-entropy alone. `needs` is a function
+    of the model and a batch of images that raises Refusal where the measure is not defined; it is
+    asked when a study is loaded, with both on the meta device. A built-in function is
+    `module:attribute`, so that naming a measure imports no torch.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Measure:
     per_step: bool = False
     final: bool = False
     initial: bool = False
+    kinds: frozenset[str] = frozenset()  # of targets that it is defined for; none: of all
+    loss: typing.Literal["", "any", "entropy"] = ""
     deferred: bool = False  # gives () tensors on the model's device and has read nothing
     needs: Callable[..., Any] | str = ""
     definition: str = ""  # a line or two for `hpogen list measures`
@@ -117,6 +121,13 @@ datasets: Registry[Callable[..., Any]] = Registry(
     **{
         "fashion-mnist": "hpogen.training.data.builtin:fashion_mnist",
         "torchvision/": "hpogen.training.data.torchvision:family",
+    },
+)
+losses: Registry[Callable[..., Any]] = Registry(
+    "loss",
+    **{
+        name: f"hpogen.training.losses:{name}"
+        for name in ("cross_entropy", "bce", "mse", "mae", "huber")
     },
 )
 measures: Registry[Measure] = Registry("measure", table="hpogen.measures.catalog:MEASURES")
