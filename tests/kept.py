@@ -59,12 +59,12 @@ def audit_images(spec: StudySpec) -> tuple[Tensor, Tensor]:
     assert isinstance(spec.task, ImageClassification)
     dataset = spec.task.dataset
     data = load(dataset)
-    rows = splits(dataset, data.train_labels).audit
+    rows = splits(dataset, data.train.targets).audit
     if isinstance(dataset.audit, str):
         return torch.from_numpy(
-            data.test_images[np.arange(len(data.test_labels))]
-        ), torch.from_numpy(data.test_labels)
-    return torch.from_numpy(data.train_images[rows]), torch.from_numpy(data.train_labels[rows])
+            data.test.inputs[np.arange(len(data.test.targets))]
+        ), torch.from_numpy(data.test.targets)
+    return torch.from_numpy(data.train.inputs[rows]), torch.from_numpy(data.train.targets[rows])
 
 
 def audit_of(logits: Tensor, labels: Tensor) -> dict[str, float]:

@@ -143,7 +143,7 @@ def test_the_header_says_all_that_it_takes(done: Path) -> None:
     assert (header.model, header.options) == ("mlp", {"width": 8, "depth": 1})
     assert net.class_names == tuple("0123456789") and header.class_names == net.class_names
     spec = load_study(done.parent / "study.yaml")
-    mean, scale = moments(load_data(spec.task.dataset).train_images)  # type: ignore[attr-defined]
+    mean, scale = moments(load_data(spec.task.dataset).train.inputs)  # type: ignore[attr-defined]
     assert header.mean == tuple(np.float32(mean).tolist())
     assert header.scale == tuple(np.float32(scale).tolist())
     path = folder.trial_stem(done, net.header.trial).with_suffix(f".{WEIGHTS}")

@@ -83,7 +83,7 @@ def test_what_is_trained_is_the_full_training_set_and_no_more(done: Path) -> Non
         ]
         dataset = spec.record()["task"]["dataset"]
         images = load(spec.task.dataset)  # type: ignore[attr-defined]
-        assert spec.task.dataset.counts(len(images.train_labels)) == (1297, 0, 0)  # type: ignore[attr-defined]
+        assert spec.task.dataset.counts(len(images.train.targets)) == (1297, 0, 0)  # type: ignore[attr-defined]
         assert (dataset["audit"], spec.task.epochs) == ("test-each-epoch", 2)
         assert spec.limits.times == {}  # those of the search were for its subset
 

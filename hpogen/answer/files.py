@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hpogen.errors import UserError, explained, text_of
 from hpogen.measures.passes import at_least_float32
 from hpogen.record.folder import replace_file
-from hpogen.training.data.prepared import Normalization
+from hpogen.training.data.fitted import Normalization
 from hpogen.training.predictor import Predictor
 from hpogen.training.weights import packed
 

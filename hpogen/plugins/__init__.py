@@ -1,7 +1,7 @@
 """What has a name in the YAML: the registries, the decorators that fill them, plug-in files."""
 
 from hpogen.plugins.binding import FILES, File, Scope, in_scope, scope, scoped
-from hpogen.plugins.decorators import dataset, measure, model, searcher, task
+from hpogen.plugins.decorators import dataset, loss, measure, model, searcher, task
 from hpogen.plugins.files import bind_file, load_file, load_installed
 from hpogen.plugins.parts import (
     DEFAULT_TASK,
@@ -11,6 +11,7 @@ from hpogen.plugins.parts import (
     Measured,
     TaskFunction,
     datasets,
+    losses,
     measures,
     models,
     options_of,
@@ -37,6 +38,8 @@ __all__ = [
     "in_scope",
     "load_file",
     "load_installed",
+    "loss",
+    "losses",
     "measure",
     "measures",
     "model",

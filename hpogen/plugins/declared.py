@@ -88,6 +88,7 @@ GIVEN = {
     "task": "trial",
     "model": "in_shape, classes",
     "dataset": "root",
+    "loss": "outputs, targets",
     "measure": 'head; of="network": model, batches; with initial=True: untrained, too',
     "measure: needs": "model, images",
     "searcher": "space, budgets, seed",

@@ -1,6 +1,6 @@
 """The decorators by which a user's file adds parts to the registries.
 
-The public ones are `hpogen.plugins.searcher`, `task`, `model`, `dataset` and `measure`.
+The public ones are `hpogen.plugins.searcher`, `task`, `model`, `dataset`, `loss` and `measure`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ from typing import Any, TypeVar
 from hpogen.errors import UserError
 from hpogen.plugins import declared
 from hpogen.plugins.guest import guarded
-from hpogen.plugins.parts import Measure, TaskFunction, datasets, measures, models, searchers, tasks
+from hpogen.plugins.parts import (
+    Measure,
+    TaskFunction,
+    datasets,
+    losses,
+    measures,
+    models,
+    searchers,
+    tasks,
+)
 from hpogen.plugins.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,8 +83,16 @@ def model(name: str) -> Callable[[F], F]:
 
 
 def dataset(name: str) -> Callable[[F], F]:
-    """Register a loader `(root: Path, **options) -> hpogen.training.data.ImageData`."""
+    """Register a loader `(root: Path, **options) -> hpogen.training.data.ImageData`, or `.Data`."""
     return _guarded("dataset", name, datasets, 1)
+
+
+def loss(name: str) -> Callable[[F], F]:
+    """Register a loss `(outputs, targets) -> torch.Tensor`, one for each sample, (N,).
+
+    Training descends its mean, and measures differentiate it in float64. It takes no options.
+    """
+    return _guarded("loss", name, losses, 2)
 
 
 def _guarded(

@@ -15,7 +15,7 @@ from torch import Tensor
 from hpogen.measures.head import HeadStatistics
 from hpogen.measures.head_pass import HeadCollector
 from hpogen.measures.passes import Collector, PredictionCollector, Predictions, forward_pass
-from hpogen.training.data.prepared import Images
+from hpogen.training.data.prepared import Split
 from hpogen.training.measuring import (
     Metrics,
     add_up,
@@ -51,7 +51,7 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
         yield from _validation(recipe, state, found, last)
     if len(recipe.data.audit) and (last or recipe.settings.dataset.audit == "test-each-epoch"):
         seen = yield from _predictions(recipe, state, recipe.data.audit)
-        audited = {"loss": seen.mean_loss, "accuracy": seen.hit_rate}
+        audited = figures(recipe, seen)
         if last:
             state.audit_hits = seen.hits
             if recipe.keeps_probabilities:
@@ -76,7 +76,7 @@ def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generat
     plan, epoch = recipe.plan, state.epoch + 1
     if measures := plan.due("head", epoch, last):
         head = yield from _head(recipe, state)
-        found |= {"train_loss": head.mean_loss, "train_accuracy": head.hit_rate}
+        found |= figures(recipe, head.predictions, "train_")
         closed = all(planned.measure.deferred for planned in measures)
         if not closed or recipe.device.type == "cpu":
             check_finite({"train_loss": float(head.mean_loss)}, epoch)  # none has to digest NaN
@@ -84,7 +84,7 @@ def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generat
             found |= named(planned.measure, valued(planned.measure, epoch, head))
     elif plan.train_pass(last):
         seen = yield from _predictions(recipe, state, recipe.data.subset)
-        found |= {"train_loss": seen.mean_loss, "train_accuracy": seen.hit_rate}
+        found |= figures(recipe, seen, "train_")
     for planned in plan.due("network", epoch, last):
         found |= of_network(recipe, state, planned)
         yield
@@ -93,7 +93,7 @@ def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generat
 def _validation(recipe: Recipe, state: State, found: Found, last: bool) -> Generator[None]:
     if recipe.plan.validation_pass(last) and len(recipe.data.validation):
         seen = yield from _predictions(recipe, state, recipe.data.validation)
-        found |= {"val_loss": seen.mean_loss, "val_accuracy": seen.hit_rate}
+        found |= figures(recipe, seen, "val_")
         if last and recipe.settings.keeps_losses:
             state.validation_losses = seen.losses.to(torch.float32)
             state.validation_hits = seen.hits
@@ -106,19 +106,27 @@ def _shares(seen: Predictions) -> tuple[Tensor, Tensor]:
     return seen.probabilities.to(torch.float16), seen.labels.to(torch.int32)
 
 
+def figures(recipe: Recipe, seen: Predictions, before: str = "") -> Found:
+    """What a split's predictions come to, () tensors by name, with `before` in front of each."""
+    found: Found = {f"{before}loss": seen.mean_loss}
+    if recipe.data.target.classed:
+        found[f"{before}accuracy"] = seen.hit_rate
+    return found
+
+
 def _head(recipe: Recipe, state: State) -> Generator[None, None, HeadStatistics]:
-    with HeadCollector(state.model, known=True) as collector:
+    with HeadCollector(state.model, recipe.measured_loss, known=True) as collector:
         yield from _forward(recipe, state, recipe.data.subset, collector)
         return collector.result()
 
 
-def _predictions(recipe: Recipe, state: State, split: Images) -> Generator[None, None, Predictions]:
-    collector = PredictionCollector(known=True)
+def _predictions(recipe: Recipe, state: State, split: Split) -> Generator[None, None, Predictions]:
+    collector = PredictionCollector(known=True, loss=recipe.measured_loss)
     yield from _forward(recipe, state, split, collector)
     return collector.result()
 
 
-def _forward(recipe: Recipe, state: State, split: Images, collector: Collector) -> Generator[None]:
+def _forward(recipe: Recipe, state: State, split: Split, collector: Collector) -> Generator[None]:
     yield from forward_pass(state.model, recipe.batches(split), collector, recipe.autocast)
 
 

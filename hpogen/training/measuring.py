@@ -64,21 +64,23 @@ def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> dict[st
     finite = [torch.isfinite(value).all() for value in state.model.parameters()]
     if finite and not torch.stack(finite).all():  # a buffer may be: a mask of −∞
         raise Diverged(f"a weight is not finite after {state.epoch} epochs, {state.step} steps")
-    given = [state.model, recipe.batches(recipe.data.subset).sample(planned.samples)]
+    given: list[object] = [state.model, recipe.batches(recipe.data.subset).sample(planned.samples)]
     if measure.initial:
         given.append(recipe.untrained())
+    own = recipe.measured_loss if measure.loss == "any" else None
+    keys = {} if own is None else {"loss": own}
     with undisturbed(state.model):
-        result = valued(measure, state.epoch + 1, *given)
+        result = valued(measure, state.epoch + 1, *given, **keys)
     if isinstance(result, Measured):
         state.files |= result.files
         result = result.metrics
     return named(measure, result)
 
 
-def valued(measure: Measure, epoch: int, *given: object) -> Any:
+def valued(measure: Measure, epoch: int, *given: object, **keys: object) -> Any:
     """What a measure gives. Raises Diverged where it has no value, by a FloatingPointError."""
     try:
-        return measure.resolve()(*given)
+        return measure.resolve()(*given, **keys)
     except FloatingPointError as error:
         raise Diverged(f"{measure.name} in epoch {epoch}: {error}") from error
 

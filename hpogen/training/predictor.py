@@ -15,7 +15,7 @@ from hpogen.errors import UserError, shortened
 from hpogen.measures.as_found import kept
 from hpogen.measures.passes import at_least_float32, tensor_of
 from hpogen.training.checkpoint import Checkpoints
-from hpogen.training.data.prepared import Normalization
+from hpogen.training.data.fitted import Normalization
 from hpogen.training.forms.task import Settings
 from hpogen.training.memory import evaluation_batch
 from hpogen.training.models.build import build

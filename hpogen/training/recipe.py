@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from hpogen.training.data.prepared import Batches, Images, Prepared, data_for, prepare
+from hpogen import plugins
+from hpogen.training.data.prepared import Batches, Prepared, Split, data_for, prepare
 from hpogen.training.forms.hyperparameters import Hyperparameters, hyperparameters
 from hpogen.training.forms.task import Precision, Settings
+from hpogen.training.losses import Loss
 from hpogen.training.memory import evaluation_batch
 from hpogen.training.models.build import build
 from hpogen.training.plan import Plan, make_plan
@@ -32,7 +34,8 @@ class Recipe:
     data: Prepared
     device: torch.device
     memory_format: torch.memory_format
-    evaluation_batch: int  # images
+    evaluation_batch: int  # samples
+    loss: Loss
 
     @property
     def batch_size(self) -> int:
@@ -40,7 +43,7 @@ class Recipe:
 
     @property
     def steps(self) -> int:
-        """Steps per epoch. A last batch of one image is left out: BatchNorm cannot train on it."""
+        """Steps per epoch. A last batch of one sample is left out: BatchNorm cannot train on it."""
         whole, rest = divmod(len(self.data.subset), self.batch_size)
         return whole + (rest > 1)
 
@@ -55,14 +58,21 @@ class Recipe:
         with torch.random.fork_rng(devices=[]):
             return initial_model(self.settings, self.trial, self.data, self.device)
 
-    def batches(self, split: Images) -> Batches:
+    def batches(self, split: Split) -> Batches:
         """What an evaluation runs over."""
         size = self.evaluation_batch
-        return Batches(split, self.data.normalization, self.memory_format, size)
+        data = self.data
+        return Batches(split, data.normalization, self.memory_format, size, data.unit)
 
     def autocast(self) -> torch.autocast:
         """Where forward passes run."""
         return autocast(self.settings, self.device)
+
+    @property
+    def measured_loss(self) -> Loss | None:
+        """The loss for the measures; None: the cross-entropy, for which they have closed forms."""
+        entropy = self.data.target.classed and self.loss.name == self.data.target.losses[0]
+        return None if entropy else self.loss
 
     @property
     def momentum(self) -> float:
@@ -85,7 +95,8 @@ def begin(settings: Settings, trial: RunningTrial, wanted: frozenset[str]) -> tu
     plan = make_plan(settings, wanted)
     layout = memory_format_of(model, settings.precision, device)
     batch = evaluation_batch(model, data.in_shape, device)
-    recipe = Recipe(settings, trial, values, plan, data, device, layout, batch)
+    loss = loss_of(settings, data)
+    recipe = Recipe(settings, trial, values, plan, data, device, layout, batch, loss)
     forward = torch.compile(model) if settings.compile and not plan.online else model
     state = State(model, make_optimizer(model, values, device), device, forward)
     iterated = [name for planned in plan.iterated for name in planned.measure.metrics]
@@ -95,13 +106,19 @@ def begin(settings: Settings, trial: RunningTrial, wanted: frozenset[str]) -> tu
     return recipe, state
 
 
+def loss_of(settings: Settings, data: Prepared) -> Loss:
+    """The task's loss: the one that it names, or the targets' own."""
+    name = settings.loss_for(data.target)
+    return Loss(name, plugins.losses.get(name))
+
+
 def initial_model(
     settings: Settings, trial: RunningTrial, data: Prepared, device: torch.device
 ) -> nn.Module:
     """The network before the first step, from the trial's seed: torch's seed is set to it."""
     torch.manual_seed(derive_seed(trial.seed, "model"))
     options = settings.model.options_with(trial.config)
-    model = build(settings.model.name, options, data.in_shape, data.classes)
+    model = build(settings.model.name, options, data.in_shape, data.outputs)
     memory_format = memory_format_of(model, settings.precision, device)
     return model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
 

@@ -60,7 +60,7 @@ def remeasure(
 def _measured(recipe: Recipe, state: State, measures: list[plugins.Measure]) -> Measured:
     found: dict[str, float | Tensor] = {}
     if any(measure.of == "head" for measure in measures):
-        with HeadCollector(state.model) as collector:
+        with HeadCollector(state.model, recipe.measured_loss) as collector:
             batches = recipe.batches(recipe.data.subset)
             for _ in forward_pass(state.model, batches, collector, recipe.autocast):
                 pass

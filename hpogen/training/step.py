@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class Steps:
         if tape is not None:
             wanted = tape.device.type == "cuda" and recipe.settings.cuda_graphs
             wanted &= not recipe.plan.iterated
-            wanted &= isinstance(recipe.data.subset.images, Tensor)  # and not fetched by the host
+            wanted &= isinstance(recipe.data.subset.inputs, Tensor)  # and not fetched by the host
             self._graphs = Graphs(self._step, tape) if wanted else None
 
     def epoch(self) -> Iterator[None]:
@@ -76,17 +77,16 @@ class Steps:
 
     def _step(self, draws: Draws, lr: float | Tensor) -> None:
         """One step on the images that `draws` chooses; captured as it stands, so it never waits."""
-        recipe, values, sums = self._recipe, self._recipe.values, self._state.step_sums
-        x, labels = self._batch(draws)
+        recipe, sums = self._recipe, self._state.step_sums
+        x, targets = self._batch(draws)
         with recipe.autocast():
-            logits = self._state.forward(x)  # (B, classes)
-            loss = functional.cross_entropy(logits, labels, label_smoothing=values.label_smoothing)
+            outputs = self._state.forward(x)  # (B, C)
+            loss = self._loss(outputs, targets)
         if recipe.device.type == "cpu" and not math.isfinite(loss.item()):
             raise diverged(recipe, self._state)
         sums["loss"] += loss.detach()
         if self._last is not None:  # AGN online: from this very forward pass
-            smoothing = values.label_smoothing
-            norm = self._last.squared_gradient_norms(logits, labels, smoothing).mean()
+            norm = self._squared_norms(self._last, outputs, targets).mean()
             sums["agn"] += norm
             sums["agn_lr"] += lr / (1 - recipe.momentum) * norm
 
@@ -95,6 +95,19 @@ class Steps:
         torch.autograd.backward(loss)
         self._state.optimizer.step()
 
+    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean over the batch, ()."""
+        recipe = self._recipe
+        if recipe.data.target.smooths and recipe.measured_loss is None:
+            smoothing = recipe.values.label_smoothing
+            return functional.cross_entropy(outputs, targets, label_smoothing=smoothing)
+        return recipe.loss.mean(outputs, targets)
+
+    def _squared_norms(self, last: LastLinear, outputs: Tensor, targets: Tensor) -> Tensor:
+        """s_i (B,) of this very forward pass."""
+        smoothing = self._recipe.values.label_smoothing
+        return last.squared_gradient_norms(outputs, targets, smoothing, self._recipe.measured_loss)
+
     def _set_rate(self, lr: float | Tensor) -> None:
         """Give the optimizer the step's learning rate: a number, or at one place on the device."""
         if self._lr is not None and isinstance(lr, Tensor):
@@ -102,15 +115,16 @@ class Steps:
         for group in self._state.optimizer.param_groups:
             group["lr"] = lr
 
-    def _batch(self, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W), augmented and normalised, and their labels (B,)."""
+    def _batch(self, draws: Draws) -> tuple[Any, Tensor]:
+        """Inputs (B, …), images augmented, and targets, all standardised."""
         data = self._recipe.data
-        images, labels = data.subset.take(draws.order)
+        images, targets = data.subset.take(draws.order)
         if draws.shifts is not None and draws.flips is not None:
             images = crop_and_flip(images, draws.shifts, draws.flips)
         if draws.angles is not None:
             images = rotated(images.to(torch.float32), draws.angles)
-        return data.normalization(images, self._recipe.memory_format), labels
+        targets = targets if data.unit is None else data.unit(targets)
+        return data.normalization(images, self._recipe.memory_format), targets
 
     def _draw(self) -> Draws:
         recipe, state = self._recipe, self._state

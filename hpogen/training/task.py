@@ -72,14 +72,14 @@ class ImageClassification(Settings):
 
     def prepare(self, data: float | None = None) -> int:
         loaded = self.cargo.load()
-        total = len(loaded.train_labels)
+        total = len(loaded.train)
         if data is None:
             return self.dataset.counts(total)[0]
         from hpogen.training.data.splits import part
 
         try:
             self.dataset.samples_of(total, loaded.classes, data)
-            return len(part(self.dataset, loaded.train_labels, data))
+            return len(part(self.dataset, loaded.strata, data))
         except ValueError as error:
             raise UserError(str(error)) from None
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from hpogen import plugins
 from hpogen.errors import UserError, quoted, shortened, text_of
 from hpogen.record.provenance import digests, version
+from hpogen.training.data.fitted import Fit, Normalization, unchanged
 from hpogen.training.forms.dataset import Dataset
 from hpogen.training.forms.task import Precision
 from hpogen.training.recipe import Recipe
@@ -103,10 +104,10 @@ def header_of(recipe: Recipe) -> Header:
         model=settings.model.name,
         options=settings.model.options_with(trial.config),
         in_shape=data.in_shape,
-        classes=data.classes,
+        classes=data.outputs,
         class_names=data.class_names,
-        mean=tuple(data.normalization.mean.flatten().tolist()),
-        scale=tuple(data.normalization.scale.flatten().tolist()),
+        mean=_numbers(data.normalization, "mean"),
+        scale=_numbers(data.normalization, "scale"),
         size=_size(settings.dataset),
         precision=settings.precision,
         deterministic=settings.deterministic,
@@ -116,6 +117,15 @@ def header_of(recipe: Recipe) -> Header:
         batch=recipe.evaluation_batch,
         plugins=_plugins(settings.model.name),
     )
+
+
+def _numbers(fit: Fit, name: str) -> tuple[float, ...]:
+    """What inputs are standardised by. Raises ValueError for named ones, of which none is kept."""
+    if isinstance(fit, Normalization):
+        return tuple(getattr(fit, name).flatten().tolist())
+    if fit is unchanged:
+        return ()
+    raise ValueError("the network takes named inputs, which a file of weights does not describe")
 
 
 def _size(dataset: Dataset) -> int | None:

@@ -108,12 +108,12 @@ class Tensors:
         self._device = torch.device(case.device)
         torch.manual_seed(case.seed)
         data = prepare(case.settings.dataset, self._device)
-        self._model = build(case.model, {}, data.in_shape, data.classes)
+        self._model = build(case.model, {}, data.in_shape, data.outputs)
         self._model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer, self._rate = optimizer(self._model, case, fused=True)
         self._data, self._batch = data, case.batch
         self._images = _floats(data)
-        self._padded = functional.pad(data.subset.images, (PAD,) * 4)
+        self._padded = functional.pad(data.subset.inputs, (PAD,) * 4)
         self._precision = case.precision
 
     def epoch(self) -> float:
@@ -123,7 +123,7 @@ class Tensors:
         for chosen in order.split(self._batch):
             x = images[chosen].contiguous(memory_format=torch.channels_last)
             with self._autocast():
-                loss = functional.cross_entropy(self._model(x), self._data.subset.labels[chosen])
+                loss = functional.cross_entropy(self._model(x), self._data.subset.targets[chosen])
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
@@ -135,7 +135,7 @@ class Tensors:
 
     def _augmented(self) -> Tensor:
         """The subset (N, C, H, W) float32 cropped, mirrored and normalised."""
-        count, _, height, width = self._data.subset.images.shape
+        count, _, height, width = self._data.subset.inputs.shape
         shifts = torch.randint(0, 2 * PAD + 1, (2, count), device=self._device)
         rows = self._padded.new_empty((count, self._padded.shape[1], height, width + 2 * PAD))
         images = self._padded.new_empty((count, self._padded.shape[1], height, width))
@@ -152,7 +152,7 @@ class Tensors:
     @torch.no_grad()
     def _accuracy(self) -> float:
         self._model.eval()
-        labels, hits = self._data.validation.labels, torch.zeros((), device=self._device)
+        labels, hits = self._data.validation.targets, torch.zeros((), device=self._device)
         size = 250 if self._device.type == "cpu" else 2000
         for x, y in zip(self._images.split(size), labels.split(size), strict=True):
             with self._autocast():
@@ -175,8 +175,8 @@ class Loader:
         torch.manual_seed(case.seed)
         dataset = case.settings.dataset
         data = load(dataset)
-        parts = splits(dataset, data.train_labels)
-        self._model = build(case.model, {}, data.in_shape, data.classes).to(self._device)
+        parts = splits(dataset, data.train.targets)
+        self._model = build(case.model, {}, data.in_shape, data.outputs).to(self._device)
         self._optimizer, self._rate = optimizer(self._model, case)
         normalization = prepare(dataset, torch.device("cpu")).normalization
         mean = (normalization.mean / 255).flatten().tolist()

@@ -54,10 +54,10 @@ def small_dataset(run: Run, name: str) -> dict[str, Any]:
 
     data = load(Dataset(name=name))
     parts = {
-        "x_train": _halved(data.train_images, TRAIN),
-        "y_train": _spread(data.train_labels, TRAIN),
-        "x_test": _halved(data.test_images, TEST),
-        "y_test": _spread(data.test_labels, TEST),
+        "x_train": _halved(data.train.inputs, TRAIN),
+        "y_train": _spread(data.train.targets, TRAIN),
+        "x_test": _halved(data.test.inputs, TEST),
+        "y_test": _spread(data.test.targets, TEST),
     }
     path = (run.out / f"{name}-{SIDE}x{SIDE}.npz").absolute()
     np.savez_compressed(path, allow_pickle=False, **parts)

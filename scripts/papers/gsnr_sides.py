@@ -119,7 +119,7 @@ def pool(name: str, noise: float, tested: int, seed: int, device: str) -> Pool:
     classes, the right one among them. Images of less than 16 pixels are enlarged.
     """
     data = load(Dataset(name=name))
-    mean, scale = (np.array(part, np.float32)[:, None, None] for part in moments(data.train_images))
+    mean, scale = (np.array(part, np.float32)[:, None, None] for part in moments(data.train.inputs))
     random = np.random.default_rng([seed, 19])
 
     def ready(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Batch:
@@ -130,10 +130,10 @@ def pool(name: str, noise: float, tested: int, seed: int, device: str) -> Pool:
         values = (enlarged - mean) * scale  # float32
         return torch.from_numpy(values).to(device), torch.from_numpy(mixed).to(device)
 
-    chosen = np.sort(random.permutation(len(data.test_labels))[:tested])
-    everything = np.arange(len(data.train_labels))
-    test = ready(data.test_images[chosen], data.test_labels[chosen])
-    return Pool(*ready(data.train_images[everything], data.train_labels), test)
+    chosen = np.sort(random.permutation(len(data.test.targets))[:tested])
+    everything = np.arange(len(data.train.targets))
+    test = ready(data.test.inputs[chosen], data.test.targets[chosen])
+    return Pool(*ready(data.train.inputs[everything], data.train.targets), test)
 
 
 def new_net(data: str, channels: int, images: Tensor, seed: int, classes: int = 10) -> nn.Module:

@@ -85,14 +85,14 @@ def splits(given: argparse.Namespace, device: torch.device) -> Prepared:
 
 def loaded(given: argparse.Namespace, path: Path, data: Prepared) -> nn.Module:
     """torchvision's model with those weights. Raises UserError when they are not its own."""
-    model = build(f"torchvision/{given.model}", {}, data.in_shape, data.classes)
+    model = build(f"torchvision/{given.model}", {}, data.in_shape, data.outputs)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state)
     except (OSError, RuntimeError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         line = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path}: got no state dict of torchvision's {given.model} with {data.classes} "
+            f"{path}: got no state dict of torchvision's {given.model} with {data.outputs} "
             f"classes: {line}"
         ) from error
     return model
@@ -239,14 +239,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.sizes = {
         "training images": len(data.subset),
         "test images": len(data.audit),
-        "classes": data.classes,
+        "classes": data.outputs,
         "model": given.model,
         "units": networks[0].ablation.units,
         "pixels": given.size,
     }
     run.table(table)
     run.table(per_class(networks), "_classes")
-    title = f"{given.model}, {len(data.subset):,} training images of {data.classes} classes"
+    title = f"{given.model}, {len(data.subset):,} training images of {data.outputs} classes"
     run.picture(draw(networks, table, title))
     run.figures = compared(table, model is not None)
     run.finish()

@@ -37,9 +37,9 @@ def test_it_is_the_loss_on_the_standard_test_set(tmp_path: Path) -> None:
     assert saved is not None
     state.restore(saved)
     data = load(settings.dataset)
-    images = torch.from_numpy(data.train_images).double()
-    x = (torch.from_numpy(data.test_images).double() - images.mean()) / images.std(correction=0)
-    labels = torch.from_numpy(data.test_labels)
+    images = torch.from_numpy(data.train.inputs).double()
+    x = (torch.from_numpy(data.test.inputs).double() - images.mean()) / images.std(correction=0)
+    labels = torch.from_numpy(data.test.targets)
     logits = state.model.double().eval()(x)
     assert audit["loss"] == pytest.approx(functional.cross_entropy(logits, labels).item(), rel=1e-5)
     assert audit["accuracy"] == (logits.argmax(1) == labels).double().mean().item()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hpogen.errors import UserError
 from hpogen.training.data import load
-from hpogen.training.data.prepared import Batches, Images, moments, prepare, splits
+from hpogen.training.data.prepared import Batches, Split, moments, prepare, splits
 from hpogen.training.forms.dataset import SIZES, Dataset
 
 DATA = Path(os.environ.get("HPOGEN_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -85,19 +85,19 @@ def test_a_larger_split_contains_a_smaller_one() -> None:
 
 def test_digits() -> None:
     data = load(dataset())
-    assert data.train_images.shape == (1297, 1, 8, 8)
-    assert data.test_images.shape == (500, 1, 8, 8)
-    assert data.train_images.max() == 255
+    assert data.train.inputs.shape == (1297, 1, 8, 8)
+    assert data.test.inputs.shape == (500, 1, 8, 8)
+    assert data.train.inputs.max() == 255
     assert data.in_shape == SIZES["digits"][1]
-    train, test = (np.bincount(x) for x in (data.train_labels, data.test_labels))
+    train, test = (np.bincount(x) for x in (data.train.targets, data.test.targets))
     assert np.abs(test - (train + test) * 500 / 1797).max() <= 1.5
 
 
 def test_images_are_normalised_by_the_whole_training_set() -> None:
     prepared = prepare(dataset(), torch.device("cpu"))
-    assert prepared.subset.images.dtype == torch.uint8
+    assert prepared.subset.inputs.dtype == torch.uint8
     assert (len(prepared.subset), len(prepared.validation), len(prepared.audit)) == (259, 519, 519)
-    images = torch.from_numpy(load(dataset()).train_images)
+    images = torch.from_numpy(load(dataset()).train.inputs)
     x = prepared.normalization(images, torch.contiguous_format)
     assert abs(float(x.mean())) < 1e-5
     assert float(x.std(correction=0)) == pytest.approx(1, rel=1e-5)
@@ -113,7 +113,7 @@ def test_moments_are_those_of_each_channel() -> None:
 
 
 def test_batches_and_samples() -> None:
-    split = Images(torch.zeros(10, 1, 2, 2, dtype=torch.uint8), torch.arange(10))
+    split = Split(torch.zeros(10, 1, 2, 2, dtype=torch.uint8), torch.arange(10))
     prepared = prepare(dataset(), torch.device("cpu"))
     batches = Batches(split, prepared.normalization, torch.contiguous_format, 4)
     for _ in range(2):
@@ -140,12 +140,12 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_compressed_files_are_unpacked_and_then_read_only_will_do(real: Path, name: str) -> None:
     given = dataset(name=name, root=str(real))
     data = load(given)
-    assert data.train_images.shape == (60_000, 1, 28, 28)
-    assert data.test_labels.shape == (10_000,)
-    assert (len(data.train_labels), data.in_shape, data.classes) == SIZES[name]
+    assert data.train.inputs.shape == (60_000, 1, 28, 28)
+    assert data.test.targets.shape == (10_000,)
+    assert (len(data.train.targets), data.in_shape, data.classes) == SIZES[name]
     assert load(given) is data  # once per process
     again = load(dataset(name=name, root=str(real), download=False))
-    assert np.array_equal(again.test_images, data.test_images)
+    assert np.array_equal(again.test.inputs, data.test.inputs)
 
 
 def test_data_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:

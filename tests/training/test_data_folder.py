@@ -40,7 +40,7 @@ def refusal(path: Path, **keys: object) -> str:
 
 
 def pixels(data: ImageData) -> np.ndarray:
-    return data.train_images[np.arange(len(data.train_labels))]
+    return data.train.inputs[np.arange(len(data.train.targets))]
 
 
 # -- what is where
@@ -49,8 +49,8 @@ def pixels(data: ImageData) -> np.ndarray:
 def test_classes_in_the_folder_itself(tmp_path: Path) -> None:
     data = load(dataset(write(tmp_path / "x")))
     assert pixels(data).shape == (75, 3, SIDE[1], SIDE[0])
-    assert data.train_labels.tolist() == [0] * 30 + [1] * 20 + [2] * 25
-    assert data.classes == 3 and len(data.test_labels) == 0
+    assert data.train.targets.tolist() == [0] * 30 + [1] * 20 + [2] * 25
+    assert data.classes == 3 and len(data.test.targets) == 0
     for i in (0, 29, 30, 74):
         expected = np.asarray(picture(i)).transpose(2, 0, 1)
         assert np.array_equal(pixels(data)[i], expected)
@@ -63,10 +63,10 @@ def test_a_folder_with_a_test_set(tmp_path: Path, part: str) -> None:
     shutil.rmtree(tmp_path / part / "a")  # a class that the test set happens not to have
     given = dataset(tmp_path, audit="test", validation=10)
     data, prepared = load(given), prepare(given, CPU)
-    assert data.test_labels.tolist() == [1, 1, 1, 2, 2]
-    assert prepared.audit.labels.tolist() == [1, 1, 1, 2, 2]
+    assert data.test.targets.tolist() == [1, 1, 1, 2, 2]
+    assert prepared.audit.targets.tolist() == [1, 1, 1, 2, 2]
     expected = np.asarray(picture(104)).transpose(2, 0, 1)
-    assert np.array_equal(prepared.audit.images[0:1][0], expected)
+    assert np.array_equal(prepared.audit.inputs[0:1][0], expected)
 
 
 def test_a_class_of_the_test_set_alone(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_mean_and_sd_as_given(tmp_path: Path) -> None:
     path = write(tmp_path / "x", (6, 6))
     given = dataset(path, mean=[0.5, 0.4, 0.3], sd=[0.2, 0.25, 0.5])
     prepared = prepare(given, CPU)
-    images = prepared.subset.images[0:2]
+    images = prepared.subset.inputs[0:2]
     x = prepared.normalization(images, torch.contiguous_format)
     theirs = transforms.Normalize([0.5, 0.4, 0.3], [0.2, 0.25, 0.5])
     torch.testing.assert_close(x, theirs(images / 255))
@@ -147,14 +147,14 @@ def test_streamed_batches_are_those_of_the_resident_set(
     write(tmp_path / "test", (3, 3, 3), first=500)
     given = both(tmp_path, subset=0.5, validation=10, audit="test", **keys)
     resident, streamed = (prepare(one, CPU) for one in given)
-    assert isinstance(load(given[1]).train_images, Pictures)
-    assert isinstance(streamed.subset.images, ByBatch)
-    assert isinstance(resident.subset.images, torch.Tensor)
+    assert isinstance(load(given[1]).train.inputs, Pictures)
+    assert isinstance(streamed.subset.inputs, ByBatch)
+    assert isinstance(resident.subset.inputs, torch.Tensor)
     for split in ("subset", "validation", "audit"):
         pair = [getattr(one, split) for one in (resident, streamed)]
-        assert len(pair[0].images) == len(pair[1].images) == len(pair[1])
+        assert len(pair[0].inputs) == len(pair[1].inputs) == len(pair[1])
         for chosen in (slice(3, 7), slice(0, 99), torch.tensor([5, 0, 5])):
-            assert torch.equal(pair[0].images[chosen], pair[1].images[chosen])
+            assert torch.equal(pair[0].inputs[chosen], pair[1].inputs[chosen])
         batches = [
             Batches(images, one.normalization, torch.channels_last, 4)
             for images, one in zip(pair, (resident, streamed), strict=True)
@@ -163,7 +163,7 @@ def test_streamed_batches_are_those_of_the_resident_set(
             for (x, y), (u, v) in zip(*found, strict=True):
                 assert torch.equal(x, u) and torch.equal(y, v)
     sampled = Batches(streamed.subset, streamed.normalization, torch.channels_last, 4).sample(6)
-    assert isinstance(sampled.split.images, ByBatch)  # not decoded before it is asked for
+    assert isinstance(sampled.split.inputs, ByBatch)  # not decoded before it is asked for
 
 
 def test_a_streamed_trial_is_the_resident_one(tmp_path: Path) -> None:
@@ -187,10 +187,10 @@ def test_batches_that_are_copied_to_a_gpu_are_those_that_lie_there(tmp_path: Pat
     pairs.append((Dataset(**numbers, resident=True), Dataset(**numbers, resident=False)))  # type: ignore[arg-type]
     for given in pairs:
         there, copied = (prepare(one, gpu).subset for one in given)
-        assert isinstance(copied.images, ByBatch)
+        assert isinstance(copied.inputs, ByBatch)
         for chosen in (slice(2, 9), torch.tensor([4, 0, 4], device=gpu)):
-            found = copied.images[chosen]
-            assert found.device == gpu and torch.equal(found, there.images[chosen])
+            found = copied.inputs[chosen]
+            assert found.device == gpu and torch.equal(found, there.inputs[chosen])
     everything = torch.cuda.mem_get_info(gpu)[1]
     assert not load.fits(dataset(tmp_path), everything, gpu, "copied by the batch")
 
@@ -200,10 +200,10 @@ def test_streamed_data_travels_as_places(tmp_path: Path) -> None:
     given = dataset(path, resident=False, validation=2)
     sent = pickle.dumps(load(given))
     assert len(sent) < 10_000 < 16 * 3 * 100 * 100
-    expected = prepare(given, CPU).subset.images[0:4]
+    expected = prepare(given, CPU).subset.inputs[0:4]
     other = dataset(path, resident=False, validation=3)
     give(other, pickle.loads(sent))
-    assert torch.equal(prepare(other, CPU).subset.images[0:4], expected)
+    assert torch.equal(prepare(other, CPU).subset.inputs[0:4], expected)
 
 
 def test_moments_come_from_a_sample_wherever_the_pictures_are(
@@ -228,20 +228,20 @@ def test_what_does_not_fit_is_streamed_and_said_once(
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "GROUP", tmp_path)
     with caplog.at_level(logging.INFO, "hpogen"):
-        assert isinstance(load(dataset(path, **keys)).train_images, Pictures)
+        assert isinstance(load(dataset(path, **keys)).train.inputs, Pictures)
         load(dataset(path, **keys))
         parts = prepare(dataset(path, **keys), CPU)  # which would fit
-    assert isinstance(parts.subset.images, ByBatch)
+    assert isinstance(parts.subset.inputs, ByBatch)
     assert [record.message for record in caplog.records] == [
         "data set 'folder': 0.0 GB of images, 0.0 GB free on cpu: they are decoded by the batch"
     ]
     (tmp_path / "meminfo").write_text(f"MemAvailable: {4 * size // 1024} kB\n")
-    assert isinstance(load(dataset(path, seed=1, size=8)).train_images, np.ndarray)
+    assert isinstance(load(dataset(path, seed=1, size=8)).train.inputs, np.ndarray)
     (tmp_path / "memory.max").write_text(f"{3 * size}\n")  # of the container
     (tmp_path / "memory.current").write_text(f"{2 * size}\n")
-    assert isinstance(load(dataset(path, size=9)).train_images, Pictures)
+    assert isinstance(load(dataset(path, size=9)).train.inputs, Pictures)
     (tmp_path / "memory.max").write_text("max\n")
-    assert isinstance(load(dataset(path, size=10)).train_images, np.ndarray)
+    assert isinstance(load(dataset(path, size=10)).train.inputs, np.ndarray)
 
 
 def test_arrays_that_do_not_fit_a_second_time_stay_where_they_are(
@@ -252,9 +252,9 @@ def test_arrays_that_do_not_fit_a_second_time_stay_where_they_are(
     (tmp_path / "meminfo").write_text("MemAvailable: 100 kB\n")
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     by_batch = prepare(Dataset.model_validate({**given, "seed": 0, "audit": 548}), CPU)
-    source = getattr(by_batch.subset.images, "source", None)
-    assert source is load(Dataset.model_validate(given)).train_images
-    assert torch.equal(by_batch.subset.images[2:9], resident.subset.images[2:9])
+    source = getattr(by_batch.subset.inputs, "source", None)
+    assert source is load(Dataset.model_validate(given)).train.inputs
+    assert torch.equal(by_batch.subset.inputs[2:9], resident.subset.inputs[2:9])
 
 
 @pytest.mark.parametrize("count", [0, 1, 4095, 4096, 10_000])
@@ -289,9 +289,9 @@ def test_a_file_that_breaks_later_is_named_by_the_batch(tmp_path: Path) -> None:
     path = write(tmp_path / "x")
     prepared = prepare(dataset(path, resident=False, subset=1.0), CPU)
     (path / "b" / "003.png").write_bytes(b"gone")
-    prepared.subset.images[0:33]
+    prepared.subset.inputs[0:33]
     with pytest.raises(UserError, match=r"b/003.png' cannot be read as an image"):
-        prepared.subset.images[32:35]
+        prepared.subset.inputs[32:35]
 
 
 def test_more_than_eight_bits_are_not_cut_down(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_other_files_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixt
     path = write(tmp_path / "x")
     for name in ("a/notes.txt", "b/more.TXT", "c/.hidden", "README.md"):
         (path / name).write_text("words")
-    assert len(load(dataset(path)).train_labels) == 75
+    assert len(load(dataset(path)).train.targets) == 75
     (message,) = [record.message for record in caplog.records]
     assert f"files in {path} that are no images are left out: 1 .hidden, 2 .txt" in message
 

@@ -80,8 +80,8 @@ def test_only_the_images_that_are_trained_on_differ() -> None:
         assert other.normalization is own.normalization
         places = np.flatnonzero(np.isin(other.rows, own.rows))
         shared = np.flatnonzero(np.isin(own.rows, other.rows))
-        assert torch.equal(other.subset.images[places], own.subset.images[shared])  # type: ignore[index]
-        assert torch.equal(other.subset.labels[places], own.subset.labels[shared])
+        assert torch.equal(other.subset.inputs[places], own.subset.inputs[shared])  # type: ignore[index]
+        assert torch.equal(other.subset.targets[places], own.subset.targets[shared])
 
 
 def test_a_trial_on_a_fraction_is_one_of_a_study_with_that_subset(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_names_that_begin_with_a_dot_are_skipped(
 def test_pipes_are_not_opened_and_broken_links_are_named(tmp_path: Path) -> None:
     base = write(tmp_path / "x", (3, 2))
     os.mkfifo(base / "a" / "pipe.png")
-    assert len(load(dataset(base)).train_labels) == 5
+    assert len(load(dataset(base)).train.targets) == 5
     (base / "b" / "gone.png").symlink_to("nowhere.png")
     with pytest.raises(UserError, match=r"b/gone.png' cannot be read as an image: FileNotFound"):
         load(dataset(base, seed=1, size=4))
@@ -142,7 +142,7 @@ def test_copies_are_said_where_the_split_parts_them(
         keys = {"validation": {"size": 5, "redraw": True}, "audit": 8, "seed": seed}
         given = dataset(base, subset=0.5, **keys)
         data = load(given)
-        split = splits(given, data.train_labels)
+        split = splits(given, data.train.targets)
         sides = [split.subset, split.outside, split.audit]
         parted = not any({0, 20} <= set(rows.tolist()) for rows in sides)
         assert len(caplog.records) == parted
@@ -209,7 +209,7 @@ def test_files_of_8_bits_of_the_same_kinds_are_read(tmp_path: Path) -> None:
     ppm(base / "b" / "b.ppm", 15)
     for name, options in (("c.tif", {}), ("d.tif", {"compression": "tiff_lzw"}), ("e.jpg", {})):
         picture(1).save(base / "b" / name, **options)
-    assert len(load(dataset(base)).train_labels) == 10
+    assert len(load(dataset(base)).train.targets) == 10
 
 
 def test_an_exif_orientation_is_not_applied(tmp_path: Path) -> None:
@@ -219,4 +219,4 @@ def test_an_exif_orientation_is_not_applied(tmp_path: Path) -> None:
     picture(5).save(base / "a" / "turned.jpg", exif=exif, quality=100)
     stored = np.asarray(Image.open(base / "a" / "turned.jpg")).transpose(2, 0, 1)
     data = load(dataset(base))
-    assert np.array_equal(data.train_images[np.array([2])][0], stored)
+    assert np.array_equal(data.train.inputs[np.array([2])][0], stored)

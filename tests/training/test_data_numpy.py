@@ -56,12 +56,12 @@ def loaded(file: Path, **changed: Any) -> ImageData:
 )
 def test_orders_of_the_axes(tmp_path: Path, given: np.ndarray, expected: np.ndarray) -> None:
     data = loaded(tmp_path / "a.npz", x_train=given, x_test=given[:9])
-    assert np.array_equal(data.train_images, expected)
-    assert np.array_equal(data.test_images, expected[:9])
-    assert np.array_equal(data.train_labels, LABELS) and data.classes == 4
+    assert np.array_equal(data.train.inputs, expected)
+    assert np.array_equal(data.test.inputs, expected[:9])
+    assert np.array_equal(data.train.targets, LABELS) and data.classes == 4
     prepared = prepare(dataset(tmp_path / "a.npz", audit="test"), torch.device("cpu"))
     assert prepared.in_shape == expected.shape[1:]
-    assert np.array_equal(prepared.audit.images[0:9], expected[:9])
+    assert np.array_equal(prepared.audit.inputs[0:9], expected[:9])
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_a_label_that_is_no_class_takes_no_memory(tmp_path: Path, top: int) -> N
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
 def test_labels_of_any_integers(tmp_path: Path, dtype: Any) -> None:
     data = loaded(tmp_path / "a.npz", y_train=LABELS.astype(dtype)[:, None])  # as Keras' CIFAR
-    assert data.train_labels.dtype == np.int64 and np.array_equal(data.train_labels, LABELS)
+    assert data.train.targets.dtype == np.int64 and np.array_equal(data.train.targets, LABELS)
 
 
 def test_without_a_test_set(tmp_path: Path) -> None:
     data = loaded(tmp_path / "a.npz", x_test=None, y_test=None)
-    assert data.test_images.shape == (0, 3, 6, 5) and len(data.test_labels) == 0
+    assert data.test.inputs.shape == (0, 3, 6, 5) and len(data.test.targets) == 0
     with pytest.raises(UserError, match="'numpy' has no test set, which audit: test-each-epoch"):
         load(dataset(tmp_path / "a.npz", audit="test-each-epoch"))
 

@@ -75,7 +75,7 @@ def test_a_class_with_too_few_images_is_named() -> None:
 
 def test_the_digits_balanced() -> None:
     prepared = prepare(dataset(balanced=True), CPU)
-    counts = np.bincount(prepared.subset.labels.numpy())
+    counts = np.bincount(prepared.subset.targets.numpy())
     assert counts.tolist() == [26] * 9 + [25]
 
 
@@ -118,21 +118,21 @@ def test_validation_is_drawn_anew_for_each_seed() -> None:
     prepared, plain, data = prepare(one, CPU), prepare(fixed, CPU), load(one)
     values = Hyperparameters(lr=0.1)
     drawn = [data_for(prepared, one, values, seed) for seed in (1, 2, 1)]
-    assert data_for(plain, fixed, values, 1).validation.images is plain.validation.images
-    place = {image.tobytes(): i for i, image in enumerate(data.train_images)}
+    assert data_for(plain, fixed, values, 1).validation.inputs is plain.validation.inputs
+    place = {image.tobytes(): i for i, image in enumerate(data.train.inputs)}
     assert len(place) == 1297  # so an image tells its number
-    rows = [[place[x.numpy().tobytes()] for x in d.validation.images] for d in drawn]  # type: ignore[union-attr]
-    found = splits(one, data.train_labels)
+    rows = [[place[x.numpy().tobytes()] for x in d.validation.inputs] for d in drawn]  # type: ignore[union-attr]
+    found = splits(one, data.train.targets)
     assert rows[0] == rows[2] != rows[1]
     assert {*found.outside} == {*range(1297)} - {*found.subset} - {*found.audit}
     for d, images in zip(drawn, rows, strict=True):
         assert images == sorted({*images}) and {*images} <= {*found.outside.tolist()}
-        assert np.array_equal(d.validation.labels.numpy(), data.train_labels[images])
-        expected = np.bincount(data.train_labels[splits(fixed, data.train_labels).validation])
-        assert np.array_equal(np.bincount(d.validation.labels), expected)
-        assert d.subset.images is prepared.subset.images and d.audit is prepared.audit
-        assert np.array_equal(d.subset.labels, plain.subset.labels)
-        assert np.array_equal(d.audit.labels, plain.audit.labels)
+        assert np.array_equal(d.validation.targets.numpy(), data.train.targets[images])
+        expected = np.bincount(data.train.targets[splits(fixed, data.train.targets).validation])
+        assert np.array_equal(np.bincount(d.validation.targets), expected)
+        assert d.subset.inputs is prepared.subset.inputs and d.audit is prepared.audit
+        assert np.array_equal(d.subset.targets, plain.subset.targets)
+        assert np.array_equal(d.audit.targets, plain.audit.targets)
 
 
 def test_a_class_of_which_none_is_drawn() -> None:
@@ -156,7 +156,7 @@ def test_every_image_of_a_class_is_drawn_equally_often() -> None:
 def labels_of(fraction: float, **keys: object) -> np.ndarray:
     given = dataset(**keys)
     values = Hyperparameters(lr=0.1, corruption=fraction)
-    return data_for(prepare(given, CPU), given, values, 1).subset.labels.numpy()
+    return data_for(prepare(given, CPU), given, values, 1).subset.targets.numpy()
 
 
 @given(
@@ -194,16 +194,16 @@ def test_an_image_gets_the_same_wrong_label_in_another_subset() -> None:
 def test_labels_of_the_subset_alone_are_corrupted() -> None:
     given = dataset()
     prepared = prepare(given, CPU)
-    right = prepared.subset.labels.clone()
+    right = prepared.subset.targets.clone()
     half = data_for(prepared, given, Hyperparameters(lr=0.1, corruption=0.5), 1)
     places, wrong = wrong_labels(prepared.rows, 0.5, 10, _seed(0))
     expected = right.numpy().copy()
     expected[places] = wrong
-    assert np.array_equal(half.subset.labels, expected)
-    assert 0 < (half.subset.labels != right).sum() <= round(0.5 * len(right))
-    assert torch.equal(prepared.subset.labels, right)  # the other trials' are untouched
+    assert np.array_equal(half.subset.targets, expected)
+    assert 0 < (half.subset.targets != right).sum() <= round(0.5 * len(right))
+    assert torch.equal(prepared.subset.targets, right)  # the other trials' are untouched
     assert half.validation is prepared.validation and half.audit is prepared.audit
-    assert half.subset.images is prepared.subset.images
+    assert half.subset.inputs is prepared.subset.inputs
 
 
 def _seed(seed: int) -> int:

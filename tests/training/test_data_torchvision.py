@@ -52,8 +52,9 @@ def test_the_same_as_the_built_in_one(tmp_path: Path, name: str, ours: str) -> N
     assert theirs.classes == built_in.classes == 10
     assert theirs.class_names == built_in.class_names
     assert built_in.class_names[0] == {"MNIST": "0 - zero", "FashionMNIST": "T-shirt/top"}[name]
-    for part in ("train_images", "train_labels", "test_images", "test_labels"):
-        assert np.array_equal(getattr(theirs, part), getattr(built_in, part))
+    for mine, other in ((theirs.train, built_in.train), (theirs.test, built_in.test)):
+        assert np.array_equal(mine.inputs, other.inputs)
+        assert np.array_equal(mine.targets, other.targets)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -117,11 +118,11 @@ def letters(tmp_path: Path) -> Path:
 
 def test_options_of_a_class_and_labels_from_nought(letters: Path) -> None:
     data = load(dataset("EMNIST", letters, split="letters"))
-    assert data.train_images.shape == (130, 1, 28, 28) and data.classes == 26
-    assert np.array_equal(data.train_labels, np.arange(130) % 26)
-    assert np.array_equal(data.test_labels, np.arange(26))
+    assert data.train.inputs.shape == (130, 1, 28, 28) and data.classes == 26
+    assert np.array_equal(data.train.targets, np.arange(130) % 26)
+    assert np.array_equal(data.test.targets, np.arange(26))
     expected = np.random.default_rng(26).integers(0, 256, (26, 28, 28))
-    assert np.array_equal(data.test_images[:, 0], expected)
+    assert np.array_equal(data.test.inputs[:, 0], expected)
 
 
 def test_mistakes_in_options(letters: Path) -> None:
@@ -133,9 +134,9 @@ def test_mistakes_in_options(letters: Path) -> None:
 
 def test_arrays_are_resized_when_asked_for(letters: Path) -> None:
     data = load(dataset("EMNIST", letters, split="letters", size=14, resident=False))
-    assert isinstance(data.train_images, Pictures)
-    assert data.train_images.shape == (130, 1, 14, 14)
-    assert np.array_equal(data.train_labels, np.arange(130) % 26)
+    assert isinstance(data.train.inputs, Pictures)
+    assert data.train.inputs.shape == (130, 1, 14, 14)
+    assert np.array_equal(data.train.targets, np.arange(130) % 26)
 
 
 def test_usps(tmp_path: Path) -> None:
@@ -147,17 +148,17 @@ def test_usps(tmp_path: Path) -> None:
         ]
         (tmp_path / name).write_bytes(bz2.compress("\n".join(rows).encode()))
     data = load(dataset("USPS", tmp_path))
-    assert data.train_images.shape == (30, 1, 16, 16) and data.classes == 10
-    assert data.train_images[0, 0, 0, :3].tolist() == [0, 127, 255]
-    assert data.test_labels.tolist() == [i % 10 for i in range(20)]
+    assert data.train.inputs.shape == (30, 1, 16, 16) and data.classes == 10
+    assert data.train.inputs[0, 0, 0, :3].tolist() == [0, 127, 255]
+    assert data.test.targets.tolist() == [i % 10 for i in range(20)]
 
 
 def test_pictures_without_a_test_set(tmp_path: Path) -> None:
     write(tmp_path / "eurosat" / "2750", (6, 4, 5))
     data = load(dataset("EuroSAT", tmp_path))
-    assert data.train_images.shape == (15, 3, 8, 10) and data.classes == 3
+    assert data.train.inputs.shape == (15, 3, 8, 10) and data.classes == 3
     expected = np.asarray(picture(14)).transpose(2, 0, 1)
-    assert np.array_equal(data.train_images[np.array([14])][0], expected)
+    assert np.array_equal(data.train.inputs[np.array([14])][0], expected)
     with pytest.raises(UserError, match="'torchvision/EuroSAT' has no test set"):
         load(dataset("EuroSAT", tmp_path, audit="test"))
 
@@ -181,9 +182,9 @@ def test_pictures_of_mixed_size_need_a_size(imagenette: Path) -> None:
     given = [dataset("Imagenette", imagenette, size=16, resident=r) for r in (True, False)]
     resident, streamed = (prepare(one, torch.device("cpu")) for one in given)
     assert resident.in_shape == (3, 16, 16)
-    assert torch.equal(resident.subset.images[0:2], streamed.subset.images[0:2])
-    assert load(given[1]).test_labels.tolist() == [0, 0, 1, 1]
-    assert torch.equal(resident.audit.labels, streamed.audit.labels)
+    assert torch.equal(resident.subset.inputs[0:2], streamed.subset.inputs[0:2])
+    assert load(given[1]).test.targets.tolist() == [0, 0, 1, 1]
+    assert torch.equal(resident.audit.targets, streamed.audit.targets)
 
 
 def test_a_broken_picture_is_named(imagenette: Path) -> None:
@@ -206,6 +207,6 @@ def test_targets_that_are_no_classes_are_refused(tmp_path: Path) -> None:
             picture(i, "L").save(base / "annotations" / "trimaps" / f"Cat_{i}.png")
         (base / "annotations" / f"{part}.txt").write_text("\n".join(lines))
     data = load(dataset("OxfordIIITPet", tmp_path, subset=0.5))
-    assert data.train_labels.tolist() == [0, 1, 0, 1]
+    assert data.train.targets.tolist() == [0, 1, 0, 1]
     with pytest.raises(UserError, match="the target of image 0 is not the number of a class"):
         load(dataset("OxfordIIITPet", tmp_path, subset=0.5, target_types="segmentation"))

@@ -1,6 +1,7 @@
-"""The images of a trial. A user's data set is a loader that returns ImageData."""
+"""The data of a trial. A user's data set is a loader that returns ImageData, or any Data."""
 
+from hpogen.training.data.data import Data, Samples
 from hpogen.training.data.image_data import ImageData
 from hpogen.training.data.loaded import give, load
 
-__all__ = ["ImageData", "give", "load"]
+__all__ = ["Data", "ImageData", "Samples", "give", "load"]

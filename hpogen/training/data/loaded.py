@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from hpogen import plugins
 from hpogen.errors import NoTestImages, UserError
 from hpogen.training.data.copies import separated
+from hpogen.training.data.data import Data, Samples, checked, of_images
 from hpogen.training.data.image_data import ImageData, Moments, check
 from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.splits import Indices, splits
@@ -27,7 +29,7 @@ log = logging.getLogger(__name__)
 SAMPLED = 10_000  # pictures, at most, that the moments of a data set of files are computed from
 
 
-def load(dataset: Dataset) -> ImageData:
+def load(dataset: Dataset) -> Data:
     """The data set, loaded once per process.
 
     Raises UserError when it is neither on disk nor to be downloaded, is damaged, or does not have
@@ -35,12 +37,12 @@ def load(dataset: Dataset) -> ImageData:
     """
     known = key(dataset, BY_SPLIT)
     data = _load(known)
-    if isinstance(dataset.audit, str) and not len(data.test_labels):
+    if isinstance(dataset.audit, str) and not len(data.test):
         raise _no_test_images(dataset)
     try:
-        dataset.counts(len(data.train_labels))
+        dataset.counts(len(data.train))
         if dataset.balanced:
-            splits(dataset, data.train_labels)
+            splits(dataset, data.strata)
     except ValueError as error:
         raise UserError(str(error)) from None
     if data.copies and known not in _given:
@@ -64,12 +66,12 @@ def _no_test_images(dataset: Dataset) -> NoTestImages:
 @functools.lru_cache(maxsize=16)  # once for each split
 def _warn_of_copies(dataset: Dataset) -> None:
     data = _load(key(dataset, BY_SPLIT))
-    found, total = splits(dataset, data.train_labels), len(data.train_labels)
+    found, total = splits(dataset, data.strata), len(data.train)
     sides = {
         "subset": found.subset,
         "validation": found.outside if dataset.redraws else found.validation,
         "audit": found.audit,
-        "test": np.arange(total, total + len(data.test_labels)),
+        "test": np.arange(total, total + len(data.test)),
     }
     if pairs := separated(data.copies, sides):
         log.warning(
@@ -79,40 +81,52 @@ def _warn_of_copies(dataset: Dataset) -> None:
         )  # fmt: skip
 
 
-def give(dataset: Dataset, data: ImageData) -> None:
+def give(dataset: Dataset, data: Data) -> None:
     """Use `data` as the data set from now on: a worker gets what the driver has loaded."""
     _given[key(dataset, BY_SPLIT)] = data
 
 
-_given: dict[Dataset, ImageData] = {}
+_given: dict[Dataset, Data] = {}
 
 
 @functools.lru_cache(maxsize=2)
-def _load(dataset: Dataset) -> ImageData:
+def _load(dataset: Dataset) -> Data:
     if dataset in _given:
         return _given[dataset]
     loader = dataset.loader
     options = dataset.options()
     if "download" in plugins.options_of(loader):
         options["download"] = dataset.download
-    data: ImageData = loader(dataset.folder(), **options)
-    check(data, dataset.name)
-    return _settled(data, dataset)
+    return _settled(_checked(loader(dataset.folder(), **options), dataset.name), dataset)
 
 
-def _settled(data: ImageData, dataset: Dataset) -> ImageData:
+def _checked(given: object, name: str) -> Data:
+    """What a loader gave, as the training reads it. Raises UserError."""
+    if isinstance(given, ImageData):
+        check(given, name)
+        return of_images(given)
+    if isinstance(given, Data):
+        return checked(given, name)
+    raise UserError(
+        f"data set {name!r}: the loader gave a {type(given).__name__}, expected an ImageData or a "
+        "Data of hpogen.training.data"
+    )
+
+
+def _settled(data: Data, dataset: Dataset) -> Data:
     """The same with its training images decoded, if they are to be and there is room for them.
 
     The moments of pictures come from a sample wherever the pictures are: no number may depend on
     the memory that a machine has.
     """
-    pictures = data.train_images
-    if not isinstance(pictures, Pictures):
+    inputs: Any = data.train.inputs
+    if not isinstance(inputs, Pictures):
         return data
-    if fits(dataset, pictures.nbytes, torch.device("cpu"), "decoded by the batch"):
-        data = replace(data, train_images=pictures[np.arange(len(pictures))])
-    chosen = np.arange(min(SAMPLED, len(pictures))) * len(pictures) // min(SAMPLED, len(pictures))
-    return replace(data, moments=data.moments or moments(data.train_images, chosen))
+    if fits(dataset, inputs.nbytes, torch.device("cpu"), "decoded by the batch"):
+        inputs = inputs[np.arange(len(inputs))]
+    chosen = np.arange(min(SAMPLED, len(inputs))) * len(inputs) // min(SAMPLED, len(inputs))
+    train = Samples(inputs, data.train.targets)
+    return replace(data, train=train, moments=data.moments or moments(inputs, chosen))
 
 
 def fits(dataset: Dataset, nbytes: int, device: torch.device, otherwise: str) -> bool:

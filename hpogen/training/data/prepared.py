@@ -1,38 +1,40 @@
-"""The images of a trial: which of them are subset, validation and audit, ready on the device.
+"""The data of a trial: which samples are subset, validation and audit, ready on the device.
 
-A data set is loaded once per process; each split is one uint8 tensor, or is fetched by the batch
-where there is no room for it, and is normalised by the batch.
+A data set is loaded once per process; each split is one tensor (or one for each name), or is
+fetched by the batch where there is no room for it, and is standardised by the batch.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hpogen.training.data.image_data import ImageData
+from hpogen.training.data.data import Array, Data, Samples
+from hpogen.training.data.fitted import ByName, Fit, Normalization, X, fitted, standard
 from hpogen.training.data.loaded import fits, load, moments
 from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.splits import Indices, part, redrawn, splits, wrong_labels
 from hpogen.training.forms.dataset import BY_TRIAL, Dataset, key
 from hpogen.training.forms.hyperparameters import Hyperparameters
+from hpogen.training.forms.kinds import Kind
 from hpogen.trial import derive_seed
 
 
 @dataclass(frozen=True)
 class ByBatch:
-    """Images that are not on the device: fetched when asked for, from memory or from their files.
+    """Inputs that are not on the device: fetched when asked for, from memory or from their files.
 
-    `images[chosen]` is what it would be of a tensor: (n, C, H, W) uint8 on the device.
+    `inputs[chosen]` is what it would be of a tensor: (n, …) on the device.
     """
 
-    source: NDArray[np.uint8] | Pictures
+    source: NDArray[Any] | Pictures
     rows: Indices  # of the source
     device: torch.device
 
@@ -41,47 +43,54 @@ class ByBatch:
 
     def __getitem__(self, chosen: Tensor | slice) -> Tensor:
         places = chosen if isinstance(chosen, slice) else chosen.cpu().numpy()
-        images = torch.from_numpy(self.source[self.rows[places]])
+        inputs = torch.from_numpy(self.source[self.rows[places]])
         if self.device.type == "cuda":
-            images = images.pin_memory()
-        return images.to(self.device, non_blocking=True)
+            inputs = inputs.pin_memory()
+        return inputs.to(self.device, non_blocking=True)
+
+    def select(self, chosen: Tensor) -> ByBatch:
+        """Those inputs, in that order."""
+        return replace(self, rows=self.rows[chosen.cpu().numpy()])
 
 
 @dataclass(frozen=True)
-class Images:
-    """One split. Its images are read by `images[chosen]`, a tensor of indices or a slice."""
+class Named:
+    """Named inputs: `inputs[chosen]` is a mapping of tensors, (n, …) each."""
 
-    images: Tensor | ByBatch  # (N, C, H, W) uint8
-    labels: Tensor  # (N,) int64, on the device
+    parts: Mapping[str, Tensor | ByBatch]
+
+    def __getitem__(self, chosen: Tensor | slice) -> X:
+        return {name: part[chosen] for name, part in self.parts.items()}
+
+    def select(self, chosen: Tensor) -> Named:
+        """Those inputs, in that order."""
+        return Named({name: _selected(part, chosen) for name, part in self.parts.items()})
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split. Its inputs are read by `inputs[chosen]`, a tensor of indices or a slice."""
+
+    inputs: Tensor | ByBatch | Named  # (N, …), as the data set has them
+    targets: Tensor  # (N,) int64, or float32 (N, K), on the device
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
-    def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """The images (n, C, H, W) uint8 and the labels (n,) at `chosen` (n,), for a batch."""
-        images, labels = self.images, self.labels.index_select(0, chosen)
-        if isinstance(images, Tensor):  # on a CPU a tenth of the time of `images[chosen]`
-            return images.index_select(0, chosen), labels
-        return images[chosen], labels
+    def take(self, chosen: Tensor) -> tuple[Any, Tensor]:
+        """The inputs (n, …) and the targets at `chosen` (n,), for a batch."""
+        inputs, targets = self.inputs, self.targets.index_select(0, chosen)
+        if isinstance(inputs, Tensor):  # on a CPU a tenth of the time of `inputs[chosen]`
+            return inputs.index_select(0, chosen), targets
+        return inputs[chosen], targets
 
-    def select(self, chosen: Tensor) -> Images:
-        """Those images, in that order."""
-        if isinstance(self.images, Tensor):
-            return Images(self.images[chosen], self.labels[chosen])
-        rows = self.images.rows[chosen.cpu().numpy()]
-        return Images(replace(self.images, rows=rows), self.labels[chosen])
+    def select(self, chosen: Tensor) -> Split:
+        """Those samples, in that order."""
+        return Split(_selected(self.inputs, chosen), self.targets[chosen])
 
 
-@dataclass(frozen=True)
-class Normalization:
-    """The mean and the standard deviation of each channel over the standard training set."""
-
-    mean: Tensor  # (1, C, 1, 1)
-    scale: Tensor  # (1, C, 1, 1), one over the standard deviation
-
-    def __call__(self, images: Tensor, memory_format: torch.memory_format) -> Tensor:
-        values = torch.sub(images, self.mean).mul_(self.scale)  # the cast is part of the first
-        return values.contiguous(memory_format=memory_format)
+def _selected(inputs: Any, chosen: Tensor) -> Any:
+    return inputs[chosen] if isinstance(inputs, Tensor) else inputs.select(chosen)
 
 
 @dataclass(frozen=True)
@@ -91,37 +100,41 @@ class Prepared:
     Where validation is redrawn, `prepare` gives all images that it may be drawn from.
     """
 
-    subset: Images
-    validation: Images
-    audit: Images
-    normalization: Normalization
-    in_shape: tuple[int, int, int]
-    classes: int
+    subset: Split
+    validation: Split
+    audit: Split
+    normalization: Fit
+    unit: Normalization | None  # what real targets are standardised by
+    in_shape: Any  # of a sample: of named inputs a mapping of shapes
+    target: Kind
+    outputs: int  # of the model
     rows: Indices  # of the subset, in the standard training set
-    drawn: Indices | None  # (classes,) how many validation images of each class are drawn
+    drawn: Indices | None  # (classes,) how many validation samples of each class are drawn
     class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Normalised `(images, labels)` of a split in its order, as often as they are asked for."""
+    """Standardised `(inputs, targets)` of a split in its order, as often as they are asked for."""
 
-    split: Images
-    normalization: Normalization
+    split: Split
+    normalization: Fit
     memory_format: torch.memory_format
     size: int
+    unit: Normalization | None = None
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
         for start in range(0, len(self.split), self.size):
             stop = start + self.size
-            images = self.normalization(self.split.images[start:stop], self.memory_format)
-            yield images, self.split.labels[start:stop]
+            inputs = self.normalization(self.split.inputs[start:stop], self.memory_format)
+            targets = self.split.targets[start:stop]
+            yield inputs, targets if self.unit is None else self.unit(targets)
 
     def sample(self, count: int | None) -> Batches:
-        """The same with `count` images, evenly spaced in the split's order."""
+        """The same with `count` samples, evenly spaced in the split's order."""
         if count is None or count >= len(self.split):
             return self
-        device = self.split.labels.device
+        device = self.split.targets.device
         chosen = torch.arange(count, device=device) * len(self.split) // count
         return replace(self, split=self.split.select(chosen))
 
@@ -136,8 +149,7 @@ def prepare(dataset: Dataset, device: torch.device, data: float | None = None) -
     prepared = _prepare(known, device)
     if data is None or data == dataset.subset:
         return prepared
-    rows, subset = _part(known, device, data)
-    return replace(prepared, subset=subset, rows=rows)
+    return replace(prepared, **_part(known, device, data))
 
 
 def data_for(
@@ -151,14 +163,16 @@ def data_for(
     if values.corruption > 0:
         seed = dataset.seed if dataset.corruption.seed is None else dataset.corruption.seed
         seed = derive_seed(seed, "corruption")
-        places, wrong = wrong_labels(prepared.rows, values.corruption, prepared.classes, seed)
-        labels = subset.labels.clone()
-        labels[_on(labels.device, places)] = _on(labels.device, wrong)
-        subset = replace(subset, labels=labels)
+        classes = prepared.target.classes(prepared.outputs)
+        places, wrong = wrong_labels(prepared.rows, values.corruption, classes, seed)
+        targets = subset.targets.clone()
+        targets[_on(targets.device, places)] = _on(targets.device, wrong)
+        subset = replace(subset, targets=targets)
     if prepared.drawn is not None:
         seed = derive_seed(trial_seed, "validation")
-        places = redrawn(validation.labels.cpu().numpy(), prepared.drawn, seed)
-        validation = validation.select(_on(validation.labels.device, places))
+        strata = prepared.target.strata(validation.targets.cpu().numpy())
+        places = redrawn(strata, prepared.drawn, seed)
+        validation = validation.select(_on(validation.targets.device, places))
     return replace(prepared, subset=subset, validation=validation)
 
 
@@ -167,59 +181,78 @@ def _on(device: torch.device, values: NDArray[Any]) -> Tensor:
 
 
 @functools.lru_cache(maxsize=8)
-def _part(dataset: Dataset, device: torch.device, fraction: float) -> tuple[Indices, Images]:
+def _part(dataset: Dataset, device: torch.device, fraction: float) -> dict[str, Any]:
+    """The subset of another fraction: what is of it in a Prepared."""
     data = load(dataset)
-    rows = part(dataset, data.train_labels, fraction)
-    resident = _resident(dataset, data, len(rows), device)
-    return rows, _images(data.train_images, data.train_labels, rows, resident, device)
+    rows = part(dataset, data.strata, fraction)
+    subset = _split(data.train, rows, _resident(dataset, data, len(rows), device), device)
+    return {"subset": subset, "rows": rows, **_fitted(dataset, rows, device)}
 
 
 @functools.lru_cache(maxsize=2)
 def _prepare(dataset: Dataset, device: torch.device) -> Prepared:
     data = load(dataset)
-    split = splits(dataset, data.train_labels)
-    train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
+    split = splits(dataset, data.strata)
     validation = split.outside if dataset.redraws else split.validation
-    chosen = [(*train, split.subset), (*train, validation), (*train, split.audit)]
+    chosen = [(data.train, split.subset), (data.train, validation), (data.train, split.audit)]
     if isinstance(dataset.audit, str):
-        chosen[2] = (*test, np.arange(len(data.test_labels)))
-    resident = _resident(dataset, data, sum(len(rows) for _, _, rows in chosen), device)
-    subset, validating, audit = (_images(*each, resident, device) for each in chosen)
+        chosen[2] = (data.test, np.arange(len(data.test)))
+    resident = _resident(dataset, data, sum(len(rows) for _, rows in chosen), device)
+    subset, validating, audit = (_split(*each, resident, device) for each in chosen)
     return Prepared(
         subset,
         validating,
         audit,
-        _normalization(data, device),
-        data.in_shape,
-        data.classes,
-        split.subset,
-        np.bincount(data.train_labels[split.validation], minlength=data.classes)
+        in_shape=data.in_shape,
+        target=data.target,
+        outputs=data.outputs,
+        rows=split.subset,
+        drawn=np.bincount(data.strata[split.validation], minlength=data.classes)
         if dataset.redraws
         else None,
-        data.class_names,
+        class_names=data.class_names,
+        **_fitted(dataset, split.subset, device),
     )
 
 
-def _resident(dataset: Dataset, data: ImageData, count: int, device: torch.device) -> bool:
-    """Whether so many of its images are kept on the device."""
-    size = count * int(np.prod(data.in_shape))
-    pictures = isinstance(data.train_images, Pictures)
-    return not pictures and fits(dataset, size, device, "copied by the batch")
+def _resident(dataset: Dataset, data: Data, count: int, device: torch.device) -> bool:
+    """Whether so many of its samples are kept on the device."""
+    if isinstance(data.train.inputs, Pictures):
+        return False
+    return fits(dataset, count * data.sample_bytes, device, "copied by the batch")
 
 
-def _images(
-    images: NDArray[np.uint8] | Pictures,
-    labels: NDArray[np.int64],
-    rows: Indices,
-    resident: bool,
-    device: torch.device,
-) -> Images:
-    chosen = _on(device, images[rows]) if resident else ByBatch(images, rows, device)
-    return Images(chosen, _on(device, labels[rows]))
+def _split(samples: Samples, rows: Indices, resident: bool, device: torch.device) -> Split:
+    def held(part: Array) -> Tensor | ByBatch:
+        return _on(device, part[rows]) if resident else ByBatch(part, rows, device)
+
+    inputs, targets = samples.inputs, _on(device, samples.targets[rows])
+    if isinstance(inputs, Mapping):
+        return Split(Named({name: held(part) for name, part in inputs.items()}), targets)
+    return Split(held(inputs), targets)
 
 
-def _normalization(data: ImageData, device: torch.device) -> Normalization:
-    mean, scale = data.moments or moments(data.train_images)
+def _fitted(dataset: Dataset, rows: Indices, device: torch.device) -> dict[str, Any]:
+    """What inputs and targets are standardised by, as it stands in a Prepared."""
+    data = load(dataset)
+    inputs = data.train.inputs
+    if data.images:  # one for every subset
+        fit: Fit = _of_images(dataset, device)
+    elif isinstance(inputs, Mapping):
+        fit = ByName({name: fitted(part, rows, device) for name, part in inputs.items()})
+    else:
+        fit = fitted(inputs, rows, device)
+    real = data.target.name == "real"
+    return {
+        "normalization": fit,
+        "unit": standard(data.train.targets, rows, device) if real else None,
+    }
+
+
+@functools.lru_cache(maxsize=4)
+def _of_images(dataset: Dataset, device: torch.device) -> Normalization:
+    data = load(dataset)
+    mean, scale = data.moments or moments(cast(Array, data.train.inputs))
     channels = (1, -1, 1, 1)
     return Normalization(
         torch.tensor(mean, device=device).view(channels),

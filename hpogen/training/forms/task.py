@@ -15,6 +15,7 @@ from hpogen.tasks.base import Threads
 from hpogen.tasks.keys import Meaning
 from hpogen.training.forms.dataset import SIZES, Dataset, check_batch_sizes
 from hpogen.training.forms.hyperparameters import Hyperparameters, OptimizerName, check_value
+from hpogen.training.forms.kinds import Kind
 from hpogen.training.forms.measures import LOSSES, ListedMeasure, all_measures, check_metrics
 from hpogen.training.forms.model import Model
 from hpogen.training.forms.options import Part, named
@@ -88,6 +89,10 @@ class Settings(Part):
             _, shape, classes = SIZES[self.dataset.name]
             self.model.check_images(shape, classes, self.dataset.name)
         return self
+
+    def loss_for(self, kind: Kind) -> str:
+        """The loss, by its name, for targets of that kind: theirs, as none is declared."""
+        return kind.losses[0]
 
     @property
     def subset(self) -> float:

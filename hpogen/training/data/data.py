@@ -1,0 +1,176 @@
+"""A data set as the training reads it, whatever its inputs and targets are; without torch.
+
+`loaded.py` makes it of what a loader gives: of an `ImageData`, or it is one already.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpogen.errors import UserError, quoted
+from hpogen.training.data.copies import Copies
+from hpogen.training.data.image_data import ImageData, Moments
+from hpogen.training.data.pictures import Pictures
+from hpogen.training.forms.kinds import Kind, as_targets, check_classes, check_values, kind_of
+
+Array = NDArray[Any] | Pictures
+Inputs = Array | Mapping[str, NDArray[Any]]
+"""A row for each sample: of one array, or of each of a mapping's."""
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs, and the target of each row."""
+
+    inputs: Inputs
+    targets: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The standard training and test set; one without a test set has N = 0 there.
+
+    Inputs are uint8, float32 or int64 of any shape, one array or a mapping of named ones; images
+    are uint8 (N, C, H, W), or `Pictures`, which decode them when asked. Targets are of a `kind` of
+    `forms/kinds.py`, for a model of so many `outputs`. `moments` are what images are normalised by;
+    None: computed from all training images. `copies` are files with the same content, where images
+    are files: rows of the training set, then of the test set. `class_names` has a name for each
+    class or label, or none at all.
+    """
+
+    train: Samples
+    test: Samples
+    kind: str
+    outputs: int
+    name: str
+    moments: Moments | None = None
+    copies: Copies = ()
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> Kind:
+        return kind_of(self.kind)
+
+    @property
+    def classes(self) -> int:
+        """How many classes a sample may be of; 1: its target is no class."""
+        return self.target.classes(self.outputs)
+
+    @property
+    def strata(self) -> NDArray[np.int64]:
+        """Of the training set (N,): what splits keep the proportions of."""
+        return self.target.strata(self.train.targets)
+
+    @property
+    def images(self) -> bool:
+        """Whether the inputs are images."""
+        inputs = self.train.inputs
+        return (
+            not isinstance(inputs, Mapping) and inputs.dtype == np.uint8 and len(inputs.shape) == 4
+        )
+
+    @property
+    def in_shape(self) -> Any:
+        """Of one sample: (C, H, W) of an image; of named arrays a mapping of shapes."""
+        inputs = self.train.inputs
+        if isinstance(inputs, Mapping):
+            return {name: part.shape[1:] for name, part in inputs.items()}
+        return inputs.shape[1:]
+
+    @property
+    def sample_bytes(self) -> int:
+        """What one sample's inputs take up."""
+        inputs = self.train.inputs
+        parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+        return sum(math.prod(part.shape[1:]) * part.dtype.itemsize for part in parts)
+
+
+def of_images(data: ImageData) -> Data:
+    """The data set of a loader of images, which has been checked."""
+    return Data(
+        Samples(data.train_images, data.train_labels),
+        Samples(data.test_images, data.test_labels),
+        "classes",
+        data.classes,
+        data.name,
+        data.moments,
+        data.copies,
+        data.class_names,
+    )
+
+
+def checked(data: Data, name: str) -> Data:
+    """The same with the types that the training reads. Raises UserError for what is wrong in it."""
+    where = f"data set {name!r}"
+    kind = kind_of(data.kind)
+    train = _samples(data.train, kind, f"{where}: train")
+    test = _samples(data.test, kind, f"{where}: test")
+    found = replace(data, train=train, test=test)
+    if not len(train):
+        raise UserError(f"{where}: train has no rows")
+    shapes = [_shapes(part.inputs) for part in (train, test)]
+    if len(test) and shapes[0] != shapes[1]:
+        raise UserError(f"{where}: test inputs are {shapes[1]}, train inputs {shapes[0]}")
+    outputs = {"classes": data.outputs, "binary": 1}.get(kind.name, train.targets.shape[-1])
+    if data.outputs != outputs:
+        raise UserError(
+            f"{where}: got outputs={data.outputs}, expected {outputs} for targets of the kind "
+            f"{kind.name!r} {train.targets.shape}"
+        )
+    for part, samples in (("train", train), ("test", test)):
+        check_values(kind, samples.targets, data.outputs, f"{where}: {part} targets")
+    check_classes(kind, train.targets, f"{where}: train targets")
+    names = data.class_names
+    count = found.classes if kind.classed else data.outputs
+    if len(names) not in (0, count) or not all(isinstance(one, str) for one in names):
+        raise UserError(
+            f"{where}: class_names are {quoted(names)}, expected {count} strings, or none"
+        )
+    return found
+
+
+def _samples(given: Samples, kind: Kind, where: str) -> Samples:
+    inputs, targets = given.inputs, np.asarray(given.targets)
+    if isinstance(inputs, Mapping):
+        inputs = {name: _array(part, f"{where} input {name!r}") for name, part in inputs.items()}
+    elif not isinstance(inputs, Pictures):
+        inputs = _array(inputs, f"{where} inputs")
+    parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+    for part in parts:
+        if len(part) != len(targets):
+            raise UserError(f"{where}: {len(part)} inputs and {len(targets)} targets")
+    return Samples(inputs, as_targets(kind, targets, f"{where} targets"))
+
+
+def _array(given: Any, where: str) -> NDArray[Any]:
+    array = np.asarray(given)
+    if array.dtype.kind not in "biuf" or array.ndim < 1:
+        raise UserError(f"{where} are {array.dtype} {array.shape}, expected numbers (N, …)")
+    integers = "uint8" if array.dtype == np.uint8 else "int64"
+    with np.errstate(over="ignore"):  # what is too large for float32 is told as such
+        array = np.ascontiguousarray(array, "float32" if array.dtype.kind == "f" else integers)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        flat = array.reshape(len(array), -1)
+        row = int((~np.isfinite(flat)).any(1).argmax())
+        column = int((~np.isfinite(flat[row])).argmax())
+        raise UserError(
+            f"{where}: row {row}, column {column} is {flat[row, column]}, expected a number of "
+            "float32: leave the row out, or fill it in"
+        )
+    return array
+
+
+def _shapes(inputs: Inputs) -> Any:
+    if isinstance(inputs, Mapping):
+        return {name: f"{part.dtype} {part.shape[1:]}" for name, part in inputs.items()}
+    return f"{inputs.dtype} {inputs.shape[1:]}"

@@ -1,0 +1,141 @@
+"""What a sample's target may be: the kinds of targets, a row each, without torch.
+
+A data set says which kind its targets are; what they are checked for, trained by and judged by
+follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpogen.errors import UserError, quoted, unknown
+
+KindName = Literal["classes", "binary", "labels", "real"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of target, of N samples.
+
+    `losses` are those of hpogen's own that fit it, the default first; `error` is the metric that
+    the audit's error comes from. `classed`: each sample has one class, so that splits are
+    stratified and classes have names and may be drawn wrong. `smooths`: label smoothing applies.
+    """
+
+    name: KindName
+    text: str
+    dtype: str  # as the training reads it
+    dimensions: int
+    losses: tuple[str, ...]
+    error: str
+    classed: bool = False
+    smooths: bool = False
+
+    def classes(self, outputs: int) -> int:
+        """How many classes a sample may be of, for a model of so many outputs; 1: no classes."""
+        return (outputs if self.name == "classes" else 2) if self.classed else 1
+
+    def strata(self, targets: NDArray[Any]) -> NDArray[np.int64]:
+        """What splits keep the proportions of, (N,): the classes, or nothing."""
+        return targets if self.classed else np.zeros(len(targets), np.int64)
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "classes",
+            "the classes' numbers from 0 on, int64 (N,)",
+            "int64",
+            1,
+            ("cross_entropy",),
+            "accuracy",
+            classed=True,
+            smooths=True,
+        ),
+        Kind(
+            "binary",
+            "0 or 1, int64 (N,), for a model of one logit",
+            "int64",
+            1,
+            ("bce",),
+            "accuracy",
+            classed=True,
+        ),
+        Kind("labels", "several labels of 0 or 1, (N, L)", "float32", 2, ("bce",), "accuracy"),
+        Kind(
+            "real",
+            "real numbers, float32 (N, K)",
+            "float32",
+            2,
+            ("mse", "mae", "huber"),
+            "rmse",
+        ),
+    )
+}
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of that name. Raises UserError with the nearest one."""
+    if name not in KINDS:
+        raise UserError(f"targets: {unknown('', name, KINDS)}")
+    return KINDS[name]
+
+
+def as_targets(kind: Kind, given: NDArray[Any], where: str) -> NDArray[Any]:
+    """Targets as the training reads them. Raises UserError, naming `where` they are.
+
+    Those of another type are refused rather than cast: integers are no real numbers here, and real
+    numbers no classes. One real number for each sample, (N,), becomes (N, 1).
+    """
+    real, numbers = kind.name == "real", given.dtype.kind in "biuf"
+    if real and given.ndim == 1:
+        given = given[:, None]
+    fits = given.dtype.kind == "f" if real else given.dtype.kind in "biu"
+    if not numbers or not fits or given.ndim != kind.dimensions:
+        mend = "convert them, or say another kind of target" if numbers else "convert them"
+        raise UserError(
+            f"{where} are {given.dtype} {given.shape}, and targets of the kind {kind.name!r} are "
+            f"{kind.text}: {mend} ({', '.join(KINDS)})"
+        )
+    if real and not np.isfinite(given).all():
+        row = int((~np.isfinite(given)).any(1).argmax())
+        raise UserError(
+            f"{where}: the target of row {row} is {quoted(float(given[row].sum()))}, expected a "
+            "number: leave the row out, or fill it in"
+        )
+    if not real and given.dtype.kind == "u" and given.size and given.max() >= 2**63:
+        raise UserError(f"{where}: got {given.max()}, expected {kind.text}")
+    return np.ascontiguousarray(given, dtype=kind.dtype)
+
+
+def check_values(kind: Kind, targets: NDArray[Any], outputs: int, where: str) -> None:
+    """What targets of another kind would show. Raises UserError, naming the row."""
+    if kind.name == "real" or not targets.size:
+        return
+    most = outputs if kind.name == "classes" else 2
+    wrong = (targets < 0) | (targets >= most)
+    if wrong.any():
+        row = int(wrong.reshape(len(targets), -1).any(1).argmax())
+        value = int(targets[row].max() if targets[row].max() >= most else targets[row].min())
+        raise UserError(f"{where}: row {row} has {value}, expected whole numbers in [0, {most})")
+
+
+def check_classes(kind: Kind, targets: NDArray[Any], where: str) -> None:
+    """Raise UserError where training targets have one class alone, or a class has one row."""
+    if not kind.classed:
+        return
+    found, counts = np.unique(targets, return_counts=True)
+    if len(found) < 2:
+        raise UserError(f"{where} are all of class {int(found[0])}: expected two classes or more")
+    if (counts < 2).any():
+        lonely = int(found[counts < 2][0])
+        raise UserError(
+            f"{where}: class {lonely} has one row, row {int((targets == lonely).argmax())}: "
+            "expected two or more, to train on and to judge by: leave it out, or join classes"
+        )
