@@ -10,7 +10,7 @@ import pytest
 
 from hpogen import plugins
 from hpogen.errors import UserError
-from hpogen.plugins import dataset, load_file, measure, model, searcher, task
+from hpogen.plugins import dataset, load_file, loss, measure, model, searcher, task
 
 
 def one(trial: Any) -> Any: ...
@@ -46,7 +46,8 @@ ODD: list[tuple[Callable[[], Any], str]] = [
     (lambda: task("a", metrics=["x"])(two), "two takes 2 arguments, expected 1 (trial)"),
     (lambda: task("a", metrics=["x"])(lambda: 0), "takes 0 arguments, expected 1"),
     (lambda: model(two), "@model: got the function itself as the name, expected a string"),
-    (lambda: model("a")(one), "one takes 1 arguments, expected 2 (in_shape, classes)"),
+    (lambda: model("a")(lambda: 0), "takes 0 arguments, expected 2 (in_shape, classes; or data)"),
+    (lambda: loss("a")(one), "one takes 1 arguments, expected 2 (outputs, targets)"),
     (lambda: dataset(None), "@dataset: got None as the name"),
     (lambda: dataset("a")(two), "two takes 2 arguments, expected 1 (root)"),
     (lambda: searcher(5), "@searcher: got 5 as the name"),

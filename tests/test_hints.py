@@ -268,7 +268,7 @@ def test_a_folder_beside_the_study_is_told_to_be_images(tmp_path: Path) -> None:
         ("model", "resnet50", "torchvision/resnet50?"),
         ("model", "ResNet-18", "'resnet18'? ("),
         ("dataset", "EMNIST", "torchvision/EMNIST?"),
-        ("dataset", "CIFAR10", "'cifar10'? (cifar10, "),
+        ("dataset", "CIFAR10", "'cifar10'? (breast_cancer, cifar10, "),
     ],
 )
 def test_a_part_of_torchvision_is_found(tmp_path: Path, part: str, given: str, meant: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -136,10 +136,10 @@ def forward_pass(
     """
     device = device_of(model)
     with undisturbed(model):
-        for x, y in pairs(batches):
+        for x, y in pairs(batches, named=True):
             with torch.no_grad(), within():
                 labels = y.to(device)
-                collector.add(tensor_of(model, model(x.to(device))), labels)
+                collector.add(tensor_of(model, model(moved(x, device))), labels)
             yield
 
 
@@ -194,11 +194,22 @@ def check_finite(values: Tensor, what: str) -> None:
         raise FloatingPointError(f"{what} is not finite")
 
 
-def pairs(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches. Raises Refusal, saying what to pass, for one that is not two tensors."""
+def moved(x: Any, device: torch.device | None) -> Any:
+    """The inputs of a batch on the device: a tensor, or a mapping of them."""
+    if isinstance(x, Mapping):
+        return {name: part.to(device) for name, part in x.items()}
+    return x.to(device)
+
+
+def pairs(batches: Iterable[Batch], named: bool = False) -> Iterator[Batch]:
+    """The batches. Raises Refusal, saying what to pass, for one that is not two tensors.
+
+    Where `named`, the first may be a mapping of tensors.
+    """
+    kinds = (Tensor, Mapping) if named else Tensor
     for batch in batches:
         given = tuple(batch) if isinstance(batch, tuple | list) else ()
-        if len(given) != 2 or not all(isinstance(part, Tensor) for part in given):
+        if len(given) != 2 or not (isinstance(given[0], kinds) and isinstance(given[1], Tensor)):
             raise Refusal(
                 f"a batch is {kind_of(batch)}, expected two tensors (x, y): pass an iterable of "
                 "such pairs, ((b['x'], b['y']) for b in loader), say"

@@ -17,6 +17,7 @@ from hpogen.plugins.parts import (
     options_of,
     resolved,
     searchers,
+    takes_data,
     tasks,
 )
 from hpogen.plugins.registry import Registry
@@ -50,6 +51,7 @@ __all__ = [
     "scoped",
     "searcher",
     "searchers",
+    "takes_data",
     "task",
     "tasks",
 ]

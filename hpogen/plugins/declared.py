@@ -86,7 +86,7 @@ def function(decorator: str, value: Any, arguments: int) -> None:
 
 GIVEN = {
     "task": "trial",
-    "model": "in_shape, classes",
+    "model": "in_shape, classes; or data",
     "dataset": "root",
     "loss": "outputs, targets",
     "measure": 'head; of="network": model, batches; with initial=True: untrained, too',

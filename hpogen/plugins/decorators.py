@@ -21,6 +21,7 @@ from hpogen.plugins.parts import (
     measures,
     models,
     searchers,
+    takes_data,
     tasks,
 )
 from hpogen.plugins.registry import Registry
@@ -77,7 +78,8 @@ def task(
 def model(name: str) -> Callable[[F], F]:
     """Register a builder `(in_shape, classes, **options) -> torch.nn.Module`.
 
-    `in_shape` is (channels, height, width).
+    `in_shape` is (channels, height, width) of images, else the shape of a sample. A builder
+    `(data, **options)` is given a `hpogen.training.models.build.Inputs` in the place of both.
     """
     return _guarded("model", name, models, 2)
 
@@ -101,7 +103,8 @@ def _guarded(
     declared.name(decorator, name)
 
     def register(function: F) -> F:
-        declared.function(decorator, function, arguments)
+        one = decorator == "model" and callable(function) and takes_data(function)
+        declared.function(decorator, function, 1 if one else arguments)
         registry.add(name, guarded(function))
         return function
 

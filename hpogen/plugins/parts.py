@@ -102,6 +102,7 @@ searchers: Registry[Any] = Registry(
 tasks: Registry[Any] = Registry(
     "task",
     **{DEFAULT_TASK: "hpogen.training.task:ImageClassification"},
+    supervised="hpogen.training.task:Supervised",
     command="hpogen.tasks.command:Command",
 )
 models: Registry[Callable[..., Any]] = Registry(
@@ -118,6 +119,9 @@ datasets: Registry[Callable[..., Any]] = Registry(
     svhn="hpogen.training.data.builtin:svhn",
     folder="hpogen.training.data.folder:folder",
     numpy="hpogen.training.data.numpy:numpy_file",
+    breast_cancer="hpogen.training.data.builtin:breast_cancer",
+    wine="hpogen.training.data.builtin:wine",
+    diabetes="hpogen.training.data.builtin:diabetes",
     **{
         "fashion-mnist": "hpogen.training.data.builtin:fashion_mnist",
         "torchvision/": "hpogen.training.data.torchvision:family",
@@ -154,6 +158,13 @@ def with_options(
     typing.cast(Any, function).__signature__ = inspect.Signature([*own, *named])
     function.__annotations__ = {name: kind for name, (kind, _) in options.items()}
     return function
+
+
+def takes_data(builder: Callable[..., Any]) -> bool:
+    """Whether a model's builder is `(data, **options)`, not `(in_shape, classes, **options)`."""
+    kinds = [parameter.kind for parameter in inspect.signature(builder).parameters.values()]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(kind in positional for kind in kinds) == 1
 
 
 def options_of(function: Callable[..., Any], *, without: Collection[str] = ()) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ from typing import Any
 
 from hpogen import plugins
 from hpogen.errors import UserError
+from hpogen.plugins import DEFAULT_TASK
 from hpogen.plugins.interrupts import Ours
 from hpogen.searchers.brackets import Plan
 from hpogen.searchers.brackets import Rung as BracketRung
@@ -123,7 +124,8 @@ def disk(spec: StudySpec, trials: int | None) -> dict[str, int | None]:
     """
     keep, top = spec.checkpoints.keep, spec.checkpoints.top
     shares = spec.task.probabilities_bytes()
-    if keep == "none" or not spec.task.keeps_weights:
+    predicts = spec.task.name == DEFAULT_TASK  # others' checkpoints are kept, and no such file
+    if keep == "none" or not spec.task.keeps_weights or (keep == "best" and not predicts):
         return {"weights": None, "kept": 0, "probabilities": shares}
     values = {name: extremes(parameter) for name, parameter in spec.space.parameters.items()}
     weights = spec.task.weights_bytes(values)

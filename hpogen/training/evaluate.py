@@ -27,6 +27,7 @@ from hpogen.training.measuring import (
     read,
     valued,
 )
+from hpogen.training.metrics import figures
 from hpogen.training.recipe import Recipe
 from hpogen.training.state import State
 
@@ -51,8 +52,8 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
         yield from _validation(recipe, state, found, last)
     if len(recipe.data.audit) and (last or recipe.settings.dataset.audit == "test-each-epoch"):
         seen = yield from _predictions(recipe, state, recipe.data.audit)
-        audited = figures(recipe, seen)
-        if last:
+        audited = _figures(recipe, seen)
+        if last and recipe.data.target.classed:
             state.audit_hits = seen.hits
             if recipe.keeps_probabilities:
                 state.audit_probabilities, state.audit_labels = _shares(seen)
@@ -76,7 +77,7 @@ def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generat
     plan, epoch = recipe.plan, state.epoch + 1
     if measures := plan.due("head", epoch, last):
         head = yield from _head(recipe, state)
-        found |= figures(recipe, head.predictions, "train_")
+        found |= _figures(recipe, head.predictions, "train_")
         closed = all(planned.measure.deferred for planned in measures)
         if not closed or recipe.device.type == "cpu":
             check_finite({"train_loss": float(head.mean_loss)}, epoch)  # none has to digest NaN
@@ -84,7 +85,7 @@ def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generat
             found |= named(planned.measure, valued(planned.measure, epoch, head))
     elif plan.train_pass(last):
         seen = yield from _predictions(recipe, state, recipe.data.subset)
-        found |= figures(recipe, seen, "train_")
+        found |= _figures(recipe, seen, "train_")
     for planned in plan.due("network", epoch, last):
         found |= of_network(recipe, state, planned)
         yield
@@ -93,10 +94,11 @@ def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generat
 def _validation(recipe: Recipe, state: State, found: Found, last: bool) -> Generator[None]:
     if recipe.plan.validation_pass(last) and len(recipe.data.validation):
         seen = yield from _predictions(recipe, state, recipe.data.validation)
-        found |= figures(recipe, seen, "val_")
+        found |= _figures(recipe, seen, "val_")
         if last and recipe.settings.keeps_losses:
             state.validation_losses = seen.losses.to(torch.float32)
-            state.validation_hits = seen.hits
+            if recipe.data.target.classed:
+                state.validation_hits = seen.hits
         if last and recipe.keeps_probabilities:
             state.validation_probabilities, state.validation_labels = _shares(seen)
 
@@ -106,12 +108,10 @@ def _shares(seen: Predictions) -> tuple[Tensor, Tensor]:
     return seen.probabilities.to(torch.float16), seen.labels.to(torch.int32)
 
 
-def figures(recipe: Recipe, seen: Predictions, before: str = "") -> Found:
+def _figures(recipe: Recipe, seen: Predictions, before: str = "") -> Found:
     """What a split's predictions come to, () tensors by name, with `before` in front of each."""
-    found: Found = {f"{before}loss": seen.mean_loss}
-    if recipe.data.target.classed:
-        found[f"{before}accuracy"] = seen.hit_rate
-    return found
+    data, names = recipe.data, sorted(recipe.settings.own_metrics)
+    return {before + name: x for name, x in figures(seen, data.target, data.unit, names).items()}
 
 
 def _head(recipe: Recipe, state: State) -> Generator[None, None, HeadStatistics]:
@@ -131,9 +131,9 @@ def _forward(recipe: Recipe, state: State, split: Split, collector: Collector) -
 
 
 def _gaps(metrics: Metrics) -> Metrics:
-    if not {"train_loss", "val_loss"} <= metrics.keys():
-        return {}
-    return {
-        "gap_loss": metrics["val_loss"] - metrics["train_loss"],
-        "gap_accuracy": metrics["train_accuracy"] - metrics["val_accuracy"],
-    }
+    found = {}
+    if {"train_loss", "val_loss"} <= metrics.keys():
+        found["gap_loss"] = metrics["val_loss"] - metrics["train_loss"]
+    if {"train_accuracy", "val_accuracy"} <= metrics.keys():
+        found["gap_accuracy"] = metrics["train_accuracy"] - metrics["val_accuracy"]
+    return found

@@ -89,7 +89,7 @@ def _told(recipe: Recipe, state: State, epoch: int, seconds: dict[str, float]) -
 
 def _no_space(recipe: Recipe, state: State, free: int) -> NoSpace:
     size = recipe.batch_size
-    fits = batch_that_fits(state.model, recipe.data.in_shape, free, size)
+    fits = batch_that_fits(state.model, recipe.data.in_shape, free, size, recipe.data.dtype)
     return NoSpace(
         f"out of memory on {recipe.device}, which had {free / 2**20:,.0f} MiB free, at batch_size "
         f"{size}: about {fits} would fit"

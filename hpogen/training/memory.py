@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hpogen.training.models.build import Shape, example
+
 STATUS, MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")  # of a container: what it may use may be less than the machine has
 CPU_BATCH, LARGEST_BATCH = 250, 8192  # images per batch of an evaluation
+CPU_ROWS = 1000  # in such a batch, of other inputs than images
 CPU_PIXELS = 250 * 64 * 64  # in such a batch, at most: of large images fewer
 EVALUATION_SHARE = 1 / 16  # of a GPU's memory, at most, for an evaluation's largest layer
 
@@ -68,17 +73,21 @@ class NoSpace(MemoryError):
     """A device is full: says how large a batch would have had room."""
 
 
-def evaluation_batch(model: nn.Module, in_shape: tuple[int, int, int], device: torch.device) -> int:
-    """Images per batch of an evaluation: on a GPU many, on a CPU what stays in its cache.
+def evaluation_batch(
+    model: nn.Module, in_shape: Shape, device: torch.device, dtype: Any = "float32"
+) -> int:
+    """Samples per batch of an evaluation: on a GPU many, on a CPU what stays in its cache.
 
     The same for the same net on the same kind of device, however full that is: the size of a batch
     changes last bits.
     """
     if device.type != "cuda":
+        if isinstance(in_shape, Mapping) or len(in_shape) != 3:
+            return CPU_ROWS
         _, height, width = in_shape
         return max(min(CPU_BATCH, CPU_PIXELS // (height * width)), 1)
     total = torch.cuda.get_device_properties(device).total_memory
-    fits = int(total * EVALUATION_SHARE / activations(model, in_shape).largest)
+    fits = int(total * EVALUATION_SHARE / activations(model, in_shape, dtype).largest)
     return min(max(1 << max(fits.bit_length() - 1, 0), CPU_BATCH), LARGEST_BATCH)
 
 
@@ -90,7 +99,7 @@ class Activations:
     largest: int  # the input and output of the layer where they are largest: an evaluation's
 
 
-def activations(model: nn.Module, in_shape: tuple[int, int, int]) -> Activations:
+def activations(model: nn.Module, in_shape: Shape, dtype: Any = "float32") -> Activations:
     """From one forward pass of a copy on the meta device, which holds no numbers."""
     outputs: list[tuple[int, int]] = []
 
@@ -102,16 +111,18 @@ def activations(model: nn.Module, in_shape: tuple[int, int, int]) -> Activations
         if not any(module.children()):
             module.register_forward_hook(note)
     with torch.no_grad():
-        copy(torch.empty(1, *in_shape, device="meta"))
+        copy(example(in_shape, dtype, 1, "meta"))
     largest = max(inputs + output for inputs, output in outputs)
     return Activations(4 * sum(output for _, output in outputs), 4 * largest)
 
 
-def batch_that_fits(model: nn.Module, in_shape: tuple[int, int, int], free: int, tried: int) -> int:
-    """About how many images a training batch may have in `free` bytes, where `tried` were too many.
+def batch_that_fits(
+    model: nn.Module, in_shape: Shape, free: int, tried: int, dtype: Any = "float32"
+) -> int:
+    """About how many samples a training batch may have in `free` bytes; `tried` were too many.
 
     Half as many at most, at least one: layers' outputs are not all that a step keeps.
     """
-    kept = 2 * activations(model, in_shape).all  # each output, and the gradient by it
+    kept = 2 * activations(model, in_shape, dtype).all  # each output, and the gradient by it
     parameters = sum(4 * p.numel() for p in model.parameters())
     return max(min((free - 3 * parameters) // kept, tried // 2), 1)

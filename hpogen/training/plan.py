@@ -35,6 +35,8 @@ class Plan:
 
     names: frozenset[str]
     measures: tuple[PlannedMeasure, ...]
+    from_training: frozenset[str] = FROM_TRAIN_PASS  # the metrics that need a pass over the subset
+    from_validation: frozenset[str] = plugins.FROM_VALIDATION  # and over validation
 
     @property
     def online(self) -> bool:
@@ -60,10 +62,10 @@ class Plan:
         return [m for m in self.measures if m.measure.of == of and m.due(epoch, last)]
 
     def train_pass(self, last: bool) -> bool:
-        return last or bool(self.names & FROM_TRAIN_PASS)
+        return last or bool(self.names & self.from_training)
 
     def validation_pass(self, last: bool) -> bool:
-        return last or bool(self.names & plugins.FROM_VALIDATION)
+        return last or bool(self.names & self.from_validation)
 
 
 def make_plan(settings: Settings, wanted: frozenset[str]) -> Plan:
@@ -75,4 +77,9 @@ def make_plan(settings: Settings, wanted: frozenset[str]) -> Plan:
             planned.append(PlannedMeasure(measure, asked.period, asked.samples))
         elif wanted & set(measure.metrics):
             planned.append(PlannedMeasure(measure))
-    return Plan(wanted, tuple(planned))
+    return Plan(
+        wanted,
+        tuple(planned),
+        FROM_TRAIN_PASS | settings.from_training(),
+        plugins.FROM_VALIDATION | settings.from_validation(),
+    )

@@ -94,7 +94,7 @@ def begin(settings: Settings, trial: RunningTrial, wanted: frozenset[str]) -> tu
     model = initial_model(settings, trial, data, device)
     plan = make_plan(settings, wanted)
     layout = memory_format_of(model, settings.precision, device)
-    batch = evaluation_batch(model, data.in_shape, device)
+    batch = evaluation_batch(model, data.in_shape, device, data.dtype)
     loss = loss_of(settings, data)
     recipe = Recipe(settings, trial, values, plan, data, device, layout, batch, loss)
     forward = torch.compile(model) if settings.compile and not plan.online else model
@@ -118,7 +118,8 @@ def initial_model(
     """The network before the first step, from the trial's seed: torch's seed is set to it."""
     torch.manual_seed(derive_seed(trial.seed, "model"))
     options = settings.model.options_with(trial.config)
-    model = build(settings.model.name, options, data.in_shape, data.outputs)
+    kind = data.target.name
+    model = build(settings.model.name, options, data.in_shape, data.outputs, kind, data.dtype)
     memory_format = memory_format_of(model, settings.precision, device)
     return model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
 

@@ -1,4 +1,4 @@
-"""The task `image-classification`: its settings, and the training that they lead to.
+"""The tasks `image-classification` and `supervised`: settings, and the training they lead to.
 
 The spec loads it and the executors carry it to the workers: so torch is imported only where it
 trains, or asks what a model can give. The training itself begins in `loop.py`.
@@ -6,23 +6,24 @@ trains, or asks what a model can give. The training itself begins in `loop.py`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import PrivateAttr, model_validator
 
 from hpogen import plugins
 from hpogen.errors import Refusal, UserError
 from hpogen.tasks.base import Epoch
-from hpogen.training.forms.dataset import SIZES, Dataset
+from hpogen.training.forms.dataset import Dataset
 from hpogen.training.forms.measures import all_measures
+from hpogen.training.forms.supervised import SupervisedSettings
 from hpogen.training.forms.task import Settings
 from hpogen.trial import RunningTrial
 
 
 @dataclass(frozen=True)
-class Images:
+class LoadedData:
     """The cargo: the data set, as the driver has loaded it."""
 
     dataset: Dataset
@@ -38,21 +39,28 @@ class Images:
         give(self.dataset, loaded)
 
 
-class ImageClassification(Settings):
+class Trained(Settings):
     """Implements `hpogen.tasks.base.Task`."""
 
+    _wanted: set[str] = PrivateAttr(default_factory=set)  # what `check` was asked for
+
     @property
-    def cargo(self) -> Images:
-        return Images(self.dataset)
+    def cargo(self) -> LoadedData:
+        return LoadedData(self.dataset)
 
     @model_validator(mode="after")
-    def _is_defined(self) -> ImageClassification:
+    def _is_defined(self) -> Trained:
         for listed in self.measures:
             self._refuse_undefined(listed.measure, f"the measure {listed.name!r}")
+        if self.dataset.kind is not None:
+            self.check_kind(self.dataset.kind)
         return self
 
     @plugins.scoped
     def check(self, wanted: frozenset[str]) -> None:
+        self._wanted.update(wanted)
+        if self.dataset.kind is not None:
+            self.check_kind(self.dataset.kind, wanted)
         for measure in all_measures():
             for metric in sorted(wanted & set(measure.metrics)):
                 self._refuse_undefined(measure, f"the metric {metric!r}")
@@ -61,17 +69,22 @@ class ImageClassification(Settings):
         """Ask the measure what it thinks of the model; of ours each has a last Linear."""
         given = {plugins.LAST_LINEAR} if plugins.models.is_builtin(self.model.name) else set()
         needs = [need for need in measure.requirements if need not in given]
-        if not needs or self.dataset.name not in SIZES:
+        known = self.dataset.known
+        if not needs or known is None:
             return
         from hpogen.training.models.build import refusal
 
-        _, shape, classes = SIZES[self.dataset.name]
+        shape, classes = known.shape, known.outputs
         for need in map(plugins.resolved, needs):
             if reason := refusal(self.model.name, self.model.options(), shape, classes, need):
                 raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
 
+    @plugins.scoped
     def prepare(self, data: float | None = None) -> int:
         loaded = self.cargo.load()
+        self.check_kind(loaded.target, frozenset(self._wanted))
+        if isinstance(loaded.in_shape, Mapping):
+            self._refuse_named()
         total = len(loaded.train)
         if data is None:
             return self.dataset.counts(total)[0]
@@ -82,6 +95,16 @@ class ImageClassification(Settings):
             return len(part(self.dataset, loaded.strata, data))
         except ValueError as error:
             raise UserError(str(error)) from None
+
+    def _refuse_named(self) -> None:
+        """Refuse measures of the whole network: they differentiate by inputs of one tensor."""
+        for measure in all_measures():
+            listed = any(measure.name == one.name for one in self.measures)
+            if measure.of == "network" and (listed or self._wanted & set(measure.metrics)):
+                raise Refusal(
+                    f"the measure {measure.name!r} takes inputs of one array, and those of the "
+                    f"data set {self.dataset.name!r} are named"
+                )
 
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         from hpogen.training.loop import train
@@ -102,3 +125,16 @@ class ImageClassification(Settings):
         from hpogen.training.checkpoint import discard
 
         discard(trial)
+
+
+class ImageClassification(Trained):
+    """Classes of images, by cross-entropy."""
+
+    name: Literal["image-classification"] = plugins.DEFAULT_TASK
+
+
+class Supervised(SupervisedSettings, Trained):
+    """Any inputs and targets, by a loss that fits them."""
+
+    name: Literal["supervised"]
+    """The task itself."""

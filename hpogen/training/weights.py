@@ -82,8 +82,8 @@ def weights_to_keep(recipe: Recipe, state: State) -> dict[str, bytes]:
 
     A warning says so where the network holds what is not a tensor: the trial goes on.
     """
-    if recipe.trial.keep != "best":
-        return {}
+    if recipe.trial.keep != "best" or not recipe.settings.dataset.images:
+        return {}  # a file of weights describes networks of images
     try:
         return {WEIGHTS: packed(header_of(recipe), state.model.state_dict())}
     except (AttributeError, RuntimeError, TypeError, ValueError, SafetensorError) as error:

@@ -1,6 +1,7 @@
 """The built-in data sets: the digits of scikit-learn, the others through torchvision.
 
-Each loader is `(root, *, download) -> ImageData`; `prepared.py` calls it.
+Each loader is `(root, *, download) -> ImageData`, of a table `(root) -> Data`; `loaded.py` calls
+it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from hpogen.errors import UserError
+from hpogen.training.data.data import Data, Samples
 from hpogen.training.data.image_data import ImageData
 from hpogen.training.data.pictures import line
 from hpogen.training.data.splits import stratified_order
+from hpogen.training.forms.kinds import KINDS, KindName
 from hpogen.training.vision import torchvision
 
 DIGITS_TEST = 500  # of 1,797
@@ -35,6 +38,31 @@ def digits(root: Path) -> ImageData:
     train, test = np.sort(order[:-DIGITS_TEST]), np.sort(order[-DIGITS_TEST:])
     data = images[train], labels[train], images[test], labels[test]
     return ImageData(*data, 10, "digits", class_names=DIGITS)
+
+
+def _table(name: str, kind: KindName) -> Callable[..., Data]:
+    """The loader of a table of scikit-learn's: a fifth of its rows, drawn once, is the test set."""
+
+    def load(root: Path) -> Data:
+        from sklearn import datasets
+
+        bunch = getattr(datasets, f"load_{name}")()
+        targets = bunch.target.astype(np.float32 if kind == "real" else np.int64)
+        order = stratified_order(KINDS[kind].strata(targets), seed=0)
+        count = round(len(order) / 5)
+        train, test = (
+            Samples(bunch.data[rows].astype(np.float32), targets[rows])
+            for rows in (np.sort(order[:-count]), np.sort(order[-count:]))
+        )
+        names = tuple(map(str, getattr(bunch, "target_names", ())))
+        return Data(train, test, kind, name=name, class_names=names)
+
+    return load
+
+
+breast_cancer = _table("breast_cancer", "binary")
+wine = _table("wine", "classes")
+diabetes = _table("diabetes", "real")
 
 
 def _both(name: str, attribute: str, classes: int) -> Callable[..., ImageData]:

@@ -17,7 +17,14 @@ from hpogen.errors import UserError, quoted
 from hpogen.training.data.copies import Copies
 from hpogen.training.data.image_data import ImageData, Moments
 from hpogen.training.data.pictures import Pictures
-from hpogen.training.forms.kinds import Kind, as_targets, check_classes, check_values, kind_of
+from hpogen.training.forms.kinds import (
+    Kind,
+    KindName,
+    as_targets,
+    check_classes,
+    check_values,
+    kind_of,
+)
 
 Array = NDArray[Any] | Pictures
 Inputs = Array | Mapping[str, NDArray[Any]]
@@ -42,17 +49,17 @@ class Data:
 
     Inputs are uint8, float32 or int64 of any shape, one array or a mapping of named ones; images
     are uint8 (N, C, H, W), or `Pictures`, which decode them when asked. Targets are of a `kind` of
-    `forms/kinds.py`, for a model of so many `outputs`. `moments` are what images are normalised by;
-    None: computed from all training images. `copies` are files with the same content, where images
-    are files: rows of the training set, then of the test set. `class_names` has a name for each
-    class or label, or none at all.
+    `forms/kinds.py`, for a model of so many `outputs` (left out, 0: as many as the training targets
+    tell). `moments` are what images are normalised by; None: computed from all training images.
+    `copies` are files with the same content, where images are files: rows of the training set, then
+    of the test set. `class_names` has a name for each class or label, or none at all.
     """
 
     train: Samples
     test: Samples
-    kind: str
-    outputs: int
-    name: str
+    kind: KindName
+    outputs: int = 0
+    name: str = ""
     moments: Moments | None = None
     copies: Copies = ()
     class_names: tuple[str, ...] = ()
@@ -88,6 +95,14 @@ class Data:
         return inputs.shape[1:]
 
     @property
+    def dtype(self) -> Any:
+        """As a model sees it: images are standardised; of named arrays a mapping."""
+        inputs = self.train.inputs
+        if isinstance(inputs, Mapping):
+            return {name: str(part.dtype) for name, part in inputs.items()}
+        return "float32" if self.images else str(inputs.dtype)
+
+    @property
     def sample_bytes(self) -> int:
         """What one sample's inputs take up."""
         inputs = self.train.inputs
@@ -109,9 +124,9 @@ def of_images(data: ImageData) -> Data:
     )
 
 
-def checked(data: Data, name: str) -> Data:
-    """The same with the types that the training reads. Raises UserError for what is wrong in it."""
-    where = f"data set {name!r}"
+def checked(data: Data, where: str) -> Data:
+    """The same with the types that the training reads. Raises UserError,
+    beginning with `where` they are, for what is wrong in them."""
     kind = kind_of(data.kind)
     train = _samples(data.train, kind, f"{where}: train")
     test = _samples(data.test, kind, f"{where}: test")
@@ -121,17 +136,18 @@ def checked(data: Data, name: str) -> Data:
     shapes = [_shapes(part.inputs) for part in (train, test)]
     if len(test) and shapes[0] != shapes[1]:
         raise UserError(f"{where}: test inputs are {shapes[1]}, train inputs {shapes[0]}")
-    outputs = {"classes": data.outputs, "binary": 1}.get(kind.name, train.targets.shape[-1])
-    if data.outputs != outputs:
+    outputs = data.outputs or kind.outputs(train.targets)
+    if kind.name != "classes" and outputs != kind.outputs(train.targets):
         raise UserError(
-            f"{where}: got outputs={data.outputs}, expected {outputs} for targets of the kind "
-            f"{kind.name!r} {train.targets.shape}"
+            f"{where}: got outputs={outputs}, expected {kind.outputs(train.targets)} for targets "
+            f"of the kind {kind.name!r} {train.targets.shape}"
         )
+    found = replace(found, outputs=outputs)
     for part, samples in (("train", train), ("test", test)):
-        check_values(kind, samples.targets, data.outputs, f"{where}: {part} targets")
-    check_classes(kind, train.targets, f"{where}: train targets")
+        check_values(kind, samples.targets, outputs, f"{where}: {part} targets")
+    check_classes(kind, train.targets, outputs * (not data.outputs), f"{where}: train targets")
     names = data.class_names
-    count = found.classes if kind.classed else data.outputs
+    count = found.classes if kind.classed else outputs
     if len(names) not in (0, count) or not all(isinstance(one, str) for one in names):
         raise UserError(
             f"{where}: class_names are {quoted(names)}, expected {count} strings, or none"

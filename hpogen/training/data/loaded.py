@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hpogen import plugins
 from hpogen.errors import NoTestImages, UserError
+from hpogen.plugins import DEFAULT_TASK
 from hpogen.training.data.copies import separated
 from hpogen.training.data.data import Data, Samples, checked, of_images
 from hpogen.training.data.image_data import ImageData, Moments, check
@@ -97,20 +98,32 @@ def _load(dataset: Dataset) -> Data:
     options = dataset.options()
     if "download" in plugins.options_of(loader):
         options["download"] = dataset.download
-    return _settled(_checked(loader(dataset.folder(), **options), dataset.name), dataset)
+    return _settled(_checked(loader(dataset.folder(), **options), dataset), dataset)
 
 
-def _checked(given: object, name: str) -> Data:
+def _checked(given: object, dataset: Dataset) -> Data:
     """What a loader gave, as the training reads it. Raises UserError."""
+    where = f"data set {dataset.name!r}"
     if isinstance(given, ImageData):
-        check(given, name)
-        return of_images(given)
-    if isinstance(given, Data):
-        return checked(given, name)
-    raise UserError(
-        f"data set {name!r}: the loader gave a {type(given).__name__}, expected an ImageData or a "
-        "Data of hpogen.training.data"
-    )
+        check(given, dataset.name)
+        given = data = of_images(given)
+        if dataset.kind is None or dataset.kind.name == data.kind:
+            return data
+    if not isinstance(given, Data):
+        raise UserError(
+            f"{where}: the loader gave a {type(given).__name__}, expected an ImageData or a Data "
+            "of hpogen.training.data"
+        )
+    if dataset.kind is not None and dataset.kind.name != given.kind:
+        given = replace(given, kind=dataset.kind.name, outputs=0)
+    path = dataset.options().get("path")
+    found = checked(given, f"{where} ({path})" if path else where)
+    if dataset.images and not (found.images and found.kind == "classes"):
+        raise UserError(
+            f"{where}: has {found.kind} targets of {found.in_shape} inputs, and {DEFAULT_TASK} "
+            "takes classes of uint8 images (N, C, H, W): write task: {name: supervised, …}"
+        )
+    return found
 
 
 def _settled(data: Data, dataset: Dataset) -> Data:

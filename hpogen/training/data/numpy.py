@@ -19,8 +19,10 @@ from annotated_types import doc
 from numpy.typing import NDArray
 
 from hpogen.errors import UserError, quoted
+from hpogen.training.data.data import Data, Samples
 from hpogen.training.data.image_data import ImageData, without_test
 from hpogen.training.data.pictures import line
+from hpogen.training.forms.kinds import kind_for
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +44,7 @@ def numpy_file(
     be meant, (N, C, H, W). Labels are integers from 0 on, (N,) or (N, 1). Raises UserError.
     """
     file = Path(path).expanduser()
-    found = _read(file)
-    missing = [name for name in NAMES[:2] if name not in found]
-    missing += [name for name in NAMES[2:] if len(found.keys() & set(NAMES[2:])) == 1]
-    missing = [name for name in missing if name not in found]
-    if missing:
-        raise UserError(
-            f"{file}: has no array {missing[0]!r}: expected {', '.join(NAMES)}, the last two or not"
-        )
+    found = _read_parts(file)
     train = _images(found["x_train"], f"{file}: x_train")
     labels = _labels(found["y_train"], len(train), f"{file}: y_train")
     present = np.unique(labels)
@@ -70,6 +65,27 @@ def numpy_file(
     return ImageData(train, labels, test, tested, classes, "numpy")
 
 
+def arrays(
+    root: Path, *, path: Annotated[str, doc("the .npz file; relative to the study's file")]
+) -> Data:
+    """The same arrays as they are: inputs of any numbers and shape (N, …), and targets.
+
+    Floats, (N,) or (N, K), are real targets, integers (N,) classes, (N, L) labels of 0 and 1.
+    uint8 of 3 or 4 dimensions are images, as above. Raises UserError.
+    """
+    file = Path(path).expanduser()
+    found = _read_parts(file)
+    parts: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    for part in ("train", "test"):
+        x, y = (found.get(f"{of}_{part}", _none(found[f"{of}_train"])) for of in "xy")
+        if x.dtype == np.uint8 and x.ndim in (3, 4) and len(x):
+            x = _images(x, f"{file}: x_{part}")
+        parts.append((x, y))
+    (x, y), (tested, labels) = parts
+    test = Samples(tested, labels) if len(labels) else Samples(_none(x), _none(y))
+    return Data(Samples(x, y), test, kind_for(y), name="numpy")
+
+
 def read_images(file: Path) -> NDArray[np.uint8]:
     """The images (N, C, H, W) of a file without labels: its array `x_test`, else its only one.
 
@@ -82,6 +98,24 @@ def read_images(file: Path) -> NDArray[np.uint8]:
             f"{file}: has the arrays {quoted([*found])}, expected {NAMES[2]}, or one alone"
         )
     return _images(found[name], f"{file}: {name}")
+
+
+def _none(array: NDArray[Any]) -> NDArray[Any]:
+    """No rows, of such."""
+    return np.empty((0, *array.shape[1:]), array.dtype)
+
+
+def _read_parts(file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a training set and, if it is there, a test set."""
+    found = _read(file)
+    missing = [name for name in NAMES[:2] if name not in found]
+    missing += [name for name in NAMES[2:] if len(found.keys() & set(NAMES[2:])) == 1]
+    missing = [name for name in missing if name not in found]
+    if missing:
+        raise UserError(
+            f"{file}: has no array {missing[0]!r}: expected {', '.join(NAMES)}, the last two or not"
+        )
+    return found
 
 
 def _read(file: Path, names: Collection[str] | None = NAMES) -> dict[str, NDArray[Any]]:

@@ -106,6 +106,7 @@ class Prepared:
     normalization: Fit
     unit: Normalization | None  # what real targets are standardised by
     in_shape: Any  # of a sample: of named inputs a mapping of shapes
+    dtype: Any  # as the model sees them: of named inputs a mapping
     target: Kind
     outputs: int  # of the model
     rows: Indices  # of the subset, in the standard training set
@@ -204,6 +205,7 @@ def _prepare(dataset: Dataset, device: torch.device) -> Prepared:
         validating,
         audit,
         in_shape=data.in_shape,
+        dtype=data.dtype,
         target=data.target,
         outputs=data.outputs,
         rows=split.subset,

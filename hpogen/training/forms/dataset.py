@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
@@ -16,7 +16,18 @@ from hpogen import plugins
 from hpogen.errors import UserError, quoted, shortened
 from hpogen.tasks.keys import Meaning
 from hpogen.training.forms.hyperparameters import Augment, Degrees, Hyperparameters, Share
+from hpogen.training.forms.kinds import KINDS, Kind, KindName
 from hpogen.training.forms.options import STRICT, Optioned, check_options, registered
+
+
+class Known(NamedTuple):
+    """What is known of a built-in data set before it is loaded."""
+
+    total: int  # training samples
+    shape: tuple[int, ...]  # of one: (C, H, W) of an image
+    outputs: int  # of a model
+    kind: KindName
+
 
 SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {
     "digits": (1_297, (1, 8, 8), 10),  # training images, (C, H, W), classes
@@ -25,6 +36,11 @@ SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {
     "cifar10": (50_000, (3, 32, 32), 10),
     "cifar100": (50_000, (3, 32, 32), 100),
     "svhn": (73_257, (3, 32, 32), 10),
+}
+TABLES: Mapping[str, Known] = {  # of scikit-learn
+    "breast_cancer": Known(455, (30,), 1, "binary"),
+    "wine": Known(142, (13,), 3, "classes"),
+    "diabetes": Known(354, (10,), 1, "real"),
 }
 STORED = {  # what torchvision keeps in the root
     "mnist": "MNIST/raw",
@@ -116,16 +132,33 @@ class Dataset(Optioned):
     resident: Annotated[bool | Literal["auto"], Meaning.WHERE] = "auto"
     """Whether all images lie on the device; `auto`: if that takes half its free memory at most."""
 
+    images: ClassVar[bool] = True  # whether its inputs must be images
+
     @model_validator(mode="after")
     def _checked(self) -> Dataset:
         if self.name in PATHS and "path" not in self.options():
             raise ValueError(f"data set {self.name!r} needs path: the {self.name} that it is in")
+        if self.images and self.name in TABLES:
+            raise ValueError(
+                f"data set {self.name!r} has no images: write task: {{name: supervised, …}}"
+            )
         check_options(self, self.name, plugins.datasets)
         if not plugins.datasets.is_plugin(self.name):
             self._scope = ()  # the same images, whatever plug-ins the study has
-        if self.name in SIZES:
-            self.counts(SIZES[self.name][0])
+        if self.known:
+            self.counts(self.known.total)
         return self
+
+    @property
+    def known(self) -> Known | None:
+        """Of a built-in data set; None: of another, which loading will tell."""
+        found = SIZES.get(self.name)
+        return Known(*found, "classes") if found else TABLES.get(self.name)
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of its targets, where that is known before it is loaded."""
+        return KINDS[self.known.kind] if self.known else None
 
     def counts(self, total: int) -> tuple[int, int, int]:
         """How many of `total` training images are subset, validation and audit.
@@ -202,13 +235,13 @@ class Dataset(Optioned):
     @property
     def validates(self) -> bool:
         """Whether there are validation images."""
-        if self.validation_size is None and self.name in SIZES:
-            return self.counts(SIZES[self.name][0])[1] > 0
+        if self.validation_size is None and self.known:
+            return self.counts(self.known.total)[1] > 0
         return self.subset < 1 if self.validation_size is None else self.validation_size > 0
 
     def subset_size(self) -> int | None:
         """How many images of a built-in data set are trained on; None: of another."""
-        return self.counts(SIZES[self.name][0])[0] if self.name in SIZES else None
+        return self.counts(self.known.total)[0] if self.known else None
 
     def hyperparameters(self) -> dict[str, str | float]:
         """The hyper-parameters that this mapping sets, for trials that do not search them."""
@@ -254,7 +287,7 @@ class Dataset(Optioned):
     @property
     @plugins.scoped
     def loader(self) -> Callable[..., Any]:
-        """What is registered: it gives an ImageData."""
+        """What is registered: it gives an ImageData, or a Data."""
         return plugins.datasets.get(self.name)
 
 

@@ -18,6 +18,8 @@ Augment = Literal["none", "standard"]  # standard: cropped at random after paddi
 Degrees = Annotated[float, Field(ge=0, le=180)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+OF_IMAGES = frozenset({"augment", "rotate"})  # what images alone have
+
 
 class Hyperparameters(BaseModel):
     """One trial's values: what the search space may name, and what they are where it does not."""

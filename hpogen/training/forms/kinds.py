@@ -40,6 +40,12 @@ class Kind:
         """How many classes a sample may be of, for a model of so many outputs; 1: no classes."""
         return (outputs if self.name == "classes" else 2) if self.classed else 1
 
+    def outputs(self, targets: NDArray[Any]) -> int:
+        """How many a model has that is trained on these targets."""
+        if self.name == "classes":
+            return int(targets.max(initial=0)) + 1
+        return 1 if self.classed else int(targets.shape[-1])
+
     def strata(self, targets: NDArray[Any]) -> NDArray[np.int64]:
         """What splits keep the proportions of, (N,): the classes, or nothing."""
         return targets if self.classed else np.zeros(len(targets), np.int64)
@@ -87,20 +93,31 @@ def kind_of(name: str) -> Kind:
     return KINDS[name]
 
 
+def kind_for(targets: NDArray[Any]) -> KindName:
+    """The kind that targets of this type and shape are likeliest of."""
+    if targets.dtype.kind == "f":
+        return "real"
+    return "labels" if targets.ndim == 2 and targets.shape[1] > 1 else "classes"
+
+
 def as_targets(kind: Kind, given: NDArray[Any], where: str) -> NDArray[Any]:
     """Targets as the training reads them. Raises UserError, naming `where` they are.
 
     Those of another type are refused rather than cast: integers are no real numbers here, and real
-    numbers no classes. One real number for each sample, (N,), becomes (N, 1).
+    numbers no classes. One real number for each sample, (N,), becomes (N, 1), and
+    one class, (N, 1), becomes (N,).
     """
+    shape = given.shape
     real, numbers = kind.name == "real", given.dtype.kind in "biuf"
     if real and given.ndim == 1:
         given = given[:, None]
+    elif kind.classed and given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
     fits = given.dtype.kind == "f" if real else given.dtype.kind in "biu"
     if not numbers or not fits or given.ndim != kind.dimensions:
         mend = "convert them, or say another kind of target" if numbers else "convert them"
         raise UserError(
-            f"{where} are {given.dtype} {given.shape}, and targets of the kind {kind.name!r} are "
+            f"{where} are {given.dtype} {shape}, and targets of the kind {kind.name!r} are "
             f"{kind.text}: {mend} ({', '.join(KINDS)})"
         )
     if real and not np.isfinite(given).all():
@@ -126,13 +143,19 @@ def check_values(kind: Kind, targets: NDArray[Any], outputs: int, where: str) ->
         raise UserError(f"{where}: row {row} has {value}, expected whole numbers in [0, {most})")
 
 
-def check_classes(kind: Kind, targets: NDArray[Any], where: str) -> None:
-    """Raise UserError where training targets have one class alone, or a class has one row."""
+def check_classes(kind: Kind, targets: NDArray[Any], expected: int, where: str) -> None:
+    """Raise UserError where training targets have one class alone, or a class has one row.
+
+    Or none of it, where so many classes are expected (0: nobody knows).
+    """
     if not kind.classed:
         return
     found, counts = np.unique(targets, return_counts=True)
     if len(found) < 2:
         raise UserError(f"{where} are all of class {int(found[0])}: expected two classes or more")
+    if kind.name == "classes" and len(found) < expected:
+        absent = int(np.argmax(found != np.arange(len(found))))
+        raise UserError(f"{where}: there is no row of class {absent} of 0 to {expected - 1}")
     if (counts < 2).any():
         lonely = int(found[counts < 2][0])
         raise UserError(

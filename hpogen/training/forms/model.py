@@ -19,7 +19,7 @@ from hpogen.training.forms.options import Optioned, check_options, registered
 from hpogen.training.models.catalog import MODELS
 from hpogen.trial import Config, Value
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 TRIED = 64  # combinations of options, at most, in search of the largest network
 LARGEST, LARGE_SIZE = {"depth": 10_000}, 1_000_000  # of an option
 LARGE: tuple[Shape, int] = ((3, 256, 256), 10)  # for options where the images are not known yet
@@ -83,9 +83,8 @@ class Model(Optioned):
         other is built without numbers.
         """
         searched = sorted(self.searchable() & values.keys())
-        channels, height, width = shape
         known = MODELS[self.name].parameters if self.name in MODELS else {}
-        count = known.get(f"{height}×{width}×{channels}")
+        count = known.get("×".join(map(str, [*shape[1:], *shape[:1]])))
         if count is not None and classes == 10 and not searched and not self.options():
             return 4 * count
         from hpogen.training.models.build import weights_bytes
@@ -95,15 +94,15 @@ class Model(Optioned):
         sizes = [weights_bytes(self.name, one, shape, classes) for one in options]
         return None if None in sizes else max(filter(None, sizes), default=None)
 
-    def check_images(self, shape: Shape, classes: int, data: str) -> None:
-        """Raise ValueError when the model cannot take images (C, H, W) of the data set `data`.
+    def check_inputs(self, shape: Shape, outputs: int, data: str) -> None:
+        """Raise ValueError when the model cannot take inputs of that shape, of the data set `data`.
 
         A built-in model with its own defaults is looked up, any other is built without numbers; of
         a plug-in's model training will tell.
         """
         if plugins.models.is_plugin(self.name):
             return
-        if self.name in MODELS and not self.options():
+        if len(shape) == 3 and self.name in MODELS and not self.options():
             least = MODELS[self.name].smallest
             if min(shape[1:]) < least:
                 raise ValueError(
@@ -113,7 +112,7 @@ class Model(Optioned):
             return
         from hpogen.training.models.build import unfit
 
-        if reason := unfit(self.name, self.options(), shape, classes):
+        if reason := unfit(self.name, self.options(), shape, outputs):
             raise ValueError(f"data set {data!r}: {reason}")
 
     def _check_size(self, name: str, value: object) -> None:

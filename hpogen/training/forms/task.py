@@ -1,6 +1,6 @@
-"""Image classification as the YAML's `task:` mapping says it, checked without torch.
+"""What hpogen itself trains, as the YAML's `task:` mapping says it, checked without torch.
 
-`training/task.py` makes the task of it, and all that trains reads its settings here.
+`training/task.py` makes the tasks of it, and all that trains reads its settings here.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hpogen import plugins
+from hpogen.errors import Refusal
 from hpogen.tasks.base import Threads
 from hpogen.tasks.keys import Meaning
-from hpogen.training.forms.dataset import SIZES, Dataset, check_batch_sizes
+from hpogen.training.forms.dataset import Dataset, check_batch_sizes
 from hpogen.training.forms.hyperparameters import Hyperparameters, OptimizerName, check_value
 from hpogen.training.forms.kinds import Kind
 from hpogen.training.forms.measures import LOSSES, ListedMeasure, all_measures, check_metrics
@@ -28,9 +29,9 @@ FLOAT16, INT32 = 2, 4  # bytes
 
 
 class Settings(Part):
-    """What image classification trains, and how."""
+    """What is trained, and how: as image classification has it, of which others are variants."""
 
-    name: Literal["image-classification"] = plugins.DEFAULT_TASK
+    name: str = plugins.DEFAULT_TASK
     """The task itself; it is the default one, and need not be named."""
     dataset: Annotated[Dataset, BeforeValidator(named)]
     """Which images, and how they are split; a bare string is the name."""
@@ -85,14 +86,54 @@ class Settings(Part):
                 f"keep: {self.keep}: validation.redraw gives each configuration validation images "
                 "of its own, so that no two can be added: drop one of the keys"
             )
-        if self.dataset.name in SIZES:
-            _, shape, classes = SIZES[self.dataset.name]
-            self.model.check_images(shape, classes, self.dataset.name)
+        if known := self.dataset.known:
+            self.model.check_inputs(known.shape, known.outputs, self.dataset.name)
         return self
 
     def loss_for(self, kind: Kind) -> str:
-        """The loss, by its name, for targets of that kind: theirs, as none is declared."""
+        """The loss, by its name, for targets of that kind: theirs, where none is declared."""
         return kind.losses[0]
+
+    @property
+    def own_metrics(self) -> frozenset[str]:
+        """The metrics of a split beside its loss and accuracy."""
+        return frozenset()
+
+    def check_kind(self, kind: Kind, wanted: frozenset[str] = frozenset()) -> None:
+        """Raise Refusal for what the task asks of targets that are not of that kind.
+
+        `wanted` are metrics, those of the objective say.
+        """
+        own = self.loss_for(kind) not in kind.losses
+        for measure in all_measures():
+            listed = any(measure.name == one.name for one in self.measures)
+            if not listed and not wanted & set(measure.metrics):
+                continue
+            if measure.kinds and kind.name not in measure.kinds:
+                raise Refusal(
+                    f"the measure {measure.name!r} is not defined for targets of the kind "
+                    f"{kind.name!r}, but for {' and '.join(sorted(measure.kinds))}"
+                )
+            if measure.loss == "entropy" and own:
+                raise Refusal(
+                    f"the measure {measure.name!r} is not defined for the loss "
+                    f"{self.loss_for(kind)!r}, but for the cross-entropy alone"
+                )
+        smooths = kind.smooths and not own
+        for key, given, fits in (
+            ("label_smoothing", self.label_smoothing, smooths),
+            ("dataset.corruption", self.dataset.corruption.fraction, kind.classed),
+            ("dataset.balanced", self.dataset.balanced, kind.classed),
+        ):
+            if given and not fits:
+                raise Refusal(
+                    f"{key} is for targets of one class each and their cross-entropy, and the "
+                    f"targets are of the kind {kind.name!r}, the loss is {self.loss_for(kind)!r}: "
+                    "leave it out"
+                )
+        lost = sorted(wanted & _accuracies()) if kind.error != "accuracy" else []
+        if lost:
+            raise Refusal(f"targets of the kind {kind.name!r} have no {lost[0]!r}")
 
     @property
     def subset(self) -> float:
@@ -126,7 +167,20 @@ class Settings(Part):
         return self._own().union(*(measure.metrics for measure in all_measures()))
 
     def _own(self) -> frozenset[str]:
-        return LOSSES | plugins.FROM_VALIDATION if self.dataset.validates else LOSSES
+        found = LOSSES | plugins.FROM_VALIDATION if self.dataset.validates else LOSSES
+        found |= self.from_training() | (
+            self.from_validation() if self.dataset.validates else set()
+        )
+        kind = self.dataset.kind
+        return found - _accuracies() if kind and kind.error != "accuracy" else found
+
+    def from_training(self) -> frozenset[str]:
+        """The named metrics that a pass over the subset gives."""
+        return frozenset(f"train_{name}" for name in self.own_metrics)
+
+    def from_validation(self) -> frozenset[str]:
+        """Those that a pass over the validation samples gives."""
+        return frozenset(f"val_{name}" for name in self.own_metrics)
 
     def gives(self, wanted: frozenset[str]) -> frozenset[str]:
         return wanted | self._own().union(*(listed.measure.metrics for listed in self.measures))
@@ -156,8 +210,8 @@ class Settings(Part):
     def check_value(self, name: str, value: Value) -> None:
         self.dataset.check_searched(name)
         if name in self.model.searchable():
-            sizes = SIZES.get(self.dataset.name)
-            self.model.check_value(name, value, sizes[1:] if sizes else None)
+            known = self.dataset.known
+            self.model.check_value(name, value, known and (known.shape, known.outputs))
         else:
             check_value(name, value)
 
@@ -171,27 +225,30 @@ class Settings(Part):
 
     @plugins.scoped
     def weights_bytes(self, values: Mapping[str, Sequence[Value]]) -> int | None:
-        if self.dataset.name not in SIZES:
-            return None
-        _, shape, classes = SIZES[self.dataset.name]
-        return self.model.weights_bytes(shape, classes, values)
+        known = self.dataset.known
+        return known and self.model.weights_bytes(known.shape, known.outputs, values)
 
     def probabilities_bytes(self) -> int | None:
         if self.keep is None:
             return 0
-        if self.dataset.name not in SIZES or isinstance(self.dataset.audit, str):
+        known = self.dataset.known
+        if known is None or isinstance(self.dataset.audit, str):
             return None
-        total, _, classes = SIZES[self.dataset.name]
-        return sum(self.dataset.counts(total)[1:]) * (FLOAT16 * classes + INT32)
+        each = FLOAT16 * known.outputs + INT32
+        return sum(self.dataset.counts(known.total)[1:]) * each
 
     def check_data(self, data: float) -> int | None:
-        if self.dataset.name not in SIZES:
+        known, kind = self.dataset.known, self.dataset.kind
+        if known is None or kind is None:
             return None
-        total, _, classes = SIZES[self.dataset.name]
-        return self.dataset.samples_of(total, classes, data)
+        return self.dataset.samples_of(known.total, kind.classes(known.outputs), data)
 
     def missing(self) -> str | None:
         return self.dataset.missing()
 
     def record(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def _accuracies() -> frozenset[str]:
+    return frozenset(f"{split}_accuracy" for split in ("train", "val", "gap"))

@@ -7,6 +7,7 @@ device: the network holds no numbers there and is run in no time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,34 +16,88 @@ from torch.nn.parameter import is_lazy
 
 from hpogen import plugins
 from hpogen.errors import Refusal
+from hpogen.training.models.catalog import FLAT
+
+Shape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
+"""Of a sample, as a model sees it: (C, H, W) of an image; of named inputs each one's."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a plug-in's builder `(data, **options)` is told: shapes, types, the kind of target.
+
+    `in_shape` and `dtype` ("float32", "int64" or "uint8", as the model sees it) are mappings for
+    named inputs; `outputs` is how many numbers the model gives for a sample.
+    """
+
+    in_shape: Shape
+    dtype: str | Mapping[str, str]
+    kind: str
+    outputs: int
 
 
 def build(
-    name: str, options: Mapping[str, Any], in_shape: tuple[int, int, int], classes: int
+    name: str,
+    options: Mapping[str, Any],
+    in_shape: Shape,
+    outputs: int,
+    kind: str = "classes",
+    dtype: str | Mapping[str, str] = "float32",
 ) -> nn.Module:
-    """The registered model for images of `in_shape` (C, H, W).
+    """The registered model for inputs of `in_shape`.
 
-    Raises ValueError, naming the model, when its builder does not take such images or options.
+    Raises ValueError, naming the model, when its builder does not take such inputs or options.
     """
-    model = plugins.models.get(name)(in_shape, classes, **options)
+    _require_fit(name, in_shape, dtype)
+    builder = plugins.models.get(name)
+    if plugins.takes_data(builder):
+        model = builder(Inputs(in_shape, dtype, kind, outputs), **options)
+    else:
+        model = builder(in_shape, outputs, **options)
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {name!r} is a {type(model).__name__}, expected an nn.Module")
     if any(is_lazy(parameter) for parameter in model.parameters()):
-        _run_once(model, in_shape)
+        _run_once(model, in_shape, dtype)
     return model
 
 
-def _run_once(model: nn.Module, in_shape: tuple[int, int, int]) -> None:
+def _require_fit(name: str, in_shape: Shape, dtype: str | Mapping[str, str]) -> None:
+    """Raise ValueError for inputs that hpogen's own models, and torchvision's, do not take."""
+    if plugins.models.is_plugin(name):
+        return
+    if isinstance(in_shape, Mapping):
+        raise ValueError(f"model {name!r} takes no named inputs: expected a plug-in's model")
+    if len(in_shape) != 3 and name not in FLAT:
+        raise ValueError(
+            f"model {name!r} takes images (C, H, W), got inputs {in_shape}: expected "
+            f"{' or '.join(FLAT)}, or a plug-in's model"
+        )
+    if dtype != "float32":
+        raise ValueError(
+            f"model {name!r} takes floats, got {dtype}: convert them, x.astype('float32'), or use "
+            "a plug-in's model"
+        )
+
+
+def example(
+    in_shape: Shape, dtype: str | Mapping[str, str], count: int, device: str = "cpu"
+) -> Any:
+    """Inputs of so many samples, all zeros."""
+    if isinstance(in_shape, Mapping):
+        kinds = dtype if isinstance(dtype, Mapping) else dict.fromkeys(in_shape, dtype)
+        return {n: example(shape, kinds[n], count, device) for n, shape in in_shape.items()}
+    return torch.zeros(count, *in_shape, dtype=getattr(torch, str(dtype)), device=device)
+
+
+def _run_once(model: nn.Module, in_shape: Shape, dtype: str | Mapping[str, str]) -> None:
     """A forward of nothing, from which lazy modules take their sizes; no statistics change."""
     model.eval()
     with torch.no_grad():
-        model(torch.zeros(2, *in_shape))
+        model(example(in_shape, dtype, 2))
     model.train()
 
 
-def unfit(
-    name: str, options: Mapping[str, Any], in_shape: tuple[int, int, int], classes: int
-) -> str | None:
+def unfit(name: str, options: Mapping[str, Any], in_shape: Shape, classes: int) -> str | None:
     """Why the model takes no such images or options, in a line; None: it does, or cannot tell."""
     try:
         with torch.device("meta"):
@@ -55,7 +110,7 @@ def unfit(
 
 
 def weights_bytes(
-    name: str, options: Mapping[str, Any], in_shape: tuple[int, int, int], classes: int
+    name: str, options: Mapping[str, Any], in_shape: Shape, classes: int
 ) -> int | None:
     """What the model's weights take up; None: it needs numbers to be built, or cannot be."""
     try:
@@ -69,7 +124,7 @@ def weights_bytes(
 def refusal(
     name: str,
     options: Mapping[str, Any],
-    in_shape: tuple[int, int, int],
+    in_shape: Shape,
     classes: int,
     requirement: Callable[[nn.Module, torch.Tensor], None],
 ) -> str | None:
@@ -77,7 +132,7 @@ def refusal(
     try:
         with torch.device("meta"):
             model = build(name, options, in_shape, classes).eval()
-            requirement(model, torch.empty(2, *in_shape))
+            requirement(model, example(in_shape, "float32", 2, "meta"))
     except Refusal as refused:
         return str(refused)
     except (NotImplementedError, RuntimeError):  # it needs numbers: training will tell

@@ -35,6 +35,7 @@ DENSE = (
     "convolution (0.2 in the paper, without augmentation)"
 )
 
+FLAT = ("mlp",)  # models of any inputs, which they flatten
 MODELS: Mapping[str, ModelRow] = {
     "mlp": ModelRow(
         "mlp:mlp",
