@@ -119,6 +119,11 @@ class Settings(Part):
                     f"the measure {measure.name!r} is not defined for the loss "
                     f"{self.loss_for(kind)!r}, but for the cross-entropy alone"
                 )
+        if self.keep and kind.name != "classes":
+            raise Refusal(
+                f"keep: {self.keep} is for targets of the kind 'classes', and they are of the kind "
+                f"{kind.name!r}: leave it out"
+            )
         smooths = kind.smooths and not own
         for key, given, fits in (
             ("label_smoothing", self.label_smoothing, smooths),
