@@ -28,6 +28,7 @@ from hpogen.study.read import Folder, read
 from hpogen.study.rehearsal import plan
 from hpogen.study.retrained import Choice, Retrained, Run, fallback
 from hpogen.study.study import Study
+from hpogen.tasks.errors import ERRORS
 from hpogen.trial import WEIGHTS
 
 KEYS: dict[str, Any] = {
@@ -129,7 +130,13 @@ def test_an_answer_that_is_worse_on_all_data_is_said(
 ) -> None:
     answer = status.best(done)
     choice = Choice("trial", answer["config"], True, ())
-    found = Retrained(choice, done.directory, (Run(0, 0, accuracy, 1.0, ()),), 1, {})
+    found = Retrained(
+        choice,
+        done.directory,
+        (Run(0, 0, ERRORS["accuracy"], {"accuracy": accuracy, "loss": 1.0}, ()),),
+        1,
+        {},
+    )
     texts = [*worse_than_before(done, [found], "hpogen")]
     assert bool(texts) == said
     if said:

@@ -28,6 +28,7 @@ from hpogen.study.open import loaded, open_studies
 from hpogen.study.read import RETRAIN, read, studies_in
 from hpogen.study.retrained import Choice, Retrained, Run, plan, results
 from hpogen.study.study import Study
+from hpogen.tasks.errors import ERRORS
 from hpogen.training.data import load
 from hpogen.training.data import loaded as data_of_process
 from hpogen.trial import canonical, trial_seed
@@ -133,7 +134,10 @@ def test_the_page(done: Path) -> None:
 
 
 def of(baselines: tuple[str, ...], *accuracies: float, is_answer: bool = False) -> Retrained:
-    runs = tuple(Run(i, i, x, 0.5, ()) for i, x in enumerate(accuracies))
+    runs = tuple(
+        Run(i, i, ERRORS["accuracy"], {"accuracy": x, "loss": 0.5}, ())
+        for i, x in enumerate(accuracies)
+    )
     choice = Choice("label", {"lr": 0.1}, is_answer, baselines)
     return Retrained(choice, Path("q"), runs, 3, {})
 

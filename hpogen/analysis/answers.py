@@ -9,21 +9,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from hpogen.analysis.truth import held_out, validated
 from hpogen.record import history
-from hpogen.record.history import History, Record
+from hpogen.record.history import History
 from hpogen.record.ledger import LEDGER
 from hpogen.study.read import Folder
-from hpogen.study.retrained import retrained
+from hpogen.study.retrained import Run, retrained
 from hpogen.study.standing import chosen
+from hpogen.tasks.errors import Error
 from hpogen.trial import Config
 
 if TYPE_CHECKING:
     from hpogen.analysis.figure import Figure
-
-Truth = Literal["audit error", "audit loss"]
-"""1 − audit accuracy; where trials have no accuracy, the audit loss."""
 
 Siblings = Mapping[Path, History]  # of the studies that trained what others reuse, by folder
 
@@ -32,7 +31,7 @@ Siblings = Mapping[Path, History]  # of the studies that trained what others reu
 class Answer:
     """The finished trial that a study's own objective and selection choose, and what it cost.
 
-    `truth` is its audit error (or loss); `validation` the same of the validation set; `test` the
+    `truth` is its error on the audit; `validation` the same of the validation set; `test` the
     retrained nets' errors on the test set, one per retraining. `oracle` is the smallest truth of
     all its trials at that budget: nobody can choose so. `figure` is what the answer is worth, with
     an interval, or why that is not known. Seconds are those of training, wherever in the matrix a
@@ -49,6 +48,7 @@ class Answer:
     test: tuple[float, ...]
     oracle: float | None
     figure: Figure | str
+    tested: str  # what the errors on the test set are called: `error`, `RMSE`; empty: none
     charged: float  # epochs
     trained: float  # epochs
     seconds: float
@@ -60,36 +60,7 @@ class Answer:
         return math.fsum(self.test) / len(self.test) if self.test else None
 
 
-def truth_of(studies: Sequence[Folder]) -> Truth | None:
-    """Which held-out figure all audited trials of these studies have; None where none is."""
-    audits = [
-        record.outcome.audit
-        for study in studies
-        for record in study.finished
-        if record.outcome and record.outcome.audit
-    ]
-    if not audits:
-        return None
-    return "audit error" if all("accuracy" in audit for audit in audits) else "audit loss"
-
-
-def held_out(record: Record, truth: Truth | None) -> float | None:
-    """A trial's audit error or loss."""
-    audit = record.outcome.audit if record.outcome else {}
-    if truth == "audit error":
-        return 1 - audit["accuracy"] if "accuracy" in audit else None
-    return audit.get("loss") if truth else None
-
-
-def validated(record: Record, truth: Truth | None) -> float | None:
-    """The same of the validation set."""
-    metrics = record.outcome.metrics if record.outcome else {}
-    if truth == "audit loss":
-        return metrics.get("val_loss")
-    return 1 - metrics["val_accuracy"] if "val_accuracy" in metrics else None
-
-
-def answer(study: Folder, truth: Truth | None, siblings: Siblings) -> Answer | None:
+def answer(study: Folder, truth: Error | None, siblings: Siblings) -> Answer | None:
     """What the study has chosen so far; None while no trial of the largest budget has finished."""
     record = chosen(study)
     if record is None or record.outcome is None:
@@ -97,6 +68,7 @@ def answer(study: Folder, truth: Truth | None, siblings: Siblings) -> Answer | N
     from hpogen.analysis.figure import figure  # scipy
 
     spent = [*seconds(study, siblings).values()]
+    tested = tests(study)
     truths = [x for r in study.finished if (x := held_out(r, truth)) is not None]
     return Answer(
         study=study.directory,
@@ -106,9 +78,10 @@ def answer(study: Folder, truth: Truth | None, siblings: Siblings) -> Answer | N
         val_loss=record.outcome.metrics.get("val_loss"),
         validation=validated(record, truth),
         truth=held_out(record, truth),
-        test=tuple(test_errors(study)),
+        test=tuple(run.error for run in tested),
         oracle=min(truths, default=None),
         figure=figure(study, record),
+        tested=tested[0].judged.text if tested else "",
         charged=study.history.charged,
         trained=study.history.trained,
         seconds=math.fsum(times.get("total", 0.0) for times in spent),
@@ -144,7 +117,7 @@ def seconds(study: Folder, siblings: Siblings) -> dict[int, Mapping[str, float]]
     return found
 
 
-def test_errors(study: Folder) -> list[float]:
-    """The test errors of the retrainings of a study's answer, as many as there are."""
+def tests(study: Folder) -> list[Run]:
+    """The retrainings of a study's answer, as many as there are."""
     answers = [found for found in retrained(study) if found.choice.is_answer]
-    return [run.error for found in answers for run in found.runs]
+    return [run for found in answers for run in found.runs]

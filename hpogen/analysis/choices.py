@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from hpogen.analysis.answers import held_out, truth_of
+from hpogen.analysis.truth import held_out, truth_of
 from hpogen.errors import UserError
 from hpogen.objective import Location, Objective, locate
 from hpogen.selection import SELECTIONS, Evidence, SelectionName, gather
@@ -99,4 +99,4 @@ class Trials:
             return None
         truths = [self.held_out(i) for i in range(len(self.records))]
         known = [math.inf if truth is None else truth for truth in truths]
-        return self.named(f"oracle (least {self.truth})", int(np.argmin(known)))
+        return self.named(f"oracle (least {self.truth.on('audit')})", int(np.argmin(known)))

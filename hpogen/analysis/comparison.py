@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hpogen.analysis.answers import Answer, Siblings, Truth, siblings_of, truth_of
+from hpogen.analysis.answers import Answer, Siblings, siblings_of
 from hpogen.analysis.arms import arrange
 from hpogen.analysis.contrasts import (
     FEWEST_TASKS,
@@ -26,19 +26,18 @@ from hpogen.analysis.contrasts import (
 from hpogen.analysis.crossed import Crossed, crossed
 from hpogen.analysis.statistics import Summary
 from hpogen.analysis.tables import Row, TaskTable, task_table
-from hpogen.plugins import DEFAULT_TASK
+from hpogen.analysis.truth import truth_of
 from hpogen.study.read import Folder, read_all
 from hpogen.study.standing import is_complete
-
-TEST = "test error"
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What `compare` found.
 
-    `judged_by` is what the contrasts are about: `audit error`, `audit loss`, `test error` where
-    there is no audit, None where there is neither. `primary` is the contrast that was declared, or
+    `judged_by` is what the contrasts are about: `audit error`, `audit RMSE`, …, `test error` where
+    there is no audit, None where there is neither. `error` is what the tasks' error is called:
+    `error`, a share, or `RMSE`, `loss`, …. `primary` is the contrast that was declared, or
     the only one; it stands first among the contrasts. `unanswered` are the studies in which no
     trial has finished at the largest budget, `unfinished` those that go on, `not_retrained` those
     that `hpogen retrain` could give a test error. `crossed` are tables of objectives by searchers,
@@ -48,6 +47,7 @@ class Comparison:
     """
 
     judged_by: str | None
+    error: str
     arms: tuple[str, ...]
     tasks: tuple[TaskTable, ...]
     primary: tuple[str, str] | None
@@ -66,6 +66,21 @@ class Comparison:
     def folder_of(self, study: Path) -> Path:
         """The folder that was named: the study's own, or its matrix's."""
         return next(path for path in self.given if path in (study, study.parent))
+
+    @property
+    def by_test(self) -> bool:
+        """Whether the arms are judged by the test set, for want of an audit."""
+        return self.judged_by == self.test
+
+    @property
+    def audit(self) -> str:
+        """What the error on the audit is called."""
+        return f"audit {self.error}"
+
+    @property
+    def test(self) -> str:
+        """What the error on the test set is called."""
+        return f"test {self.error}"
 
     @property
     def answers(self) -> list[Answer]:
@@ -95,15 +110,19 @@ def compare_studies(
     pair = primary_of(primary, labels) if primary else _only(labels)
     truth = truth_of(studies)
     tasks = [task_table(task, design.arms, truth, siblings) for task in design.tasks]
-    judged_by, errors = _errors(labels, tasks, truth)
-    contrasts = tuple(pairwise(errors, pair))
-    judged = partial(_judged, judged_by)
-    tables = (crossed(task, design.arms, contrasts, judged) for task in tasks)
     answers = [one for task in tasks for one in task.answers]
+    tested = next((one.tested for one in answers if one.test), None)
+    error = truth.text if truth else tested or "error"
+    judged_by = f"audit {error}" if truth else f"test {error}" if tested else None
+    by_test = truth is None
+    errors = _errors(labels, tasks, by_test)
+    contrasts = tuple(pairwise(errors, pair))
+    tables = (crossed(task, design.arms, contrasts, partial(_judged, by_test)) for task in tasks)
     answered = {one.study for one in answers}
-    retrainable = {s.directory for s in studies if s.spec.task.name == DEFAULT_TASK}
+    retrainable = {s.directory for s in studies if s.spec.task.retrains}
     return Comparison(
         judged_by=judged_by,
+        error=error,
         arms=tuple(labels),
         tasks=tuple(tasks),
         primary=pair,
@@ -123,8 +142,8 @@ def compare_studies(
     )
 
 
-def _judged(judged_by: str | None, row: Row) -> Summary | None:
-    return row.test if judged_by == TEST else row.truth
+def _judged(by_test: bool, row: Row) -> Summary | None:
+    return row.test if by_test else row.truth
 
 
 def _only(labels: Sequence[str]) -> tuple[str, str] | None:
@@ -132,23 +151,17 @@ def _only(labels: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _errors(
-    labels: Sequence[str], tasks: Sequence[TaskTable], truth: Truth | None
-) -> tuple[str | None, Mapping[str, Errors]]:
-    """What the arms are judged by, and each one's errors by task and search seed."""
-    tested = any(given.test for task in tasks for given in task.answers)
-    judged_by = truth or (TEST if tested else None)
-
-    def error(given: Answer) -> float | None:
-        return given.test_error if judged_by == TEST else given.truth
-
+    labels: Sequence[str], tasks: Sequence[TaskTable], by_test: bool
+) -> Mapping[str, Errors]:
+    """Each arm's errors by task and search seed."""
     found: dict[str, dict[str, dict[int, float]]] = {label: {} for label in labels}
     for task in tasks:
         for row in task.rows:
-            values = {given.seed: error(given) for given in row.answers}
+            values = {g.seed: g.test_error if by_test else g.truth for g in row.answers}
             known = {seed: value for seed, value in values.items() if value is not None}
             if known:
                 found[row.arm][task.task] = known
-    return judged_by, found
+    return found
 
 
 def _over_tasks(errors: Mapping[str, Errors]) -> CriticalDifference | None:

@@ -7,7 +7,7 @@ by which the answer was chosen and whose figure of it is therefore too good in t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,16 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hpogen.analysis.statistics import LEVEL, Array, Interval
+from hpogen.analysis.statistics import LEVEL, Array, Interval, Weighted, bootstrap, mean
+from hpogen.analysis.truth import held_out, truth_in, validated
 from hpogen.errors import UserError
 from hpogen.record.history import Record
 from hpogen.selection import SELECTIONS, Evidence, candidates, gather
-from hpogen.selection.evidence import HITS, Losses, read_losses, thinned
+from hpogen.selection.evidence import HITS, Losses, kept_array, read_losses, thinned
 from hpogen.spec import StudySpec
 from hpogen.study.read import AnyStudy
 from hpogen.study.standing import chooses_by_validation
+from hpogen.tasks.errors import Error
 
-AUDIT_HITS = "audit_hits.npy"
+AUDIT_HITS, AUDIT_ERRORS = "audit_hits.npy", "audit_errors.npy"
 RESAMPLES = 500
 By = Literal["audit", "validation"]
 Drawn = NDArray[np.intp]
@@ -34,14 +36,16 @@ Choose = Callable[[Drawn], int | None]
 
 @dataclass(frozen=True)
 class Figure:
-    """An error (a share) or a loss, of the network as the study trained it, on the subset.
+    """An error, or a loss, of the network as the study trained it, on the subset.
+
+    `what` is what it is called: `error`, a share, or `RMSE`, `1 − AUROC`, `loss`.
 
     `by` validation it is corrected for having been chosen by it (`bias_corrected`). `samples` are
     those that judge, None: not known. `validation` is the answer's figure on them as it stands.
     `lacking` says why there is no interval, or no error but a loss.
     """
 
-    what: Literal["error", "loss"]
+    what: str
     value: float
     interval: Interval | None
     by: By
@@ -66,30 +70,59 @@ def figure(study: AnyStudy, record: Record, spec: StudySpec | None = None) -> Fi
 
 
 def _by_audit(study: AnyStudy, record: Record) -> Figure | str:
-    audit, metrics = (record.outcome.audit, record.outcome.metrics) if record.outcome else ({}, {})
-    if "accuracy" not in audit:
-        if "loss" not in audit:
-            return "audit has neither an accuracy nor a loss"
-        lacking = "no interval: the audit loss of each sample is not kept"
-        loss = metrics.get("val_loss")
-        return Figure("loss", audit["loss"], None, "audit", None, loss, lacking)
-    accuracy = metrics.get("val_accuracy")
-    validation = None if accuracy is None else 1 - accuracy
-    samples = _audited(study, record)
-    interval = wilson(1 - audit["accuracy"], samples) if samples else None
-    lacking = "" if samples else "no interval: the number of audit images is not kept"
-    return Figure("error", 1 - audit["accuracy"], interval, "audit", samples, validation, lacking)
+    truth = truth_in(study.spec, record)
+    value = held_out(record, truth)
+    if truth is None or value is None:
+        return "audit has neither an error nor a loss"
+    interval, samples, lacking = _around(study, record, truth, value)
+    validation = validated(record, truth)
+    return Figure(truth.text, value, interval, "audit", samples, validation, lacking)
 
 
-def _audited(study: AnyStudy, record: Record) -> int | None:
-    """The number of audit samples: kept since figures have intervals, or as the task says it."""
+def _around(
+    study: AnyStudy, record: Record, truth: Error, value: float
+) -> tuple[Interval | None, int | None, str]:
+    """The interval of an audit error, by how many samples, and why there is none."""
+    if truth.metric == "accuracy":
+        hits = _kept(study, record, AUDIT_HITS)
+        if hits is not None and hits.ndim > 1:  # several labels of a sample are not independent
+            return bootstrap(mean(1 - hits.mean(1)), len(hits)), len(hits), ""
+        samples = _declared(study) if hits is None else len(hits)
+        if samples:
+            return wilson(value, samples), samples, ""
+        return None, None, "no interval: the number of audit images is not kept"
+    errors = _kept(study, record, AUDIT_ERRORS)
+    if errors is None or truth.metric not in OF_ERRORS:
+        return None, None, f"no interval: the audit {truth.text} of each sample is not kept"
+    return bootstrap(OF_ERRORS[truth.metric](errors), len(errors)), len(errors), ""
+
+
+def _kept(study: AnyStudy, record: Record, name: str) -> NDArray[Any] | None:
+    """(N, …) of each audit sample; None where it is not kept."""
     try:
-        kept = read_losses(study.directory, [record.trial.id], study.history.id, AUDIT_HITS)
-        return len(kept[0])
+        return kept_array(study.directory, record.trial.id, name, study.history.id)
     except UserError:
-        task = study.spec.record()["task"]
-        said = task.get("dataset", {}).get("audit")
-        return said if isinstance(said, int) and said else None
+        return None
+
+
+def _declared(study: AnyStudy) -> int | None:
+    """The number of audit samples as the task says it."""
+    task = study.spec.record()["task"]
+    said = task.get("dataset", {}).get("audit")
+    return said if isinstance(said, int) and said else None
+
+
+def _rmse(errors: NDArray[Any]) -> Weighted:
+    """The mean over the targets of √ mean e², to be bootstrapped; errors (N, K)."""
+    squares = np.square(errors.astype(np.float64))
+    return lambda counts: np.asarray(np.sqrt(counts @ squares / counts.sum(1)[:, None]).mean(1))
+
+
+OF_ERRORS: Mapping[str, Callable[[NDArray[Any]], Weighted]] = {
+    "rmse": _rmse,
+    "mae": lambda errors: mean(np.abs(errors.astype(np.float64)).mean(1)),
+}
+"""The metrics that follow from each audit sample's errors (N, K)."""
 
 
 def wilson(share: float, n: int, level: float = LEVEL) -> Interval:
@@ -128,7 +161,7 @@ def _by_validation(study: AnyStudy, record: Record, spec: StudySpec) -> Figure |
     value, interval = bias_corrected(judged, choose)
     own = float(judged[trials.index(record.trial.id)].mean(dtype=np.float64))
     if hits is None:
-        lacking = "a loss: whether each sample was right is not kept of trials of an older hpogen"
+        lacking = "a loss: each validation sample's error is not kept"
         return Figure("loss", value, interval, "validation", losses.shape[1], own, lacking)
     return Figure("error", value, interval, "validation", losses.shape[1], own)
 

@@ -54,7 +54,7 @@ class Rescoring:
     data: float | None  # the fraction of the training set; None: the study's subset
     trials: int
     adaptive: bool
-    judged_by: str  # "audit error", "audit loss", or empty: no audit
+    judged_by: str  # "audit error", "audit RMSE", …, or empty: no audit
     validation_images: int | None
     own: Choice
     validation: Choice | None
@@ -99,7 +99,7 @@ def rescore(
         data=trials.rung.data,
         trials=len(trials.records),
         adaptive=spec.searcher.name not in NOT_ADAPTIVE,
-        judged_by=trials.truth or "",
+        judged_by=trials.truth.on("audit") if trials.truth else "",
         validation_images=trials.validation_images(),
         own=_own(study, trials, rules["own"]),
         validation=_choice(trials, rules.get("validation")),

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hpogen.analysis.answers import Answer, Siblings, Truth, answer
+from hpogen.analysis.answers import Answer, Siblings, answer
 from hpogen.analysis.arms import Arm
 from hpogen.analysis.statistics import Average, Summary, average, summary
 from hpogen.analysis.trajectory import (
@@ -29,13 +29,14 @@ from hpogen.analysis.validity import (
     transfer,
 )
 from hpogen.analysis.yardsticks import Answered, Yardstick, yardsticks
+from hpogen.tasks.errors import Error
 
 
 @dataclass(frozen=True)
 class Row:
     """An arm on a task: the averages over its search seeds, and the answers by seed.
 
-    `truth` is the audit error or loss; `test` that of retrained nets, averaged over the retrainings
+    `truth` is the error on the audit; `test` that of retrained nets, averaged over the retrainings
     of a study first. Epochs `charged` and `trained`, and `seconds`, are of a whole search;
     `measures_share` is the measures' part of the seconds. The last four judge the searches: see
     `trajectory.Overtuning`.
@@ -78,7 +79,7 @@ class TaskTable:
 
 
 def task_table(
-    task: str, arms: Sequence[Arm], truth: Truth | None, siblings: Siblings
+    task: str, arms: Sequence[Arm], truth: Error | None, siblings: Siblings
 ) -> TaskTable:
     """Of the studies of one task that have an answer."""
     found: dict[str, Answered] = {}
@@ -98,7 +99,7 @@ def task_table(
     )
 
 
-def _row(arm: str, answered: Answered, truth: Truth | None, siblings: Siblings) -> Row:
+def _row(arm: str, answered: Answered, truth: Error | None, siblings: Siblings) -> Row:
     answers = [given for _, given in answered]
     walks = [trajectory(study, truth, siblings) for study, _ in answered]
     judged = [*filter(None, map(_judged, walks, answers))]
@@ -132,7 +133,7 @@ def _judged(walk: Trajectory, given: Answer) -> Overtuning | None:
 Validities = Mapping[tuple[str, int], Mapping[str, Validity]]  # by arm and seed; by rule
 
 
-def _validities(arms: Mapping[str, Answered], truth: Truth) -> Validities:
+def _validities(arms: Mapping[str, Answered], truth: Error) -> Validities:
     """Every arm's objective, and every metric, on the trials of every study."""
     objectives = {
         study.spec.objective.label: study.spec.objective

@@ -15,13 +15,15 @@ from typing import Literal
 
 import numpy as np
 
-from hpogen.analysis.answers import Siblings, Truth, held_out, seconds
+from hpogen.analysis.answers import Siblings, seconds
 from hpogen.analysis.statistics import Array
+from hpogen.analysis.truth import held_out
 from hpogen.record.history import Record
 from hpogen.selection import SELECTIONS, candidates, gather
 from hpogen.selection.evidence import Losses, read_losses
 from hpogen.study.finalists import final
 from hpogen.study.read import Folder
+from hpogen.tasks.errors import Error
 
 Axis = Literal["epochs", "seconds"]
 
@@ -48,7 +50,7 @@ class Trajectory:
     oracle: Array  # (T,)
 
 
-def trajectory(study: Folder, truth: Truth | None, siblings: Siblings) -> Trajectory:
+def trajectory(study: Folder, truth: Error | None, siblings: Siblings) -> Trajectory:
     records = [study.history.records[number] for number in study.order]
     spent = seconds(study, siblings)
     finished = {r.trial.id for r in study.finished}
@@ -66,7 +68,7 @@ def trajectory(study: Folder, truth: Truth | None, siblings: Siblings) -> Trajec
     )
 
 
-def _value(record: Record, truth: Truth | None) -> float:
+def _value(record: Record, truth: Error | None) -> float:
     value = held_out(record, truth)
     return math.nan if value is None else value
 

@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hpogen.analysis.answers import Truth, held_out
 from hpogen.analysis.correlation import FEWEST
 from hpogen.analysis.statistics import Array, Average, average
+from hpogen.analysis.truth import held_out
 from hpogen.objective import Location, Objective, locate
 from hpogen.record.history import Record
 from hpogen.selection import rescore
 from hpogen.study.read import Folder
 from hpogen.study.retrained import retrained
+from hpogen.tasks.errors import Error
 from hpogen.trial import canonical
 
 TOP = (5, 10)
@@ -77,7 +78,7 @@ def _overlap(chosen: Indices, best: Indices) -> float:
     return len({*chosen.tolist()} & {*best.tolist()}) / len(best)
 
 
-def of_study(study: Folder, objectives: Sequence[Objective], truth: Truth) -> dict[str, Validity]:
+def of_study(study: Folder, objectives: Sequence[Objective], truth: Error) -> dict[str, Validity]:
     """Every objective and every metric on a study's audited trials at the largest budget.
 
     Left out is what these trials lack: an objective whose metrics they do not have, a metric that
@@ -162,13 +163,13 @@ class Transfer:
     by: Mapping[str, Validity]
 
 
-def transfer(studies: Sequence[Folder], truth: Truth | None) -> Transfer | None:
+def transfer(studies: Sequence[Folder], truth: Error | None) -> Transfer | None:
     """Of all retrained configurations of a task's studies; None for fewer than three of them."""
     figures: dict[str, list[Mapping[str, float]]] = {}
     for study in studies:
         for config, found in _retrained(study, truth):
             figures.setdefault(config, []).append(found)
-    names = {"val_loss", *([truth] if truth else [])}
+    names = {"val_loss", *([truth.on("audit")] if truth else [])}
     shared = [n for n in sorted(names) if all(n in f for fs in figures.values() for f in fs)]
     tests = _means(figures, "test error")
     by = {name: validity(_means(figures, name), tests) for name in shared}
@@ -180,7 +181,7 @@ def _means(figures: Mapping[str, Sequence[Mapping[str, float]]], name: str) -> A
     return np.array([np.mean([found[name] for found in of]) for of in figures.values()])
 
 
-def _retrained(study: Folder, truth: Truth | None) -> Iterator[tuple[str, dict[str, float]]]:
+def _retrained(study: Folder, truth: Error | None) -> Iterator[tuple[str, dict[str, float]]]:
     """Each retrained configuration that has finished on the subset, with its figures."""
     records = {canonical(r.trial.config): r for r in reversed(study.finished)}
     for found in retrained(study):
@@ -193,5 +194,5 @@ def _retrained(study: Folder, truth: Truth | None) -> Iterator[tuple[str, dict[s
         if "val_loss" in record.outcome.metrics:
             figures["val_loss"] = record.outcome.metrics["val_loss"]
         if truth is not None and (error := held_out(record, truth)) is not None:
-            figures[truth] = error
+            figures[truth.on("audit")] = error
         yield config, figures

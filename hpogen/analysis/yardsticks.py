@@ -13,11 +13,13 @@ from typing import Literal
 
 import numpy as np
 
-from hpogen.analysis.answers import Answer, Truth, held_out
+from hpogen.analysis.answers import Answer
 from hpogen.analysis.statistics import Summary, by_seed, summary
+from hpogen.analysis.truth import held_out
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
 from hpogen.study.standing import chooses_by_validation
+from hpogen.tasks.errors import Error
 from hpogen.trial import canonical
 
 Kind = Literal["baseline", "restarts", "validated", "oracle"]
@@ -40,7 +42,7 @@ class Yardstick:
     truth: Summary | None
 
 
-def yardsticks(arms: Mapping[str, Answered], truth: Truth) -> Iterator[Yardstick]:
+def yardsticks(arms: Mapping[str, Answered], truth: Error) -> Iterator[Yardstick]:
     """Of the arms of a task: baselines, best of k restarts of `val`, oracles; k arms there are."""
     pairs = [pair for found in arms.values() for pair in found]
     for name in dict.fromkeys(name for study, _ in pairs for name in study.spec.baselines):
@@ -66,7 +68,7 @@ def _validates(spec: StudySpec) -> bool:
     return spec.objective.is_validation and chooses_by_validation(spec)
 
 
-def _baseline(study: Folder, name: str, truth: Truth) -> float | None:
+def _baseline(study: Folder, name: str, truth: Error) -> float | None:
     config = study.spec.baselines.get(name)
     for record in study.finished if config else ():
         if canonical(record.trial.config) == canonical(config or {}):

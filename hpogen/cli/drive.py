@@ -30,7 +30,8 @@ from hpogen.spec import StudySpec
 from hpogen.study.ensemble import plan_again_members, plan_members
 from hpogen.study.open import open_studies, open_study
 from hpogen.study.read import AGAIN, RETRAIN, Folder, read, read_all, studies_in
-from hpogen.study.retrained import SEEDS, check_test_images, plan, plan_again
+from hpogen.study.retrainable import check_test_images
+from hpogen.study.retrained import SEEDS, plan, plan_again
 from hpogen.study.retrained import results as retrained
 from hpogen.study.sizes import TOP, check_fractions, plan_sizes
 from hpogen.study.standing import commonest

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpogen.analysis.comparison import TEST, Comparison
+from hpogen.analysis.comparison import Comparison
 from hpogen.analysis.contrasts import FEWEST_TASKS, Contrast
 from hpogen.analysis.tables import Row, TaskTable
 from hpogen.report.compare_crossed import crossed_lines
@@ -23,7 +23,7 @@ from hpogen.report.compare_evidence import (
     transfer_lines,
     validity_lines,
 )
-from hpogen.report.compare_figures import POINTLESS, mean_text
+from hpogen.report.compare_figures import LOSS, mean_text
 from hpogen.report.compare_verdict import verdict
 from hpogen.report.figure import looks_text
 from hpogen.report.table import grid
@@ -85,23 +85,22 @@ def _task_lines(found: Comparison, task: TaskTable, width: int) -> list[str]:
 
 def task_rows(found: Comparison, task: TaskTable) -> list[dict[str, str]]:
     """The cells of a task's table by column: its arms, then the yardsticks."""
-    truth = found.judged_by if found.judged_by not in (None, TEST) else "audit error"
-    tested = any(row.test is not None for row in task.rows)
-    rows = [_row(row, str(truth), tested) for row in task.rows]
+    tested = found.test if any(row.test is not None for row in task.rows) else ""
+    rows = [_row(row, found.audit, tested) for row in task.rows]
     for yardstick in task.yardsticks:
         n = str(yardstick.truth.n) if yardstick.truth else BLANK
-        mean = mean_text(yardstick.truth, str(truth))
-        rows.append({"arm": yardstick.label, "n": n, str(truth): mean})
+        mean = mean_text(yardstick.truth, found.audit)
+        rows.append({"arm": yardstick.label, "n": n, found.audit: mean})
     return rows
 
 
-def _row(row: Row, truth: str, tested: bool) -> dict[str, str]:
+def _row(row: Row, truth: str, tested: str) -> dict[str, str]:
     return {
         "arm": row.arm,
         "n": str(len(row.answers)),
         truth: mean_text(row.truth, truth),
-        TEST: mean_text(row.test, TEST) if tested else "",
-        "val loss": mean_text(row.val_loss, POINTLESS),
+        **({tested: mean_text(row.test, tested)} if tested else {}),
+        "val loss": mean_text(row.val_loss, LOSS),
         "epochs charged": f"{row.charged.mean:,.0f}" if row.charged else BLANK,
         "trained": f"{row.trained.mean:,.0f}" if row.trained else BLANK,
         "seconds": number(row.seconds.mean) if row.seconds else BLANK,
@@ -120,7 +119,7 @@ def _notes(found: Comparison) -> Iterator[str]:
     lacking = [
         given.study
         for given in found.answers
-        if (given.test_error if found.judged_by == TEST else given.truth) is None
+        if (given.test_error if found.by_test else given.truth) is None
     ]
     if lacking and found.judged_by is not None:
         yield f"no {found.judged_by} of {_several(lacking)}: left out of the contrasts"
@@ -135,7 +134,7 @@ def _notes(found: Comparison) -> Iterator[str]:
     short = [y.label for y in labels if y.kind == "restarts" and y.truth is None]
     if short:
         yield f"{', '.join(dict.fromkeys(short))}: needs that many search seeds"
-    if found.judged_by in (None, TEST):
+    if found.judged_by is None or found.by_test:
         yield "there are no audit figures: a task has them with audit images (task.dataset.audit)"
 
 

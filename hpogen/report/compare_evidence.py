@@ -11,7 +11,6 @@ from hpogen.analysis.contrasts import Contrast, CriticalDifference
 from hpogen.analysis.tables import Row, TaskTable
 from hpogen.analysis.validity import TOP, RuleValidity
 from hpogen.report.compare_figures import (
-    POINTLESS,
     average_text,
     correlation_text,
     difference,
@@ -23,6 +22,7 @@ from hpogen.report.compare_figures import (
 from hpogen.report.figure import gap_text, value_text
 from hpogen.report.table import grid
 from hpogen.report.text import BLANK, paragraph
+from hpogen.tasks.errors import is_share
 
 MOST_CONTRASTS = 28  # all of eight arms
 MOST_ANSWERS = 12
@@ -35,7 +35,7 @@ ANSWERS = (
 
 def contrast_lines(found: Comparison, width: int) -> list[str]:
     of = str(found.judged_by)
-    unit = "" if of == POINTLESS else " in points"
+    unit = " in points" if is_share(of) else ""
     heading = (
         f"contrasts of {of}{unit}, first minus second, paired by search seed, within tasks; 95 % "
         "bootstrap intervals from five pairs on; p by permutation, with Holm's correction for all "
@@ -105,7 +105,7 @@ def search_lines(found: Comparison, task: TaskTable, width: int) -> Iterator[str
     if all(row.overtuning is None for row in task.rows):
         return
     yield ""
-    unit = "" if of == POINTLESS else " in points"
+    unit = " in points" if is_share(of) else ""
     yield from paragraph(
         f"{task.task}: did the searches go on too long? The answer's {of}{unit} against the best "
         "earlier incumbent's (overtuning, and its share of what was gained), its validation figure "

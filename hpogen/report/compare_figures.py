@@ -7,24 +7,20 @@ from functools import partial
 
 from hpogen.analysis.statistics import Average, Interval, Summary
 from hpogen.analysis.validity import RuleValidity
-from hpogen.report.text import BLANK, number, percent
+from hpogen.report.text import BLANK, error_text, number, percent
+from hpogen.tasks.errors import is_share
 
-POINTLESS = "audit loss"  # the one figure that is no share
-
-
-def figure(x: float, of: str) -> str:
-    """An error as `8.9 %`, a loss as `0.412`."""
-    return number(x) if of == POINTLESS else percent(x)
+LOSS = "loss"
 
 
 def spread(x: float, of: str) -> str:
     """A standard deviation, in points where the figure is an error."""
-    return number(x) if of == POINTLESS else f"{100 * x:.1f}"
+    return f"{100 * x:.1f}" if is_share(of) else number(x)
 
 
 def difference(x: float, of: str) -> str:
     """With its sign: `−0.1` points, or a loss."""
-    text = number(abs(x)) if of == POINTLESS else f"{100 * abs(x):.1f}"
+    text = spread(abs(x), of)
     if not float(text.replace(",", "")):
         return text
     return f"{'−' if x < 0 else '+'}{text}"
@@ -43,7 +39,9 @@ def mean_text(summary: Summary | None, of: str) -> str:
     """`8.9 % ± 0.3`."""
     if summary is None:
         return BLANK
-    return figure(summary.mean, of) + ("" if summary.sd is None else f" ± {spread(summary.sd, of)}")
+    return error_text(summary.mean, of) + (
+        "" if summary.sd is None else f" ± {spread(summary.sd, of)}"
+    )
 
 
 def average_text(average: Average | None, of: str) -> str:
@@ -72,9 +70,14 @@ def with_interval(x: float, interval: Interval | None, text: Callable[[float], s
 
 def shown(x: float | None, of: str) -> float:
     """A figure as axes have it: an error in percent."""
-    return float("nan") if x is None else x * (100 if of == "audit error" else 1)
+    return float("nan") if x is None else x * (100 if is_share(of) else 1)
+
+
+def points(of: str) -> str:
+    """What differences of a figure are counted in, behind them."""
+    return " points" if is_share(of) else ""
 
 
 def unit(of: str) -> str:
     """Of a figure, on an axis."""
-    return " (%)" if of == "audit error" else ""
+    return " (%)" if is_share(of) else ""

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hpogen.analysis.comparison import TEST, Comparison
+from hpogen.analysis.comparison import Comparison
 from hpogen.analysis.crossed import Crossed
 from hpogen.analysis.statistics import Average, Summary
 from hpogen.analysis.tables import Row
@@ -83,15 +83,14 @@ def comparison_csv(found: Comparison) -> str:
 
 
 def _csv_rows(found: Comparison) -> Iterator[Cells]:
-    truth = found.judged_by if found.judged_by not in (None, TEST) else "audit error"
     for task in found.tasks:
         places = _places(next((c for c in found.crossed if c.task == task.task), None))
         for row in task.rows:
             about = {"table": "arm", "task": task.task, "name": row.arm}
-            yield {**about, **places.get(row.arm, {}), **_arm(row, str(truth))}
+            yield {**about, **places.get(row.arm, {}), **_arm(row, found)}
         for y in task.yardsticks:
             about = {"table": "yardstick", "task": task.task, "name": y.label}
-            yield {**about, **_cells({str(truth): y.truth})}
+            yield {**about, **_cells({found.audit: y.truth})}
     for c in found.contrasts:
         fields = {name: x for name, x in asdict(c).items() if name != "interval"}
         ends = {} if c.interval is None else {"low": c.interval.low, "high": c.interval.high}
@@ -113,10 +112,10 @@ def _places(table: Crossed | None) -> Mapping[str, Cells]:
     }
 
 
-def _arm(row: Row, truth: str) -> Cells:
+def _arm(row: Row, found: Comparison) -> Cells:
     figures = {
-        truth: row.truth,
-        TEST: row.test,
+        found.audit: row.truth,
+        found.test: row.test,
         "val_loss": row.val_loss,
         "epochs_charged": row.charged,
         "epochs_trained": row.trained,

@@ -6,11 +6,11 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 
-from hpogen.analysis.comparison import TEST, Comparison
+from hpogen.analysis.comparison import Comparison
 from hpogen.analysis.contrasts import ALPHA, Contrast, fewest_pairs
 from hpogen.analysis.tables import Row
-from hpogen.report.compare_figures import POINTLESS, difference, figure, p_value
-from hpogen.report.text import configuration, count, number
+from hpogen.report.compare_figures import difference, p_value, points
+from hpogen.report.text import configuration, count, error_text, number
 
 LIMIT = "One search seed does not show which of them is better."
 NOTHING = "There is no second arm to compare it with."
@@ -49,8 +49,8 @@ def _figures(found: Comparison) -> Iterator[tuple[str, str]]:
     means: dict[str, float] = {}
     of = str(found.judged_by)
     for arm in found.primary or found.arms:
-        rows = _rows(found, arm)
-        known = [s.mean for row in rows if (s := row.test if of == TEST else row.truth) is not None]
+        summaries = [row.test if found.by_test else row.truth for row in _rows(found, arm)]
+        known = [one.mean for one in summaries if one is not None]
         if known:
             means[arm] = statistics.fmean(known)
     order = found.primary or sorted(means, key=lambda arm: means[arm])
@@ -59,7 +59,7 @@ def _figures(found: Comparison) -> Iterator[tuple[str, str]]:
             chose = ""
             if [len(row.answers) for row in _rows(found, arm)] == [1]:
                 chose = f"chose {configuration(_rows(found, arm)[0].answers[0].config)}: "
-            yield arm, f"{chose}{of} {figure(means[arm], of)}"
+            yield arm, f"{chose}{of} {error_text(means[arm], of)}"
 
 
 def _baselines(found: Comparison) -> Iterator[tuple[str, str]]:
@@ -72,7 +72,7 @@ def _baselines(found: Comparison) -> Iterator[tuple[str, str]]:
                 values.setdefault(yardstick.label, []).append(yardstick.truth.mean)
     for label, means in values.items():
         if len(means) == len(found.tasks):
-            yield label, figure(statistics.fmean(means), of)
+            yield label, error_text(statistics.fmean(means), of)
 
 
 def _conclusion(found: Comparison) -> Iterator[str]:
@@ -119,8 +119,7 @@ def _of_two(c: Contrast, of: str) -> Iterator[str]:
     if c.pairs == 1:
         yield f"{LIMIT} {_enough()} can be separable."
         return
-    evidence = f"difference {difference(c.difference, of)}"
-    evidence += "" if of == POINTLESS else " points"
+    evidence = f"difference {difference(c.difference, of)}{points(of)}"
     if c.interval is not None:
         low, high = difference(c.interval.low, of), difference(c.interval.high, of)
         evidence += f", 95 % interval {low} to {high}"

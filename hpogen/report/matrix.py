@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.text import Text
 
-from hpogen.analysis.answers import held_out
+from hpogen.analysis.truth import held_out, truth_in
 from hpogen.record.history import Record
 from hpogen.report.picture import BAR, over, used_up
 from hpogen.report.table import Column, table
@@ -20,15 +20,16 @@ from hpogen.report.text import (
     BLANK,
     bar,
     count,
+    error_text,
     folder_and_next,
     number,
     paragraph,
-    percent,
     tally,
 )
 from hpogen.report.verdict import command
+from hpogen.spec import StudySpec
 from hpogen.study.read import AnyStudy, Folder
-from hpogen.study.standing import commonest, standing
+from hpogen.study.standing import Standing, commonest, standing
 from hpogen.study.status import ended, state
 from hpogen.study.status import status as of_one
 
@@ -52,6 +53,7 @@ def overview(
     nothing stands are left out.
     """
     unit = _unit(rows)
+    now = [standing(row.study) for row in rows]
     columns = [
         Column("study", max(len(row.study.spec.name) for row in rows)),
         Column(f"{unit}s", max(len(_share(row, unit)) for row in rows)),
@@ -60,10 +62,10 @@ def overview(
         Column("best", 4),
         Column("score", 6),
         Column("val loss", 6, optional=True),
-        Column("audit error", 6, optional=True),
+        Column(_judged(rows, now), 6, optional=True),
         Column("", max(len(row.state) for row in rows), optional=True),
     ]
-    filled = [_cells(row, unit) for row in rows]
+    filled = [_cells(row, each, unit) for row, each in zip(rows, now, strict=True)]
     fixed = left is not None  # nothing jumps about
     used = [i for i in range(len(columns)) if fixed or {row[i] for row in filled} - {BLANK}]
     shown = [[row[i] for i in used] for row in filled]
@@ -83,6 +85,14 @@ def _header(name: str, rows: Sequence[Row], left: str | None) -> str:
     return f"{line}   {bar(share, BAR)} {100 * share:3.0f} %   {left}".rstrip()
 
 
+def _judged(rows: Sequence[Row], now: Sequence[Standing]) -> str:
+    """What the error on the audit is called, of studies whose tasks have the same."""
+    pairs = zip(rows, now, strict=True)
+    found = {truth_in(row.study.spec, each.best) for row, each in pairs if each.best}
+    names = {truth.on("audit") for truth in found if truth}
+    return names.pop() if len(names) == 1 else "audit error"
+
+
 def _unit(rows: Sequence[Row]) -> str:
     units = {used_up(row.study.history)[1].removesuffix("s") for row in rows}
     return "epoch" if "epoch" in units else "trial"
@@ -94,8 +104,7 @@ def _share(row: Row, unit: str) -> str:
     return tally(done) if limit is None else f"{tally(done)}/{limit:,}"
 
 
-def _cells(row: Row, unit: str) -> list[str]:
-    now = standing(row.study)
+def _cells(row: Row, now: Standing, unit: str) -> list[str]:
     running = sum(record.state == "running" for record in row.study.history.records)
     failed = sum(now.failures.values())
     return [
@@ -103,17 +112,18 @@ def _cells(row: Row, unit: str) -> list[str]:
         _share(row, unit),
         str(running or BLANK),
         str(failed or BLANK),
-        *_best(now.best),
+        *_best(row.study.spec, now.best),
         row.state,
     ]
 
 
-def _best(best: Record | None) -> list[str]:
+def _best(spec: StudySpec, best: Record | None) -> list[str]:
     if best is None or best.outcome is None:
         return [BLANK] * 4
-    metrics, error = best.outcome.metrics, held_out(best, "audit error")
+    metrics, truth = best.outcome.metrics, truth_in(spec, best)
+    error = held_out(best, truth)
     loss = number(metrics["val_loss"]) if "val_loss" in metrics else BLANK
-    shown = BLANK if error is None else percent(error)
+    shown = BLANK if truth is None or error is None else error_text(error, truth.text)
     return [str(best.trial.id), number(best.score), loss, shown]
 
 

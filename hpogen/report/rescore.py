@@ -10,9 +10,8 @@ from typing import Any
 from hpogen.analysis.choices import Choice
 from hpogen.analysis.fewer_labels import AtLabels
 from hpogen.analysis.rescoring import AtAlpha, Rescoring
-from hpogen.report.compare_figures import figure
 from hpogen.report.table import grid
-from hpogen.report.text import BLANK, count, next_lines, number, paragraph, rung
+from hpogen.report.text import BLANK, count, error_text, next_lines, number, paragraph, rung
 from hpogen.report.verdict import LIMIT, command
 from hpogen.trial import Rung
 
@@ -91,7 +90,7 @@ def ranges(alphas: Iterable[AtAlpha]) -> list[tuple[str, Choice]]:
 
 def held_out(found: Rescoring, x: float | None) -> str:
     """`8.9 %`, or a loss; a dash where there is no audit."""
-    return BLANK if x is None else figure(x, found.judged_by)
+    return BLANK if x is None else error_text(x, found.judged_by)
 
 
 def _labels(found: Rescoring, width: int) -> list[str]:

@@ -9,11 +9,12 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-from hpogen.analysis.answers import held_out
 from hpogen.analysis.trials import images_behind
+from hpogen.analysis.truth import held_out
 from hpogen.record.history import Record
 from hpogen.report.table import grid
 from hpogen.report.text import (
@@ -30,6 +31,29 @@ from hpogen.study.read import RETRAIN, Folder
 from hpogen.study.retrained import Retrained, Run
 from hpogen.study.standing import chosen
 
+
+@dataclass(frozen=True)
+class Figure:
+    """What the runs are told by: the accuracy in percent, else the error that judges them."""
+
+    title: str
+    of: Callable[[Run], float]
+    text: Callable[[float], str]
+    unit: str
+    better: int  # 1: the higher, −1: the lower
+
+
+ACCURACY = Figure("test accuracy", lambda run: 100 * run.accuracy, lambda x: f"{x:.2f}", " %", 1)
+
+
+def figure_of(found: Iterable[Retrained]) -> Figure:
+    """That of all runs: of one study's, so that they have the same."""
+    judged = next((run.judged for one in found for run in one.runs), None)
+    if judged is None or judged.metric == "accuracy":
+        return ACCURACY
+    return Figure(judged.on("test"), attrgetter("error"), number, "", -1)
+
+
 CAPTION = (
     "n seeds of training each, ± their standard deviation. They do not tell how much the search "
     "itself owes to luck: that takes more searches."
@@ -43,17 +67,18 @@ def page(
     subset: float = 1.0,
     notes: Iterable[str] = (),
 ) -> list[str]:
-    """Who does better; a row per configuration: who it is, n, test accuracy and loss, mean ± sd;
-    then what it is.
+    """Who does better; a row per configuration: who it is, n, test accuracy (or error) and loss,
+    mean ± sd; then what it is.
 
     `subset` is the share of the training images that the search trained on, `notes` are further
     sentences.
     """
+    figure = figure_of(found)
     rows = [
         {
             "": name(one),
             "n": f"{one.n}/{one.asked}" if one.n < one.asked else str(one.n),
-            "test accuracy": _spread(one, _percent, lambda x: f"{x:.2f}", " %"),
+            figure.title: _spread(one, figure.of, figure.text, figure.unit),
             "test loss": _spread(one, attrgetter("loss"), number),
             "failed": ", ".join(
                 f"{n} {kind}" for kind, n in Counter(one.failures.values()).items()
@@ -74,14 +99,14 @@ def page(
 def who_wins(found: Sequence[Retrained], subset: float) -> Iterator[str]:
     """A sentence for each baseline that is not the answer, where both have runs.
 
-    Of the mean test accuracies; no claim of significance.
+    Of the mean test accuracies or errors; no claim of significance.
     """
     answer = next((one for one in found if one.choice.is_answer and one.n), None)
     if answer is None:
         return
     for other in found:
         if other.choice.baselines and other is not answer and other.n:
-            yield _who_wins(answer, other, subset)
+            yield _who_wins(answer, other, subset, figure_of(found))
 
 
 def worse_than_before(study: Folder, found: Sequence[Retrained], program: str) -> Iterator[str]:
@@ -92,8 +117,10 @@ def worse_than_before(study: Folder, found: Sequence[Retrained], program: str) -
     """
     answer = next((one for one in found if one.choice.is_answer and one.n), None)
     record = chosen(study)
-    before = held_out(record, "audit error") if record else None
-    if answer is None or before is None:
+    if answer is None or record is None or answer.runs[0].judged.metric != "accuracy":
+        return
+    before = held_out(record, answer.runs[0].judged)
+    if before is None:
         return
     after = 1 - statistics.fmean(run.accuracy for run in answer.runs)
     images = (images_behind([1 - before]), images_behind([run.accuracy for run in answer.runs]))
@@ -112,16 +139,23 @@ def worse_than_before(study: Folder, found: Sequence[Retrained], program: str) -
         yield f"{text}. The next finalist: {next_one}"
 
 
-def _who_wins(answer: Retrained, baseline: Retrained, subset: float) -> str:
+def _who_wins(answer: Retrained, baseline: Retrained, subset: float, figure: Figure) -> str:
     named = f"the baseline {' and '.join(map(repr, baseline.choice.baselines))}"
-    ours, theirs = (statistics.fmean(map(_percent, one.runs)) for one in (answer, baseline))
-    if f"{ours:.2f}" == f"{theirs:.2f}":
-        return f"On the test set the answer does no better and no worse than {named}: {ours:.2f} %."
-    pair = [("the answer", answer, ours), (named, baseline, theirs)]
-    (better, _, high), (worse, _, low) = sorted(pair, key=lambda of: -of[2])
-    text = f"On the test set {better} does better than {worse}: {high:.2f} % against {low:.2f} %"
-    text += _by_how_much(high - low, [one.sd(_percent) for one in (answer, baseline)])
-    if theirs > ours and subset < 1:
+    ours, theirs = (statistics.fmean(map(figure.of, one.runs)) for one in (answer, baseline))
+    of = "" if figure is ACCURACY else f"{figure.title} "
+
+    def said(x: float) -> str:
+        return f"{figure.text(x)}{figure.unit}"
+
+    if said(ours) == said(theirs):
+        text = f"On the test set the answer does no better and no worse than {named}: {of}"
+        return f"{text}{said(ours)}."
+    pair = [("the answer", ours), (named, theirs)]
+    (better, first), (worse, other) = sorted(pair, key=lambda who: -figure.better * who[1])
+    text = f"On the test set {better} does better than {worse}: {of}{said(first)} against "
+    text += said(other)
+    text += _by_how_much(abs(first - other), [one.sd(figure.of) for one in (answer, baseline)])
+    if better != "the answer" and subset < 1:
         text += (
             f" (the search trained on {percent(subset)} of the training images; its choice need "
             "not be right for all of them)"
@@ -135,10 +169,6 @@ def _by_how_much(difference: float, sds: Sequence[float | None]) -> str:
     if len(known) < len(sds):
         return ", which may be less than the seeds' own spread: that takes two seeds of each"
     return ", by less than the seeds' own spread" if difference <= sum(known) else ""
-
-
-def _percent(run: Run) -> float:
-    return 100 * run.accuracy
 
 
 def name(one: Retrained) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpogen.errors import UserError
+from hpogen.tasks.errors import is_share
 from hpogen.trial import Config, Rung, Trial, Value
 
 BLANK = "–"  # where a figure is not known
@@ -52,6 +53,11 @@ def _scientific(text: str) -> str:
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def error_text(x: float, of: str) -> str:
+    """An error that is a share as `8.9 %`, else a number, `0.412`. `of` is what it is called."""
+    return percent(x) if is_share(of) else number(x)
 
 
 def configuration(config: Config) -> str:

@@ -8,28 +8,29 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from hpogen.analysis.answers import held_out
+from hpogen.analysis.truth import held_out, truth_in
 from hpogen.record.history import History, Record
 from hpogen.report.picture import mishaps, results
 from hpogen.report.race import sentences
 from hpogen.report.text import (
     configuration,
     count,
+    error_text,
     folder_and_next,
     labelled,
     number,
     paragraph,
-    percent,
     tally,
 )
 from hpogen.spec import StudySpec
 from hpogen.study.read import AnyStudy
 from hpogen.study.standing import Standing, commonest, rule, standing
+from hpogen.tasks.errors import is_share
 
 LIMIT = "One search does not show which of them is better."
 FAR_WORSE = "On the audit images the first of them is far worse."
 HARDLY_LEARNED = "A small AGN can also mean that a network has hardly learned: see scale: log."
-FAR = 0.1  # in audit error, and twice the other's: no luck of one search
+FAR = 0.1  # of a share, and twice the other's error: no luck of one search
 
 
 def verdict(
@@ -98,8 +99,10 @@ def _comment(spec: StudySpec, now: Standing) -> list[str]:
     """What follows from the choice and its rival, and what does not."""
     if now.best is None or now.by_validation is None or now.best is now.by_validation:
         return []
-    ours, other = (held_out(r, "audit error") for r in (now.best, now.by_validation))
-    if ours is None or other is None or ours < max(other + FAR, 2 * other):
+    truth = truth_in(spec, now.best)
+    ours, other = (held_out(r, truth) for r in (now.best, now.by_validation))
+    least = FAR if truth and is_share(truth.text) else 0.0
+    if ours is None or other is None or ours < max(other + least, 2 * other):
         return [LIMIT]
     raw = any(t.metric.startswith("agn") and t.scale == "raw" for t in spec.objective.terms)
     return [FAR_WORSE, *([HARDLY_LEARNED] if raw else [])]
@@ -109,31 +112,30 @@ def _clauses(spec: StudySpec, now: Standing) -> Iterator[str]:
     best, rival = now.best, now.by_validation
     if best is None:
         return
-    yield f"{rule(spec)} chose {_named(best, now)}"
+    yield f"{rule(spec)} chose {_named(spec, best, now)}"
     if rival is best:
         yield "validation loss alone would have chosen the same"
     elif rival is not None:
-        yield f"validation loss alone would have chosen {_named(rival, now)}"
+        yield f"validation loss alone would have chosen {_named(spec, rival, now)}"
     for name, record in now.baselines.items():
         if record is not best and record is not rival:
-            yield f"the baseline {name!r} is trial {record.trial.id} ({evidence(record)})"
+            yield f"the baseline {name!r} is trial {record.trial.id} ({evidence(spec, record)})"
 
 
-def _named(record: Record, now: Standing) -> str:
+def _named(spec: StudySpec, record: Record, now: Standing) -> str:
     names = [repr(name) for name, other in now.baselines.items() if other is record]
     baseline = f", the baseline {' and '.join(names)}" if names else ""
-    return f"trial {record.trial.id}{baseline} ({evidence(record)})"
+    return f"trial {record.trial.id}{baseline} ({evidence(spec, record)})"
 
 
-def evidence(record: Record) -> str:
+def evidence(spec: StudySpec, record: Record) -> str:
     """`val loss 0.398, audit error 8.9 %`; without these numbers, the score."""
     metrics = record.outcome.metrics if record.outcome else {}
-    error, loss = held_out(record, "audit error"), held_out(record, "audit loss")
+    truth = truth_in(spec, record)
     parts = [f"val loss {number(metrics['val_loss'])}"] if "val_loss" in metrics else []
-    if error is not None:
-        parts.append(f"audit error {percent(error)}")
-    elif loss is not None:
-        parts.append(f"audit loss {number(loss)}")
+    if truth is not None and (error := held_out(record, truth)) is not None:
+        of = truth.on("audit")
+        parts.append(f"{of} {error_text(error, of)}")
     return ", ".join(parts) or f"score {number(record.score)}"
 
 

@@ -45,6 +45,14 @@ class RecordedTask(Opaque):
     def subset(self) -> float | None:  # type: ignore[override]
         return cast("float | None", self.declared.get("subset"))
 
+    @property
+    def judged_by(self) -> str | None:  # type: ignore[override]
+        return cast("str | None", self.mapping.get("error"))
+
+    @property
+    def retrains(self) -> bool:  # type: ignore[override]
+        return self.name in (plugins.DEFAULT_TASK, "supervised")
+
     def metrics(self) -> frozenset[str]:
         return frozenset(self.declared["metrics"])
 

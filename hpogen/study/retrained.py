@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpogen.errors import NoTestImages, UserError
-from hpogen.plugins import DEFAULT_TASK
+from hpogen.errors import UserError
 from hpogen.record.history import History, Record
 from hpogen.record.provenance import digest
 from hpogen.spec import StudySpec
@@ -22,7 +21,9 @@ from hpogen.study import status
 from hpogen.study.finalists import final
 from hpogen.study.open import plugin_files
 from hpogen.study.read import AGAIN, RETRAIN, Folder, read
+from hpogen.study.retrainable import check_task
 from hpogen.study.standing import chosen, wanted
+from hpogen.tasks.errors import LOSS, Error, judging
 from hpogen.trial import Config, Rung, canonical
 
 SEEDS = 3
@@ -51,13 +52,21 @@ class Run:
 
     replicate: int
     seed: int
-    accuracy: float  # on the standard test set, in [0, 1]
-    loss: float  # there
+    judged: Error
+    test: Mapping[str, float]  # the figures on the standard test set: `loss` and `accuracy`, …
     curve: tuple[Mapping[str, Any], ...]
 
     @property
     def error(self) -> float:
-        return 1 - self.accuracy
+        return self.judged.required(self.test)
+
+    @property
+    def accuracy(self) -> float:
+        return self.test["accuracy"]
+
+    @property
+    def loss(self) -> float:
+        return self.test["loss"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class Retrained:
         return len(self.runs)
 
     def mean(self, value: Callable[[Run], float]) -> float | None:
-        """The mean of `accuracy` or `loss` over the runs; None without any."""
+        """The mean of `error` or `loss` over the runs; None without any."""
         return statistics.fmean(map(value, self.runs)) if self.runs else None
 
     def sd(self, value: Callable[[Run], float]) -> float | None:
@@ -165,35 +174,6 @@ def plan(study: Folder, seeds: int, trial: int | None = None) -> dict[Path, Stud
         )
         for choice in listed
     }
-
-
-def check_test_images(study: Folder, spec: StudySpec, trial: int | None = None) -> None:
-    """Raises UserError, with what to do, where the data of a study of `plan` have no test images.
-
-    `trial` is that which `plan` was given. Opening the study tells other mistakes in the data.
-    """
-    try:
-        spec.task.prepare()
-    except NoTestImages as error:
-        directory, mend = study.directory, f"{error.mend}; " if error.mend else ""
-        number = status.best(study)["trial"] if trial is None else trial
-        raise UserError(
-            f"{directory}: the data set {error.dataset!r} has no test images, and retrain tests on "
-            f"them: {mend}`hpogen retrain {directory} --trial {number} --subset` trains "
-            f"{'the answer' if trial is None else 'that trial'} again as it was"
-        ) from error
-    except UserError:
-        return
-
-
-def check_task(study: Folder) -> None:
-    """Raise UserError for a task that cannot be retrained."""
-    if study.spec.task.name != DEFAULT_TASK:
-        raise UserError(
-            f"{study.directory}: the task {study.spec.task.name!r} cannot be retrained: it trains "
-            "on its own data, and hpogen knows a full training set and a test set of "
-            f"{DEFAULT_TASK!r} alone"
-        )
 
 
 def plan_again(study: Folder, trial: int) -> dict[Path, StudySpec]:
@@ -322,4 +302,5 @@ def _run(record: Record, study: Folder) -> Run:
             f"{study.directory}: trial {trial.id} has no test figures: is the test set empty"
         )
     audit, curve = outcome.audit, study.curve(trial.id)
-    return Run(trial.replicate, trial.seed, audit["accuracy"], audit["loss"], tuple(curve))
+    judged = judging([study.spec.task.judged_by], [audit]) or LOSS
+    return Run(trial.replicate, trial.seed, judged, audit, tuple(curve))

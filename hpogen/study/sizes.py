@@ -18,7 +18,8 @@ from hpogen.study import status
 from hpogen.study.finalists import begun, ranking
 from hpogen.study.open import plugin_files
 from hpogen.study.read import AT, RETRAIN, Folder
-from hpogen.study.retrained import Choice, alone, check_task, choice_of
+from hpogen.study.retrainable import check_task
+from hpogen.study.retrained import Choice, alone, choice_of
 from hpogen.tasks.base import Task
 from hpogen.trial import Config, canonical
 

@@ -83,6 +83,14 @@ class Task(Protocol):
         ...
 
     @property
+    def judged_by(self) -> str | None:
+        """The metric of the audit that its error is made of; None: the first usual one there is."""
+        ...
+
+    @property
+    def retrains(self) -> bool: ...  # on all of its data, judged by a test set, if it is asked to
+
+    @property
     def keeps_losses(self) -> bool: ...  # of each validation sample, beside a trial's curve
 
     @property
@@ -206,6 +214,8 @@ class Opaque:
     """
 
     subset: ClassVar[float | None] = None
+    judged_by: ClassVar[str | None] = None
+    retrains: ClassVar[bool] = False
     keeps_losses: ClassVar[bool] = False
     keeps_weights: ClassVar[bool] = False
     keeps_at_urls: ClassVar[bool] = False

@@ -27,7 +27,7 @@ from hpogen.training.measuring import (
     read,
     valued,
 )
-from hpogen.training.metrics import figures
+from hpogen.training.metrics import figures, hits, squared_errors
 from hpogen.training.recipe import Recipe
 from hpogen.training.state import State
 
@@ -53,8 +53,8 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
     if len(recipe.data.audit) and (last or recipe.settings.dataset.audit == "test-each-epoch"):
         seen = yield from _predictions(recipe, state, recipe.data.audit)
         audited = _figures(recipe, seen)
-        if last and recipe.data.target.classed:
-            state.audit_hits = seen.hits
+        if last:
+            _keep_each(recipe, state, seen)
             if recipe.keeps_probabilities:
                 state.audit_probabilities, state.audit_labels = _shares(seen)
 
@@ -101,6 +101,15 @@ def _validation(recipe: Recipe, state: State, found: Found, last: bool) -> Gener
                 state.validation_hits = seen.hits
         if last and recipe.keeps_probabilities:
             state.validation_probabilities, state.validation_labels = _shares(seen)
+
+
+def _keep_each(recipe: Recipe, state: State, seen: Predictions) -> None:
+    """Whether each audit sample was right, or how far off."""
+    kind, unit = recipe.data.target, recipe.data.unit
+    if kind.error == "accuracy":
+        state.audit_hits = hits(seen, kind)
+    else:
+        state.audit_errors = squared_errors(seen, unit).sqrt().to(torch.float32)
 
 
 def _shares(seen: Predictions) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ PER_SAMPLE = {  # what is kept of each sample: the file beside the trial's curve
     "validation_losses": "val_losses.npy",
     "validation_hits": "val_hits.npy",
     "audit_hits": "audit_hits.npy",
+    "audit_errors": "audit_errors.npy",
     "validation_probabilities": "val_probabilities.npy",
     "validation_labels": "val_labels.npy",
     "audit_probabilities": "audit_probabilities.npy",
@@ -46,7 +47,8 @@ class State:
     audits: dict[int, dict[str, float]] = field(default_factory=dict)  # by epoch, where evaluated
     validation_losses: Tensor | None = None  # (N,) float32, at the budget's end
     validation_hits: Tensor | None = None  # (N,) bool, then, too
-    audit_hits: Tensor | None = None  # (M,) bool, then, too
+    audit_hits: Tensor | None = None  # (M,) bool, then, too; of labels (M, L)
+    audit_errors: Tensor | None = None  # (M, K) float32 |z − y|, then, of real targets
     validation_probabilities: Tensor | None = None  # (N, C) float16, where the task keeps them
     validation_labels: Tensor | None = None  # (N,) int32, then
     audit_probabilities: Tensor | None = None  # (M, C) float16, then

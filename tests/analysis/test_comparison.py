@@ -12,7 +12,7 @@ import pytest
 from analysis.searches import AGN, Made, matrix, random_trials, search
 from scipy import stats
 
-from hpogen.analysis.answers import test_errors as errors_of_retrainings
+from hpogen.analysis.answers import tests as retrainings_of
 from hpogen.analysis.comparison import Comparison, compare
 from hpogen.analysis.statistics import holm
 from hpogen.analysis.tables import Row
@@ -168,7 +168,7 @@ def test_ten_tasks_have_a_critical_difference(tmp_path: Path) -> None:
 def test_retrainings_are_averaged_never_counted(tmp_path: Path) -> None:
     matrix(tmp_path, 2)
     for folder in tmp_path.iterdir():
-        assert errors_of_retrainings(read(folder)) == []
+        assert retrainings_of(read(folder)) == []
         [row] = compare([folder]).tasks[0].rows
         config = dict(row.answers[0].config)
         label = f"trial-{row.answers[0].trial}" if row.answers[0].trial else "baseline-default"
@@ -176,7 +176,9 @@ def test_retrainings_are_averaged_never_counted(tmp_path: Path) -> None:
         if label != "baseline-default":  # whose figures are not the answer's
             search(folder / "retrain" / "baseline-default", [Made(audit=0.5)])
         replicate(folder / "retrain" / label)
-        assert errors_of_retrainings(read(folder)) == pytest.approx([0.10, 0.08, 0.03])
+        assert [run.error for run in retrainings_of(read(folder))] == pytest.approx(
+            [0.10, 0.08, 0.03]
+        )
     found = compare([tmp_path])
     assert found.not_retrained == ()
     for row in rows(found).values():

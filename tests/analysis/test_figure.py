@@ -88,7 +88,7 @@ def test_without_audit_validation_is_corrected_for_the_choice(tmp_path: Path) ->
     assert found.validation == pytest.approx(losses.mean(1).min())
     assert found.optimism is not None and found.optimism < -0.1
     assert found.interval.low < 1 < found.interval.high
-    assert "too good; a loss: whether each sample was right is not kept" in figure_text(found)
+    assert "too good; a loss: each validation sample's error is not kept" in figure_text(found)
 
     keep(directory, HITS, losses < 2)
     error = worth(directory)

@@ -21,6 +21,7 @@ from hpogen.record.folder import trial_stem
 from hpogen.study.read import Folder, read_all
 from hpogen.study.standing import chosen
 from hpogen.study.status import best
+from hpogen.tasks.errors import ERRORS
 from hpogen.trial import Failure
 
 RANKS = {"terms": [{"metric": "agn", "scale": "rank"}, {"metric": "val_loss", "scale": "rank"}]}
@@ -100,7 +101,7 @@ def test_epochs_and_seconds_add_up_in_the_order_of_being_told(tmp_path: Path) ->
     trials = [Made(0.5, 0.8), replace(FAILED, budget=4), Made(0.3, 0.9, seconds={"total": 3.0})]
     trials.append(Made(0.1, None, budget=2))
     study = read(search(tmp_path, trials, order=[2, 0, 3, 1]))
-    found = trajectory(study, "audit error", {})
+    found = trajectory(study, ERRORS["accuracy"], {})
     assert found.epochs.tolist() == [4, 8, 10, 14]
     assert found.seconds.tolist() == [3.0, 4.0, 5.0, 5.5]
     assert found.truth == pytest.approx([0.1] * 4)
@@ -109,7 +110,7 @@ def test_epochs_and_seconds_add_up_in_the_order_of_being_told(tmp_path: Path) ->
 
 def test_the_oracle_is_the_best_of_all_finished_trials_so_far(tmp_path: Path) -> None:
     trials = [FAILED, Made(0.5, 0.8), Made(0.6, 0.95), Made(0.4, 0.7), Made(0.3, None)]
-    found = trajectory(read(search(tmp_path, trials)), "audit error", {})
+    found = trajectory(read(search(tmp_path, trials)), ERRORS["accuracy"], {})
     assert found.truth == pytest.approx([np.inf, 0.2, 0.2, 0.3, np.nan], nan_ok=True)
     assert found.oracle == pytest.approx([np.inf, 0.2, 0.05, 0.05, 0.05])
 
@@ -122,10 +123,10 @@ def test_what_a_sibling_trained_costs_what_it_took_there(tmp_path: Path) -> None
     siblings = siblings_of([*studies.values()])
     assert siblings_of([studies["b"]])[tmp_path / "a"].records == siblings[tmp_path / "a"].records
     assert seconds(studies["b"], siblings)[0] == {"total": 7.0, "measures": 2.0}
-    given = answer(studies["b"], "audit error", siblings)
+    given = answer(studies["b"], ERRORS["accuracy"], siblings)
     assert given is not None
     assert (given.seconds, given.measures, given.charged, given.trained) == (8.0, 2.0, 8, 4)
-    other = answer(studies["c"], "audit error", siblings)
+    other = answer(studies["c"], ERRORS["accuracy"], siblings)
     assert other is not None and other.seconds == 0.0
 
 

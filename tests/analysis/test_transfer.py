@@ -12,6 +12,7 @@ from hpogen.analysis.comparison import compare
 from hpogen.analysis.validity import transfer
 from hpogen.report.compare import compare_page
 from hpogen.study.read import read_all
+from hpogen.tasks.errors import ERRORS
 
 DEFAULT = {"lr": 0.01, "momentum": 0.6}
 HALF, THIRD = ({**DEFAULT, "lr": 0.01 / k} for k in (2, 3))
@@ -30,7 +31,7 @@ def retrained(home: Path, audits: list[float]) -> Path:
 
 
 def test_a_configuration_counts_once_with_its_means(tmp_path: Path) -> None:
-    found = transfer(read_all([retrained(tmp_path, [0.7, 0.8, 0.9])]), "audit error")
+    found = transfer(read_all([retrained(tmp_path, [0.7, 0.8, 0.9])]), ERRORS["accuracy"])
     assert found is not None and found.n == 3  # the default, half and third of its lr
     losses, audits, tests = [0.6, 0.2, 0.2], [0.3, 0.2, 0.1], [0.2, 0.04, 0.07]
     assert found.by["val_loss"].kendall == pytest.approx(stats.kendalltau(losses, tests).statistic)
@@ -51,6 +52,6 @@ def test_it_is_said_on_the_page(tmp_path: Path) -> None:
 
 def test_without_three_configurations_there_is_no_order(tmp_path: Path) -> None:
     folder = search(tmp_path / "a", [Made()] * 3, objective=AGN)
-    assert transfer(read_all([folder]), "audit error") is None
+    assert transfer(read_all([folder]), ERRORS["accuracy"]) is None
     search(folder / "retrain" / "baseline-default", [Made(config=DEFAULT)])
-    assert transfer(read_all([folder]), "audit error") is None
+    assert transfer(read_all([folder]), ERRORS["accuracy"]) is None

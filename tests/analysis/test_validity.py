@@ -13,6 +13,7 @@ from scipy import stats
 from hpogen.analysis.validity import averaged, of_study, validity
 from hpogen.objective import Location, Objective, Term
 from hpogen.study.read import read_all
+from hpogen.tasks.errors import ERRORS
 from hpogen.trial import Rung
 
 RULE = np.random.default_rng(0).normal(size=30)
@@ -70,7 +71,7 @@ def trials(n: int = 14) -> list[Made]:
 
 def judged(directory: Path, made: list[Made], **keys: Any) -> dict[str, Any]:
     [study] = read_all([search(directory, made, objective=AGN, **keys)])
-    return of_study(study, OBJECTIVES, "audit error")
+    return of_study(study, OBJECTIVES, ERRORS["accuracy"])
 
 
 def test_every_objective_and_metric_of_the_same_trials(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_a_rule_that_is_not_defined_is_left_out(tmp_path: Path) -> None:
 def test_a_frozen_scale_is_used(tmp_path: Path) -> None:
     [study] = read_all([search(tmp_path, trials(), objective=AGN)])
     study.history.locations[Rung(4)] = {"agn": Location(0.0, 1e-9), "val_loss": Location(0.0, 1.0)}
-    found = of_study(study, OBJECTIVES, "audit error")
+    found = of_study(study, OBJECTIVES, ERRORS["accuracy"])
     assert found["standard"].kendall == pytest.approx(found["agn"].kendall)  # it decides alone
 
 

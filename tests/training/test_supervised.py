@@ -78,8 +78,10 @@ def test_each_kind_is_trained_and_judged(kind: str, tmp_path: Path) -> None:
     figure = "rmse" if kind == "real" else "accuracy"
     assert {f"train_{figure}", f"val_{figure}", "val_loss", "gn", "agn"} <= last.metrics.keys()
     assert last.audit.keys() == {"loss", figure}
-    hits = {"val_hits.npy", "audit_hits.npy"} & last.files.keys()
-    assert len(hits) == (2 if kind in ("classes", "binary") else 0)  # no hits of what has none
+    each = {"val_hits.npy", "audit_hits.npy", "audit_errors.npy"} & last.files.keys()
+    both = {"val_hits.npy", "audit_hits.npy"}
+    other = {"labels": {"audit_hits.npy"}, "real": {"audit_errors.npy"}}
+    assert each == other.get(kind, both)
 
 
 @pytest.mark.parametrize("kind", TARGETS)

@@ -58,7 +58,7 @@ def _figure(task: TaskMaterial) -> Figure | None:
     n = " to ".join(map(str, sorted({min(seeds), max(seeds)})))
     drawn = [(arm, c) for arm in task.panels if (c := _curve(arm, panes[0][0])) is not None]
     caption = [
-        f"Lines: median {task.truth} of the answer so far, over search seeds (n = {n})",
+        f"Lines: median {task.of} of the answer so far, over search seeds (n = {n})",
         "shaded: quartiles over them" if max(seeds) > 1 else "one search seed: no interval",
         "dashed: the best of all trials so far, which nobody can choose",
         "dotted: the baseline",
@@ -106,9 +106,9 @@ def _picture(task: TaskMaterial, curves: Sequence[Drawn], axis: str) -> Picture:
         ]
         label_ends(axes, ends + _draw_baselines(task, axes), size[1])
         axes.set_xlabel(LABELS[axis])
-        axes.set_ylabel(f"{task.truth} of the answer{task.unit}")
+        axes.set_ylabel(f"{task.of} of the answer{task.unit}")
 
-    return picture(draw, f"{task.truth} of the answer so far against {LABELS[axis]}", size)
+    return picture(draw, f"{task.of} of the answer so far against {LABELS[axis]}", size)
 
 
 def _draw_arm(task: TaskMaterial, axes: Axes, c: Curve, number: int, end: float) -> None:

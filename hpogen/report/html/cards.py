@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from hpogen.analysis.comparison import TEST
 from hpogen.analysis.statistics import Summary
 from hpogen.analysis.yardsticks import Yardstick
 from hpogen.report.compare_crossed import MARKED, crossed_rows
-from hpogen.report.compare_figures import mean_text
+from hpogen.report.compare_figures import LOSS, mean_text
 from hpogen.report.figure import figure_text
 from hpogen.report.html.blocks import Missing, Part, Section, render
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
@@ -42,7 +41,7 @@ def crossing(task: TaskMaterial) -> Part:
     """Which objective goes with which searcher?"""
     if task.crossed is None:
         return Missing(CROSSED, "needs arms of several objectives and several searchers")
-    of = str(task.truth or TEST)
+    of = task.of
     rows = crossed_rows(task.crossed, of)
     return Section(
         "crossed",
@@ -68,13 +67,14 @@ def _lines(task: TaskMaterial, arm: ArmOfTask) -> list[Line]:
         return [("answer", "none yet", text)]
     lines: list[Line] = []
     if row.truth is not None and task.truth is not None:
-        lines.append((task.truth, *_summary(row.truth, task.truth)))
+        lines.append((task.of, *_summary(row.truth, task.of)))
     if row.test is not None:
         runs = sum(len(given.test) for given in row.answers)
-        mean, of = _summary(row.test, "test error")
-        lines.append(("test error", mean, f"{of}, {count(runs, 'retraining')}"))
+        test = f"test {row.answers[0].tested or 'error'}"
+        mean, of = _summary(row.test, test)
+        lines.append((test, mean, f"{of}, {count(runs, 'retraining')}"))
     if row.val_loss is not None:
-        lines.append(("val loss", *_summary(row.val_loss, "audit loss")))
+        lines.append(("val loss", *_summary(row.val_loss, LOSS)))
     if row.charged is not None and row.trained is not None:
         text = f"{row.trained.mean:,.0f} trained; the rest was shared or failed"
         same = row.trained.mean == row.charged.mean

@@ -100,7 +100,7 @@ def _alpha(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> Fi
             axes.axvline(own, color=MUTED, linewidth=1, linestyle=":")
         log_axis(axes, "x", alphas[0], alphas[-1])
         axes.set_xlabel(f"α of {known[0].weighed.partition(' (')[0]}")
-        axes.set_ylabel(f"{task.truth} of the choice{task.unit}")
+        axes.set_ylabel(f"{task.of} of the choice{task.unit}")
 
     n = len(known)
     caption = [
@@ -110,7 +110,7 @@ def _alpha(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> Fi
         coinciding(_beside(alphas, truths, alone), "α"),
         "y begins where the data do",
     ]
-    return single(picture(draw, f"α against {task.truth}"), caption, arm.label, arm.number)
+    return single(picture(draw, f"α against {task.of}"), caption, arm.label, arm.number)
 
 
 def _beside(alphas: Sequence[float], truths: Array, alone: Sequence[float]) -> list[Line]:
@@ -143,7 +143,7 @@ def _labels(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> F
             axes.fill_between(sizes, low, high, color=colour, alpha=0.10, linewidth=0)
         log_ticks(axes, sizes)
         axes.set_xlabel("validation labels")
-        axes.set_ylabel(f"{task.truth} of the choice{task.unit}")
+        axes.set_ylabel(f"{task.of} of the choice{task.unit}")
 
     means = np.array([[_row(task, one, line, sizes)[0] for one in known] for line in lines])
     both = [
@@ -160,7 +160,7 @@ def _labels(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> F
         coinciding(both, "labels"),
         "y begins where the data do",
     ]
-    svg = picture(draw, f"validation labels against {task.truth}")
+    svg = picture(draw, f"validation labels against {task.of}")
     return single(svg, caption, arm.label, arm.number)
 
 

@@ -9,15 +9,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpogen.analysis.answers import Answer, Siblings, Truth, siblings_of, truth_of
+from hpogen.analysis.answers import Answer, Siblings, siblings_of
 from hpogen.analysis.arms import arrange
 from hpogen.analysis.comparison import Comparison, compare_studies
 from hpogen.analysis.crossed import Crossed
 from hpogen.analysis.tables import Row, TaskTable
 from hpogen.analysis.trials import NOT_ADAPTIVE
-from hpogen.report.compare_figures import figure, shown, unit
-from hpogen.report.text import count
+from hpogen.analysis.truth import truth_of
+from hpogen.report.compare_figures import shown, unit
+from hpogen.report.text import count, error_text
 from hpogen.study.read import Folder, read_all
+from hpogen.tasks.errors import Error
 
 MOST_ARMS = 8  # with panels of their own
 
@@ -68,8 +70,9 @@ class TaskMaterial:
 
     table: TaskTable
     arms: tuple[ArmOfTask, ...]
-    truth: Truth | None
+    truth: Error | None
     siblings: Siblings
+    judged_by: str = ""
     primary: Sequence[str] = ()
     crossed: Crossed | None = None
 
@@ -87,17 +90,22 @@ class TaskMaterial:
         return f"Drawn are {MOST_ARMS} arms; {more} more are not." if more > 0 else ""
 
     @property
+    def of(self) -> str:
+        """What the held-out figure is called: `audit error`."""
+        return self.truth.on("audit") if self.truth else self.judged_by
+
+    @property
     def unit(self) -> str:
         """Of the held-out figure, on an axis."""
-        return unit(str(self.truth))
+        return unit(self.of)
 
     def shown(self, x: float | None) -> float:
         """A held-out figure as axes have it: an error in percent."""
-        return shown(x, str(self.truth))
+        return shown(x, self.of)
 
     def said(self, x: float) -> str:
         """A held-out figure in a text."""
-        return figure(x, str(self.truth))
+        return error_text(x, self.of)
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,7 @@ class Material:
 
     comparison: Comparison
     studies: tuple[Folder, ...]
-    truth: Truth | None
+    truth: Error | None
     siblings: Siblings
 
     def tasks(self) -> Iterator[TaskMaterial]:
@@ -126,7 +134,15 @@ class Material:
             ]
             primary = self.comparison.primary or ()
             both = next((c for c in self.comparison.crossed if c.task == table.task), None)
-            yield TaskMaterial(table, tuple(arms), self.truth, self.siblings, primary, both)
+            yield TaskMaterial(
+                table,
+                tuple(arms),
+                self.truth,
+                self.siblings,
+                self.comparison.judged_by or "",
+                primary,
+                both,
+            )
 
 
 def read_material(directories: Sequence[Path], primary: str | None) -> Material:

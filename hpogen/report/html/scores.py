@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hpogen.analysis.answers import held_out
 from hpogen.analysis.statistics import Array
+from hpogen.analysis.truth import held_out
 from hpogen.analysis.validity import TOP, RuleValidity
 from hpogen.record.history import Record
 from hpogen.report.compare_figures import average_text, correlation_text, found_text
+from hpogen.report.compare_figures import points as counted_in
 from hpogen.report.html.blocks import Figure, Part, section, single
 from hpogen.report.html.drawing import (
     MUTED,
@@ -109,9 +110,9 @@ def _figure(task: TaskMaterial, arm: ArmOfTask) -> Figure | None:
         for x, y in found.chosen:
             ring(axes, x, y)
         axes.set_xlabel(f"score, {label} (lower is better)")
-        axes.set_ylabel(f"{task.truth}{task.unit}")
+        axes.set_ylabel(f"{task.of}{task.unit}")
 
-    about = f"score against {task.truth} of the trials of {arm.label}"
+    about = f"score against {task.of} of the trials of {arm.label}"
     caption = _caption(task, arm, found, limits and limits[1])
     return single(picture(draw, about), caption, arm.label, arm.number)
 
@@ -141,11 +142,10 @@ def _validity(task: TaskMaterial, arm: ArmOfTask) -> str:
     rule = next((r for r in rules.get(arm.label, ()) if r.rule == label), None)
     if rule is None:
         return ""
-    points_ = "" if task.truth == "audit loss" else " points"
     parts = [f"Spearman ρ {correlation_text(rule.spearman)}"]
     shares = {k: found_text(rule, k, "chance ") for k in TOP}
     parts += [f"of the best {k} its first {k} have {text}" for k, text in shares.items() if text]
-    parts.append(f"regret {average_text(rule.regret, str(task.truth))}{points_}")
+    parts.append(f"regret {average_text(rule.regret, task.of)}{counted_in(task.of)}")
     n = rule.regret.n if rule.regret else 0
     if n > 1:
         kind = ", 95 % bootstrap intervals" if n >= 5 else ", too few for an interval"

@@ -64,6 +64,12 @@ class SupervisedSettings(Settings):
     ] = ()
     """Further metrics of each split, such as auroc, f1 or r2: `train_auroc`, `val_auroc`."""
 
+    error: str | None = None
+    """The metric that the audit's error is made of, and the answers are judged by.
+
+    Left out: accuracy, of which the error is 1 − accuracy, or rmse for real targets.
+    """
+
     @field_validator("loss")
     @classmethod
     def _is_loss(cls, name: str | None) -> str | None:
@@ -79,7 +85,12 @@ class SupervisedSettings(Settings):
 
     @property
     def own_metrics(self) -> frozenset[str]:
-        return frozenset(self.metrics_)
+        """Those named, and what the error is made of where every split has no such figure."""
+        return frozenset(self.metrics_) | ({self.error} if self.error else set())
+
+    @property
+    def judged_by(self) -> str | None:  # type: ignore[override]
+        return self.error
 
     def loss_for(self, kind: Kind) -> str:
         return self.loss or kind.losses[0]

@@ -65,6 +65,8 @@ class Settings(Part):
     """Whether torch.compile makes the step: tens of seconds per batch size, then it pays."""
 
     resumable: ClassVar[bool] = True
+    retrains: ClassVar[bool] = True
+    judged_by: ClassVar[str | None] = None  # by what every split has
     keeps_weights: ClassVar[bool] = True
     keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `record/stores.py`
     one_gpu: ClassVar[bool] = True

@@ -1,0 +1,38 @@
+"""Which studies can be retrained: those whose task knows all of its data and has a test set."""
+
+from __future__ import annotations
+
+from hpogen.errors import NoTestImages, UserError
+from hpogen.plugins import DEFAULT_TASK
+from hpogen.spec import StudySpec
+from hpogen.study import status
+from hpogen.study.read import Folder
+
+
+def check_test_images(study: Folder, spec: StudySpec, trial: int | None = None) -> None:
+    """Raises UserError, with what to do, where the data of a study of `plan` have no test images.
+
+    `trial` is that which `plan` was given. Opening the study tells other mistakes in the data.
+    """
+    try:
+        spec.task.prepare()
+    except NoTestImages as error:
+        directory, mend = study.directory, f"{error.mend}; " if error.mend else ""
+        number = status.best(study)["trial"] if trial is None else trial
+        raise UserError(
+            f"{directory}: the data set {error.dataset!r} has no test images, and retrain tests on "
+            f"them: {mend}`hpogen retrain {directory} --trial {number} --subset` trains "
+            f"{'the answer' if trial is None else 'that trial'} again as it was"
+        ) from error
+    except UserError:
+        return
+
+
+def check_task(study: Folder) -> None:
+    """Raise UserError for a task that cannot be retrained."""
+    if not study.spec.task.retrains:
+        raise UserError(
+            f"{study.directory}: the task {study.spec.task.name!r} cannot be retrained: it trains "
+            "on its own data, and hpogen knows a full training set and a test set of "
+            f"{DEFAULT_TASK!r} and 'supervised' alone"
+        )
