@@ -33,7 +33,7 @@ from hpogen.study.read import read
 
 Part = Literal["all", "top", "bottom"]
 PARTS: tuple[Part, ...] = get_args(Part)
-SHARES = ("audit_gap_accuracy", "audit_error")  # the targets in [0, 1]: Hoeffding's bound holds
+SHARES = ("audit_gap_error", "audit_error")  # the targets in [0, 1]: Hoeffding's bound holds
 FEWEST = 3  # trials, for a correlation
 
 Indices = NDArray[np.intp]
@@ -88,7 +88,7 @@ class Judgement:
 
     `descriptive`: an adaptive searcher chose the trials, so coefficients describe them and say
     nothing of the space; there are no p-values. Holm's correction is over the measures, for each
-    target, part and coefficient. Parts are halves by training accuracy: see `halves`.
+    target, part and coefficient. Parts are halves by training error: see `halves`.
     """
 
     study: str
@@ -156,19 +156,19 @@ def judge(
 
 
 def halves(trials: FinishedTrials) -> tuple[dict[Part, Indices], int]:
-    """The trials of each part, by training accuracy (the gradient-norm paper's Figure 3).
+    """The trials of each part, by training error (the gradient-norm paper's Figure 3: accuracy).
 
-    Equal accuracies are ordered by training loss, the lower being the better fitted, then by
-    number; of an odd number the middle one is in neither half. The second result is how many trials
-    share the accuracy at which equal ones came into different halves, 0 if none did.
+    Equal errors are ordered by training loss, the lower being the better fitted, then by number; of
+    an odd number the middle one is in neither half. The second result is how many trials share the
+    error at which equal ones came into different halves, 0 if none did.
     """
-    accuracy, loss = trials.metrics["train_accuracy"], trials.metrics["train_loss"]
-    order = np.lexsort((np.array(trials.numbers), loss, -accuracy))
+    unfit, loss = trials.unfit, trials.metrics["train_loss"]
+    order = np.lexsort((np.array(trials.numbers), loss, unfit))
     half = len(order) // 2
     top, bottom = order[:half], order[len(order) - half :]
     tied = 0
-    if half and accuracy[top[-1]] == accuracy[bottom[0]]:
-        tied = int((accuracy == accuracy[top[-1]]).sum())
+    if half and unfit[top[-1]] == unfit[bottom[0]]:
+        tied = int((unfit == unfit[top[-1]]).sum())
     return {"all": np.sort(order), "top": np.sort(top), "bottom": np.sort(bottom)}, tied
 
 

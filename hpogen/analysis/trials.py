@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 
 from hpogen.analysis.statistics import Array
+from hpogen.analysis.truth import truth_of
 from hpogen.errors import UserError, unknown
 from hpogen.record.history import Record
 from hpogen.study.read import Folder
+from hpogen.tasks.errors import LOSS, Error, is_share
 from hpogen.trial import Config, Rung
 
-TARGETS = ("audit_gap_loss", "audit_gap_accuracy", "audit_error")
-"""audit loss − train loss; train accuracy − audit accuracy; 1 − audit accuracy."""
+TARGETS = ("audit_gap_loss", "audit_gap_error", "audit_error")
+"""audit loss − train loss; audit error − train error; audit error."""
 
 NOT_ADAPTIVE = frozenset({"random", "grid"})
-NEEDED = ("train_loss", "train_accuracy")
 LARGEST_AUDIT = 1_000_000  # images; for finding the number behind the accuracies
 
 
@@ -43,7 +44,8 @@ class FinishedTrials:
     configs: tuple[Config, ...]
     metrics: Mapping[str, Array]  # (n,), NaN where a trial does not have it
     audit_loss: Array  # (n,)
-    audit_accuracy: Array  # (n,)
+    error: Error  # of the audit and of training
+    audit: Array  # (n,), the metric that the error is made of
     left_out: Mapping[str, int]
     audit_images: int | None  # None: cannot be told
 
@@ -55,14 +57,20 @@ class FinishedTrials:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def unfit(self) -> Array:
+        """(n,): the error on the training data, but for its zero: lower, the better it fits."""
+        return self.metrics[f"train_{self.error.metric}"] * (-1 if self.error.complement else 1)
+
     def target(self, name: str) -> Array:
         """One of `TARGETS`, (n,). Raises UserError for another name."""
         if name == "audit_gap_loss":
             return self.audit_loss - self.metrics["train_loss"]
-        if name == "audit_gap_accuracy":
-            return self.metrics["train_accuracy"] - self.audit_accuracy
+        complement = self.error.complement
+        if name == "audit_gap_error":
+            return (-self.audit if complement else self.audit) - self.unfit
         if name == "audit_error":
-            return 1 - self.audit_accuracy
+            return 1 - self.audit if complement else self.audit
         raise UserError(unknown("target", name, TARGETS))
 
     def measure(self, name: str) -> Array:
@@ -80,18 +88,19 @@ def finished_trials(study: Folder) -> FinishedTrials:
     past = study.history
     spec = past.header["spec"]
     rung = study.spec.ladder[-1]
-    reasons = [_reason(record, rung) for record in past.records]
+    error = truth_of([study]) or LOSS
+    reasons = [_reason(record, rung, error.metric) for record in past.records]
     left_out = Counter(reason for reason in reasons if reason)
     records = [r for r, reason in zip(past.records, reasons, strict=True) if not reason]
     if not records:
         counts = ", ".join(f"{n} {reason}" for reason, n in sorted(left_out.items()))
         raise UserError(
             f"{study.directory}: no trial can be judged ({counts or 'there are none'}): it needs "
-            "audit images (task.dataset.audit) and the metrics train_loss and train_accuracy"
+            f"an audit (task.dataset.audit) and the metrics train_loss and train_{error.metric}"
         )
     outcomes = [record.outcome for record in records if record.outcome]
     names = {name: None for outcome in outcomes for name in outcome.metrics}
-    accuracy = np.array([outcome.audit["accuracy"] for outcome in outcomes])
+    audit = np.array([outcome.audit[error.metric] for outcome in outcomes])
     return FinishedTrials(
         study=spec["name"],
         searcher=spec["searcher"]["name"],
@@ -103,13 +112,14 @@ def finished_trials(study: Folder) -> FinishedTrials:
             for name in names
         },
         audit_loss=np.array([outcome.audit["loss"] for outcome in outcomes]),
-        audit_accuracy=accuracy,
+        error=error,
+        audit=audit,
         left_out=dict(left_out),
-        audit_images=_audit_images(spec, [float(x) for x in accuracy]),
+        audit_images=_audit_images(spec, audit.tolist()) if is_share(error.text) else None,
     )
 
 
-def _reason(record: Record, rung: Rung) -> str:
+def _reason(record: Record, rung: Rung, metric: str) -> str:
     """Why a trial is not compared; empty when it is."""
     if record.trial.rung != rung:
         return "of another rung" if record.trial.data else "of a smaller budget"
@@ -121,9 +131,10 @@ def _reason(record: Record, rung: Rung) -> str:
         return "unfinished"
     if record.failure is not None:
         return "failed"
-    if not {"loss", "accuracy"} <= record.outcome.audit.keys():
+    if not {"loss", metric} <= record.outcome.audit.keys():
         return "without audit"
-    return "" if record.outcome.metrics.keys() >= {*NEEDED} else "without train metrics"
+    needed = {"train_loss", f"train_{metric}"}
+    return "" if record.outcome.metrics.keys() >= needed else "without train metrics"
 
 
 def _audit_images(spec: Mapping[str, Any], accuracies: Sequence[float]) -> int | None:

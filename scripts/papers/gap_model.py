@@ -122,7 +122,7 @@ def assess_study(
     directory: Path,
     names: Sequence[str] = ("zeta", "kappa"),
     *,
-    target: str = "audit_gap_accuracy",
+    target: str = "audit_gap_error",
     splits: int = SPLITS,
     seed: int = 0,
 ) -> GapModelTest:

@@ -157,7 +157,7 @@ def trial_rows(found: Sequence[Study]) -> list[dict[str, Any]]:
                     "agn": trials.metrics["agn"][i],
                     "gap": trials.target(GAP)[i],
                     "train_accuracy": trials.metrics["train_accuracy"][i],
-                    "test_accuracy": trials.audit_accuracy[i],
+                    "test_accuracy": trials.audit[i],
                     "half": half,
                 }
             )

@@ -42,7 +42,7 @@ PAPER = {  # Table 3
     "sharpness_pacbayes": ("Sharpness (PAC-Bayes)", 10.66711408),
     "sharpness": ("Sharpness (a step of SAM)", None),
 }
-GAP = "audit_gap_accuracy"  # training accuracy − test accuracy
+GAP = "audit_gap_error"  # training accuracy − test accuracy
 FINAL = ("jacobian_square", "sharpness_pacbayes")  # are computed at the end only
 DEAR = ("jacobian_square", "jacobian_norm", "sharpness_pacbayes", "sharpness")
 DRAWS = 200  # of random numbers

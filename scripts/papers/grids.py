@@ -118,7 +118,7 @@ def granulated(measure: str, grid: Grid, values: ArrayLike, gaps: ArrayLike) -> 
 
 
 def granulated_study(
-    directory: Path, measures: Sequence[str], target: str = "audit_gap_accuracy"
+    directory: Path, measures: Sequence[str], target: str = "audit_gap_error"
 ) -> tuple[Granulated, ...]:
     """Ψ of each measure on a study. Raises Refusal unless its trials fill a grid."""
     trials = finished_trials(read(directory))

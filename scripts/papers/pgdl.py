@@ -107,7 +107,7 @@ def _entropy(p: Array) -> Array:
 
 
 def score_studies(
-    directories: Sequence[Path], measures: Sequence[str], target: str = "audit_gap_accuracy"
+    directories: Sequence[Path], measures: Sequence[str], target: str = "audit_gap_error"
 ) -> tuple[PgdlScore, ...]:
     """The score of each measure; every study is a task.
 

@@ -105,7 +105,7 @@ def family(trials: FinishedTrials, least: float = 0.0) -> Family:
     """The networks whose training accuracy is at least so high."""
     kept = trials.metrics["train_accuracy"] >= least
     metrics = {name: values[kept] for name, values in trials.metrics.items()}
-    return Family(trials.target("audit_gap_accuracy")[kept], metrics)
+    return Family(trials.target("audit_gap_error")[kept], metrics)
 
 
 def constant_residuals(gaps: Array, held_out: int) -> list[float]:
@@ -200,7 +200,7 @@ def of_margins(model: str, networks: Family, what: str) -> list[Beside]:
 
 def rows(trials: FinishedTrials, least: float) -> list[dict[str, Any]]:
     """One row per network: its recipe, its gap, what is measured."""
-    gaps = trials.target("audit_gap_accuracy")
+    gaps = trials.target("audit_gap_error")
     names = sorted({name for config in trials.configs for name in config})
     found: list[dict[str, Any]] = []
     for i, config in enumerate(trials.configs):

@@ -57,7 +57,7 @@ def test_coefficients_and_p_values_are_those_of_scipy(tmp_path: Path) -> None:
     judgement = judged(tmp_path)
     truth = {
         "audit_gap_loss": [a["loss"] - m["train_loss"] for _, m, a in finished],
-        "audit_gap_accuracy": [m["train_accuracy"] - a["accuracy"] for _, m, a in finished],
+        "audit_gap_error": [m["train_accuracy"] - a["accuracy"] for _, m, a in finished],
         "audit_error": [1 - a["accuracy"] for _, _, a in finished],
     }
     assert truth.keys() == {*TARGETS}

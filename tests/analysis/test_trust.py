@@ -60,7 +60,7 @@ def test_of_several_searches_it_is_the_mean_of_theirs(tmp_path: Path, seeds: int
     [own] = [
         t for t in trust(searches) if (t.measure, t.target, t.part) == ("m", "audit_error", "all")
     ]
-    each = [tau_b(s.metrics["m"], 1 - s.audit_accuracy) for s in searches]
+    each = [tau_b(s.metrics["m"], 1 - s.audit) for s in searches]
     assert own.tau == pytest.approx(np.mean(each))
     assert own.n == seeds
     assert (own.interval is None) == (seeds < 5)

@@ -26,6 +26,7 @@ from hpogen.report.html.drawing import (
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.text import count, words
 from hpogen.study.read import Folder
+from hpogen.tasks.errors import is_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,15 +34,15 @@ if TYPE_CHECKING:
 TITLE = "Which measure can be trusted"
 GAP_TITLE = "Measure against gap"
 TARGETS = {
-    "audit_error": "τ with the audit error",
-    "audit_gap_accuracy": "τ with the generalization gap (train accuracy − audit accuracy)",
+    "audit_error": "τ with the {audit}",
+    "audit_gap_error": "τ with the generalization gap ({audit} − training {error})",
 }
 MARKS = {"all": "o", "top": "^", "bottom": "v"}
-NOT_A_MEASURE = frozenset({"train_accuracy", "val_accuracy", "train_loss_online"})
+NOT_A_MEASURE = "train_loss_online"
 MOST_MEASURES = 12  # drawn against the gap
 NEEDS = (
-    "needs trials with audit accuracy (task.dataset.audit) and the metrics train_loss and "
-    "train_accuracy"
+    "needs trials with audit figures (task.dataset.audit) and the same figures of training: "
+    "train_loss and train_accuracy, say"
 )
 
 
@@ -66,7 +67,9 @@ def _trials(study: Folder) -> FinishedTrials | None:
 def _forest(arm: ArmOfTask, searches: Sequence[FinishedTrials]) -> Part:
     found = trust(searches)
     figures = []
-    for target, label in TARGETS.items():
+    error = searches[0].error
+    for target, text in TARGETS.items():
+        label = text.format(audit=error.on("audit"), error=error.text)
         if rows := [one for one in found if one.target == target]:
             turned = {name for name, of in flips(found) if of == target}
             svg = _forest_picture(rows, turned, label)
@@ -79,7 +82,7 @@ def _forest(arm: ArmOfTask, searches: Sequence[FinishedTrials]) -> Part:
         "measures",
         TITLE,
         "Does a measure order trials as the audit does, in both halves too? The halves are by "
-        "training accuracy. +1: it rises with error or gap, −1: it falls, 0: it tells nothing.",
+        "training error. +1: it rises with error or gap, −1: it falls, 0: it tells nothing.",
         figures,
         [note] if not arm.sampled else [],
         remedy="needs three finished trials with different figures",
@@ -137,10 +140,12 @@ Keys = Sequence[Sequence[str]]  # of the trials of each search
 def _against_gap(arm: ArmOfTask, searches: Sequence[FinishedTrials], keys: Keys) -> Part:
     """The gradient-norm paper's Figure 3, of each measure but the losses' own figures."""
     first = arm.first.spec.objective.shown_first
+    error = searches[0].error
+    own = {NOT_A_MEASURE, f"train_{error.metric}"}
     names = [
         name
         for name in sorted(searches[0].metrics, key=lambda name: name not in first)
-        if not name.startswith(("val_", "gap_")) and name not in NOT_A_MEASURE
+        if not name.startswith(("val_", "gap_")) and name not in own
         if all(name in trials.metrics for trials in searches)
     ]
     drawn = names[:MOST_MEASURES] if sum(map(len, searches)) >= FEWEST else []
@@ -161,7 +166,8 @@ def _gap_figure(
 ) -> Figure:
     own = [(trials, halves(trials)[0]) for trials in searches]
     values = np.concatenate([trials.metrics[name] for trials in searches])
-    limits = cut(values)
+    limits, text = cut(values), searches[0].error.text
+    scale, unit = (100, "points") if is_share(text) else (1, text)
 
     def draw(axes: Axes) -> None:
         if limits is not None:
@@ -169,16 +175,16 @@ def _gap_figure(
         colours: dict[Half, str] = {"bottom": MUTED, "top": arm_colour(arm.number)}
         for part, colour in colours.items():
             x = np.concatenate([t.metrics[name][parts[part]] for t, parts in own])
-            y = [t.target("audit_gap_accuracy")[parts[part]] for t, parts in own]
+            y = [t.target("audit_gap_error")[parts[part]] for t, parts in own]
             of = [k[i] for (_, parts), k in zip(own, keys, strict=True) for i in parts[part]]
-            points(axes, x, 100 * np.concatenate(y), colour, of)
+            points(axes, x, scale * np.concatenate(y), colour, of)
         axes.set_xlabel(words(name))
-        axes.set_ylabel("generalization gap (points)")
+        axes.set_ylabel(f"generalization gap ({unit})")
 
     beyond = 0 if limits is None else int((values > limits[1]).sum())
     caption = [
         f"{count(len(values), 'trial')} of {arm.label}",
-        "coloured: the better-fitted half by training accuracy; grey: the other",
+        "coloured: the better-fitted half by training error; grey: the other",
         f"{count(beyond, 'trial')} of larger values lie to the right" if beyond else "",
         thinned(len(values) // 2, "of each half"),
         "axes begin where the data do",

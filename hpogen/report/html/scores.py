@@ -55,7 +55,7 @@ def scores(task: TaskMaterial) -> Part:
     return section(
         "scores",
         "Does the score mean anything",
-        "Is the score worth optimising: does a lower one mean a lower error on images that no "
+        "Is the score worth optimising: does a lower one mean a lower error on what no "
         "search has seen?",
         [_figure(task, arm) for arm in task.panels],
         [task.unpaneled],
