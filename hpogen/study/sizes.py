@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 
 from hpogen.errors import UserError
-from hpogen.plugins import DEFAULT_TASK
 from hpogen.record.history import Record
 from hpogen.spec import StudySpec
 from hpogen.study import status
@@ -194,7 +193,7 @@ def _told(study: Folder) -> Iterator[tuple[float, Record]]:
     spec = study.spec
     for record in study.history.told():
         whole = record.trial.budget == spec.task.epochs and record.twin is None
-        rest = record.trial.data == 1 and spec.task.name == DEFAULT_TASK
+        rest = record.trial.data == 1 and spec.task.retrains
         if whole and not rest and not spec.warm and "val_loss" in spec.task.metrics():
             yield record.trial.data or study.history.subset, record
 
