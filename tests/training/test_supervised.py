@@ -55,7 +55,7 @@ def task(path: Path, **keys: Any) -> Supervised:
 def of_kind(path: Path, kind: str, **keys: Any) -> Supervised:
     """The task of a file with targets of that kind."""
     file = written(path / f"{kind}.npz", y_train=TARGETS[kind])
-    return task(file, dataset={"target": kind}, **keys)
+    return task(file, dataset={"kind": kind}, **keys)
 
 
 def steps(settings: Supervised, home: Path, **keys: Any) -> Iterator[Epoch | None]:
@@ -209,11 +209,11 @@ def test_an_interrupted_trial_goes_on_bit_for_bit(kind: str, tmp_path: Path) -> 
         ({"y_train": TARGETS["binary"] - 1}, {}, "has -1"),
         (
             {"y_train": TARGETS["binary"]},
-            {"target": "real"},
+            {"kind": "real"},
             "int64 (90,), and targets of the kind",
         ),
-        ({}, {"target": "classes"}, "float32 (90, 2), and targets of the kind 'classes'"),
-        ({"y_train": TARGETS["classes"]}, {"target": "binary"}, "expected whole numbers in [0, 2)"),
+        ({}, {"kind": "classes"}, "float32 (90, 2), and targets of the kind 'classes'"),
+        ({"y_train": TARGETS["classes"]}, {"kind": "binary"}, "expected whole numbers in [0, 2)"),
         ({"y_train": X[:80, 0]}, {}, "90 inputs and 80 targets"),
         ({"x_train": np.array([None] * N)}, {}, "plain arrays"),
     ],

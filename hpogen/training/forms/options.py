@@ -61,7 +61,7 @@ def check_options(
     extra = part.__pydantic_extra__
     if extra is None or (not extra and registry.is_builtin(name)):
         return
-    fields = type(part).model_fields
+    fields = {field.alias or name for name, field in type(part).model_fields.items()}
     declared = plugins.options_of(registry.get(name), without=fields)
     errors = [
         InitErrorDetails(

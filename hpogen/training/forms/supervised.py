@@ -28,7 +28,7 @@ class Samples(Dataset):
 
     augment: Annotated[Literal["none"], Field(exclude=True)] = "none"
     rotate: Annotated[float, Field(ge=0, le=0, exclude=True)] = 0.0
-    target: KindName | None = None
+    kind_: Annotated[KindName | None, Field(alias="kind")] = None
     """What the targets are: `classes`, `binary` (0 or 1), `labels` (several of those) or `real`.
 
     Left out: what the data set says, or the type of the targets.
@@ -38,7 +38,7 @@ class Samples(Dataset):
 
     @property
     def kind(self) -> Kind | None:
-        return KINDS[self.target] if self.target else super().kind
+        return KINDS[self.kind_] if self.kind_ else super().kind
 
     @property
     @plugins.scoped
@@ -100,7 +100,7 @@ class SupervisedSettings(Settings):
         if plugins.losses.is_builtin(name) and name not in kind.losses:
             raise Refusal(
                 f"the loss {name!r} is not for targets of the kind {kind.name!r}, which are "
-                f"{kind.text}: expected {' or '.join(kind.losses)}, or a plug-in's; dataset.target "
+                f"{kind.text}: expected {' or '.join(kind.losses)}, or a plug-in's; dataset.kind "
                 "says another kind"
             )
         check_defined(sorted(self.own_metrics), kind)
