@@ -118,8 +118,15 @@ def initial_model(
     """The network before the first step, from the trial's seed: torch's seed is set to it."""
     torch.manual_seed(derive_seed(trial.seed, "model"))
     options = settings.model.options_with(trial.config)
-    kind = data.target.name
-    model = build(settings.model.name, options, data.in_shape, data.outputs, kind, data.dtype)
+    model = build(
+        settings.model.name,
+        options,
+        data.in_shape,
+        data.outputs,
+        data.target.name,
+        data.dtype,
+        data.cardinalities,
+    )
     memory_format = memory_format_of(model, settings.precision, device)
     return model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
 

@@ -92,7 +92,7 @@ class Trained(Settings):
 
         try:
             self.dataset.samples_of(total, loaded.classes, data)
-            return len(part(self.dataset, loaded.strata, data))
+            return len(part(self.dataset, loaded.strata, data, loaded.division))
         except ValueError as error:
             raise UserError(str(error)) from None
 

@@ -35,8 +35,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpogen.measures import gradient_norms
+from hpogen.training.models.build import build
 from hpogen.training.models.lenet import lenet5
-from hpogen.training.models.mlp import mlp
 
 Norms = Callable[[Tensor, Tensor], Tensor]  # (x, y) → (N,)
 BATCHES = (32, 128)
@@ -83,7 +83,7 @@ def plain(model: nn.Module) -> nn.Module:
 
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
-    "MLP": (lambda: plain(mlp((1, 28, 28), 10)), (1, 28, 28)),
+    "MLP": (lambda: plain(build("mlp", {}, (1, 28, 28), 10)), (1, 28, 28)),
     "LeNet-5": (lambda: plain(lenet5((1, 28, 28), 10)), (1, 28, 28)),
     "ResNet-20": (lambda: resnet20(nn.BatchNorm2d), (3, 32, 32)),
     "ResNet-20, GroupNorm": (lambda: resnet20(lambda c: nn.GroupNorm(c // 8, c)), (3, 32, 32)),

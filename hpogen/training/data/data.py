@@ -17,6 +17,7 @@ from hpogen.errors import UserError, quoted
 from hpogen.training.data.copies import Copies
 from hpogen.training.data.image_data import ImageData, Moments
 from hpogen.training.data.pictures import Pictures
+from hpogen.training.data.splits import Division
 from hpogen.training.forms.kinds import (
     Kind,
     KindName,
@@ -42,6 +43,26 @@ class Samples:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def none(self) -> Samples:
+        """No rows, of such."""
+        inputs: Any = self.inputs
+        named = isinstance(inputs, Mapping)
+        empty = {name: part[:0] for name, part in inputs.items()} if named else inputs[:0]
+        return Samples(empty, self.targets[:0])
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the columns of a table are: its "numbers", or only input, and its "categories".
+
+    A number may be missing (NaN). Of a column of categories its texts stand here in the order of
+    their numbers. What is fitted to either is fitted to a trial's training subset.
+    """
+
+    numbers: tuple[str, ...]
+    categories: Mapping[str, tuple[str, ...]]
+    missing: bool  # whether a number is
+
 
 @dataclass(frozen=True)
 class Data:
@@ -52,7 +73,8 @@ class Data:
     `forms/kinds.py`, for a model of so many `outputs` (left out, 0: as many as the training targets
     tell). `moments` are what images are normalised by; None: computed from all training images.
     `copies` are files with the same content, where images are files: rows of the training set, then
-    of the test set. `class_names` has a name for each class or label, or none at all.
+    of the test set. `class_names` has a name for each class or label, or none at all. `table` says
+    what inputs are whose numbers may be missing, `division` what splits of the training rows go by.
     """
 
     train: Samples
@@ -63,6 +85,8 @@ class Data:
     moments: Moments | None = None
     copies: Copies = ()
     class_names: tuple[str, ...] = ()
+    table: Table | None = None
+    division: Division | None = None
 
     @property
     def target(self) -> Kind:
@@ -128,8 +152,9 @@ def checked(data: Data, where: str) -> Data:
     """The same with the types that the training reads. Raises UserError,
     beginning with `where` they are, for what is wrong in them."""
     kind = kind_of(data.kind)
-    train = _samples(data.train, kind, f"{where}: train")
-    test = _samples(data.test, kind, f"{where}: test")
+    gaps = data.table is not None
+    train = _samples(data.train, kind, f"{where}: train", gaps)
+    test = _samples(data.test, kind, f"{where}: test", gaps)
     found = replace(data, train=train, test=test)
     if not len(train):
         raise UserError(f"{where}: train has no rows")
@@ -155,12 +180,12 @@ def checked(data: Data, where: str) -> Data:
     return found
 
 
-def _samples(given: Samples, kind: Kind, where: str) -> Samples:
+def _samples(given: Samples, kind: Kind, where: str, gaps: bool) -> Samples:
     inputs, targets = given.inputs, np.asarray(given.targets)
     if isinstance(inputs, Mapping):
-        inputs = {name: _array(part, f"{where} input {name!r}") for name, part in inputs.items()}
+        inputs = {n: _array(part, f"{where} input {n!r}", gaps) for n, part in inputs.items()}
     elif not isinstance(inputs, Pictures):
-        inputs = _array(inputs, f"{where} inputs")
+        inputs = _array(inputs, f"{where} inputs", gaps)
     parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
     for part in parts:
         if len(part) != len(targets):
@@ -168,14 +193,14 @@ def _samples(given: Samples, kind: Kind, where: str) -> Samples:
     return Samples(inputs, as_targets(kind, targets, f"{where} targets"))
 
 
-def _array(given: Any, where: str) -> NDArray[Any]:
+def _array(given: Any, where: str, gaps: bool) -> NDArray[Any]:
     array = np.asarray(given)
     if array.dtype.kind not in "biuf" or array.ndim < 1:
         raise UserError(f"{where} are {array.dtype} {array.shape}, expected numbers (N, …)")
     integers = "uint8" if array.dtype == np.uint8 else "int64"
     with np.errstate(over="ignore"):  # what is too large for float32 is told as such
         array = np.ascontiguousarray(array, "float32" if array.dtype.kind == "f" else integers)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not gaps and not np.isfinite(array).all():
         flat = array.reshape(len(array), -1)
         row = int((~np.isfinite(flat)).any(1).argmax())
         column = int((~np.isfinite(flat[row])).argmax())

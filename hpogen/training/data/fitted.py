@@ -66,12 +66,17 @@ def fitted(values: Array, rows: Indices, device: torch.device) -> Fit:
     return standard(values, rows, device) if values.dtype.kind == "f" else unchanged
 
 
-def standard(values: Array, rows: Indices, device: torch.device) -> Normalization:
+def standard(
+    values: Array,
+    rows: Indices,
+    device: torch.device,
+    filled: Callable[[NDArray[np.float64]], NDArray[np.float64]] = lambda chunk: chunk,
+) -> Normalization:
     """The moments of each number of a sample over those rows; one that is always the same keeps
-    its unit.
+    its unit. `filled` puts numbers where there are none.
     """
-    mean = _mean(values, rows, lambda chunk: chunk)
-    variance = _mean(values, rows, lambda chunk: np.square(chunk - mean))
+    mean = _mean(values, rows, filled)
+    variance = _mean(values, rows, lambda chunk: np.square(filled(chunk) - mean))
     varies = variance > np.square(ROUNDING * mean)
     scale = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 1)
     parts = (torch.from_numpy(part.astype(np.float32))[None] for part in (mean, scale))

@@ -22,7 +22,7 @@ from hpogen.training.data.data import Data, Samples, checked, of_images
 from hpogen.training.data.image_data import ImageData, Moments, check
 from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.splits import Indices, splits
-from hpogen.training.forms.dataset import BY_SPLIT, BY_TRIAL, Dataset, key
+from hpogen.training.forms.dataset import BY_SPLIT, BY_TRIAL, FILES, Dataset, key
 from hpogen.training.memory import free_memory
 
 log = logging.getLogger(__name__)
@@ -38,12 +38,17 @@ def load(dataset: Dataset) -> Data:
     """
     known = key(dataset, BY_SPLIT)
     data = _load(known)
+    if data.division is not None and dataset.redraws:
+        raise UserError(
+            f"data set {dataset.name!r}: validation.redraw draws single rows, and they are divided "
+            f"by {data.division.by}: drop one of the two"
+        )
     if isinstance(dataset.audit, str) and not len(data.test):
         raise _no_test_images(dataset)
     try:
         dataset.counts(len(data.train))
-        if dataset.balanced:
-            splits(dataset, data.strata)
+        if dataset.balanced or data.division is not None:
+            splits(dataset, data.strata, data.division)
     except ValueError as error:
         raise UserError(str(error)) from None
     if data.copies and known not in _given:
@@ -56,6 +61,7 @@ def _no_test_images(dataset: Dataset) -> NoTestImages:
     mend = {
         "folder": f"put them into {path}/test/CLASS beside {path}/train/CLASS",
         "numpy": f"put them into {path} as x_test and y_test",
+        **dict.fromkeys(FILES, "name a file of them as test_path"),
     }
     text = (
         f"data set {dataset.name!r} has no test set, which audit: {dataset.audit} (and hpogen "
@@ -67,7 +73,7 @@ def _no_test_images(dataset: Dataset) -> NoTestImages:
 @functools.lru_cache(maxsize=16)  # once for each split
 def _warn_of_copies(dataset: Dataset) -> None:
     data = _load(key(dataset, BY_SPLIT))
-    found, total = splits(dataset, data.strata), len(data.train)
+    found, total = splits(dataset, data.strata, data.division), len(data.train)
     sides = {
         "subset": found.subset,
         "validation": found.outside if dataset.redraws else found.validation,
@@ -98,6 +104,8 @@ def _load(dataset: Dataset) -> Data:
     options = dataset.options()
     if "download" in plugins.options_of(loader):
         options["download"] = dataset.download
+    if "kind" in plugins.options_of(loader) and dataset.kind is not None:
+        options["kind"] = dataset.kind.name
     return _settled(_checked(loader(dataset.folder(), **options), dataset), dataset)
 
 

@@ -7,6 +7,7 @@ All of it is drawn from the raw 64-bit stream of PCG64, which numpy promises not
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,27 +30,76 @@ class Splits:
     outside: Indices
 
 
-def splits(dataset: Dataset, labels: Indices) -> Splits:
+@dataclass(frozen=True)
+class Division:
+    """What splits of a training set go by: the group of each row, or its place in time."""
+
+    by: Literal["group", "time"]
+    column: str  # that it comes from
+    places: Indices  # (N,): the groups' numbers from 0 on; of times, later ones are larger
+
+
+def splits(dataset: Dataset, labels: Indices, division: Division | None = None) -> Splits:
     """Subset, validation and audit of a training set with these labels, by `dataset.seed`.
 
     One stratified order serves all: the subset is its head, validation its tail, audit what comes
     before that. So each split has the classes' proportions to within about an image, and a smaller
     subset or validation set is contained in a larger one. A balanced subset takes the first images
-    of each class in that order; validation and audit are the same as without. Raises ValueError
-    when a class has too few images for it.
+    of each class in that order; validation and audit are the same as without. By time, the last
+    rows are audit, those before them validation, and the order is one of the rows before both. By
+    group, it is one of groups, of which validation and audit have whole ones, and so fewer rows
+    than asked for, or audit a few more. Raises ValueError when a class has too few images for it,
+    or no group fits.
     """
     subset, validation, audit = dataset.counts(len(labels))
-    order = stratified_order(labels, dataset.seed)
+    order = _order(dataset, labels, division)
     end = len(labels) - validation
-    held_out, kept = order[end - audit : end], order[:subset]
+    judging, held_out, kept = order[end:], order[end - audit : end], order[:subset]
+    if division is not None and division.by == "group":
+        judging = _whole_groups(order[end:], division, "validation")
+        held_out = order[end - audit : len(order) - len(judging)] if audit else held_out
+        held_out = _whole_groups(held_out, division, "audit")
     if dataset.balanced:
         kept = _balanced(order[: end - audit], labels, subset)
     outside = np.ones(len(labels), bool)
     outside[kept] = outside[held_out] = False
-    return Splits(np.sort(kept), np.sort(order[end:]), np.sort(held_out), np.flatnonzero(outside))
+    return Splits(np.sort(kept), np.sort(judging), np.sort(held_out), np.flatnonzero(outside))
 
 
-def part(dataset: Dataset, labels: Indices, data: float) -> Indices:
+def _order(dataset: Dataset, labels: Indices, division: Division | None) -> Indices:
+    """The order whose head the subset is, and whose tail validation, behind audit."""
+    if division is None:
+        return stratified_order(labels, dataset.seed)
+    places = division.places
+    if division.by == "group":
+        raw = np.random.PCG64(dataset.seed).random_raw
+        rank = np.argsort(np.argsort(raw(int(places.max()) + 1), kind="stable"))
+        return np.lexsort((raw(len(places)), rank[places]))
+    _, validation, audit = dataset.counts(len(labels))
+    past, judging, last = np.split(
+        np.argsort(places, kind="stable"), [len(places) - validation - audit, len(places) - audit]
+    )
+    return np.concatenate([past[stratified_order(labels[past], dataset.seed)], last, judging])
+
+
+def _whole_groups(rows: Indices, division: Division, what: str) -> Indices:
+    """Those of the rows that stand there with all of their group."""
+    groups = division.places
+    sizes = np.bincount(groups)
+    whole = np.bincount(groups[rows], minlength=len(sizes)) == sizes
+    found: Indices = rows[whole[groups[rows]]]
+    if len(rows) and not len(found):
+        raise ValueError(
+            f"no whole group of the column {division.column!r} is among the {len(rows)} rows for "
+            f"{what}: there are {len(sizes)} groups, of up to {sizes.max()} rows: give "
+            f"{what} more rows, or leave group out"
+        )
+    return found
+
+
+def part(
+    dataset: Dataset, labels: Indices, data: float, division: Division | None = None
+) -> Indices:
     """The images of another fraction of the training set than `subset`, rising.
 
     It is contained in a larger one's and contains a smaller one's, the subset's among them: all of
@@ -57,7 +107,7 @@ def part(dataset: Dataset, labels: Indices, data: float) -> Indices:
     Raises ValueError as `Dataset.samples` and `splits` do.
     """
     _, validation, audit = dataset.counts(len(labels))
-    order = stratified_order(labels, dataset.seed)[: len(labels) - validation - audit]
+    order = _order(dataset, labels, division)[: len(labels) - validation - audit]
     count = dataset.samples(len(labels), data)
     balanced = dataset.balanced and count < len(order)
     return np.sort(_balanced(order, labels, count) if balanced else order[:count])

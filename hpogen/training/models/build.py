@@ -27,13 +27,15 @@ class Inputs:
     """What a plug-in's builder `(data, **options)` is told: shapes, types, the kind of target.
 
     `in_shape` and `dtype` ("float32", "int64" or "uint8", as the model sees it) are mappings for
-    named inputs; `outputs` is how many numbers the model gives for a sample.
+    named inputs; `outputs` is how many numbers the model gives for a sample. `cardinalities` are
+    how many numbers each column of a table's "categories" has, 0 for the unknown included.
     """
 
     in_shape: Shape
     dtype: str | Mapping[str, str]
     kind: str
     outputs: int
+    cardinalities: tuple[int, ...] = ()
 
 
 def build(
@@ -43,15 +45,16 @@ def build(
     outputs: int,
     kind: str = "classes",
     dtype: str | Mapping[str, str] = "float32",
+    cardinalities: tuple[int, ...] = (),
 ) -> nn.Module:
     """The registered model for inputs of `in_shape`.
 
     Raises ValueError, naming the model, when its builder does not take such inputs or options.
     """
-    _require_fit(name, in_shape, dtype)
+    _require_fit(name, in_shape, dtype, cardinalities)
     builder = plugins.models.get(name)
     if plugins.takes_data(builder):
-        model = builder(Inputs(in_shape, dtype, kind, outputs), **options)
+        model = builder(Inputs(in_shape, dtype, kind, outputs, cardinalities), **options)
     else:
         model = builder(in_shape, outputs, **options)
     if not isinstance(model, nn.Module):
@@ -61,12 +64,22 @@ def build(
     return model
 
 
-def _require_fit(name: str, in_shape: Shape, dtype: str | Mapping[str, str]) -> None:
+def _require_fit(
+    name: str,
+    in_shape: Shape,
+    dtype: str | Mapping[str, str],
+    cardinalities: tuple[int, ...],
+) -> None:
     """Raise ValueError for inputs that hpogen's own models, and torchvision's, do not take."""
     if plugins.models.is_plugin(name):
         return
+    if cardinalities and name in FLAT:
+        return
     if isinstance(in_shape, Mapping):
-        raise ValueError(f"model {name!r} takes no named inputs: expected a plug-in's model")
+        fitting = f"{' or '.join(FLAT)}, for a table, or " if cardinalities else ""
+        raise ValueError(
+            f"model {name!r} takes no named inputs: expected {fitting}a plug-in's model"
+        )
     if len(in_shape) != 3 and name not in FLAT:
         raise ValueError(
             f"model {name!r} takes images (C, H, W), got inputs {in_shape}: expected "
