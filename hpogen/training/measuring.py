@@ -17,6 +17,7 @@ from hpogen.measures.online import TrainingSteps
 from hpogen.measures.passes import undisturbed
 from hpogen.plugins import Measure, Measured
 from hpogen.tasks.base import Diverged
+from hpogen.training.packed import Packed, Unpacking
 from hpogen.training.plan import PlannedMeasure
 from hpogen.training.recipe import Recipe
 from hpogen.training.state import State
@@ -67,6 +68,8 @@ def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> dict[st
     given: list[object] = [state.model, recipe.batches(recipe.data.subset).sample(planned.samples)]
     if measure.initial:
         given.append(recipe.untrained())
+    if isinstance(recipe.data.in_shape, Mapping):
+        given = _of_one_tensor(recipe, state, *given)
     own = recipe.measured_loss if measure.loss == "any" else None
     keys = {} if own is None else {"loss": own}
     with undisturbed(state.model):
@@ -75,6 +78,15 @@ def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> dict[st
         state.files |= result.files
         result = result.metrics
     return named(measure, result)
+
+
+def _of_one_tensor(recipe: Recipe, state: State, model: Any, batches: Any, *more: Any) -> list[Any]:
+    """The same for named inputs: batches that are packed, and models that unpack them."""
+    data = recipe.data
+    if state.unpacking is None:  # kept: what is known of a model goes by it
+        state.unpacking = Unpacking(model, data.in_shape, data.dtype)
+    others = (Unpacking(one, data.in_shape, data.dtype) for one in more)
+    return [state.unpacking, Packed(batches), *others]
 
 
 def valued(measure: Measure, epoch: int, *given: object, **keys: object) -> Any:

@@ -54,6 +54,7 @@ class State:
     audit_probabilities: Tensor | None = None  # (M, C) float16, then
     audit_labels: Tensor | None = None  # (M,) int32, then
     files: dict[str, bytes] = field(default_factory=dict)  # of the measures, the newest
+    unpacking: nn.Module | None = None  # the model, of named inputs, as measures take it
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("train", "validation", "measures", "total"), 0.0)
     )

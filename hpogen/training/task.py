@@ -21,6 +21,8 @@ from hpogen.training.forms.supervised import SupervisedSettings
 from hpogen.training.forms.task import Settings
 from hpogen.trial import RunningTrial
 
+OF_INPUTS = frozenset({"margin_input", "path_norm"})  # measures that change inputs, or ask for 1
+
 
 @dataclass(frozen=True)
 class LoadedData:
@@ -97,12 +99,12 @@ class Trained(Settings):
             raise UserError(str(error)) from None
 
     def _refuse_named(self) -> None:
-        """Refuse measures of the whole network: they differentiate by inputs of one tensor."""
+        """Refuse measures that take inputs for numbers: categories are none."""
         for measure in all_measures():
             listed = any(measure.name == one.name for one in self.measures)
-            if measure.of == "network" and (listed or self._wanted & set(measure.metrics)):
+            if measure.name in OF_INPUTS and (listed or self._wanted & set(measure.metrics)):
                 raise Refusal(
-                    f"the measure {measure.name!r} takes inputs of one array, and those of the "
+                    f"the measure {measure.name!r} is of inputs that are numbers, and those of the "
                     f"data set {self.dataset.name!r} are named"
                 )
 

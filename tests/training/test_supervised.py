@@ -308,13 +308,13 @@ def test_a_model_and_a_data_set_of_one_s_own_with_named_inputs(tmp_path: Path) -
         "dataset": {"name": "named-inputs", **SPLIT},
         "model": "named-inputs",
     }
-    settings = Supervised.model_validate({**given, "epochs": 2, "measures": ["agn"]})
+    settings = Supervised.model_validate({**given, "epochs": 2, "measures": ["agn", "gn"]})
     settings.prepare()
-    assert {"train_rmse", "agn"} <= trained(settings, tmp_path / "t")[-1].metrics.keys()
+    assert {"train_rmse", "agn", "gn"} <= trained(settings, tmp_path / "t")[-1].metrics.keys()
     assert seen[0].in_shape == {"numbers": (5,), "category": (1,)}
     assert seen[0].dtype == {"numbers": "float32", "category": "int64"}
-    settings = Supervised.model_validate({**given, "epochs": 2, "measures": ["gn"]})
-    with pytest.raises(Refusal, match="'gn' takes inputs of one array"):
+    settings = Supervised.model_validate({**given, "epochs": 2, "measures": ["path_norm"]})
+    with pytest.raises(Refusal, match="'path_norm' is of inputs that are numbers"):
         settings.prepare()
 
 

@@ -13,8 +13,9 @@ import torch
 from pyarrow import csv, parquet
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import functional
 
-from hpogen.errors import UserError
+from hpogen.errors import Refusal, UserError
 from hpogen.tasks.base import Epoch
 from hpogen.training.data import Data
 from hpogen.training.data.loaded import load
@@ -363,3 +364,45 @@ def test_redrawn_validation_is_refused_where_rows_are_divided(tmp_path: Path) ->
     redraw = {"validation": {"size": 10, "redraw": True}}
     with pytest.raises(UserError, match="they are divided by group: drop one"):
         loaded(written(tmp_path / "a.csv"), group="site", drop=["day"], **redraw)
+
+
+def test_every_measure_of_a_network_is_given_for_categories_or_refused(tmp_path: Path) -> None:
+    from hpogen import plugins
+    from hpogen.training.task import OF_INPUTS
+
+    path = written(tmp_path / "a.csv")
+    builtin = [m for m in plugins.measures.parts() if plugins.measures.is_builtin(m.name)]
+    wanted = [m for m in builtin if m.of == "network" and m.name not in OF_INPUTS]
+    names = [measure.name for measure in wanted]
+    settings = task(path, {"kind": "classes"}, epochs=1, measures=names)
+    settings.prepare()
+    found = trained(settings, tmp_path / "t", budget=1)[-1].metrics
+    assert {metric for measure in wanted for metric in measure.metrics} <= found.keys()
+    for name in OF_INPUTS:
+        with pytest.raises(Refusal, match=f"'{name}' is of inputs that are numbers"):
+            task(path, {"kind": "classes"}, measures=[name]).prepare()
+
+
+def test_gradients_of_embeddings_are_those_of_brute_force_autograd(tmp_path: Path) -> None:
+    from hpogen.measures import head_statistics
+    from hpogen.measures.network import gn
+    from hpogen.training.models.build import build
+    from hpogen.training.packed import Packed, Unpacking
+
+    prepared = prepare(task(written(tmp_path / "a.csv"), {"kind": "classes"}).dataset, CPU)
+    shapes, dtypes = prepared.in_shape, prepared.dtype
+    options = {"width": 6, "depth": 1}
+    net = build("mlp", options, shapes, 2, "classes", dtypes, prepared.cardinalities).double()
+    ((x, y),) = batches(prepared, "subset")
+    x = {name: part.double() if part.is_floating_point() else part for name, part in x.items()}
+    squares = []
+    for i in range(len(y)):
+        loss = functional.cross_entropy(net({n: p[i : i + 1] for n, p in x.items()}), y[i : i + 1])
+        parts = torch.autograd.grad(loss, list(net.parameters()))
+        squares.append([float(part.square().sum()) for part in parts])
+    exact = np.array(squares)
+    packed = [(part.double(), targets) for part, targets in Packed([(x, y)])]
+    found = gn(Unpacking(net, shapes, dtypes), packed)
+    assert found == pytest.approx(exact.sum(1).mean(), rel=1e-6)
+    head = head_statistics(Unpacking(net, shapes, dtypes), packed)
+    assert head.agn == pytest.approx(exact[:, -2:].sum(1).mean(), rel=1e-6)
