@@ -181,10 +181,11 @@ def check(
     from hpogen.report.pages import check_matrix_page, check_page
     from hpogen.spec import load_studies
     from hpogen.study.open import warnings
-    from hpogen.study.rehearsal import missing_data, plans
+    from hpogen.study.rehearsal import data_facts, missing_data, plans
 
     found = load_studies(study, overrides)
     planned = plans(found.specs)
+    facts = [*map(data_facts, found.specs)]
     told = [*filter(None, map(missing_data, found.specs)), *chain(*map(warnings, found.specs))]
     for text in dict.fromkeys(told):
         print(f"warning: {text}", file=sys.stderr)
@@ -193,7 +194,7 @@ def check(
         return print_json(whole if found.is_matrix else planned[0])
     if found.is_matrix:
         return print_page(check_matrix_page(planned, str(study)), quiet=quiet)
-    print_page(check_page(found.specs[0], planned[0], str(study)), quiet=quiet)
+    print_page(check_page(found.specs[0], planned[0], str(study), facts[0]), quiet=quiet)
 
 
 @command

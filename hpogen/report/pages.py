@@ -120,8 +120,10 @@ def _curve(rows: Sequence[Mapping[str, Any]], width: int, first: Sequence[str]) 
     return ["", *table(columns, cells, width), *left_out(columns, cells, width)]
 
 
-def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]:
-    """The plan, then the effective search space."""
+def check_page(
+    spec: StudySpec, plan: Mapping[str, Any], path: str, data: Sequence[str] = ()
+) -> list[str]:
+    """The plan, then the effective search space; `data` are lines of what the data are."""
     known = plan["at_least"] or plan
     evaluations = count(known["evaluations"], "trial")
     charged, trained = known["epochs_charged"], known["epochs_trained"]
@@ -130,6 +132,7 @@ def check_page(spec: StudySpec, plan: Mapping[str, Any], path: str) -> list[str]
     return [
         f"{path}: no mistakes found",
         f"task:       {spec.task.name}, {count(spec.task.epochs, 'epoch')}",
+        *(f"{'' if i else 'data:':12}{line}" for i, line in enumerate(data)),
         f"searcher:   {spec.searcher.name}",
         f"objective:  {rule(spec)}",
         f"plan:       {least}{count(known['configurations'], 'configuration')}, {evaluations}, "

@@ -145,6 +145,14 @@ def missing_data(spec: StudySpec) -> str | None:
     return f"{place}: {found}" if found else None
 
 
+def data_facts(spec: StudySpec) -> list[str]:
+    """What its data are, where that is quickly read. Raises UserError for what is wrong in them."""
+    try:
+        return spec.task.facts()
+    except UserError as error:
+        raise UserError(f"{spec.where('task.dataset')}: {error}") from None
+
+
 @dataclass
 class Cost:
     """What a study asks for; with `whole` unset it goes on from here."""

@@ -172,6 +172,13 @@ class Task(Protocol):
         """What is not on disk and would be got first, by a glance; None: nothing, or not known."""
         ...
 
+    def facts(self) -> list[str]:
+        """What its data are, a line each, where they are on disk and quickly read; else nothing.
+
+        Raises UserError for what is wrong in them.
+        """
+        ...
+
     def prepare(self, data: float | None = None) -> int | None:
         """Get everything that training needs (the data set on disk), in the driver, once.
 
@@ -247,6 +254,9 @@ class Opaque:
     def check_data(self, data: float) -> None: ...
 
     def missing(self) -> None: ...
+
+    def facts(self) -> list[str]:
+        return []
 
     def prepare(self, data: float | None = None) -> None: ...
 

@@ -6,6 +6,7 @@ trains, or asks what a model can give. The training itself begins in `loop.py`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from hpogen.training.forms.measures import all_measures
 from hpogen.training.forms.supervised import SupervisedSettings
 from hpogen.training.forms.task import Settings
 from hpogen.trial import RunningTrial
+
+log = logging.getLogger(__name__)
 
 OF_INPUTS = frozenset({"margin_input", "path_norm"})  # measures that change inputs, or ask for 1
 
@@ -82,11 +85,22 @@ class Trained(Settings):
                 raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
 
     @plugins.scoped
+    def facts(self) -> list[str]:
+        from hpogen.training.data.summary import summary, unknown
+
+        if not self.dataset.quick or self.missing() is not None:
+            return []
+        loaded = self.cargo.load()
+        return [*summary(self.dataset, loaded), *unknown(self.dataset, loaded)]
+
+    @plugins.scoped
     def prepare(self, data: float | None = None) -> int:
         loaded = self.cargo.load()
         self.check_kind(loaded.target, frozenset(self._wanted))
         if isinstance(loaded.in_shape, Mapping):
             self._refuse_named()
+        if data is None and not loaded.images:
+            self._say(loaded)
         total = len(loaded.train)
         if data is None:
             return self.dataset.counts(total)[0]
@@ -97,6 +111,13 @@ class Trained(Settings):
             return len(part(self.dataset, loaded.strata, data, loaded.division))
         except ValueError as error:
             raise UserError(str(error)) from None
+
+    def _say(self, loaded: Any) -> None:
+        from hpogen.training.data.summary import summary, unknown
+
+        for level, say in ((logging.INFO, summary), (logging.WARNING, unknown)):
+            for line in say(self.dataset, loaded):
+                log.log(level, "data set %r: %s", self.dataset.name, line)
 
     def _refuse_named(self) -> None:
         """Refuse measures that take inputs for numbers: categories are none."""

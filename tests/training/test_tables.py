@@ -406,3 +406,31 @@ def test_gradients_of_embeddings_are_those_of_brute_force_autograd(tmp_path: Pat
     assert found == pytest.approx(exact.sum(1).mean(), rel=1e-6)
     head = head_statistics(Unpacking(net, shapes, dtypes), packed)
     assert head.agn == pytest.approx(exact[:, -2:].sum(1).mean(), rel=1e-6)
+
+
+def test_what_the_data_are_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = task(written(tmp_path / "a.csv"))
+    subset = prepare(settings.dataset, CPU).rows
+    others = np.setdiff1d(np.arange(N), subset)
+    city = np.where(np.isin(np.arange(N), others[:3]), "Atlantis", CITY)
+    settings = task(written(tmp_path / "b.csv", city=city))
+    rows, classes, lacking = settings.facts()
+    assert rows == "120 rows, 0 of a test set: subset 48, validation 30, audit 20"
+    share = 100 * (COLUMNS["ill"][subset] == "no").mean()
+    assert classes == f"classes of the subset: no {share:.1f} %, yes {100 - share:.1f} %"
+    split = prepare(settings.dataset, CPU)
+    read = {name: next(iter(batches(split, name)))[0] for name in ("validation", "audit")}
+    for name, x in read.items():
+        count = int((x["categories"][:, 0] == 0).sum())
+        assert (f"{count} of {name}" in lacking) == (count > 0)
+    assert lacking.startswith("column 'city': of the rows, ")
+    assert lacking.endswith(" have categories that the subset lacks: unknown")
+    with caplog.at_level("INFO", "hpogen"):
+        settings.prepare()
+    levels = {record.getMessage(): record.levelname for record in caplog.records}
+    assert levels == {
+        f"data set 'csv': {rows}": "INFO",
+        f"data set 'csv': {classes}": "INFO",
+        f"data set 'csv': {lacking}": "WARNING",
+    }
+    assert task(tmp_path / "nowhere.csv").facts() == []

@@ -161,6 +161,11 @@ class Dataset(Optioned):
         """The kind of its targets, where that is known before it is loaded."""
         return KINDS[self.known.kind] if self.known else None
 
+    @property
+    def quick(self) -> bool:
+        """Whether it is a table, which is read in no time."""
+        return self.name in (*TABLES, *FILES)
+
     def counts(self, total: int) -> tuple[int, int, int]:
         """How many of `total` training images are subset, validation and audit.
 
