@@ -434,3 +434,28 @@ def test_what_the_data_are_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixt
         f"data set 'csv': {lacking}": "WARNING",
     }
     assert task(tmp_path / "nowhere.csv").facts() == []
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("tabular-resnet", {"width": 8, "depth": 1}), ("ft-transformer", {"depth": 1})],
+)
+def test_the_networks_for_tables_of_another_package(
+    model: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "a.csv")
+    given: dict[str, Any] = {"model": {"name": model, **options}, "epochs": 1}
+    for keys in ({}, {"drop": [*OTHERS, "city", "smokes"]}, {"drop": [*OTHERS, "age", "height"]}):
+        settings = task(path, keys, measures=["agn", "gn"], **given)
+        settings.prepare()
+        home = tmp_path / str(len(keys.get("drop", "")))
+        found = trained(settings, home / keys.get("drop", [""])[-1], budget=1)[-1].metrics
+        assert {"val_loss", "agn", "gn"} <= found.keys()
+    with pytest.raises(ValidationError, match=r"at most 6, got 7|at least 1, got 0"):
+        options = {"depth": 7 if model == "ft-transformer" else 0}
+        dataset = {"name": "breast_cancer"}
+        given = {"name": "supervised", "dataset": dataset, "epochs": 1}
+        Supervised.model_validate({**given, "model": {"name": model, **options}})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValidationError, match=f"'{model}' needs .*: pip install 'hpogen.tables.'"):
+        task(path, model=model)

@@ -6,6 +6,7 @@ needs the builder itself, and with it torch.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from itertools import islice, product
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from hpogen import plugins
 from hpogen.errors import quoted
 from hpogen.training.forms.hyperparameters import Hyperparameters
 from hpogen.training.forms.options import Optioned, check_options, registered
-from hpogen.training.models.catalog import MODELS
+from hpogen.training.models.catalog import MODELS, RTDL, TABULAR
 from hpogen.trial import Config, Value
 
 Shape = tuple[int, ...]
@@ -33,6 +34,8 @@ class Model(Optioned):
 
     @model_validator(mode="after")
     def _checked(self) -> Model:
+        if self.name in TABULAR and importlib.util.find_spec(RTDL) is None:
+            raise ValueError(f"model {self.name!r} needs {RTDL}: pip install 'hpogen[tables]'")
         check_options(self, self.name, plugins.models)
         for name, value in self.options().items():
             self._check_size(name, value)

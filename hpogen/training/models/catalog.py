@@ -35,7 +35,7 @@ DENSE = (
     "convolution (0.2 in the paper, without augmentation)"
 )
 
-FLAT = ("mlp",)  # models of any inputs, which they flatten
+FLAT = ("mlp", "tabular-resnet", "ft-transformer")  # models of any inputs, which they flatten
 MODELS: Mapping[str, ModelRow] = {
     "mlp": ModelRow(
         "mlp:mlp",
@@ -140,6 +140,25 @@ MODELS: Mapping[str, ModelRow] = {
     ),
 }
 
+RTDL = "rtdl_revisiting_models"  # the package of these
+GORISHNIY = "Gorishniy et al. 2021"
+TABULAR: Mapping[str, ModelRow] = {
+    "tabular-resnet": ModelRow(
+        "rtdl:tabular_resnet",
+        "residual net for tables: depth blocks of BatchNorm and a hidden layer, width wide",
+        GORISHNIY,
+        {},
+        {"width": 192, "depth": 2, "dropout": 0.3},
+    ),
+    "ft-transformer": ModelRow(
+        "rtdl:ft_transformer",
+        "transformer for tables: depth layers over a token for each column",
+        GORISHNIY,
+        {},
+        {"depth": 3},
+    ),
+}
+
 TORCHVISION = ModelRow(
     "",
     "any classifier of torchvision.models by its name there, such as torchvision/resnet18, for the "
@@ -149,7 +168,7 @@ TORCHVISION = ModelRow(
     smallest=0,
 )
 BUILDERS: Mapping[str, str] = {
-    name: f"hpogen.training.models.{row.builder}" for name, row in MODELS.items()
+    name: f"hpogen.training.models.{row.builder}" for name, row in {**MODELS, **TABULAR}.items()
 }
 
 
@@ -159,7 +178,7 @@ def listing(names: Iterable[str] | None = None) -> list[dict[str, Any]]:
     With `names` the models of those names, and torchvision's.
     """
     chosen = plugins.models.names() if names is None else names
-    rows = {name: MODELS.get(name) or _plugin(name) for name in chosen}
+    rows = {name: MODELS.get(name) or TABULAR.get(name) or _plugin(name) for name in chosen}
     return [
         {
             "name": name,
