@@ -221,9 +221,10 @@ def searchers() -> str:
 
 def datasets() -> str:
     parts = []
-    for name in ("folder", "numpy"):
-        options = part_options(plugins.datasets.get(name), name, f"dataset.{name}")
-        parts.append(f"### `{name}` {{: #dataset-{name} }}\n\n{options}")
+    for name in ("folder", "numpy", "csv"):
+        options = part_options(plugins.datasets.get(name), name, f"dataset.{name}", ["kind"])
+        title = "`csv`, `parquet`" if name == "csv" else f"`{name}`"
+        parts.append(f"### {title} {{: #dataset-{name} }}\n\n{options}")
     return "\n\n".join(parts)
 
 

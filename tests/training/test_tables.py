@@ -23,6 +23,7 @@ from hpogen.training.data.prepared import Prepared, prepare
 from hpogen.training.task import Supervised
 from hpogen.trial import RunningTrial
 
+ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 N = 120
 RANDOM = np.random.default_rng(5)
@@ -459,3 +460,28 @@ def test_the_networks_for_tables_of_another_package(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValidationError, match=f"'{model}' needs .*: pip install 'hpogen.tables.'"):
         task(path, model=model)
+
+
+def finished(file: Path, home: Path) -> None:
+    from hpogen.running.runner import run
+    from hpogen.spec import load_study
+    from hpogen.study.study import Study
+
+    spec = load_study(file, ["stop.trials=2", "task.epochs=2"])
+    with Study(spec, home) as study:
+        assert run(study).end == "finished"
+
+
+def test_the_study_of_a_table_finds_an_answer(tmp_path: Path) -> None:
+    """`studies/table.yaml`, in a small version."""
+    finished(ROOT / "studies" / "table.yaml", tmp_path / "run")
+
+
+def test_the_page_s_table_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The csv file and the study of `docs/tabular.md`, in a small version."""
+    page = (ROOT / "docs" / "tabular.md").read_text().split("## A table of your own")[1]
+    code, study = (page.split(f"```{kind}\n")[1].split("```")[0] for kind in ("python", "yaml"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "tabular.md", "exec"), {})
+    (tmp_path / "study.yaml").write_text(study)
+    finished(tmp_path / "study.yaml", tmp_path / "run")
