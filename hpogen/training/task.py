@@ -86,10 +86,10 @@ class Trained(Settings):
 
     @plugins.scoped
     def facts(self) -> list[str]:
-        from hpogen.training.data.summary import summary, unknown
-
         if not self.dataset.quick or self.missing() is not None:
             return []
+        from hpogen.training.data.summary import summary, unknown
+
         loaded = self.cargo.load()
         return [*summary(self.dataset, loaded), *unknown(self.dataset, loaded)]
 
