@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hpogen.measures.head_pass import head_statistics
     from hpogen.measures.network import gradient_norms
     from hpogen.measures.online import OnlineAgn
+    from hpogen.measures.sequence_pass import sequence_head
 
 PUBLIC = {  # imported when first used: the catalogue beside it needs no torch
     "Ablation": "hpogen.measures.ablation",
@@ -19,6 +20,7 @@ PUBLIC = {  # imported when first used: the catalogue beside it needs no torch
     "ablation_curves": "hpogen.measures.ablation",
     "gradient_norms": "hpogen.measures.network",
     "head_statistics": "hpogen.measures.head_pass",
+    "sequence_head": "hpogen.measures.sequence_pass",
 }
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "ablation_curves",
     "gradient_norms",
     "head_statistics",
+    "sequence_head",
 ]
 
 

@@ -23,9 +23,10 @@ ONE_PASS = "one forward over the subset, for all of the last layer together"
 ONE_BACKWARD = "one forward and backward over the subset, or over `samples` of it"
 FREE = "none: it comes from the training step"
 PER_SAMPLE = f"{HERE}.network:require_per_sample"
-HIDDEN, WEIGHTED = f"{HERE}.weighted:require_hidden", f"{HERE}.weighted:forward"
+HIDDEN, WEIGHTED = f"{HERE}.weighted:require_hidden", f"{HERE}.weighted:require_weighted"
 CLASSES = ("classes",)
 TWO = ("classes", "binary")  # kinds of targets with a class for each sample
+ENTROPY = (*TWO, "positions")  # trained by the cross-entropy
 FEATURES = ("lower", "q25", "q50", "q75", "upper")  # `network_margins.py`
 
 DECAY: Mapping[str, float] = {"tse_ema": 0.999}
@@ -91,7 +92,7 @@ HEAD: tuple[Measure, ...] = (
         "agn_tic",
         "mean_i s_i / tr H",
         "Thomas et al. 2020",
-        kinds=TWO,
+        kinds=ENTROPY,
         loss="entropy",
     ),
     _head(
@@ -137,10 +138,10 @@ HEAD: tuple[Measure, ...] = (
         "trace_hessian",
         "tr H = mean_i (1 − ‖p_i‖²)(‖h_i‖² + 1)",
         "closed form",
-        kinds=TWO,
+        kinds=ENTROPY,
         loss="entropy",
     ),
-    _deferred("brier", "brier", "mean_i ‖p_i − q_i‖²", "Brier 1950", kinds=TWO, loss="entropy"),
+    _deferred("brier", "brier", "mean_i ‖p_i − q_i‖²", "Brier 1950", kinds=ENTROPY, loss="entropy"),
 )
 
 STEP: tuple[Measure, ...] = (

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import require_initialized
 from hpogen.measures.passes import Batch, check_finite, device_of, first, tensor_of, undisturbed
-from hpogen.measures.weighted import forward
+from hpogen.measures.weighted import forward, refuse_whole_numbers
 
 NOT_HOMOGENEOUS = (
     *(nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.ELU, nn.SELU, nn.CELU),
@@ -90,6 +90,7 @@ def path_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
 
 def require_relu_kind(model: nn.Module, x: Tensor) -> None:
     """Raise Refusal, naming the module, where one is known to have no path norm."""
+    refuse_whole_numbers(model, x)
     for name, module in model.named_modules():
         if isinstance(module, NOT_HOMOGENEOUS):
             raise Refusal(

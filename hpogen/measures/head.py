@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hpogen.errors import Refusal
 from hpogen.measures.last_linear import refuse_frozen, sizes
-from hpogen.measures.moments import ROUNDING, Moments
+from hpogen.measures.moments import ROUNDING, Moments, ratio
 from hpogen.measures.passes import Predictions, check_finite
 from hpogen.measures.targets import LossFunction, classes_of, counted, output_gradient, rows
 
@@ -267,7 +267,7 @@ class ClosedForms:
 
     @property
     def agn_relative(self) -> Tensor:
-        return _ratio(self.agn, self.sizes.mean())
+        return ratio(self.agn, self.sizes.mean())
 
     @cached_property
     def trace_hessian(self) -> Tensor:
@@ -286,9 +286,4 @@ class ClosedForms:
 
     @property
     def tic(self) -> Tensor:
-        return _ratio(self.agn, self.trace_hessian)
-
-
-def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """0 over anything is 0, and something over nothing infinite: a trial has diverged then."""
-    return torch.where(numerator == 0, 0.0, numerator / denominator)
+        return ratio(self.agn, self.trace_hessian)

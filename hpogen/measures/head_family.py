@@ -1,5 +1,6 @@
 """The head measures as the catalogue names them: each a function of the shared HeadStatistics.
 
+Of sequences it is a SequenceHead, which has what they read under the same names.
 Those that are `deferred` in the catalogue leave a () tensor on the device.
 """
 
@@ -23,8 +24,8 @@ agn_rel = _property("closed_forms.agn_relative")
 agn_tic = _property("closed_forms.tic")
 trace_hessian = _property("closed_forms.trace_hessian")
 brier = _property("mean_brier")
-osgr = _property("osgr")
-same_sign = _property("same_sign")
+osgr = _property("moments.osgr")
+same_sign = _property("moments.same_sign")
 
 
 def gsnr(head: HeadStatistics) -> dict[str, float]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
+from hpogen.measures import sequences
 from hpogen.measures.distributed import group_of, unwrapped
 from hpogen.measures.passes import tensor_of
 from hpogen.measures.plain_linear import refuse_unless_plain, trained
@@ -75,9 +76,10 @@ class LastLinear:
             versions = _versions(features, output)
             self._run = _Run(layer, features.detach(), output.detach(), versions, behind)
 
-    def read(self, logits: Tensor) -> tuple[nn.Linear, Tensor]:
+    def read(self, logits: Tensor, dimensions: int = 2) -> tuple[nn.Linear, Tensor]:
         """The last layer and its input h (N, D), of the newest forward, which gave `logits` (N, C).
 
+        Or of 3 `dimensions` (N, T, D), with a place in a sequence for the second.
         Raises Refusal when the last layer's output is not the model's, when it ran twice, or when
         it is not plain (see `plain_linear`): the closed forms do not hold then.
         """
@@ -86,7 +88,7 @@ class LastLinear:
         if not ran:
             raise Refusal(self._nothing_seen())
         logits = tensor_of(self._model, logits)
-        if run is None or run.features.ndim != 2 or not self._is_output(run, logits):
+        if run is None or run.features.ndim != dimensions or not self._is_output(run, logits):
             raise Refusal(f"the output of {self._name} is not that of its last nn.Linear")
         if sum(layer is run.layer for layer in ran) > 1:
             raise Refusal(f"{self._name} uses its last nn.Linear twice")
@@ -104,11 +106,16 @@ class LastLinear:
     ) -> Tensor:
         """s_i (N,) of the newest forward pass, which gave `logits`: see the function.
 
-        With label smoothing, of the cross-entropy that has it; or of a loss of one's own.
+        With label smoothing, of the cross-entropy that has it; or of a loss of one's own. Of logits
+        (N, T, C) it is `sequences.squared_norms`.
         """
-        layer, features = self.read(logits)
-        targets = smoothed(targets, logits.shape[1], smoothing)
+        layer, features = self.read(logits, _dimensions(logits))
         weight, bias = counts(layer)
+        if logits.ndim == 3:
+            refuse_frozen(weight, bias)
+            norms = sequences.squared_norms
+            return norms(features, logits.detach(), targets, (weight, bias), loss)
+        targets = smoothed(targets, logits.shape[1], smoothing)
         return squared_gradient_norms(features, logits.detach(), targets, bias, weight, loss)
 
     def _is_output(self, run: _Run, logits: Tensor) -> bool:
@@ -134,7 +141,8 @@ def require_last_linear(model: nn.Module, x: Tensor) -> None:
     """
     model = unwrapped(model)
     with torch.enable_grad(), LastLinear(model) as last:
-        last.read(model(x))
+        logits = tensor_of(model, model(x))
+        last.read(logits, _dimensions(logits))
 
 
 def counts(layer: nn.Linear) -> tuple[bool, bool]:
@@ -174,6 +182,11 @@ def squared_gradient_norms(
     """
     size = sizes(features, weight, bias)  # (N,)
     return output_gradient(logits, targets, loss).square().sum(1) * size
+
+
+def _dimensions(logits: Tensor) -> int:
+    """Of the last layer's input: 3 for logits (N, T, C)."""
+    return 3 if logits.ndim == 3 else 2
 
 
 def _versions(features: Tensor, output: Tensor) -> tuple[int, int]:

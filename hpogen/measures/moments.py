@@ -144,3 +144,8 @@ class Moments:
 
 def _mean(values: Tensor) -> float:
     return float(values.mean()) if len(values) else 0.0
+
+
+def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """0 over anything is 0, and something over nothing infinite: a trial has diverged then."""
+    return torch.where(numerator == 0, 0.0, numerator / denominator)

@@ -135,9 +135,17 @@ def _differentiate(
 
 
 def require_per_sample(model: nn.Module, x: Tensor) -> None:
-    """Raise Refusal, naming the module, where `gradient_norms` would for images `x`."""
+    """Raise Refusal, naming the module, where `gradient_norms` would for images or tokens `x`."""
     labels = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    per_sample_gradients(model, x, labels, functional.cross_entropy, lambda *_: None)
+    with undisturbed(model, loads=False), torch.no_grad():
+        many = getattr(model(x), "ndim", 0) == 3  # logits (N, T, C)
+    loss = _sum if many else functional.cross_entropy
+    per_sample_gradients(model, x, labels, loss, lambda *_: None)
+
+
+def _sum(outputs: Tensor, _: Tensor, reduction: str) -> Tensor:
+    """A loss of any outputs."""
+    return outputs.double().sum()
 
 
 def _total(model: nn.Module, loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def network_moments(
             _add_products(total, *factors, signs)
             return
         for chunk in gradients.chunks():
-            _add_chunk(total, chunk, signs)
+            add_chunk(total, chunk, signs)
 
     with undisturbed(model):
         for x, y in labelled(pairs(batches)):
@@ -85,8 +85,8 @@ def _add_products(total: Tensor, outputs: Tensor, inputs: Tensor, signs: bool) -
         total[3] += (b.abs().T @ a.abs()).flatten()
 
 
-def _add_chunk(total: Tensor, chunk: Tensor, signs: bool) -> None:
-    """Explicit gradients (n, P_j)."""
+def add_chunk(total: Tensor, chunk: Tensor, signs: bool) -> None:
+    """Explicit gradients (n, P_j), to the sums (4, P_j) of `Moments`."""
     exact = chunk.double()
     total[0] += exact.sum(0)
     total[1] += exact.square().sum(0)

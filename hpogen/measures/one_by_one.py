@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel  # of the others vmap makes a slow loop
 
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import kept
@@ -76,7 +77,7 @@ def _chunks(
     for start in range(0, len(batch.x), step):
         samples = slice(start, min(start + step, len(batch.x)))
         try:
-            with torch.no_grad(), kept(model):
+            with torch.no_grad(), kept(model), sdpa_kernel(SDPBackend.MATH):
                 gradients, alone = gradients_of(chosen, batch.x[samples], batch.y[samples])
         except Exception as error:  # the model's own, too: it was not written for `torch.func`
             if batch.x.is_meta or isinstance(error, torch.OutOfMemoryError):

@@ -127,8 +127,24 @@ def by_sample(model: nn.Module, run: Forward) -> list[Weighted] | None:
     return inner
 
 
+def refuse_whole_numbers(model: nn.Module, x: Tensor) -> None:
+    """Raise Refusal, naming the model, for inputs that are token ids, say."""
+    if not (x.is_floating_point() or x.is_complex()):
+        raise Refusal(
+            f"{type(model).__name__} takes whole numbers, such as token ids, which have no "
+            "derivative, and whose embedding is no linear layer"
+        )
+
+
+def require_weighted(model: nn.Module, x: Tensor) -> None:
+    """Raise Refusal, naming the model, when it has no weighted layer, or takes whole numbers."""
+    refuse_whole_numbers(model, x)
+    forward(model, x)
+
+
 def require_hidden(model: nn.Module, x: Tensor) -> None:
-    """Raise Refusal, naming the model, when it has no hidden layer."""
+    """Raise Refusal, naming the model, when it has no hidden layer, or takes whole numbers."""
+    require_weighted(model, x)
     hidden(model, forward(model, x).layers)
 
 

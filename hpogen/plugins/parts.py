@@ -121,6 +121,7 @@ datasets: Registry[Callable[..., Any]] = Registry(
     numpy="hpogen.training.data.numpy:numpy_file",
     csv="hpogen.training.data.table:table",
     parquet="hpogen.training.data.table:table",
+    text="hpogen.training.data.text:text",
     breast_cancer="hpogen.training.data.builtin:breast_cancer",
     wine="hpogen.training.data.builtin:wine",
     diabetes="hpogen.training.data.builtin:diabetes",

@@ -171,7 +171,8 @@ def anchored(task: dict[str, Any], folder: Path) -> dict[str, Any]:
     dataset = task.get("dataset")
     if not isinstance(dataset, dict):
         return task
-    given = [key for key in ("root", "path", "test_path") if isinstance(dataset.get(key), str)]
+    keys = ("root", "path", "test_path", *(("tokenizer",) if dataset.get("name") == "text" else ()))
+    given = [key for key in keys if isinstance(dataset.get(key), str)]
     places = {key: os.path.abspath(folder / Path(dataset[key]).expanduser()) for key in given}
     return {**task, "dataset": {**dataset, **places}}
 

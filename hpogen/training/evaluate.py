@@ -7,7 +7,7 @@ GPU the host waits for it once per epoch.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from torch import Tensor
 from hpogen.measures.head import HeadStatistics
 from hpogen.measures.head_pass import HeadCollector
 from hpogen.measures.passes import Collector, PredictionCollector, Predictions, forward_pass
+from hpogen.measures.sequence_pass import SequenceCollector, SequenceHeadCollector
+from hpogen.measures.sequences import SequenceHead
 from hpogen.training.data.prepared import Split
 from hpogen.training.measuring import (
     Metrics,
@@ -27,7 +29,8 @@ from hpogen.training.measuring import (
     read,
     valued,
 )
-from hpogen.training.metrics import figures, hits, squared_errors
+from hpogen.training.metrics import Seen, figures, hits, squared_errors
+from hpogen.training.plan import PlannedMeasure
 from hpogen.training.recipe import Recipe
 from hpogen.training.state import State
 
@@ -53,7 +56,7 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
     if len(recipe.data.audit) and (last or recipe.settings.dataset.audit == "test-each-epoch"):
         seen = yield from _predictions(recipe, state, recipe.data.audit)
         audited = _figures(recipe, seen)
-        if last:
+        if last and isinstance(seen, Predictions):
             _keep_each(recipe, state, seen)
             if recipe.keeps_probabilities:
                 state.audit_probabilities, state.audit_labels = _shares(seen)
@@ -76,11 +79,13 @@ def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generat
     """The pass over the subset, and the measures of the whole network."""
     plan, epoch = recipe.plan, state.epoch + 1
     if measures := plan.due("head", epoch, last):
-        head = yield from _head(recipe, state)
+        head = yield from _head(recipe, state, measures)
         found |= _figures(recipe, head.predictions, "train_")
         closed = all(planned.measure.deferred for planned in measures)
         if not closed or recipe.device.type == "cpu":
-            check_finite({"train_loss": float(head.mean_loss)}, epoch)  # none has to digest NaN
+            check_finite(
+                {"train_loss": float(head.predictions.mean_loss)}, epoch
+            )  # none has to digest NaN
         for planned in measures:
             found |= named(planned.measure, valued(planned.measure, epoch, head))
     elif plan.train_pass(last):
@@ -97,9 +102,9 @@ def _validation(recipe: Recipe, state: State, found: Found, last: bool) -> Gener
         found |= _figures(recipe, seen, "val_")
         if last and recipe.settings.keeps_losses:
             state.validation_losses = seen.losses.to(torch.float32)
-            if recipe.data.target.classed:
+            if isinstance(seen, Predictions) and recipe.data.target.classed:
                 state.validation_hits = seen.hits
-        if last and recipe.keeps_probabilities:
+        if last and isinstance(seen, Predictions) and recipe.keeps_probabilities:
             state.validation_probabilities, state.validation_labels = _shares(seen)
 
 
@@ -117,20 +122,35 @@ def _shares(seen: Predictions) -> tuple[Tensor, Tensor]:
     return seen.probabilities.to(torch.float16), seen.labels.to(torch.int32)
 
 
-def _figures(recipe: Recipe, seen: Predictions, before: str = "") -> Found:
+def _figures(recipe: Recipe, seen: Seen, before: str = "") -> Found:
     """What a split's predictions come to, () tensors by name, with `before` in front of each."""
     data, names = recipe.data, sorted(recipe.settings.own_metrics)
     return {before + name: x for name, x in figures(seen, data.target, data.unit, names).items()}
 
 
-def _head(recipe: Recipe, state: State) -> Generator[None, None, HeadStatistics]:
-    with HeadCollector(state.model, recipe.measured_loss, known=True) as collector:
+def head_collector(
+    recipe: Recipe, state: State, measures: Iterable[PlannedMeasure]
+) -> HeadCollector | SequenceHeadCollector:
+    """What collects all that those measures of the last layer read."""
+    loss = recipe.measured_loss
+    if recipe.data.target.name != "positions":
+        return HeadCollector(state.model, loss, known=True)
+    closed = all(planned.measure.deferred for planned in measures)
+    return SequenceHeadCollector(state.model, loss, known=True, moments=not closed)
+
+
+def _head(
+    recipe: Recipe, state: State, measures: Iterable[PlannedMeasure]
+) -> Generator[None, None, HeadStatistics | SequenceHead]:
+    with head_collector(recipe, state, measures) as collector:
         yield from _forward(recipe, state, recipe.data.subset, collector)
         return collector.result()
 
 
-def _predictions(recipe: Recipe, state: State, split: Split) -> Generator[None, None, Predictions]:
-    collector = PredictionCollector(known=True, loss=recipe.measured_loss)
+def _predictions(recipe: Recipe, state: State, split: Split) -> Generator[None, None, Seen]:
+    many = recipe.data.target.name == "positions"
+    collects = SequenceCollector if many else PredictionCollector
+    collector = collects(known=True, loss=recipe.measured_loss)
     yield from _forward(recipe, state, split, collector)
     return collector.result()
 

@@ -13,10 +13,21 @@ from torch.nn import functional
 
 from hpogen.errors import UserError
 from hpogen.measures.passes import at_least_float32
+from hpogen.measures.sequences import mean_cross_entropy
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """−ln p_y of each sample, (N,): logits (N, C), classes (N,)."""
+    """−ln p_y of each sample, (N,): logits (N, C), classes (N,).
+
+    Of logits (N, T, C) and classes (N, T) the mean over a sample's own labelled positions.
+    """
+    if targets.ndim == 2:
+        if logits.ndim != 3 or targets.shape != logits.shape[:2]:
+            raise UserError(
+                f"the model gives {tuple(logits.shape)} for targets {tuple(targets.shape)}, "
+                f"expected {(*targets.shape, 'C')}: logits for each position"
+            )
+        return mean_cross_entropy(logits, targets)
     return functional.cross_entropy(logits, targets, reduction="none")
 
 

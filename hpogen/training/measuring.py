@@ -70,7 +70,7 @@ def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> dict[st
         given.append(recipe.untrained())
     if isinstance(recipe.data.in_shape, Mapping):
         given = _of_one_tensor(recipe, state, *given)
-    own = recipe.measured_loss if measure.loss == "any" else None
+    own = recipe.network_loss if measure.loss == "any" else None
     keys = {} if own is None else {"loss": own}
     with undisturbed(state.model):
         result = valued(measure, state.epoch + 1, *given, **keys)

@@ -7,13 +7,14 @@ device is full.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ GROUP = Path("/sys/fs/cgroup")  # of a container: what it may use may be less th
 CPU_BATCH, LARGEST_BATCH = 250, 8192  # images per batch of an evaluation
 CPU_ROWS = 1000  # in such a batch, of other inputs than images
 CPU_PIXELS = 250 * 64 * 64  # in such a batch, at most: of large images fewer
+CPU_TOKENS = 1 << 14  # in such a batch, at most, of integers (T,): a network keeps a row for each
 EVALUATION_SHARE = 1 / 16  # of a GPU's memory, at most, for an evaluation's largest layer
 
 
@@ -83,12 +85,16 @@ def evaluation_batch(
     """
     if device.type != "cuda":
         if isinstance(in_shape, Mapping) or len(in_shape) != 3:
-            return CPU_ROWS
+            return _of_tokens(in_shape) if dtype == "int64" else CPU_ROWS
         _, height, width = in_shape
         return max(min(CPU_BATCH, CPU_PIXELS // (height * width)), 1)
     total = torch.cuda.get_device_properties(device).total_memory
     fits = int(total * EVALUATION_SHARE / activations(model, in_shape, dtype).largest)
     return min(max(1 << max(fits.bit_length() - 1, 0), CPU_BATCH), LARGEST_BATCH)
+
+
+def _of_tokens(in_shape: Shape) -> int:
+    return min(CPU_ROWS, max(1, CPU_TOKENS // math.prod(cast(tuple[int, ...], in_shape))))
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,22 @@ from typing import Any
 from torch import Tensor
 
 from hpogen.measures.passes import Predictions
+from hpogen.measures.sequences import SequencePredictions
 from hpogen.training.data.fitted import Normalization
-from hpogen.training.forms.kinds import Kind
+from hpogen.training.forms.kinds import KINDS, UNLABELLED, Kind
 from hpogen.training.forms.metrics import METRICS
 
-TASKS = {"classes": "multiclass", "binary": "binary", "labels": "multilabel"}  # of torchmetrics
+TASKS = {  # of torchmetrics
+    "classes": "multiclass",
+    "binary": "binary",
+    "labels": "multilabel",
+    "positions": "multiclass",
+}
+Seen = Predictions | SequencePredictions
 
 
 def figures(
-    seen: Predictions, kind: Kind, unit: Normalization | None, names: Iterable[str]
+    seen: Seen, kind: Kind, unit: Normalization | None, names: Iterable[str]
 ) -> dict[str, Tensor]:
     """The loss and the named metrics of a split, () float64 by name, on the device.
 
@@ -29,15 +36,28 @@ def figures(
     return {"loss": seen.mean_loss, **{name: _value(name, seen, kind, unit) for name in wanted}}
 
 
-def _value(name: str, seen: Predictions, kind: Kind, unit: Normalization | None) -> Tensor:
+def _value(name: str, seen: Seen, kind: Kind, unit: Normalization | None) -> Tensor:
+    if isinstance(seen, SequencePredictions):
+        return seen.hit_rate if name == "accuracy" else _of_positions(name, seen)
     if name == "accuracy":
         return hits(seen, kind).sum().double() / seen.labels.numel()
     if name == "rmse":
         return squared_errors(seen, unit).mean(0).sqrt().mean()
+    return _computed(name, *_given(seen, kind, unit), **_options(name, kind, seen.logits.shape[1]))
+
+
+def _of_positions(name: str, seen: SequencePredictions) -> Tensor:
+    """Of the likeliest class of each labelled position."""
+    chosen, kind = seen.labels != UNLABELLED, KINDS["positions"]
+    given = seen.predicted[chosen], seen.labels[chosen]
+    return _computed(name, *given, **_options(name, kind, seen.outputs))
+
+
+def _computed(name: str, *given: Tensor, **options: Any) -> Tensor:
     import torchmetrics.functional
 
     function: Callable[..., Any] = getattr(torchmetrics.functional, METRICS[name].function)
-    found: Tensor = function(*_given(seen, kind, unit), **_options(name, seen, kind))
+    found: Tensor = function(*given, **options)
     return found.double().mean()
 
 
@@ -67,13 +87,12 @@ def _given(seen: Predictions, kind: Kind, unit: Normalization | None) -> tuple[T
     return logits.sigmoid().reshape(targets.shape), targets.long()
 
 
-def _options(name: str, seen: Predictions, kind: Kind) -> dict[str, Any]:
-    outputs = seen.logits.shape[1]
+def _options(name: str, kind: Kind, outputs: int) -> dict[str, Any]:
     if kind.name == "real":
         return {"num_outputs": outputs} if name == "mae" else {}
     options: dict[str, Any] = {"task": TASKS[kind.name]}
     if kind.name != "binary":
-        options["num_classes" if kind.name == "classes" else "num_labels"] = outputs
+        options["num_labels" if kind.name == "labels" else "num_classes"] = outputs
         if name != "mcc":
             options["average"] = "macro"
     return options

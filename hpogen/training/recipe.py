@@ -70,9 +70,14 @@ class Recipe:
 
     @property
     def measured_loss(self) -> Loss | None:
-        """The loss for the measures; None: the cross-entropy, for which they have closed forms."""
-        entropy = self.data.target.classed and self.loss.name == self.data.target.losses[0]
+        """The loss for the measures of the last layer; None: the cross-entropy, in closed forms."""
+        entropy = self.data.target.entropy and self.loss.name == self.data.target.losses[0]
         return None if entropy else self.loss
+
+    @property
+    def network_loss(self) -> Loss | None:
+        """The same for those of the network, whose own cross-entropy is for one class each."""
+        return self.loss if self.data.target.name == "positions" else self.measured_loss
 
     @property
     def momentum(self) -> float:
@@ -125,6 +130,7 @@ def initial_model(
         data.outputs,
         data.target.name,
         data.dtype,
+        data.tokens,
         data.cardinalities,
     )
     memory_format = memory_format_of(model, settings.precision, device)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from hpogen import plugins
 from hpogen.errors import Refusal
-from hpogen.measures.head_pass import HeadCollector
 from hpogen.measures.passes import forward_pass
 from hpogen.plugins import Measured
 from hpogen.training.checkpoint import Checkpoints
+from hpogen.training.evaluate import head_collector
 from hpogen.training.forms.task import Settings
 from hpogen.training.measuring import check_finite, named, of_network, read, valued
 from hpogen.training.plan import PlannedMeasure
@@ -59,8 +59,8 @@ def remeasure(
 
 def _measured(recipe: Recipe, state: State, measures: list[plugins.Measure]) -> Measured:
     found: dict[str, float | Tensor] = {}
-    if any(measure.of == "head" for measure in measures):
-        with HeadCollector(state.model, recipe.measured_loss) as collector:
+    if heads := [PlannedMeasure(measure) for measure in measures if measure.of == "head"]:
+        with head_collector(recipe, state, heads) as collector:
             batches = recipe.batches(recipe.data.subset)
             for _ in forward_pass(state.model, batches, collector, recipe.autocast):
                 pass

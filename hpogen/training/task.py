@@ -66,22 +66,32 @@ class Trained(Settings):
         self._wanted.update(wanted)
         if self.dataset.kind is not None:
             self.check_kind(self.dataset.kind, wanted)
-        for measure in all_measures():
-            for metric in sorted(wanted & set(measure.metrics)):
-                self._refuse_undefined(measure, f"the metric {metric!r}")
+        self._refuse_metrics(wanted)
 
-    def _refuse_undefined(self, measure: plugins.Measure, what: str) -> None:
-        """Ask the measure what it thinks of the model; of ours each has a last Linear."""
+    def _refuse_metrics(
+        self, wanted: Collection[str], loaded: tuple[Any, ...] | None = None
+    ) -> None:
+        for measure in all_measures():
+            for metric in sorted({*wanted} & {*measure.metrics}):
+                self._refuse_undefined(measure, f"the metric {metric!r}", loaded)
+
+    def _refuse_undefined(
+        self, measure: plugins.Measure, what: str, loaded: tuple[Any, ...] | None = None
+    ) -> None:
+        """Ask the measure what it thinks of the model; of ours each has a last Linear.
+
+        Of a data set that is not known before, once it is `loaded`, of such inputs.
+        """
         given = {plugins.LAST_LINEAR} if plugins.models.is_builtin(self.model.name) else set()
         needs = [need for need in measure.requirements if need not in given]
         known = self.dataset.known
-        if not needs or known is None:
+        inputs = loaded or (known and (known.shape, known.outputs, known.kind))
+        if not needs or inputs is None:
             return
         from hpogen.training.models.build import refusal
 
-        shape, classes = known.shape, known.outputs
         for need in map(plugins.resolved, needs):
-            if reason := refusal(self.model.name, self.model.options(), shape, classes, need):
+            if reason := refusal(self.model.name, self.model.options(), need, *inputs):
                 raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
 
     @plugins.scoped
@@ -99,6 +109,8 @@ class Trained(Settings):
         self.check_kind(loaded.target, frozenset(self._wanted))
         if isinstance(loaded.in_shape, Mapping):
             self._refuse_named()
+        elif self.dataset.known is None:
+            self._check_loaded(loaded)
         if data is None and not loaded.images:
             self._say(loaded)
         total = len(loaded.train)
@@ -118,6 +130,18 @@ class Trained(Settings):
         for level, say in ((logging.INFO, summary), (logging.WARNING, unknown)):
             for line in say(self.dataset, loaded):
                 log.log(level, "data set %r: %s", self.dataset.name, line)
+
+    def _check_loaded(self, data: Any) -> None:
+        """Raise UserError where model or measures do not take inputs and targets of that kind."""
+        from hpogen.training.models.build import unfit
+
+        inputs = data.in_shape, data.outputs, data.kind, data.dtype, data.tokens
+        own = not plugins.models.is_plugin(self.model.name)
+        if own and (reason := unfit(self.model.name, self.model.options(), *inputs)):
+            raise UserError(f"data set {self.dataset.name!r}: {reason}")
+        for listed in self.measures:
+            self._refuse_undefined(listed.measure, f"the measure {listed.name!r}", inputs)
+        self._refuse_metrics(self._wanted, inputs)
 
     def _refuse_named(self) -> None:
         """Refuse measures that take inputs for numbers: categories are none."""

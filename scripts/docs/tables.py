@@ -22,7 +22,7 @@ from hpogen.tasks.command import Command
 from hpogen.training.forms.hyperparameters import Hyperparameters
 from hpogen.training.forms.schedule import Schedule
 from hpogen.training.forms.task import Settings
-from hpogen.training.models.catalog import MODELS
+from hpogen.training.models.catalog import OWN
 
 EXAMPLES = Path(__file__).with_name("examples.yaml")
 OPEN = {"task": Settings}  # keys of a study that their owners have forms for
@@ -221,7 +221,7 @@ def searchers() -> str:
 
 def datasets() -> str:
     parts = []
-    for name in ("folder", "numpy", "csv"):
+    for name in ("folder", "numpy", "text", "csv"):
         options = part_options(plugins.datasets.get(name), name, f"dataset.{name}", ["kind"])
         title = "`csv`, `parquet`" if name == "csv" else f"`{name}`"
         parts.append(f"### {title} {{: #dataset-{name} }}\n\n{options}")
@@ -232,6 +232,6 @@ def models() -> str:
     """Which options a built-in model has, with their defaults; they may be searched."""
     rows = (
         (f"`{name}`", ", ".join(f"`{key}: {flow(value)}`" for key, value in row.options.items()))
-        for name, row in MODELS.items()
+        for name, row in OWN.items()
     )
     return table(("model", "options and defaults"), rows)

@@ -3,5 +3,6 @@
 from hpogen.training.data.data import Data, Samples
 from hpogen.training.data.image_data import ImageData
 from hpogen.training.data.loaded import give, load
+from hpogen.training.forms.tokens import Tokens
 
-__all__ = ["Data", "ImageData", "Samples", "give", "load"]
+__all__ = ["Data", "ImageData", "Samples", "Tokens", "give", "load"]

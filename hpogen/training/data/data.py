@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from hpogen.training.forms.kinds import (
     check_values,
     kind_of,
 )
+from hpogen.training.forms.tokens import Tokens, check_ids, check_places
 
 Array = NDArray[Any] | Pictures
 Inputs = Array | Mapping[str, NDArray[Any]]
@@ -74,7 +75,8 @@ class Data:
     tell). `moments` are what images are normalised by; None: computed from all training images.
     `copies` are files with the same content, where images are files: rows of the training set, then
     of the test set. `class_names` has a name for each class or label, or none at all. `table` says
-    what inputs are whose numbers may be missing, `division` what splits of the training rows go by.
+    what inputs are whose numbers may be missing, `division` what splits of the training rows go by,
+    `tokens` that the inputs are token ids, and of how many.
     """
 
     train: Samples
@@ -87,6 +89,7 @@ class Data:
     class_names: tuple[str, ...] = ()
     table: Table | None = None
     division: Division | None = None
+    tokens: Tokens | None = None
 
     @property
     def target(self) -> Kind:
@@ -162,7 +165,7 @@ def checked(data: Data, where: str) -> Data:
     if len(test) and shapes[0] != shapes[1]:
         raise UserError(f"{where}: test inputs are {shapes[1]}, train inputs {shapes[0]}")
     outputs = data.outputs or kind.outputs(train.targets)
-    if kind.name != "classes" and outputs != kind.outputs(train.targets):
+    if kind.name not in ("classes", "positions") and outputs != kind.outputs(train.targets):
         raise UserError(
             f"{where}: got outputs={outputs}, expected {kind.outputs(train.targets)} for targets "
             f"of the kind {kind.name!r} {train.targets.shape}"
@@ -170,6 +173,8 @@ def checked(data: Data, where: str) -> Data:
     found = replace(found, outputs=outputs)
     for part, samples in (("train", train), ("test", test)):
         check_values(kind, samples.targets, outputs, f"{where}: {part} targets")
+        if data.tokens is not None:
+            _check_tokens(data.tokens, samples, kind, f"{where}: {part}")
     check_classes(kind, train.targets, outputs * (not data.outputs), f"{where}: train targets")
     names = data.class_names
     count = found.classes if kind.classed else outputs
@@ -178,6 +183,12 @@ def checked(data: Data, where: str) -> Data:
             f"{where}: class_names are {quoted(names)}, expected {count} strings, or none"
         )
     return found
+
+
+def _check_tokens(tokens: Tokens, samples: Samples, kind: Kind, where: str) -> None:
+    check_ids(tokens, samples.inputs, where)
+    if kind.name == "positions":
+        check_places(tokens, cast(Any, samples.inputs), samples.targets, where)
 
 
 def _samples(given: Samples, kind: Kind, where: str, gaps: bool) -> Samples:

@@ -62,6 +62,7 @@ def _no_test_images(dataset: Dataset) -> NoTestImages:
         "folder": f"put them into {path}/test/CLASS beside {path}/train/CLASS",
         "numpy": f"put them into {path} as x_test and y_test",
         **dict.fromkeys(FILES, "name a file of them as test_path"),
+        "text": "name their lines with test_path",
     }
     text = (
         f"data set {dataset.name!r} has no test set, which audit: {dataset.audit} (and hpogen "

@@ -25,6 +25,7 @@ from hpogen.training.data.splits import Indices, part, redrawn, splits, wrong_la
 from hpogen.training.forms.dataset import BY_TRIAL, Dataset, key
 from hpogen.training.forms.hyperparameters import Hyperparameters
 from hpogen.training.forms.kinds import Kind
+from hpogen.training.forms.tokens import Tokens
 from hpogen.trial import derive_seed
 
 
@@ -118,6 +119,7 @@ class Prepared:
     drawn: Indices | None  # (classes,) how many validation samples of each class are drawn
     class_names: tuple[str, ...] = ()
     cardinalities: tuple[int, ...] = ()  # how many numbers each column of categories has
+    tokens: Tokens | None = None
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ def _prepare(dataset: Dataset, device: torch.device) -> Prepared:
         if dataset.redraws
         else None,
         class_names=data.class_names,
+        tokens=data.tokens,
         **_fitted(dataset, split.subset, device),
     )
 

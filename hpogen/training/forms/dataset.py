@@ -55,7 +55,7 @@ VALIDATION_DEFAULT, AUDIT_DEFAULT = 5_000, 10_000  # images, where there are as 
 BY_TRIAL = frozenset({"augment", "rotate", "corruption"})  # the steps and `data_for` apply them
 BY_SPLIT = BY_TRIAL | {"subset", "balanced", "validation", "audit", "seed"}
 FILES = ("csv", "parquet")  # of tables
-PATHS = ("folder", "numpy", *FILES)  # data sets that lie at the option `path`, not in the root
+PATHS = ("folder", "numpy", "text", *FILES)  # which lie at the option `path`, not in the root
 
 
 class Redraw(BaseModel):
@@ -139,7 +139,7 @@ class Dataset(Optioned):
     def _checked(self) -> Dataset:
         if self.name in PATHS and "path" not in self.options():
             raise ValueError(f"data set {self.name!r} needs path: the {self.name} that it is in")
-        if self.images and self.name in (*TABLES, *FILES):
+        if self.images and self.name in (*TABLES, *FILES, "text"):
             raise ValueError(
                 f"data set {self.name!r} has no images: write task: {{name: supervised, …}}"
             )

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from hpogen.errors import UserError, quoted, unknown
 
-KindName = Literal["classes", "binary", "labels", "real"]
+KindName = Literal["classes", "binary", "labels", "real", "positions"]
+UNLABELLED = -100  # a position that no loss and no metric counts
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Kind:
     `losses` are those of hpogen's own that fit it, the default first; `error` is the metric that
     the audit's error comes from. `classed`: each sample has one class, so that splits are
     stratified and classes have names and may be drawn wrong. `smooths`: label smoothing applies.
+    `entropy`: the default loss is the cross-entropy, for which measures have closed forms.
     """
 
     name: KindName
@@ -35,6 +37,7 @@ class Kind:
     error: str
     classed: bool = False
     smooths: bool = False
+    entropy: bool = False
 
     def classes(self, outputs: int) -> int:
         """How many classes a sample may be of, for a model of so many outputs; 1: no classes."""
@@ -42,7 +45,7 @@ class Kind:
 
     def outputs(self, targets: NDArray[Any]) -> int:
         """How many a model has that is trained on these targets."""
-        if self.name == "classes":
+        if self.name in ("classes", "positions"):
             return int(targets.max(initial=0)) + 1
         return 1 if self.classed else int(targets.shape[-1])
 
@@ -63,6 +66,7 @@ KINDS: Mapping[str, Kind] = {
             "accuracy",
             classed=True,
             smooths=True,
+            entropy=True,
         ),
         Kind(
             "binary",
@@ -72,6 +76,7 @@ KINDS: Mapping[str, Kind] = {
             ("bce",),
             "accuracy",
             classed=True,
+            entropy=True,
         ),
         Kind("labels", "several labels of 0 or 1, (N, L)", "float32", 2, ("bce",), "accuracy"),
         Kind(
@@ -81,6 +86,15 @@ KINDS: Mapping[str, Kind] = {
             2,
             ("mse", "mae", "huber"),
             "rmse",
+        ),
+        Kind(
+            "positions",
+            f"a class for each position of a sequence, int64 (N, T), {UNLABELLED} for none",
+            "int64",
+            2,
+            ("cross_entropy",),
+            "accuracy",
+            entropy=True,
         ),
     )
 }
@@ -135,12 +149,27 @@ def check_values(kind: Kind, targets: NDArray[Any], outputs: int, where: str) ->
     """What targets of another kind would show. Raises UserError, naming the row."""
     if kind.name == "real" or not targets.size:
         return
-    most = outputs if kind.name == "classes" else 2
-    wrong = (targets < 0) | (targets >= most)
+    most, wrong = outputs if kind.name in ("classes", "positions") else 2, targets < 0
+    if kind.name == "positions":
+        _check_labelled(targets, where)
+        wrong &= targets != UNLABELLED
+    wrong |= targets >= most
     if wrong.any():
         row = int(wrong.reshape(len(targets), -1).any(1).argmax())
-        value = int(targets[row].max() if targets[row].max() >= most else targets[row].min())
-        raise UserError(f"{where}: row {row} has {value}, expected whole numbers in [0, {most})")
+        value = int(targets[row][wrong[row]].ravel()[0])
+        other = f", or {UNLABELLED}" if kind.name == "positions" else ""
+        raise UserError(
+            f"{where}: row {row} has {value}, expected whole numbers in [0, {most}){other}"
+        )
+
+
+def _check_labelled(targets: NDArray[np.int64], where: str) -> None:
+    without = (targets == UNLABELLED).all(1)
+    if without.any():
+        raise UserError(
+            f"{where}: row {int(without.argmax())} has no labelled position, only {UNLABELLED}: "
+            "leave the row out"
+        )
 
 
 def check_classes(kind: Kind, targets: NDArray[Any], expected: int, where: str) -> None:
@@ -148,7 +177,9 @@ def check_classes(kind: Kind, targets: NDArray[Any], expected: int, where: str) 
 
     Or none of it, where so many classes are expected (0: nobody knows).
     """
-    if not kind.classed:
+    if kind.name == "positions":
+        targets = targets[targets != UNLABELLED]
+    elif not kind.classed:
         return
     found, counts = np.unique(targets, return_counts=True)
     if len(found) < 2:
@@ -156,7 +187,7 @@ def check_classes(kind: Kind, targets: NDArray[Any], expected: int, where: str) 
     if kind.name == "classes" and len(found) < expected:
         absent = int(np.argmax(found != np.arange(len(found))))
         raise UserError(f"{where}: there is no row of class {absent} of 0 to {expected - 1}")
-    if (counts < 2).any():
+    if kind.classed and (counts < 2).any():
         lonely = int(found[counts < 2][0])
         raise UserError(
             f"{where}: class {lonely} has one row, row {int((targets == lonely).argmax())}: "

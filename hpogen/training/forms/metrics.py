@@ -22,14 +22,15 @@ class Metric:
     definition: str
 
 
-_ANY = frozenset({"classes", "binary", "labels"})
+_RANKED = frozenset({"classes", "binary", "labels"})  # whose probabilities are kept
+_ANY = _RANKED | {"positions"}
 _REAL = frozenset({"real"})
 
 METRICS: Mapping[str, Metric] = {
     "accuracy": Metric("", _ANY, "the share of samples whose class is the likeliest; of labels"),
-    "auroc": Metric("auroc", _ANY, "the area under the ROC curve, its mean over classes"),
+    "auroc": Metric("auroc", _RANKED, "the area under the ROC curve, its mean over classes"),
     "average_precision": Metric(
-        "average_precision", _ANY, "the area under precision over recall, its mean over classes"
+        "average_precision", _RANKED, "the area under precision over recall, its mean over classes"
     ),
     "f1": Metric("f1_score", _ANY, "2 PR/(P + R) of precision and recall, its mean over classes"),
     "precision": Metric("precision", _ANY, "the mean over classes of right ones among the named"),

@@ -17,13 +17,15 @@ from hpogen import plugins
 from hpogen.errors import quoted
 from hpogen.training.forms.hyperparameters import Hyperparameters
 from hpogen.training.forms.options import Optioned, check_options, registered
-from hpogen.training.models.catalog import MODELS, RTDL, TABULAR
+from hpogen.training.forms.tokens import Tokens
+from hpogen.training.models.catalog import MODELS, OWN, RTDL, TABULAR, TOKEN_MODELS
 from hpogen.trial import Config, Value
 
 Shape = tuple[int, ...]
 TRIED = 64  # combinations of options, at most, in search of the largest network
 LARGEST, LARGE_SIZE = {"depth": 10_000}, 1_000_000  # of an option
 LARGE: tuple[Shape, int] = ((3, 256, 256), 10)  # for options where the images are not known yet
+LARGE_TEXT = ((512,), 10, "classes", "int64", Tokens(1000))  # and where the text is not
 
 
 class Model(Optioned):
@@ -74,7 +76,8 @@ class Model(Optioned):
             said = error.errors(include_url=False)[0]["msg"].removeprefix("Input should be ")
             raise ValueError(f"{name} may come to be {quoted(value)}, expected {said}") from None
         self._check_size(name, value)
-        if reason := unfit(self.name, {**self.options(), name: value}, *(images or LARGE)):
+        unknown = LARGE_TEXT if self.name in TOKEN_MODELS else LARGE
+        if reason := unfit(self.name, {**self.options(), name: value}, *(images or unknown)):
             raise ValueError(f"{name} may come to be {quoted(value)}: {reason}")
 
     def weights_bytes(
@@ -131,8 +134,8 @@ class Model(Optioned):
     @plugins.scoped
     def _declared(self) -> Mapping[str, tuple[Any, Any]]:
         """The options of the builder: name → (annotation, default or ...)."""
-        if self.name in MODELS:
-            defaults = MODELS[self.name].options
+        if self.name in OWN:
+            defaults = OWN[self.name].options
             return {name: (type(default), default) for name, default in defaults.items()}
         return plugins.options_of(plugins.models.get(self.name), without=("name",))
 

@@ -29,7 +29,8 @@ class Samples(Dataset):
     augment: Annotated[Literal["none"], Field(exclude=True)] = "none"
     rotate: Annotated[float, Field(ge=0, le=0, exclude=True)] = 0.0
     kind_: Annotated[KindName | None, Field(alias="kind")] = None
-    """What the targets are: `classes`, `binary` (0 or 1), `labels` (several of those) or `real`.
+    """What the targets are: `classes`, `binary` (0 or 1), `labels` (several of those), `real`,
+    or `positions` (a class for each place of a sequence).
 
     Left out: what the data set says, or the type of the targets.
     """

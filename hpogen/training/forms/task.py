@@ -21,7 +21,7 @@ from hpogen.training.forms.measures import LOSSES, ListedMeasure, all_measures, 
 from hpogen.training.forms.model import Model
 from hpogen.training.forms.options import Part, named
 from hpogen.training.forms.schedule import Schedule
-from hpogen.training.models.catalog import MODELS
+from hpogen.training.models.catalog import OWN
 from hpogen.trial import Value
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -111,11 +111,7 @@ class Settings(Part):
             listed = any(measure.name == one.name for one in self.measures)
             if not listed and not wanted & set(measure.metrics):
                 continue
-            if measure.kinds and kind.name not in measure.kinds:
-                raise Refusal(
-                    f"the measure {measure.name!r} is not defined for targets of the kind "
-                    f"{kind.name!r}, but for {' and '.join(sorted(measure.kinds))}"
-                )
+            _check_measure(measure, kind)
             if measure.loss == "entropy" and own:
                 raise Refusal(
                     f"the measure {measure.name!r} is not defined for the loss "
@@ -156,7 +152,7 @@ class Settings(Part):
         """Where words belong that are no keys of the mapping `task`, which may be wrong."""
         model = named(task.get("model"))
         name = model.get("name") if isinstance(model, Mapping) else None
-        options = MODELS[name].options if isinstance(name, str) and name in MODELS else ()
+        options = OWN[name].options if isinstance(name, str) and name in OWN else ()
         return [
             *(("search_space", name) for name in Hyperparameters.model_fields),
             *((*path, name) for name in options for path in (("task", "model"), ("search_space",))),
@@ -255,6 +251,25 @@ class Settings(Part):
 
     def record(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True)
+
+
+def _check_measure(measure: plugins.Measure, kind: Kind) -> None:
+    """Raise Refusal where it is not defined for targets of that kind."""
+    if measure.kinds and kind.name not in measure.kinds:
+        raise Refusal(
+            f"the measure {measure.name!r} is not defined for targets of the kind {kind.name!r}, "
+            f"but for {' and '.join(sorted(measure.kinds))}"
+        )
+    if (
+        kind.name == "positions"
+        and measure.of == "head"
+        and plugins.measures.is_plugin(measure.name)
+    ):
+        raise Refusal(
+            f"the measure {measure.name!r} is a plug-in's of the last layer, which is given one "
+            "output for each sample, and the targets are of the kind 'positions': register it with "
+            "of='network'"
+        )
 
 
 def _accuracies() -> frozenset[str]:

@@ -16,7 +16,8 @@ from torch.nn.parameter import is_lazy
 
 from hpogen import plugins
 from hpogen.errors import Refusal
-from hpogen.training.models.catalog import FLAT
+from hpogen.training.forms.tokens import Tokens
+from hpogen.training.models.catalog import FLAT, TOKEN_MODELS
 
 Shape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
 """Of a sample, as a model sees it: (C, H, W) of an image; of named inputs each one's."""
@@ -27,14 +28,16 @@ class Inputs:
     """What a plug-in's builder `(data, **options)` is told: shapes, types, the kind of target.
 
     `in_shape` and `dtype` ("float32", "int64" or "uint8", as the model sees it) are mappings for
-    named inputs; `outputs` is how many numbers the model gives for a sample. `cardinalities` are
-    how many numbers each column of a table's "categories" has, 0 for the unknown included.
+    named inputs; `outputs` is how many numbers the model gives for a sample, or of the kind
+    `positions` for each place in it. `tokens` is there where inputs are token ids. `cardinalities`
+    are how many numbers each column of a table's "categories" has, 0 for the unknown included.
     """
 
     in_shape: Shape
     dtype: str | Mapping[str, str]
     kind: str
     outputs: int
+    tokens: Tokens | None = None
     cardinalities: tuple[int, ...] = ()
 
 
@@ -45,16 +48,18 @@ def build(
     outputs: int,
     kind: str = "classes",
     dtype: str | Mapping[str, str] = "float32",
+    tokens: Tokens | None = None,
     cardinalities: tuple[int, ...] = (),
 ) -> nn.Module:
     """The registered model for inputs of `in_shape`.
 
     Raises ValueError, naming the model, when its builder does not take such inputs or options.
     """
-    _require_fit(name, in_shape, dtype, cardinalities)
+    data = Inputs(in_shape, dtype, kind, outputs, tokens, cardinalities)
+    _require_fit(name, data)
     builder = plugins.models.get(name)
     if plugins.takes_data(builder):
-        model = builder(Inputs(in_shape, dtype, kind, outputs, cardinalities), **options)
+        model = builder(data, **options)
     else:
         model = builder(in_shape, outputs, **options)
     if not isinstance(model, nn.Module):
@@ -64,31 +69,40 @@ def build(
     return model
 
 
-def _require_fit(
-    name: str,
-    in_shape: Shape,
-    dtype: str | Mapping[str, str],
-    cardinalities: tuple[int, ...],
-) -> None:
+def _require_fit(name: str, data: Inputs) -> None:
     """Raise ValueError for inputs that hpogen's own models, and torchvision's, do not take."""
-    if plugins.models.is_plugin(name):
+    if plugins.models.is_plugin(name) or (data.cardinalities and name in FLAT):
         return
-    if cardinalities and name in FLAT:
-        return
+    in_shape, of_tokens = data.in_shape, " or ".join(TOKEN_MODELS)
     if isinstance(in_shape, Mapping):
-        fitting = f"{' or '.join(FLAT)}, for a table, or " if cardinalities else ""
+        fitting = f"{' or '.join(FLAT)}, for a table, or " if data.cardinalities else ""
         raise ValueError(
             f"model {name!r} takes no named inputs: expected {fitting}a plug-in's model"
         )
-    if len(in_shape) != 3 and name not in FLAT:
+    if data.tokens is None and name in TOKEN_MODELS:
+        raise ValueError(
+            f"model {name!r} takes token ids, got {data.dtype} {in_shape}: expected the data set "
+            "'text', or another model"
+        )
+    if data.tokens is not None and name not in TOKEN_MODELS:
+        raise ValueError(
+            f"model {name!r} takes floats, got token ids: expected {of_tokens}, or a plug-in's "
+            "model"
+        )
+    if data.kind == "positions" and name not in TOKEN_MODELS:
+        raise ValueError(
+            f"model {name!r} gives no logits for each position: expected token ids for {of_tokens},"
+            " or a plug-in's model"
+        )
+    if len(in_shape) != 3 and name not in (*FLAT, *TOKEN_MODELS):
         raise ValueError(
             f"model {name!r} takes images (C, H, W), got inputs {in_shape}: expected "
             f"{' or '.join(FLAT)}, or a plug-in's model"
         )
-    if dtype != "float32":
+    if data.dtype != "float32" and name not in TOKEN_MODELS:
         raise ValueError(
-            f"model {name!r} takes floats, got {dtype}: convert them, x.astype('float32'), or use "
-            "a plug-in's model"
+            f"model {name!r} takes floats, got {data.dtype}: convert them, x.astype('float32'), or "
+            "use a plug-in's model"
         )
 
 
@@ -110,11 +124,19 @@ def _run_once(model: nn.Module, in_shape: Shape, dtype: str | Mapping[str, str])
     model.train()
 
 
-def unfit(name: str, options: Mapping[str, Any], in_shape: Shape, classes: int) -> str | None:
-    """Why the model takes no such images or options, in a line; None: it does, or cannot tell."""
+def unfit(
+    name: str,
+    options: Mapping[str, Any],
+    in_shape: Shape,
+    outputs: int,
+    kind: str = "classes",
+    dtype: str | Mapping[str, str] = "float32",
+    tokens: Tokens | None = None,
+) -> str | None:
+    """Why the model takes no such inputs or options, in a line; None: it does, or cannot tell."""
     try:
         with torch.device("meta"):
-            build(name, options, in_shape, classes)
+            build(name, options, in_shape, outputs, kind, dtype, tokens)
     except ValueError as error:
         return str(error)
     except (NotImplementedError, RuntimeError):  # it needs numbers: training will tell
@@ -137,15 +159,18 @@ def weights_bytes(
 def refusal(
     name: str,
     options: Mapping[str, Any],
-    in_shape: Shape,
-    classes: int,
     requirement: Callable[[nn.Module, torch.Tensor], None],
+    in_shape: Shape,
+    outputs: int,
+    kind: str = "classes",
+    dtype: str | Mapping[str, str] = "float32",
+    tokens: Tokens | None = None,
 ) -> str | None:
     """Why a measure with that requirement refuses a model; None: it does not, or cannot tell."""
     try:
         with torch.device("meta"):
-            model = build(name, options, in_shape, classes).eval()
-            requirement(model, example(in_shape, "float32", 2, "meta"))
+            model = build(name, options, in_shape, outputs, kind, dtype, tokens).eval()
+            requirement(model, example(in_shape, dtype, 2, "meta"))
     except Refusal as refused:
         return str(refused)
     except (NotImplementedError, RuntimeError):  # it needs numbers: training will tell

@@ -158,6 +158,27 @@ TABULAR: Mapping[str, ModelRow] = {
         {"depth": 3},
     ),
 }
+TOKEN_MODELS: Mapping[str, ModelRow] = {  # of inputs that are token ids
+    "bag-of-embeddings": ModelRow(
+        "tokens:bag_of_embeddings",
+        "the mean of the tokens' embeddings of width numbers, depth hidden layers of as many units "
+        "with ReLU and dropout; for a class of each position, that mean beside the token's own",
+        "Joulin et al. 2017, Iyyer et al. 2015",
+        {},
+        {"width": 64, "depth": 1, "dropout": 0.0},
+        smallest=0,
+    ),
+    "transformer": ModelRow(
+        "tokens:transformer",
+        "torch's TransformerEncoder: depth layers of width units and heads heads, 4·width hidden "
+        "units, each with dropout, norms before; sines for the places; the mean over places",
+        "Vaswani et al. 2017, Xiong et al. 2020",
+        {},
+        {"width": 64, "depth": 2, "heads": 4, "dropout": 0.0},
+        smallest=0,
+    ),
+}
+OWN: Mapping[str, ModelRow] = {**MODELS, **TABULAR, **TOKEN_MODELS}
 
 TORCHVISION = ModelRow(
     "",
@@ -168,7 +189,7 @@ TORCHVISION = ModelRow(
     smallest=0,
 )
 BUILDERS: Mapping[str, str] = {
-    name: f"hpogen.training.models.{row.builder}" for name, row in {**MODELS, **TABULAR}.items()
+    name: f"hpogen.training.models.{row.builder}" for name, row in OWN.items()
 }
 
 
@@ -178,7 +199,7 @@ def listing(names: Iterable[str] | None = None) -> list[dict[str, Any]]:
     With `names` the models of those names, and torchvision's.
     """
     chosen = plugins.models.names() if names is None else names
-    rows = {name: MODELS.get(name) or TABULAR.get(name) or _plugin(name) for name in chosen}
+    rows = {name: OWN.get(name) or _plugin(name) for name in chosen}
     return [
         {
             "name": name,
