@@ -49,7 +49,7 @@ def _epochs(
     if (saved := checkpoints.load()) is not None:
         state.restore(saved)
     elif trial.warm:
-        state.model.load_state_dict(checkpoints.parents()["model"])
+        state.inherit(checkpoints.parents()["model"])
     for epoch in range(min(trial.start_epoch, trial.budget - 1), state.epoch):  # not yet received
         yield _told(recipe, state, epoch + 1, {})
     steps = Steps(recipe, state, None if recipe.device.type == "cpu" else Tape(recipe.device))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hpogen.errors import UserError, shortened
 from hpogen.tasks.base import Epoch
 from hpogen.training.clock import Clock
 from hpogen.training.random_state import random_state, set_random_state
@@ -75,6 +76,16 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "random": random_state(self.device),
         }
+
+    def inherit(self, weights: Mapping[str, Any]) -> None:
+        """Begin with a parent's weights. Raises UserError where they are of another shape."""
+        try:
+            self.model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserError(
+                "the weights of the rung below do not fit: its smaller subset has fewer categories "
+                f"or gaps, or the model is another one: drop budgets.warm ({shortened(error)})"
+            ) from error
 
     def restore(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved.pop("model"))

@@ -464,6 +464,19 @@ def test_the_networks_for_tables_of_another_package(
         task(path, model=model)
 
 
+def test_weights_of_a_smaller_vocabulary_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv")
+    small = prepare(task(path).dataset, CPU, 0.2).rows
+    city = np.where(np.isin(np.arange(N), small), "Rome", CITY)
+    settings = task(written(tmp_path / "b.csv", city=city), epochs=1)
+    place = f"file://{tmp_path}/kept"
+    trained(settings, tmp_path / "s", data=0.2, budget=1, keep="final", checkpoints=place)
+    again = {"id": 1, "parent": 0, "warm": True, "inherited": place, "budget": 1}
+    with pytest.raises(UserError, match=r"rung below do not fit: .* drop budgets\.warm"):
+        trained(settings, tmp_path / "t", **again)
+    assert trained(settings, tmp_path / "u", **again, data=0.2)
+
+
 def finished(file: Path, home: Path) -> None:
     from hpogen.running.runner import run
     from hpogen.spec import load_study
