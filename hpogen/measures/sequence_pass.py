@@ -112,12 +112,14 @@ class SequenceHeadCollector:
 
     def _add(self, layer: nn.Linear, features: Tensor, logits: Tensor, labels: Tensor) -> None:
         weight, bias = trained = counts(layer)
-        each = gradients(features, output_gradients(logits, labels, self._loss), trained)
+        known = errors(logits, labels) if self._loss is None else None
+        d = output_gradients(logits, labels, self._loss, known)
+        each = gradients(features, d, trained)
         weights = shares(labels)  # (n, T)
         sizes = features.double().square().sum(2) * weight + bias
         found = {"norms": each.squared_norms(), "sizes": (sizes * weights).sum(1)}
-        if self._loss is None:
-            found |= _of_entropy(errors(logits, labels), labels, sizes, weights)
+        if known is not None:
+            found |= _of_entropy(known, labels, sizes, weights)
         self._forms.append(found)
         if self._moments:
             if self._sums is None:

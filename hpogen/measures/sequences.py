@@ -64,10 +64,13 @@ def predictions(
     logits: Tensor, labels: Tensor, loss: LossFunction = mean_cross_entropy
 ) -> SequencePredictions:
     """Of one batch, logits (n, T, C) and labels (n, T). A position with a NaN is not right."""
-    predicted = logits.argmax(2)
-    right = (predicted == labels) & ~logits.isnan().any(2)
-    losses = torch.cat([each(loss, logits[part], labels[part]) for part in parts(logits)])
-    return SequencePredictions(losses.detach(), predicted, right, labels, logits.shape[2])
+    found = [
+        (each(loss, z, y).detach(), z.argmax(2), z.isnan().any(2))
+        for z, y in ((logits[part], labels[part]) for part in parts(logits))
+    ]
+    losses, predicted, unknown = (torch.cat(values) for values in zip(*found, strict=True))
+    right = (predicted == labels) & ~unknown
+    return SequencePredictions(losses, predicted, right, labels, logits.shape[2])
 
 
 @dataclass(frozen=True)
@@ -179,15 +182,19 @@ def gradients(features: Tensor, d: Tensor, trained: tuple[bool, bool]) -> Gradie
     return Gradients([Product(inputs, d)], len(d), d.shape[2] * inputs.shape[2], d.device)
 
 
-def output_gradients(logits: Tensor, labels: Tensor, loss: LossFunction | None = None) -> Tensor:
+def output_gradients(
+    logits: Tensor, labels: Tensor, loss: LossFunction | None = None, known: Tensor | None = None
+) -> Tensor:
     """d (n, T, C) float64, the gradient of each sample's loss by its logits.
 
-    NaN where one of them, at a position that counts, is not finite.
+    NaN where one of them, at a position that counts, is not finite. `known` are the `errors`, where
+    they have been computed.
     """
     if loss is not None:
         d = output_gradient(logits, labels, loss)
     else:
-        d = errors(logits, labels) * shares(labels)[..., None]
+        found = errors(logits, labels) if known is None else known
+        d = found * shares(labels)[..., None]
     unknown = ~logits.isfinite().all(2) & (labels != IGNORED)
     return d.masked_fill_(unknown[..., None], torch.nan)
 
