@@ -94,3 +94,14 @@ def test_cosine() -> None:
     schedule = Schedule(name="cosine", warmup=2)
     expected = [0.5 * (1 + math.cos(math.pi * i / 12)) for i in range(12)]
     assert rates(schedule, 8) == pytest.approx([0.25, 0.5, 0.75, 1.0, *expected])
+
+
+def test_warm_up_by_steps_is_that_by_epochs_where_they_are_as_long() -> None:
+    for name in ("constant", "step", "cosine"):
+        by_epochs = Schedule.model_validate({"name": name, "warmup": 2})
+        by_steps = Schedule.model_validate({"name": name, "warmup": {"steps": 10}})
+        assert rates(by_steps, 8, steps=5) == pytest.approx(rates(by_epochs, 8, steps=5))
+    within = rates(Schedule.model_validate({"warmup": {"steps": 3}}), 2, steps=4)
+    assert within == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1, 1, 1])
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        Schedule.model_validate({"warmup": {"steps": 0}})
