@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from hpogen.measures.last_linear import LastLinear
 from hpogen.training.augment import Draws, crop_and_flip, draw, rotated
+from hpogen.training.descent import Descent
 from hpogen.training.forms.schedule import rate
 from hpogen.training.graphs import Graphs, Tape
 from hpogen.training.measuring import diverged, of_network
@@ -33,6 +34,7 @@ class Steps:
     def __init__(self, recipe: Recipe, state: State, tape: Tape | None) -> None:
         self._recipe, self._state = recipe, state
         self._last = LastLinear(state.model) if recipe.plan.online else None
+        self._descent = Descent(recipe, state)
         self._tape, self._graphs = tape, None
         self._lr = None if tape is None else torch.zeros((), device=tape.device)
         if tape is not None:
@@ -91,9 +93,7 @@ class Steps:
             sums["agn_lr"] += lr / (1 - recipe.momentum) * norm
 
         self._set_rate(lr)
-        self._state.optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        self._state.optimizer.step()
+        self._descent.step(loss)
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean over the batch, ()."""

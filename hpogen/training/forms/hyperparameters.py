@@ -40,6 +40,8 @@ class Hyperparameters(BaseModel):
     """Nesterov's momentum, for `sgd` with a momentum above 0; without effect elsewhere."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the target that is spread over all classes, in the training loss alone."""
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    """The norm of all gradients of a step together, at most: longer ones are scaled; 0: none."""
     augment: Augment = "none"
     """`standard`: padded by 4 pixels, cropped at random, mirrored."""
     rotate: Degrees = 0.0
