@@ -20,6 +20,7 @@ from hpogen.training.models.build import build
 from hpogen.training.plan import Plan, make_plan
 from hpogen.training.precision import autocast
 from hpogen.training.state import State
+from hpogen.training.trained_loss import TrainedLoss, trained_loss
 from hpogen.trial import RunningTrial, derive_seed
 
 
@@ -36,6 +37,7 @@ class Recipe:
     memory_format: torch.memory_format
     evaluation_batch: int  # samples
     loss: Loss
+    trained_loss: TrainedLoss
 
     @property
     def batch_size(self) -> int:
@@ -71,8 +73,7 @@ class Recipe:
     @property
     def measured_loss(self) -> Loss | None:
         """The loss for the measures of the last layer; None: the cross-entropy, in closed forms."""
-        entropy = self.data.target.entropy and self.loss.name == self.data.target.losses[0]
-        return None if entropy else self.loss
+        return self.loss if self.trained_loss.own else None
 
     @property
     def network_loss(self) -> Loss | None:
@@ -101,7 +102,8 @@ def begin(settings: Settings, trial: RunningTrial, wanted: frozenset[str]) -> tu
     layout = memory_format_of(model, settings.precision, device)
     batch = evaluation_batch(model, data.in_shape, device, data.dtype)
     loss = loss_of(settings, data)
-    recipe = Recipe(settings, trial, values, plan, data, device, layout, batch, loss)
+    trained = trained_loss(settings, data, loss, values.label_smoothing)
+    recipe = Recipe(settings, trial, values, plan, data, device, layout, batch, loss, trained)
     forward = torch.compile(model) if settings.compile and not plan.online else model
     state = State(model, make_optimizer(model, values, device), device, forward)
     iterated = [name for planned in plan.iterated for name in planned.measure.metrics]

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hpogen.measures.last_linear import LastLinear
 from hpogen.training.augment import Draws, crop_and_flip, draw, rotated
@@ -83,30 +82,17 @@ class Steps:
         x, targets = self._batch(draws)
         with recipe.autocast():
             outputs = self._state.forward(x)  # (B, C)
-            loss = self._loss(outputs, targets)
+            loss = recipe.trained_loss.mean(outputs, targets)
         if recipe.device.type == "cpu" and not math.isfinite(loss.item()):
             raise diverged(recipe, self._state)
         sums["loss"] += loss.detach()
         if self._last is not None:  # AGN online: from this very forward pass
-            norm = self._squared_norms(self._last, outputs, targets).mean()
+            norm = recipe.trained_loss.squared_norms(self._last, outputs, targets).mean()
             sums["agn"] += norm
             sums["agn_lr"] += lr / (1 - recipe.momentum) * norm
 
         self._set_rate(lr)
         self._descent.step(loss)
-
-    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean over the batch, ()."""
-        recipe = self._recipe
-        if recipe.data.target.smooths and recipe.measured_loss is None:
-            smoothing = recipe.values.label_smoothing
-            return functional.cross_entropy(outputs, targets, label_smoothing=smoothing)
-        return recipe.loss.mean(outputs, targets)
-
-    def _squared_norms(self, last: LastLinear, outputs: Tensor, targets: Tensor) -> Tensor:
-        """s_i (B,) of this very forward pass."""
-        smoothing = self._recipe.values.label_smoothing
-        return last.squared_gradient_norms(outputs, targets, smoothing, self._recipe.measured_loss)
 
     def _set_rate(self, lr: float | Tensor) -> None:
         """Give the optimizer the step's learning rate: a number, or at one place on the device."""

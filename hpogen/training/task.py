@@ -17,6 +17,7 @@ from hpogen import plugins
 from hpogen.errors import Refusal, UserError
 from hpogen.tasks.base import Epoch
 from hpogen.training.forms.dataset import Dataset
+from hpogen.training.forms.kinds import KINDS
 from hpogen.training.forms.measures import all_measures
 from hpogen.training.forms.supervised import SupervisedSettings
 from hpogen.training.forms.task import Settings
@@ -59,6 +60,8 @@ class Trained(Settings):
             self._refuse_undefined(listed.measure, f"the measure {listed.name!r}")
         if self.dataset.kind is not None:
             self.check_kind(self.dataset.kind)
+        if known := self.dataset.known:
+            self.check_classes(KINDS[known.kind].classes(known.outputs))
         return self
 
     @plugins.scoped
@@ -107,6 +110,7 @@ class Trained(Settings):
     def prepare(self, data: float | None = None) -> int:
         loaded = self.cargo.load()
         self.check_kind(loaded.target, frozenset(self._wanted))
+        self.check_classes(loaded.classes)
         if isinstance(loaded.in_shape, Mapping):
             self._refuse_named()
         elif self.dataset.known is None:

@@ -45,6 +45,12 @@ class Settings(Part):
     """The learning rate over the epochs; a bare string is the name."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the target that is spread over all classes, unless the search space has it."""
+    class_weights: (
+        Literal["balanced"]
+        | Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False)]
+        | None
+    ) = None
+    """What a sample of each class counts in the training loss, or `balanced`: N/(C·N_c)."""
     measures: Annotated[
         tuple[Annotated[ListedMeasure, BeforeValidator(named)], ...],
         Field(strict=False),
@@ -96,6 +102,15 @@ class Settings(Part):
         """The loss, by its name, for targets of that kind: theirs, where none is declared."""
         return kind.losses[0]
 
+    def check_classes(self, classes: int) -> None:
+        """Raise Refusal where there is not one weight for each of so many classes."""
+        weights = self.class_weights
+        if isinstance(weights, tuple) and len(weights) != classes:
+            raise Refusal(
+                f"class_weights has {len(weights)} numbers, and the data set "
+                f"{self.dataset.name!r} has {classes} classes: expected one for each, or 'balanced'"
+            )
+
     @property
     def own_metrics(self) -> frozenset[str]:
         """The metrics of a split beside its loss and accuracy."""
@@ -127,6 +142,7 @@ class Settings(Part):
             ("label_smoothing", self.label_smoothing, smooths),
             ("dataset.corruption", self.dataset.corruption.fraction, kind.classed),
             ("dataset.balanced", self.dataset.balanced, kind.classed),
+            ("class_weights", self.class_weights, kind.classed and not own),
         ):
             if given and not fits:
                 raise Refusal(
