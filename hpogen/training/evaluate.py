@@ -17,6 +17,7 @@ from hpogen.measures.head_pass import HeadCollector
 from hpogen.measures.passes import Collector, PredictionCollector, Predictions, forward_pass
 from hpogen.measures.sequence_pass import SequenceCollector, SequenceHeadCollector
 from hpogen.measures.sequences import SequenceHead
+from hpogen.training.averaging import settle
 from hpogen.training.data.prepared import Split
 from hpogen.training.measuring import (
     Metrics,
@@ -50,6 +51,7 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
     found: Found = {}
     audited: Found = {}
     with state.clock("measures"):
+        yield from settle(recipe, state)
         yield from _measures(recipe, state, found, last)
     with state.clock("validation"):
         yield from _validation(recipe, state, found, last)
@@ -134,9 +136,9 @@ def head_collector(
     """What collects all that those measures of the last layer read."""
     loss = recipe.measured_loss
     if recipe.data.target.name != "positions":
-        return HeadCollector(state.model, loss, known=True)
+        return HeadCollector(state.judged, loss, known=True)
     closed = all(planned.measure.deferred for planned in measures)
-    return SequenceHeadCollector(state.model, loss, known=True, moments=not closed)
+    return SequenceHeadCollector(state.judged, loss, known=True, moments=not closed)
 
 
 def _head(
@@ -156,7 +158,7 @@ def _predictions(recipe: Recipe, state: State, split: Split) -> Generator[None, 
 
 
 def _forward(recipe: Recipe, state: State, split: Split, collector: Collector) -> Generator[None]:
-    yield from forward_pass(state.model, recipe.batches(split), collector, recipe.autocast)
+    yield from forward_pass(state.judged, recipe.batches(split), collector, recipe.autocast)
 
 
 def _gaps(metrics: Metrics) -> Metrics:

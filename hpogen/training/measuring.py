@@ -62,17 +62,18 @@ def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> dict[st
     where the weights give the measure no value, which it says by a FloatingPointError.
     """
     measure = planned.measure
-    finite = [torch.isfinite(value).all() for value in state.model.parameters()]
+    model = state.model if planned.every == "iteration" else state.judged
+    finite = [torch.isfinite(value).all() for value in model.parameters()]
     if finite and not torch.stack(finite).all():  # a buffer may be: a mask of −∞
         raise Diverged(f"a weight is not finite after {state.epoch} epochs, {state.step} steps")
-    given: list[object] = [state.model, recipe.batches(recipe.data.subset).sample(planned.samples)]
+    given: list[object] = [model, recipe.batches(recipe.data.subset).sample(planned.samples)]
     if measure.initial:
         given.append(recipe.untrained())
     if isinstance(recipe.data.in_shape, Mapping):
         given = _of_one_tensor(recipe, state, *given)
     own = recipe.network_loss if measure.loss == "any" else None
     keys = {} if own is None else {"loss": own}
-    with undisturbed(state.model):
+    with undisturbed(model):
         result = valued(measure, state.epoch + 1, *given, **keys)
     if isinstance(result, Measured):
         state.files |= result.files

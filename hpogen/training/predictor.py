@@ -21,6 +21,7 @@ from hpogen.training.memory import evaluation_batch
 from hpogen.training.models.build import build
 from hpogen.training.precision import autocast, set_arithmetic
 from hpogen.training.recipe import begin, memory_format_of
+from hpogen.training.state import judged
 from hpogen.training.weights import Header, Tensors, header_of, unpacked
 from hpogen.trial import RunningTrial
 
@@ -153,4 +154,4 @@ def from_checkpoint(
     saved = Checkpoints(trial, recipe.plan.running, continuable=False).load()
     if saved is None or saved["epoch"] != trial.budget:
         return None
-    return Predictor(header_of(recipe), saved["model"], recipe.device)
+    return Predictor(header_of(recipe), judged(saved), recipe.device)

@@ -5,6 +5,7 @@ The loop begins here; its parts (`step.py`, `evaluate.py`) take both.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,12 @@ class Recipe:
         return whole + (rest > 1)
 
     @property
+    def scheduled_epochs(self) -> int:
+        """The epochs that schedules are laid over."""
+        full = self.settings.schedule.anchor == "full"
+        return self.settings.epochs if full else self.trial.budget
+
+    @property
     def keeps_probabilities(self) -> bool:
         """Whether those of validation and audit are kept: of the full budget."""
         full = self.trial.budget == self.settings.epochs
@@ -93,6 +100,7 @@ def begin(settings: Settings, trial: RunningTrial, wanted: frozenset[str]) -> tu
         {name: v for name, v in trial.config.items() if name in Hyperparameters.model_fields},
         optimizer=settings.optimizer,
         label_smoothing=settings.label_smoothing,
+        average=settings.average,
         **settings.dataset.hyperparameters(),
     )
     prepared = prepare(settings.dataset, device, trial.data)
@@ -105,7 +113,8 @@ def begin(settings: Settings, trial: RunningTrial, wanted: frozenset[str]) -> tu
     trained = trained_loss(settings, data, loss, values.label_smoothing)
     recipe = Recipe(settings, trial, values, plan, data, device, layout, batch, loss, trained)
     forward = torch.compile(model) if settings.compile and not plan.online else model
-    state = State(model, make_optimizer(model, values, device), device, forward)
+    mean = None if values.average == "none" else copy.deepcopy(model)
+    state = State(model, make_optimizer(model, values, device), device, forward, average=mean)
     iterated = [name for planned in plan.iterated for name in planned.measure.metrics]
     for name in ("loss", "agn", "agn_lr", *iterated):
         state.step_sums[name] = torch.zeros((), dtype=torch.float64, device=device)

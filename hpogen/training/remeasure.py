@@ -62,7 +62,7 @@ def _measured(recipe: Recipe, state: State, measures: list[plugins.Measure]) -> 
     if heads := [PlannedMeasure(measure) for measure in measures if measure.of == "head"]:
         with head_collector(recipe, state, heads) as collector:
             batches = recipe.batches(recipe.data.subset)
-            for _ in forward_pass(state.model, batches, collector, recipe.autocast):
+            for _ in forward_pass(state.judged, batches, collector, recipe.autocast):
                 pass
             head = collector.result()
         check_finite({"loss": head.loss}, state.epoch)

@@ -40,6 +40,8 @@ class State:
     optimizer: torch.optim.Optimizer
     device: torch.device
     forward: Callable[[Tensor], Tensor]  # the model's, for training: compiled where that is asked
+    average: nn.Module | None = None  # of the weights so far, where the task asks for one
+    averaged: int = 0  # weights that are in it
     epoch: int = 0  # epochs done
     step: int = 0  # steps done in the epoch after them
     step_sums: dict[str, Tensor] = field(default_factory=dict)  # over those steps, () float64
@@ -60,6 +62,11 @@ class State:
         default_factory=lambda: dict.fromkeys(("train", "validation", "measures", "total"), 0.0)
     )
 
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is evaluated, measured and kept: the average, once there is one."""
+        return self.average if self.average is not None and self.averaged else self.model
+
     @cached_property
     def clock(self) -> Clock:
         """What adds to `seconds`."""
@@ -75,6 +82,7 @@ class State:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": random_state(self.device),
+            **self._snapshot_of_average(),
         }
 
     def inherit(self, weights: Mapping[str, Any]) -> None:
@@ -87,9 +95,16 @@ class State:
                 f"or gaps, or the model is another one: drop budgets.warm ({shortened(error)})"
             ) from error
 
+    def _snapshot_of_average(self) -> dict[str, Any]:
+        if self.average is None:
+            return {}
+        return {"average": self.average.state_dict(), "averaged": self.averaged}
+
     def restore(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved.pop("model"))
         self.optimizer.load_state_dict(saved.pop("optimizer"))
+        if self.average is not None:
+            self.average.load_state_dict(saved.pop("average"))
         set_random_state(saved.pop("random"), self.device)
         for name, total in saved.pop("step_sums").items():
             self.step_sums[name].fill_(total)
@@ -114,6 +129,12 @@ class State:
         found = {file: getattr(self, name) for name, file in PER_SAMPLE.items()}
         files |= {file: _npy(values) for file, values in found.items() if values is not None}
         return Epoch(epoch, metrics, audit, dict(self.seconds), files)
+
+
+def judged(saved: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors of the network that a snapshot's trial is judged by."""
+    tensors: dict[str, Tensor] = saved["average" if saved.get("averaged") else "model"]
+    return tensors
 
 
 def _npy(values: Tensor) -> bytes:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hpogen.measures.last_linear import LastLinear
 from hpogen.training.augment import Draws, crop_and_flip, draw, rotated
+from hpogen.training.averaging import Averaging
 from hpogen.training.descent import Descent
 from hpogen.training.forms.schedule import rate
 from hpogen.training.graphs import Graphs, Tape
@@ -34,6 +35,8 @@ class Steps:
         self._recipe, self._state = recipe, state
         self._last = LastLinear(state.model) if recipe.plan.online else None
         self._descent = Descent(recipe, state)
+        average = state.average
+        self._averaging = None if average is None else Averaging(recipe, state, average)
         self._tape, self._graphs = tape, None
         self._lr = None if tape is None else torch.zeros((), device=tape.device)
         if tape is not None:
@@ -60,6 +63,8 @@ class Steps:
             while state.step < recipe.steps:
                 self._measure()
                 self._next(draws, rates)
+                if self._averaging is not None:
+                    self._averaging.add()
                 state.step += 1
                 yield
 
@@ -122,7 +127,7 @@ class Steps:
         """The learning rate of the step after `done` epochs."""
         recipe = self._recipe
         schedule, epochs = recipe.settings.schedule, recipe.settings.epochs
-        total = epochs if schedule.anchor == "full" else recipe.trial.budget
+        total = recipe.scheduled_epochs
         return rate(schedule, recipe.values.lr, done, 1 / recipe.steps, total, epochs)
 
     def _measure(self) -> None:

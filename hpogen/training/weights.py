@@ -85,7 +85,7 @@ def weights_to_keep(recipe: Recipe, state: State) -> dict[str, bytes]:
     if recipe.trial.keep != "best" or not recipe.settings.dataset.images:
         return {}  # a file of weights describes networks of images
     try:
-        return {WEIGHTS: packed(header_of(recipe), state.model.state_dict())}
+        return {WEIGHTS: packed(header_of(recipe), state.judged.state_dict())}
     except (AttributeError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         log.warning("trial=%d weights_kept=false: %s", recipe.trial.id, text_of(error))
         return {}

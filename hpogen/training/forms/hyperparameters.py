@@ -14,6 +14,7 @@ from hpogen.training.forms.options import STRICT
 from hpogen.trial import Config, Value
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
+AverageName = Literal["none", "ema", "swa"]
 Augment = Literal["none", "standard"]  # standard: cropped at random after padding, and mirrored
 Degrees = Annotated[float, Field(ge=0, le=180)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -40,6 +41,12 @@ class Hyperparameters(BaseModel):
     """Nesterov's momentum, for `sgd` with a momentum above 0; without effect elsewhere."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the target that is spread over all classes, in the training loss alone."""
+    average: AverageName = "none"
+    """Which weights are judged: the trained ones, or their average `ema` or `swa`."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Of `ema`: the share of the average that stays at each step; it spans 1/(1 − decay) steps."""
+    swa_start: Annotated[float, Field(ge=0, lt=1)] = 0.75
+    """Of `swa`: the share of the epochs after which the weights at each epoch's end count."""
     clip: Annotated[float, Field(ge=0)] = 0.0
     """The norm of all gradients of a step together, at most: longer ones are scaled; 0: none."""
     augment: Augment = "none"

@@ -15,7 +15,12 @@ from hpogen.errors import Refusal
 from hpogen.tasks.base import Threads
 from hpogen.tasks.keys import Meaning
 from hpogen.training.forms.dataset import Dataset, check_batch_sizes
-from hpogen.training.forms.hyperparameters import Hyperparameters, OptimizerName, check_value
+from hpogen.training.forms.hyperparameters import (
+    AverageName,
+    Hyperparameters,
+    OptimizerName,
+    check_value,
+)
 from hpogen.training.forms.kinds import Kind
 from hpogen.training.forms.measures import LOSSES, ListedMeasure, all_measures, check_metrics
 from hpogen.training.forms.model import Model
@@ -45,6 +50,8 @@ class Settings(Part):
     """The learning rate over the epochs; a bare string is the name."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the target that is spread over all classes, unless the search space has it."""
+    average: AverageName = "none"
+    """Which weights are judged, unless the search space has it: the trained ones, `ema`, `swa`."""
     class_weights: (
         Literal["balanced"]
         | Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False)]
