@@ -24,7 +24,7 @@ def init(
         str, typer.Option(metavar="NAME", help="hpogen list datasets, or a path")
     ] = "",
     model: Annotated[str, typer.Option(metavar="NAME", help="hpogen list models")] = "",
-    optimizer: Annotated[str, typer.Option(metavar="NAME", help="sgd, adam or adamw")] = "",
+    optimizer: Annotated[str, typer.Option(metavar="NAME", help="sgd, adam, adamw or sam")] = "",
     searcher: Annotated[str, typer.Option(metavar="NAME", help="hpogen list searchers")] = "",
     objective: Annotated[str, typer.Option(metavar="PRESET", help="val, agn+val, …")] = "",
 ) -> None:

@@ -94,6 +94,6 @@ COMPLETES: dict[str, Complete] = {
     "task": _names(lambda: [*plugins.tasks.names(), "function"]),
     "dataset": _names(plugins.datasets.names),
     "model": _names(plugins.models.names),
-    "optimizer": _names(lambda: ("sgd", "adam", "adamw")),
+    "optimizer": _names(lambda: ("sgd", "adam", "adamw", "sam")),
     "searcher": _names(plugins.searchers.names),
 }

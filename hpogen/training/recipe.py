@@ -24,6 +24,8 @@ from hpogen.training.state import State
 from hpogen.training.trained_loss import TrainedLoss, trained_loss
 from hpogen.trial import RunningTrial, derive_seed
 
+DESCENDING = frozenset({"sgd", "sam"})  # the optimizers whose momentum is a velocity
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -90,7 +92,7 @@ class Recipe:
     @property
     def momentum(self) -> float:
         """By which a step goes further than its rate: Adam's is an average, and does not."""
-        return self.values.momentum if self.values.optimizer == "sgd" else 0.0
+        return self.values.momentum if self.values.optimizer in DESCENDING else 0.0
 
 
 def begin(settings: Settings, trial: RunningTrial, wanted: frozenset[str]) -> tuple[Recipe, State]:
@@ -162,12 +164,13 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer over all trainable parameters; Nesterov without momentum is plain SGD.
 
+    Of `sam` it is that of the descent; `descent.py` makes its gradient.
     One kernel steps all of them where torch has it (`fused`).
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     lr, decay, momentum = values.lr, values.weight_decay, values.momentum
     fused = device.type in ("cpu", "cuda")
-    if values.optimizer == "sgd":
+    if values.optimizer in DESCENDING:
         nesterov = values.nesterov and momentum > 0
         return torch.optim.SGD(
             parameters, lr, momentum, weight_decay=decay, nesterov=nesterov, fused=fused

@@ -85,9 +85,7 @@ class Steps:
         """One step on the images that `draws` chooses; captured as it stands, so it never waits."""
         recipe, sums = self._recipe, self._state.step_sums
         x, targets = self._batch(draws)
-        with recipe.autocast():
-            outputs = self._state.forward(x)  # (B, C)
-            loss = recipe.trained_loss.mean(outputs, targets)
+        outputs, loss = self._forward(x, targets)
         if recipe.device.type == "cpu" and not math.isfinite(loss.item()):
             raise diverged(recipe, self._state)
         sums["loss"] += loss.detach()
@@ -97,7 +95,13 @@ class Steps:
             sums["agn_lr"] += lr / (1 - recipe.momentum) * norm
 
         self._set_rate(lr)
-        self._descent.step(loss)
+        self._descent.step(loss, lambda: self._forward(x, targets)[1])
+
+    def _forward(self, x: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs (B, C) and their loss ()."""
+        with self._recipe.autocast():
+            outputs = self._state.forward(x)
+            return outputs, self._recipe.trained_loss.mean(outputs, targets)
 
     def _set_rate(self, lr: float | Tensor) -> None:
         """Give the optimizer the step's learning rate: a number, or at one place on the device."""

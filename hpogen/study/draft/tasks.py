@@ -160,4 +160,5 @@ ADAM: Record = {
     "weight_decay": _range("float", 1e-7, 1e-2, 1e-5),
 }
 ADAMW: Record = {**ADAM, "weight_decay": _range("float", 1e-4, 1.0, 0.01)}
-OPTIMIZERS: Mapping[str, Record] = {"sgd": SGD, "adam": ADAM, "adamw": ADAMW}
+SAM: Record = {**SGD, "rho": _range("float", 0.01, 0.5, 0.05)}
+OPTIMIZERS: Mapping[str, Record] = {"sgd": SGD, "adam": ADAM, "adamw": ADAMW, "sam": SAM}

@@ -13,7 +13,7 @@ from hpogen.errors import quoted
 from hpogen.training.forms.options import STRICT
 from hpogen.trial import Config, Value
 
-OptimizerName = Literal["sgd", "adam", "adamw"]
+OptimizerName = Literal["sgd", "adam", "adamw", "sam"]
 AverageName = Literal["none", "ema", "swa"]
 Augment = Literal["none", "standard"]  # standard: cropped at random after padding, and mirrored
 Degrees = Annotated[float, Field(ge=0, le=180)]
@@ -32,13 +32,15 @@ class Hyperparameters(BaseModel):
     lr: Annotated[float, Field(gt=0)]
     """The largest learning rate: what the schedule begins with, or reaches after its warm-up."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """With `sgd` the factor that the velocity is multiplied with; with `adam`, `adamw` β₁."""
+    """With `sgd` and `sam` the velocity's factor at each step; with `adam` and `adamw` β₁."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """With `sgd` and `adam` it is added to the gradient (λ·w); with `adamw` decoupled from it."""
+    """With `adamw` decoupled from the gradient; with the others added to it (λ·w)."""
     optimizer: OptimizerName = "sgd"
     """Which rule takes a step."""
     nesterov: bool = False
-    """Nesterov's momentum, for `sgd` with a momentum above 0; without effect elsewhere."""
+    """Nesterov's momentum, for `sgd` and `sam` with a momentum above 0; else without effect."""
+    rho: Annotated[float, Field(gt=0)] = 0.05
+    """Of `sam`: how far up the loss the gradient of a step is taken; without effect elsewhere."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the target that is spread over all classes, in the training loss alone."""
     average: AverageName = "none"
