@@ -15,6 +15,8 @@ from numpy.lib.stride_tricks import as_strided
 from torch import Tensor
 from torch.nn import functional
 
+from hpogen.training.mixing import Mixing
+
 PAD = 4  # pixels on each side
 
 
@@ -26,14 +28,16 @@ class Draws:
     shifts: Tensor | None = None  # (N, 2) int64 in [0, 2·PAD], rows and columns
     flips: Tensor | None = None  # (N,) bool
     angles: Tensor | None = None  # (N,) float32, degrees against the clock
+    partners: Tensor | None = None  # (N,) int64, in the batch: of mixed images, see `mixing.py`
+    mixes: Tensor | None = None  # (N, 6) float32
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Draws:
         """The same with the function of each tensor in its place."""
-        shifts, flips, angles = (
+        shifts, flips, angles, partners, mixes = (
             None if drawn is None else function(drawn)
-            for drawn in (self.shifts, self.flips, self.angles)
+            for drawn in (self.shifts, self.flips, self.angles, self.partners, self.mixes)
         )
-        return Draws(function(self.order), shifts, flips, angles)
+        return Draws(function(self.order), shifts, flips, angles, partners, mixes)
 
     def of(self, part: slice | Tensor) -> Draws:
         """The draws of a batch: of a slice of the order, or of indices (B,) into it."""
@@ -47,24 +51,34 @@ class Draws:
             drawn.copy_(given)
 
     def tensors(self) -> list[Tensor]:
-        drawn = (self.order, self.shifts, self.flips, self.angles)
+        drawn = (self.order, self.shifts, self.flips, self.angles, self.partners, self.mixes)
         return [tensor for tensor in drawn if tensor is not None]
 
 
-def draw(count: int, augment: bool, seed: int, device: torch.device, rotate: float = 0.0) -> Draws:
+def draw(
+    count: int,
+    augment: bool,
+    seed: int,
+    device: torch.device,
+    rotate: float = 0.0,
+    mixing: Mixing | None = None,
+) -> Draws:
     """An epoch's draws for `count` images; the same on every device.
 
-    `augment` draws shifts and flips, `rotate` angles in ±`rotate` degrees.
+    `augment` draws shifts and flips, `rotate` angles in ±`rotate` degrees, `mixing` partners.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(count, generator=generator)
-    shifts = flips = angles = None
+    shifts = flips = angles = partners = mixes = None
     if augment:
         shifts = torch.randint(0, 2 * PAD + 1, (count, 2), generator=generator)
         flips = torch.rand(count, generator=generator) < 0.5
     if rotate > 0:
         angles = (2 * torch.rand(count, generator=generator) - 1) * rotate
-    return Draws(order, shifts, flips, angles).map(lambda drawn: drawn.to(device))
+    if mixing is not None:
+        partners, mixes = mixing.draw(count, seed)
+    drawn = Draws(order, shifts, flips, angles, partners, mixes)
+    return drawn.map(lambda each: each.to(device))
 
 
 def crop_and_flip(images: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:

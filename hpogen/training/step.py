@@ -20,6 +20,7 @@ from hpogen.training.descent import Descent
 from hpogen.training.forms.schedule import rate
 from hpogen.training.graphs import Graphs, Tape
 from hpogen.training.measuring import diverged, of_network
+from hpogen.training.mixing import Mixed, Mixing, mixed
 from hpogen.training.recipe import Recipe
 from hpogen.training.state import State
 from hpogen.trial import derive_seed
@@ -37,6 +38,7 @@ class Steps:
         self._descent = Descent(recipe, state)
         average = state.average
         self._averaging = None if average is None else Averaging(recipe, state, average)
+        self._mixing = _mixing(recipe)
         self._tape, self._graphs = tape, None
         self._lr = None if tape is None else torch.zeros((), device=tape.device)
         if tape is not None:
@@ -97,7 +99,7 @@ class Steps:
         self._set_rate(lr)
         self._descent.step(loss, lambda: self._forward(x, targets)[1])
 
-    def _forward(self, x: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _forward(self, x: Any, targets: Tensor | Mixed) -> tuple[Tensor, Tensor]:
         """The outputs (B, C) and their loss ()."""
         with self._recipe.autocast():
             outputs = self._state.forward(x)
@@ -110,7 +112,7 @@ class Steps:
         for group in self._state.optimizer.param_groups:
             group["lr"] = lr
 
-    def _batch(self, draws: Draws) -> tuple[Any, Tensor]:
+    def _batch(self, draws: Draws) -> tuple[Any, Tensor | Mixed]:
         """Inputs (B, …), images augmented, and targets, all standardised."""
         data = self._recipe.data
         images, targets = data.subset.take(draws.order)
@@ -119,13 +121,20 @@ class Steps:
         if draws.angles is not None:
             images = rotated(images.to(torch.float32), draws.angles)
         targets = targets if data.unit is None else data.unit(targets)
-        return data.normalization(images, self._recipe.memory_format), targets
+        layout = self._recipe.memory_format
+        if draws.partners is None or draws.mixes is None:
+            return data.normalization(images, layout), targets
+        boxes = self._recipe.values.cutmix > 0
+        images = mixed(images, draws.partners, draws.mixes, boxes)
+        both = Mixed(targets, targets.index_select(0, draws.partners), draws.mixes[0, 0])
+        return data.normalization(images, layout), both
 
     def _draw(self) -> Draws:
         recipe, state = self._recipe, self._state
         seed = derive_seed(recipe.trial.seed, "epoch", state.epoch)
-        augment, rotate = recipe.values.augment == "standard", recipe.values.rotate
-        return draw(len(recipe.data.subset), augment, seed, recipe.device, rotate)
+        values, count = recipe.values, len(recipe.data.subset)
+        augment = values.augment == "standard"
+        return draw(count, augment, seed, recipe.device, values.rotate, self._mixing)
 
     def _rate(self, done: float) -> float:
         """The learning rate of the step after `done` epochs."""
@@ -143,3 +152,11 @@ class Steps:
             for planned in recipe.plan.iterated:
                 for name, value in of_network(recipe, state, planned).items():
                     state.step_sums[name] += value
+
+
+def _mixing(recipe: Recipe) -> Mixing | None:
+    values = recipe.values
+    if not values.mixup and not values.cutmix:
+        return None
+    _, height, width = recipe.data.in_shape
+    return Mixing(values.mixup, values.cutmix, recipe.batch_size, height, width)

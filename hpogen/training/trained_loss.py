@@ -17,6 +17,7 @@ from hpogen.measures.targets import smoothed
 from hpogen.training.data.prepared import Prepared
 from hpogen.training.forms.task import Settings
 from hpogen.training.losses import Loss
+from hpogen.training.mixing import Mixed
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,11 @@ class TrainedLoss:
     smoothing: float = 0.0
     weights: Tensor | None = None  # (C,) float32
 
-    def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def mean(self, outputs: Tensor, targets: Tensor | Mixed) -> Tensor:
         """What a step descends, (): of outputs (B, …) and targets."""
+        if isinstance(targets, Mixed):
+            first, second, share = targets
+            return share * self.mean(outputs, first) + (1 - share) * self.mean(outputs, second)
         if self.smooths:
             smoothing = self.smoothing
             return functional.cross_entropy(
@@ -38,31 +42,43 @@ class TrainedLoss:
             )
         if self.weights is None:
             return self.loss.mean(outputs, targets)
-        losses = self.loss.of_each(at_least_float32(outputs), targets)
-        return (losses * self._shares(targets)).mean()
+        return self._terms(at_least_float32(outputs), targets).mean()
 
-    def squared_norms(self, last: LastLinear, outputs: Tensor, targets: Tensor) -> Tensor:
+    def squared_norms(self, last: LastLinear, outputs: Tensor, targets: Tensor | Mixed) -> Tensor:
         """s_i (B,) of the newest forward pass: of the terms whose mean over the batch is `mean`."""
-        own = self.loss if self.own else None
-        if self.weights is None:
+        if isinstance(targets, Tensor) and self.weights is None:
+            own = self.loss if self.own else None
             return last.squared_gradient_norms(outputs, targets, self.smoothing, own)
         if self.smooths:
-            return last.squared_gradient_norms(outputs, self._soft(targets, self.weights))
-        norms = last.squared_gradient_norms(outputs, targets, loss=own)
-        return norms * self._shares(targets).double().square()
+            return last.squared_gradient_norms(outputs, self._soft(targets, outputs.shape[1]))
+        first = targets.first if isinstance(targets, Mixed) else targets
+        return last.squared_gradient_norms(
+            outputs, first, loss=lambda z, _: self._terms(z, targets)
+        )
 
-    def _shares(self, targets: Tensor) -> Tensor:
-        """B w_i / Σ w_j (B,): what a sample counts in its batch."""
-        assert self.weights is not None
-        found = self.weights[targets]
-        return found / found.mean()
+    def _terms(self, outputs: Tensor, targets: Tensor | Mixed) -> Tensor:
+        """(B,): what each sample brings into the mean over the batch, of any loss."""
+        if isinstance(targets, Mixed):
+            first, second, share = targets
+            return share * self._terms(outputs, first) + (1 - share) * self._terms(outputs, second)
+        losses = self.loss.of_each(outputs, targets)
+        return losses if self.weights is None else losses * _relative(self.weights[targets])
 
-    def _soft(self, targets: Tensor, weights: Tensor) -> Tensor:
-        """Targets q (B, C) float64 with −Σ_c q_c ln p_c = B times a sample's term."""
-        classes = len(weights)
+    def _soft(self, targets: Tensor | Mixed, classes: int) -> Tensor:
+        """Targets q (B, C) float64 of which −Σ_c q_c ln p_c is a sample's term."""
+        if isinstance(targets, Mixed):
+            first, second, share = targets
+            return share * self._soft(first, classes) + (1 - share) * self._soft(second, classes)
         chosen = functional.one_hot(targets, classes).double()
-        q = smoothed(chosen, classes, self.smoothing) * weights.double()
-        return q / weights[targets].double().mean()
+        q = smoothed(chosen, classes, self.smoothing)
+        if self.weights is None:
+            return q
+        return q * self.weights.double() / self.weights[targets].double().mean()
+
+
+def _relative(weights: Tensor) -> Tensor:
+    """B w_i / Σ w_j (B,)."""
+    return weights / weights.mean()
 
 
 def trained_loss(settings: Settings, data: Prepared, loss: Loss, smoothing: float) -> TrainedLoss:

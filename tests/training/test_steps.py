@@ -60,16 +60,22 @@ class Descent(torch.optim.Optimizer):
 
 
 @pytest.mark.parametrize(
-    ("model", "wanted"),
+    ("model", "wanted", "more"),
     [
-        ("mlp", ("val_loss",)),
-        ("mlp", CLOSED),
-        ("mlp", (*CLOSED, *ONLINE)),
-        ("resnet20", (*CLOSED, *ONLINE)),
+        ("mlp", ("val_loss",), {}),
+        ("mlp", CLOSED, {}),
+        ("mlp", (*CLOSED, *ONLINE), {}),
+        ("resnet20", (*CLOSED, *ONLINE), {}),
+        ("mlp", ONLINE, {"optimizer": "sam", "clip": 1.0, "average": "ema"}),
+        ("mlp", ONLINE, {"mixup": 0.2, "cutmix": 1.0, "average": "swa", "swa_start": 0.0}),
     ],
 )
 def test_the_host_waits_for_the_device_once_per_epoch(
-    model: str, wanted: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str,
+    wanted: tuple[str, ...],
+    more: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = lambda net, values, device: Descent(net.parameters(), {"lr": values.lr})  # noqa: E731
     monkeypatch.setattr(recipe, "make_optimizer", made)
@@ -78,7 +84,8 @@ def test_the_host_waits_for_the_device_once_per_epoch(
     settings = task(options, model=model, label_smoothing=0.1)
     counts = []
     with HostReads() as host:
-        for epoch in settings.train(trial(tmp_path, device="meta"), frozenset(wanted)):
+        running = trial(tmp_path, {**CONFIG, **more}, device="meta")
+        for epoch in settings.train(running, frozenset(wanted)):
             if epoch is not None:
                 counts.append(host.count)
                 host.count = 0

@@ -19,7 +19,7 @@ Augment = Literal["none", "standard"]  # standard: cropped at random after paddi
 Degrees = Annotated[float, Field(ge=0, le=180)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-OF_IMAGES = frozenset({"augment", "rotate"})  # what images alone have
+OF_IMAGES = frozenset({"augment", "rotate", "mixup", "cutmix"})  # what images alone have
 
 
 class Hyperparameters(BaseModel):
@@ -55,6 +55,10 @@ class Hyperparameters(BaseModel):
     """`standard`: padded by 4 pixels, cropped at random, mirrored."""
     rotate: Degrees = 0.0
     """Degrees: each image is turned by an angle drawn between ± so many."""
+    mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """α: the images of a batch are mixed in pairs, by a share from Beta(α, α); 0: they are not."""
+    cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """α of the same with a box cut out of the other image; with both, each batch has one."""
     corruption: Share = 0.0
     """The share of the subset's labels that is drawn at random, once and for all."""
 
