@@ -20,6 +20,7 @@ from hpogen.training.memory import evaluation_batch
 from hpogen.training.models.build import build
 from hpogen.training.plan import Plan, make_plan
 from hpogen.training.precision import autocast
+from hpogen.training.pretrained import fill
 from hpogen.training.state import State
 from hpogen.training.trained_loss import TrainedLoss, trained_loss
 from hpogen.trial import RunningTrial, derive_seed
@@ -146,6 +147,8 @@ def initial_model(
         data.tokens,
         data.cardinalities,
     )
+    if settings.weights is not None:
+        fill(model, settings.weights)
     memory_format = memory_format_of(model, settings.precision, device)
     return model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
 

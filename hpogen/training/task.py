@@ -16,6 +16,7 @@ from pydantic import PrivateAttr, model_validator
 from hpogen import plugins
 from hpogen.errors import Refusal, UserError
 from hpogen.tasks.base import Epoch
+from hpogen.training.data.data import Data
 from hpogen.training.forms.dataset import Dataset
 from hpogen.training.forms.kinds import KINDS
 from hpogen.training.forms.measures import all_measures
@@ -115,6 +116,8 @@ class Trained(Settings):
             self._refuse_named()
         elif self.dataset.known is None:
             self._check_loaded(loaded)
+        if self.weights is not None and not isinstance(loaded.in_shape, Mapping):
+            self._try_weights(self.weights, loaded)  # of a table a trial's subset tells the sizes
         if data is None and not loaded.images:
             self._say(loaded)
         total = len(loaded.train)
@@ -146,6 +149,19 @@ class Trained(Settings):
         for listed in self.measures:
             self._refuse_undefined(listed.measure, f"the measure {listed.name!r}", inputs)
         self._refuse_metrics(self._wanted, inputs)
+
+    def _try_weights(self, path: str, loaded: Data) -> None:
+        """Raise UserError where the file does not fit the model as the task has it."""
+        import torch
+
+        from hpogen.training.models.build import build
+        from hpogen.training.pretrained import fill
+
+        with torch.random.fork_rng(devices=[]):
+            inputs = loaded.in_shape, loaded.outputs, loaded.kind, loaded.dtype, loaded.tokens
+            model = build(self.model.name, self.model.options(), *inputs)
+        if kept := fill(model, path):
+            log.warning("weights=%s head=new: of other classes there: %s", path, ", ".join(kept))
 
     def _refuse_named(self) -> None:
         """Refuse measures that take inputs for numbers: categories are none."""

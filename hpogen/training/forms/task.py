@@ -42,6 +42,8 @@ class Settings(Part):
     """Which images, and how they are split; a bare string is the name."""
     model: Annotated[Model, BeforeValidator(named)]
     """Which network; a bare string is the name, its options stand beside it."""
+    weights: str | None = None
+    """A file of the model's weights to begin with: a `state_dict` of torch.save, or safetensors."""
     epochs: Annotated[int, Field(ge=1)]
     """The full budget: how often a trial goes through the subset. With rungs, the highest one."""
     optimizer: OptimizerName = "sgd"
