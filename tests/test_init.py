@@ -200,7 +200,7 @@ def test_the_choices_are_named_where_the_form_does_not_name_them() -> None:
         within = functools.reduce(lambda tree, name: tree[name].within or {}, names[:-1], found)
         return within[names[-1]].meaning
 
-    assert said("task.optimizer").endswith(" `sgd`, `adam` or `adamw`.")
+    assert said("task.optimizer").endswith(" `sgd`, `adam`, `adamw` or `sam`.")
     assert said("objective.scale").endswith(" `raw`, `per_epoch`, `log`, `standard` or `rank`.")
     assert said("searcher.topology").endswith(" `star` or `ring`.")
     assert said("task.dataset.resident") == descriptions(Dataset)["resident"]

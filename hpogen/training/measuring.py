@@ -84,7 +84,7 @@ def of_network(recipe: Recipe, state: State, planned: PlannedMeasure) -> dict[st
 def _of_one_tensor(recipe: Recipe, state: State, model: Any, batches: Any, *more: Any) -> list[Any]:
     """The same for named inputs: batches that are packed, and models that unpack them."""
     data = recipe.data
-    if state.unpacking is None:  # kept: what is known of a model goes by it
+    if state.unpacking is None or state.unpacking.model is not model:  # kept: much goes by it
         state.unpacking = Unpacking(model, data.in_shape, data.dtype)
     others = (Unpacking(one, data.in_shape, data.dtype) for one in more)
     return [state.unpacking, Packed(batches), *others]

@@ -16,7 +16,6 @@ from pydantic import PrivateAttr, model_validator
 from hpogen import plugins
 from hpogen.errors import Refusal, UserError
 from hpogen.tasks.base import Epoch
-from hpogen.training.data.data import Data
 from hpogen.training.forms.dataset import Dataset
 from hpogen.training.forms.kinds import KINDS
 from hpogen.training.forms.measures import all_measures
@@ -150,7 +149,7 @@ class Trained(Settings):
             self._refuse_undefined(listed.measure, f"the measure {listed.name!r}", inputs)
         self._refuse_metrics(self._wanted, inputs)
 
-    def _try_weights(self, path: str, loaded: Data) -> None:
+    def _try_weights(self, path: str, loaded: Any) -> None:
         """Raise UserError where the file does not fit the model as the task has it."""
         import torch
 

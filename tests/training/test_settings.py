@@ -40,7 +40,8 @@ def test_names_alone_are_enough() -> None:
     assert settings.parameters() == {
         *("batch_size", "lr", "momentum", "weight_decay"),
         *("optimizer", "nesterov", "label_smoothing"),
-        *("augment", "rotate", "corruption"),
+        *("clip", "rho", "average", "ema_decay", "swa_start"),
+        *("augment", "rotate", "mixup", "cutmix", "corruption"),
         "width",  # the model's
     }
     assert settings.sums() >= {"agn", "agn_online"}
