@@ -23,6 +23,7 @@ from hpogen.training.measuring import diverged, of_network
 from hpogen.training.mixing import Mixed, Mixing, mixed
 from hpogen.training.recipe import Recipe
 from hpogen.training.state import State
+from hpogen.training.transforms import Transforms
 from hpogen.trial import derive_seed
 
 
@@ -38,12 +39,12 @@ class Steps:
         self._descent = Descent(recipe, state)
         average = state.average
         self._averaging = None if average is None else Averaging(recipe, state, average)
-        self._mixing = _mixing(recipe)
+        self._mixing, self._transforms = _mixing(recipe), _transforms(recipe)
         self._tape, self._graphs = tape, None
         self._lr = None if tape is None else torch.zeros((), device=tape.device)
         if tape is not None:
             wanted = tape.device.type == "cuda" and recipe.settings.cuda_graphs
-            wanted &= not recipe.plan.iterated
+            wanted &= not recipe.plan.iterated and self._transforms is None
             wanted &= isinstance(recipe.data.subset.inputs, Tensor)  # and not fetched by the host
             self._graphs = Graphs(self._step, tape) if wanted else None
 
@@ -118,6 +119,8 @@ class Steps:
         images, targets = data.subset.take(draws.order)
         if draws.shifts is not None and draws.flips is not None:
             images = crop_and_flip(images, draws.shifts, draws.flips)
+        if self._transforms is not None:
+            images = self._transforms(images, self._seed("transforms", self._state.step))
         if draws.angles is not None:
             images = rotated(images.to(torch.float32), draws.angles)
         targets = targets if data.unit is None else data.unit(targets)
@@ -130,11 +133,15 @@ class Steps:
         return data.normalization(images, layout), both
 
     def _draw(self) -> Draws:
-        recipe, state = self._recipe, self._state
-        seed = derive_seed(recipe.trial.seed, "epoch", state.epoch)
+        recipe = self._recipe
         values, count = recipe.values, len(recipe.data.subset)
         augment = values.augment == "standard"
+        seed = self._seed("epoch")
         return draw(count, augment, seed, recipe.device, values.rotate, self._mixing)
+
+    def _seed(self, what: str, *numbers: int) -> int:
+        """Of what is random in the epoch that the state stands in."""
+        return derive_seed(self._recipe.trial.seed, what, self._state.epoch, *numbers)
 
     def _rate(self, done: float) -> float:
         """The learning rate of the step after `done` epochs."""
@@ -160,3 +167,8 @@ def _mixing(recipe: Recipe) -> Mixing | None:
         return None
     _, height, width = recipe.data.in_shape
     return Mixing(values.mixup, values.cutmix, recipe.batch_size, height, width)
+
+
+def _transforms(recipe: Recipe) -> Transforms | None:
+    given = recipe.settings.dataset.transforms
+    return Transforms(given, recipe.data.in_shape) if given else None

@@ -111,6 +111,10 @@ class Trained(Settings):
         loaded = self.cargo.load()
         self.check_kind(loaded.target, frozenset(self._wanted))
         self.check_classes(loaded.classes)
+        if self.dataset.transforms:
+            from hpogen.training.transforms import Transforms
+
+            Transforms(self.dataset.transforms, loaded.in_shape)
         if isinstance(loaded.in_shape, Mapping):
             self._refuse_named()
         elif self.dataset.known is None:

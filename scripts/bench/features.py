@@ -45,6 +45,8 @@ FEATURES: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {  # task,
     "mixup: 0.2": ({}, {"mixup": 0.2}),
     "cutmix: 1.0": ({}, {"cutmix": 1.0}),
     "mixup and cutmix": ({}, {"mixup": 0.2, "cutmix": 1.0}),
+    "transforms: RandomErasing": ({"dataset": {"transforms": ["RandomErasing"]}}, {}),
+    "transforms: TrivialAugment": ({"dataset": {"transforms": ["TrivialAugmentWide"]}}, {}),
 }
 
 
@@ -54,13 +56,14 @@ class Epochs:
     def __init__(self, model: str, feature: str, given: argparse.Namespace, home: Path) -> None:
         task, config = FEATURES[feature]
         count = int(given.images * SHARE[model])
-        dataset = {"name": "noise", "count": 2 * count, "shape": list(SHAPES[model])}
-        mapping = {
-            "dataset": dataset | {"subset": 0.5, "validation": count, "audit": 0},
-            "model": model,
-            "epochs": 10**6,
+        dataset: dict[str, Any] = {
+            "name": "noise",
+            "count": 2 * count,
+            "shape": list(SHAPES[model]),
         }
-        settings = ImageClassification.model_validate({**mapping, **task})
+        dataset |= {"subset": 0.5, "validation": count, "audit": 0, **task.get("dataset", {})}
+        mapping = {**task, "dataset": dataset, "model": model, "epochs": 10**6}
+        settings = ImageClassification.model_validate(mapping)
         trial = RunningTrial(
             {"lr": 1e-3, "batch_size": 100, **config},
             10**6,

@@ -17,7 +17,8 @@ from hpogen.errors import UserError, quoted, shortened
 from hpogen.tasks.keys import Meaning
 from hpogen.training.forms.hyperparameters import Augment, Degrees, Hyperparameters, Share
 from hpogen.training.forms.kinds import KINDS, Kind, KindName
-from hpogen.training.forms.options import STRICT, Optioned, check_options, registered
+from hpogen.training.forms.options import STRICT, Optioned, check_options, named, registered
+from hpogen.training.forms.transforms import Transform
 
 
 class Known(NamedTuple):
@@ -52,7 +53,9 @@ STORED = {  # what torchvision keeps in the root
 TestSet = Literal["test", "test-each-epoch"]
 VALIDATION_DEFAULT, AUDIT_DEFAULT = 5_000, 10_000  # images, where there are as many
 
-BY_TRIAL = frozenset({"augment", "rotate", "corruption"})  # the steps and `data_for` apply them
+BY_TRIAL = frozenset(
+    {"augment", "rotate", "transforms", "corruption"}
+)  # the steps and `data_for` apply them
 BY_SPLIT = BY_TRIAL | {"subset", "balanced", "validation", "audit", "seed"}
 FILES = ("csv", "parquet")  # of tables
 PATHS = ("folder", "numpy", "text", *FILES)  # which lie at the option `path`, not in the root
@@ -124,6 +127,10 @@ class Dataset(Optioned):
     """`standard`: padded by 4 pixels, cropped at random, mirrored. A hyper-parameter, too."""
     rotate: Degrees = 0.0
     """Degrees: each image is turned by an angle drawn between ± so many. A hyper-parameter, too."""
+    transforms: Annotated[
+        tuple[Annotated[Transform, BeforeValidator(named)], ...], Field(strict=False)
+    ] = ()
+    """Transforms of torchvision by name, which training images go through one by one."""
     corruption: Annotated[Corruption, BeforeValidator(_fraction)] = Corruption()
     """The share of the subset's labels that is drawn at random. A hyper-parameter, too."""
     seed: Annotated[int, Field(ge=0)] = 0

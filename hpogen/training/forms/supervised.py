@@ -28,6 +28,7 @@ class Samples(Dataset):
 
     augment: Annotated[Literal["none"], Field(exclude=True)] = "none"
     rotate: Annotated[float, Field(ge=0, le=0, exclude=True)] = 0.0
+    transforms: Annotated[tuple[()], Field(exclude=True, strict=False)] = ()
     kind_: Annotated[KindName | None, Field(alias="kind")] = None
     """What the targets are: `classes`, `binary` (0 or 1), `labels` (several of those), `real`,
     or `positions` (a class for each place of a sequence).
