@@ -54,6 +54,26 @@ def test_graphs_compute_what_eager_steps_do(model: str, optimizer: str, tmp_path
     assert metrics(tmp_path, "c", config, model=model) == captured  # bit for bit
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"optimizer": "sam", "clip": 0.5},
+        {"mixup": 0.2, "cutmix": 1.0},
+        {"average": "ema", "ema_decay": 0.9},
+        {"average": "swa", "swa_start": 0.0},
+    ],
+)
+def test_graphs_compute_what_eager_steps_do_whatever_a_step_does(
+    more: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {**CONFIG, **more}
+    keys: dict[str, Any] = {"model": "resnet20", "class_weights": "balanced"}
+    captured = metrics(tmp_path, "a", config, **keys)
+    eager = metrics(tmp_path, "b", config, cuda_graphs=False, **keys)
+    assert captured == pytest.approx(eager, rel=1e-5)
+    assert "cuda_graph=refused" not in caplog.text
+
+
 def test_each_size_of_batch_is_captured_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
