@@ -21,8 +21,9 @@ from hpogen.spec.form import Checkpoints, Limits, Stop, StudyForm
 from hpogen.study.draft import Choices, Known, draft, write
 from hpogen.study.draft.outline import outline
 from hpogen.study.draft.text import COLUMN, WIDTH, flow
-from hpogen.training.forms.dataset import SIZES, Dataset
+from hpogen.training.forms.dataset import Dataset
 from hpogen.training.forms.hyperparameters import Hyperparameters
+from hpogen.training.forms.known import SIZES
 from hpogen.training.forms.schedule import Schedule
 from hpogen.training.forms.task import Settings
 from hpogen.training.models import catalog

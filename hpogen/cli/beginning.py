@@ -32,8 +32,8 @@ def init(
     from hpogen.report.text import labelled, next_lines
     from hpogen.spec.described import descriptions
     from hpogen.study.draft import Choices, Known, draft, write
-    from hpogen.training.forms.dataset import SIZES
     from hpogen.training.forms.hyperparameters import Hyperparameters
+    from hpogen.training.forms.known import SIZES
     from hpogen.training.models import catalog
 
     chosen = Choices(task, dataset, model, optimizer, searcher, objective)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hpogen.errors import UserError
 from hpogen.training.data import load
 from hpogen.training.data.prepared import Batches, Split, moments, prepare, splits
-from hpogen.training.forms.dataset import SIZES, Dataset
+from hpogen.training.forms.dataset import Dataset
+from hpogen.training.forms.known import SIZES
 
 DATA = Path(os.environ.get("HPOGEN_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

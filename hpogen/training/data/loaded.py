@@ -22,7 +22,8 @@ from hpogen.training.data.data import Data, Samples, checked, of_images
 from hpogen.training.data.image_data import ImageData, Moments, check
 from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.splits import Indices, splits
-from hpogen.training.forms.dataset import BY_SPLIT, BY_TRIAL, FILES, Dataset, key
+from hpogen.training.forms.dataset import BY_SPLIT, BY_TRIAL, Dataset, key
+from hpogen.training.forms.known import FILES
 from hpogen.training.memory import free_memory
 
 log = logging.getLogger(__name__)

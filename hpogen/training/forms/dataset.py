@@ -6,9 +6,9 @@ Part of `task.py`; `data/prepared.py` loads and splits what it says.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
@@ -16,49 +16,16 @@ from hpogen import plugins
 from hpogen.errors import UserError, quoted, shortened
 from hpogen.tasks.keys import Meaning
 from hpogen.training.forms.hyperparameters import Augment, Degrees, Hyperparameters, Share
-from hpogen.training.forms.kinds import KINDS, Kind, KindName
+from hpogen.training.forms.kinds import KINDS, Kind
+from hpogen.training.forms.known import FILES, PATHS, SIZES, STORED, TABLES, Known
 from hpogen.training.forms.options import STRICT, Optioned, check_options, named, registered
 from hpogen.training.forms.transforms import Transform
 
-
-class Known(NamedTuple):
-    """What is known of a built-in data set before it is loaded."""
-
-    total: int  # training samples
-    shape: tuple[int, ...]  # of one: (C, H, W) of an image
-    outputs: int  # of a model
-    kind: KindName
-
-
-SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {
-    "digits": (1_297, (1, 8, 8), 10),  # training images, (C, H, W), classes
-    "mnist": (60_000, (1, 28, 28), 10),
-    "fashion-mnist": (60_000, (1, 28, 28), 10),
-    "cifar10": (50_000, (3, 32, 32), 10),
-    "cifar100": (50_000, (3, 32, 32), 100),
-    "svhn": (73_257, (3, 32, 32), 10),
-}
-TABLES: Mapping[str, Known] = {  # of scikit-learn
-    "breast_cancer": Known(455, (30,), 1, "binary"),
-    "wine": Known(142, (13,), 3, "classes"),
-    "diabetes": Known(354, (10,), 1, "real"),
-}
-STORED = {  # what torchvision keeps in the root
-    "mnist": "MNIST/raw",
-    "fashion-mnist": "FashionMNIST/raw",
-    "cifar10": "cifar-10-batches-py",
-    "cifar100": "cifar-100-python",
-    "svhn": "train_32x32.mat",
-}
 TestSet = Literal["test", "test-each-epoch"]
 VALIDATION_DEFAULT, AUDIT_DEFAULT = 5_000, 10_000  # images, where there are as many
 
-BY_TRIAL = frozenset(
-    {"augment", "rotate", "transforms", "corruption"}
-)  # the steps and `data_for` apply them
+BY_TRIAL = frozenset({"augment", "rotate", "transforms", "corruption"})  # applied in a trial
 BY_SPLIT = BY_TRIAL | {"subset", "balanced", "validation", "audit", "seed"}
-FILES = ("csv", "parquet")  # of tables
-PATHS = ("folder", "numpy", "text", *FILES)  # which lie at the option `path`, not in the root
 
 
 class Redraw(BaseModel):
