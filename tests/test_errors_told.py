@@ -158,3 +158,19 @@ def test_several_labels_of_a_sample_are_not_taken_for_independent(tmp_path: Path
     found = worth(read(path))
     assert found.what == "error" and found.samples == 15 and found.interval is not None
     assert 0 <= found.interval.low < found.value < found.interval.high <= 1
+
+
+def test_places_of_a_sequence_are_not_taken_for_independent(tmp_path: Path) -> None:
+    file, generator = tmp_path / "places.npz", np.random.default_rng(4)
+    ids = generator.integers(1, 6, (90, 7))
+    places = np.where(generator.random(ids.shape) < 0.3, -100, ids % 3)
+    places[:, 0] = 0
+    np.savez(file, x_train=ids, y_train=places)
+    dataset = {"name": "text", "path": str(file), "vocabulary": 6, "kind": "positions"}
+    path = study(tmp_path / "places", dataset, model="bag-of-embeddings")
+    folder = read(path)
+    answer, found = chosen(folder), worth(folder)
+    assert answer is not None and found.interval is not None and found.samples == 15
+    right, labelled = kept_array(path, answer.trial.id, "audit_counts.npy").T
+    assert found.value == pytest.approx(1 - right.sum() / labelled.sum())
+    assert found.interval.low < found.value < found.interval.high

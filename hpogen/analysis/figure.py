@@ -27,6 +27,7 @@ from hpogen.study.standing import chooses_by_validation
 from hpogen.tasks.errors import Error
 
 AUDIT_HITS, AUDIT_ERRORS = "audit_hits.npy", "audit_errors.npy"
+AUDIT_COUNTS = "audit_counts.npy"
 RESAMPLES = 500
 By = Literal["audit", "validation"]
 Drawn = NDArray[np.intp]
@@ -85,6 +86,10 @@ def _around(
     """The interval of an audit error, by how many samples, and why there is none."""
     if truth.metric == "accuracy":
         hits = _kept(study, record, AUDIT_HITS)
+        counts = _kept(study, record, AUDIT_COUNTS) if hits is None else None
+        if counts is not None:  # nor are the places of a sequence
+            right, places = counts.astype(np.float64).T
+            return bootstrap(mean(1 - right / places, places), len(counts)), len(counts), ""
         if hits is not None and hits.ndim > 1:  # several labels of a sample are not independent
             return bootstrap(mean(1 - hits.mean(1)), len(hits)), len(hits), ""
         samples = _declared(study) if hits is None else len(hits)

@@ -52,6 +52,12 @@ class SequencePredictions:
         return self.right.sum().double() / (self.labels != IGNORED).sum()
 
     @property
+    def counts(self) -> Tensor:
+        """(N, 2) int32: how many positions of each sample are right, and labelled."""
+        each = self.right.sum(1), (self.labels != IGNORED).sum(1)
+        return torch.stack(each, 1).to(torch.int32)
+
+    @property
     def loss(self) -> float:
         return float(self.mean_loss)
 

@@ -58,10 +58,8 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
     if len(recipe.data.audit) and (last or recipe.settings.dataset.audit == "test-each-epoch"):
         seen = yield from _predictions(recipe, state, recipe.data.audit)
         audited = _figures(recipe, seen)
-        if last and isinstance(seen, Predictions):
+        if last:
             _keep_each(recipe, state, seen)
-            if recipe.keeps_probabilities:
-                state.audit_probabilities, state.audit_labels = _shares(seen)
 
     sums, metrics, audit = read(state.step_sums, found, audited)
     state.clock.settle()
@@ -84,10 +82,8 @@ def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generat
         head = yield from _head(recipe, state, measures)
         found |= _figures(recipe, head.predictions, "train_")
         closed = all(planned.measure.deferred for planned in measures)
-        if not closed or recipe.device.type == "cpu":
-            check_finite(
-                {"train_loss": float(head.predictions.mean_loss)}, epoch
-            )  # none has to digest NaN
+        if not closed or recipe.device.type == "cpu":  # none has to digest NaN
+            check_finite({"train_loss": float(head.predictions.mean_loss)}, epoch)
         for planned in measures:
             found |= named(planned.measure, valued(planned.measure, epoch, head))
     elif plan.train_pass(last):
@@ -110,13 +106,18 @@ def _validation(recipe: Recipe, state: State, found: Found, last: bool) -> Gener
             state.validation_probabilities, state.validation_labels = _shares(seen)
 
 
-def _keep_each(recipe: Recipe, state: State, seen: Predictions) -> None:
-    """Whether each audit sample was right, or how far off."""
+def _keep_each(recipe: Recipe, state: State, seen: Seen) -> None:
+    """Whether each audit sample was right, at how many places, or how far off."""
     kind, unit = recipe.data.target, recipe.data.unit
+    if not isinstance(seen, Predictions):
+        state.audit_counts = seen.counts
+        return
     if kind.error == "accuracy":
         state.audit_hits = hits(seen, kind)
     else:
         state.audit_errors = squared_errors(seen, unit).sqrt().to(torch.float32)
+    if recipe.keeps_probabilities:
+        state.audit_probabilities, state.audit_labels = _shares(seen)
 
 
 def _shares(seen: Predictions) -> tuple[Tensor, Tensor]:

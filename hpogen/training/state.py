@@ -25,6 +25,7 @@ PER_SAMPLE = {  # what is kept of each sample: the file beside the trial's curve
     "validation_hits": "val_hits.npy",
     "audit_hits": "audit_hits.npy",
     "audit_errors": "audit_errors.npy",
+    "audit_counts": "audit_counts.npy",
     "validation_probabilities": "val_probabilities.npy",
     "validation_labels": "val_labels.npy",
     "audit_probabilities": "audit_probabilities.npy",
@@ -51,6 +52,7 @@ class State:
     validation_losses: Tensor | None = None  # (N,) float32, at the budget's end
     validation_hits: Tensor | None = None  # (N,) bool, then, too
     audit_hits: Tensor | None = None  # (M,) bool, then, too; of labels (M, L)
+    audit_counts: Tensor | None = None  # (M, 2) int32 places that are right, and labelled, then
     audit_errors: Tensor | None = None  # (M, K) float32 |z − y|, then, of real targets
     validation_probabilities: Tensor | None = None  # (N, C) float16, where the task keeps them
     validation_labels: Tensor | None = None  # (N,) int32, then
