@@ -104,6 +104,7 @@ class Trained(Settings):
         from hpogen.training.data.summary import summary, unknown
 
         loaded = self.cargo.load()
+        self.check_kind(loaded.target, frozenset(self._wanted))
         return [*summary(self.dataset, loaded), *unknown(self.dataset, loaded)]
 
     @plugins.scoped

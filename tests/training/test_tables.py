@@ -500,3 +500,10 @@ def test_the_page_s_table_is_trained_on(tmp_path: Path, monkeypatch: pytest.Monk
     exec(compile(code, "tabular.md", "exec"), {})
     (tmp_path / "study.yaml").write_text(study)
     finished(tmp_path / "study.yaml", tmp_path / "run")
+
+
+def test_checking_tells_what_does_not_go_with_the_targets_of_a_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv")
+    assert task(path).facts()
+    with pytest.raises(Refusal, match="the loss 'mse' is not for targets of the kind 'binary'"):
+        task(path, loss="mse").facts()
