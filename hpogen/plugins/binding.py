@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,17 +38,18 @@ def in_scope() -> Scope:
     return _scope.get()
 
 
-class scope:
-    """Within the block, lookups see the parts of those files, and what every study sees."""
+@contextmanager
+def scope(files: Scope) -> Iterator[None]:
+    """Within the block, lookups see the parts of those files, and what every study sees.
 
-    def __init__(self, files: Scope) -> None:
-        self._files = files
-
-    def __enter__(self) -> None:
-        self._token = _scope.set(self._files)
-
-    def __exit__(self, *_: object) -> None:
-        _scope.reset(self._token)
+    Afterwards they see what they saw before it, also where Ctrl-C ends the block at its beginning.
+    """
+    before = _scope.get()
+    try:
+        _scope.set(files)
+        yield
+    finally:
+        _scope.set(before)
 
 
 def scoped(method: F) -> F:

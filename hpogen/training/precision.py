@@ -6,6 +6,7 @@ Called by the loop and, for more measures, by `remeasure.py`.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -47,9 +48,9 @@ def set_arithmetic(settings: Arithmetic, device: torch.device) -> None:
         torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
 
 
-def autocast(settings: Arithmetic, device: torch.device) -> torch.autocast:
+def autocast(settings: Arithmetic, device: torch.device) -> AbstractContextManager[object]:
     """Where forward passes run: in bfloat16 where a task says so, its weights stay in float32."""
+    if settings.precision != "bf16":
+        return nullcontext()  # a disabled autocast takes 5 µs of each step
     kind = device.type if device.type in ("cpu", "cuda") else "cpu"
-    return torch.autocast(
-        kind, torch.bfloat16, enabled=settings.precision == "bf16", cache_enabled=False
-    )
+    return torch.autocast(kind, torch.bfloat16, cache_enabled=False)

@@ -6,6 +6,7 @@ The loop begins here; its parts (`step.py`, `evaluate.py`) take both.
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -76,7 +77,7 @@ class Recipe:
         data = self.data
         return Batches(split, data.normalization, self.memory_format, size, data.unit)
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[object]:
         """Where forward passes run."""
         return autocast(self.settings, self.device)
 

@@ -167,7 +167,7 @@ def test_models_data_sets_and_measures(executor: Any, tmp_path: Path) -> None:
     for study, value in zip(studies, (5, 7), strict=True):
         assert study.spec.task.model.options() == {"width": value}  # type: ignore[attr-defined]
         data = study.spec.task.dataset.loader(tmp_path)  # type: ignore[attr-defined]
-        assert data.train.inputs.max() == max(value, 59) and data.train.inputs[0, 0, 1, 1] == value
+        assert data.train_images.max() == max(value, 59) and data.train_images[0, 0, 1, 1] == value
         for event in ledger.read(study.directory):
             if event["kind"] == "told":
                 metrics = json.loads(json.dumps(event["metrics"]))
