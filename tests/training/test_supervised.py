@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,17 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+from training.supervising import steps, trained
 
 from hpogen import plugins
 from hpogen.errors import Refusal, UserError
 from hpogen.measures.moments import Moments
-from hpogen.tasks.base import Epoch
 from hpogen.training.data import Data, Samples
 from hpogen.training.data.loaded import load
 from hpogen.training.data.prepared import prepare
 from hpogen.training.forms.kinds import KINDS
 from hpogen.training.losses import Loss
 from hpogen.training.task import Supervised
-from hpogen.trial import RunningTrial
 
 CPU = torch.device("cpu")
 N = 90
@@ -56,17 +54,6 @@ def of_kind(path: Path, kind: str, **keys: Any) -> Supervised:
     """The task of a file with targets of that kind."""
     file = written(path / f"{kind}.npz", y_train=TARGETS[kind])
     return task(file, dataset={"kind": kind}, **keys)
-
-
-def steps(settings: Supervised, home: Path, **keys: Any) -> Iterator[Epoch | None]:
-    config = {"lr": 0.05, "batch_size": 16}
-    given = {"id": 0, "seed": 7, "start_epoch": 0, "budget": 2, "config": config, **keys}
-    running = RunningTrial(home=home, **given)
-    return settings.train(running, settings.gives(frozenset({"val_loss"})))
-
-
-def trained(settings: Supervised, home: Path, **keys: Any) -> list[Epoch]:
-    return [step for step in steps(settings, home, **keys) if step is not None]
 
 
 @pytest.mark.parametrize("kind", TARGETS)

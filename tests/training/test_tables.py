@@ -14,14 +14,13 @@ from pyarrow import csv, parquet
 from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
+from training.supervising import trained
 
 from hpogen.errors import Refusal, UserError
-from hpogen.tasks.base import Epoch
 from hpogen.training.data import Data
 from hpogen.training.data.loaded import load
 from hpogen.training.data.prepared import Prepared, prepare
 from hpogen.training.task import Supervised
-from hpogen.trial import RunningTrial
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -69,14 +68,6 @@ def task(path: Path, dataset: dict[str, Any] | None = None, **keys: Any) -> Supe
 
 def loaded(path: Path, **keys: Any) -> Data:
     return load(task(path, keys).dataset)
-
-
-def trained(settings: Supervised, home: Path, **keys: Any) -> list[Epoch]:
-    config = {"lr": 0.05, "batch_size": 16}
-    given = {"id": 0, "seed": 7, "start_epoch": 0, "budget": 2, "config": config, **keys}
-    running = RunningTrial(home=home, **given)
-    steps = settings.train(running, settings.gives(frozenset({"val_loss"})))
-    return [step for step in steps if step is not None]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet", "bom.csv"])

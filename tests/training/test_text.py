@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
+from training.supervising import steps, trained
 
 from hpogen import plugins
 from hpogen.errors import Refusal, UserError
-from hpogen.tasks.base import Epoch
 from hpogen.training.data.data import Data
 from hpogen.training.data.loaded import load
 from hpogen.training.forms.kinds import KINDS
@@ -25,7 +24,6 @@ from hpogen.training.losses import cross_entropy as trained_by
 from hpogen.training.models.build import build
 from hpogen.training.models.catalog import TOKEN_MODELS
 from hpogen.training.task import ImageClassification, Supervised
-from hpogen.trial import RunningTrial
 
 STUDIES = Path(__file__).parents[2] / "studies"
 RANDOM = np.random.default_rng(5)
@@ -74,17 +72,6 @@ def task(path: Path, name: str = "bag-of-embeddings", **keys: Any) -> Supervised
 def of_kind(path: Path, kind: str, **keys: Any) -> Supervised:
     dataset = {"kind": kind, **keys.pop("dataset", {})}
     return task(written(path / f"{kind}.npz", y_train=TARGETS[kind]), dataset=dataset, **keys)
-
-
-def steps(settings: Supervised, home: Path, **keys: Any) -> Iterator[Epoch | None]:
-    config = {"lr": 0.05, "batch_size": 16}
-    given = {"id": 0, "seed": 7, "start_epoch": 0, "budget": 2, "config": config, **keys}
-    running = RunningTrial(home=home, **given)
-    return settings.train(running, settings.gives(frozenset({"val_loss"})))
-
-
-def trained(settings: Supervised, home: Path, **keys: Any) -> list[Epoch]:
-    return [step for step in steps(settings, home, **keys) if step is not None]
 
 
 @pytest.mark.parametrize("name", TOKEN_MODELS)
