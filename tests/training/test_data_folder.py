@@ -22,7 +22,7 @@ from hpogen.training import memory
 from hpogen.training.data import give, load, loaded
 from hpogen.training.data.image_data import ImageData
 from hpogen.training.data.pictures import Pictures, threaded
-from hpogen.training.data.prepared import Batches, ByBatch, prepare
+from hpogen.training.data.prepared import Batches, ByBatch, in_place, prepare
 from hpogen.training.forms.dataset import Dataset
 
 CPU = torch.device("cpu")
@@ -148,8 +148,8 @@ def test_streamed_batches_are_those_of_the_resident_set(
     given = both(tmp_path, subset=0.5, validation=10, audit="test", **keys)
     resident, streamed = (prepare(one, CPU) for one in given)
     assert isinstance(load(given[1]).train.inputs, Pictures)
-    assert isinstance(streamed.subset.inputs, ByBatch)
-    assert isinstance(resident.subset.inputs, torch.Tensor)
+    assert isinstance(streamed.subset.inputs.source, Pictures)
+    assert isinstance(resident.subset.inputs.source, torch.Tensor)
     for split in ("subset", "validation", "audit"):
         pair = [getattr(one, split) for one in (resident, streamed)]
         assert len(pair[0].inputs) == len(pair[1].inputs) == len(pair[1])
@@ -244,17 +244,24 @@ def test_what_does_not_fit_is_streamed_and_said_once(
     assert isinstance(load(dataset(path, size=10)).train.inputs, np.ndarray)
 
 
-def test_arrays_that_do_not_fit_a_second_time_stay_where_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_arrays_stay_where_they_are_on_a_cpu() -> None:
+    given = Dataset.model_validate({"name": "digits", "subset": 0.5, "validation": 101})
+    prepared, arrays = prepare(given, CPU), load(given).train.inputs
+    for split in (prepared.subset, prepared.validation, prepared.audit):
+        assert isinstance(split.inputs, ByBatch) and isinstance(split.inputs.source, torch.Tensor)
+        assert split.inputs.source.data_ptr() == arrays.ctypes.data
+    assert np.array_equal(prepared.subset.inputs[2:9], arrays[prepared.rows[2:9]])
+
+
+def test_arrays_that_may_not_be_written_or_run_backwards_are_read(
+    recwarn: pytest.WarningsRecorder,
 ) -> None:
-    given = {"name": "digits", "subset": 0.5, "validation": 101}
-    resident = prepare(Dataset.model_validate(given), CPU)
-    (tmp_path / "meminfo").write_text("MemAvailable: 100 kB\n")
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    by_batch = prepare(Dataset.model_validate({**given, "seed": 0, "audit": 548}), CPU)
-    source = getattr(by_batch.subset.inputs, "source", None)
-    assert source is load(Dataset.model_validate(given)).train.inputs
-    assert torch.equal(by_batch.subset.inputs[2:9], resident.subset.inputs[2:9])
+    array = np.arange(24.0, dtype=np.float32).reshape(8, 3)
+    frozen = array.copy()
+    frozen.flags.writeable = False
+    for given in (frozen, array[::-1], array.T.copy().T):
+        assert np.array_equal(in_place(given), given)
+    assert not recwarn.list  # torch warns of what it may not write
 
 
 @pytest.mark.parametrize("count", [0, 1, 4095, 4096, 10_000])

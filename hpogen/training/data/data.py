@@ -211,7 +211,7 @@ def _array(given: Any, where: str, gaps: bool) -> NDArray[Any]:
     integers = "uint8" if array.dtype == np.uint8 else "int64"
     with np.errstate(over="ignore"):  # what is too large for float32 is told as such
         array = np.ascontiguousarray(array, "float32" if array.dtype.kind == "f" else integers)
-    if array.dtype.kind == "f" and not gaps and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not gaps and array.size and not _finite(array):
         flat = array.reshape(len(array), -1)
         row = int((~np.isfinite(flat)).any(1).argmax())
         column = int((~np.isfinite(flat[row])).argmax())
@@ -220,6 +220,11 @@ def _array(given: Any, where: str, gaps: bool) -> NDArray[Any]:
             "float32: leave the row out, or fill it in"
         )
     return array
+
+
+def _finite(array: NDArray[Any]) -> bool:
+    """Whether all are, of some; NaN is passed on by both."""
+    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
 
 
 def _shapes(inputs: Inputs) -> Any:

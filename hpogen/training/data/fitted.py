@@ -17,7 +17,7 @@ from torch import Tensor
 from hpogen.training.data.data import Array
 from hpogen.training.data.splits import Indices
 
-ROWS = 1 << 16  # that are in float64 at a time
+ROWS = 1 << 13  # that are in float64 at a time
 ROUNDING = 1e-6  # a standard deviation below this part of the mean is float32's rounding
 PLAIN = torch.contiguous_format
 X = Tensor | Mapping[str, Tensor]

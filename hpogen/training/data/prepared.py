@@ -1,12 +1,14 @@
 """The data of a trial: which samples are subset, validation and audit, ready on the device.
 
-A data set is loaded once per process; each split is one tensor (or one for each name), or is
-fetched by the batch where there is no room for it, and is standardised by the batch.
+A data set is loaded once per process; on a GPU each split is one tensor (or one for each name).
+Where there is no room for it, and on a CPU, a batch is fetched when it is asked for, from the data
+set where it lies. It is standardised by the batch.
 """
 
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -31,28 +33,36 @@ from hpogen.trial import derive_seed
 
 @dataclass(frozen=True)
 class ByBatch:
-    """Inputs that are not on the device: fetched when asked for, from memory or from their files.
+    """Inputs that are fetched when asked for: from the data set's memory, or from their files.
 
     `inputs[chosen]` is what it would be of a tensor: (n, …) on the device.
     """
 
-    source: NDArray[Any] | Pictures
-    rows: Indices  # of the source
+    source: Tensor | Pictures  # (M, …), on the CPU
+    rows: Tensor  # (N,) of the source, on the CPU
     device: torch.device
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, chosen: Tensor | slice) -> Tensor:
-        places = chosen if isinstance(chosen, slice) else chosen.cpu().numpy()
-        inputs = torch.from_numpy(self.source[self.rows[places]])
+        rows = self._rows(chosen)
+        if isinstance(self.source, Tensor):
+            inputs = self.source.index_select(0, rows)
+        else:
+            inputs = torch.from_numpy(self.source[rows.numpy()])
         if self.device.type == "cuda":
             inputs = inputs.pin_memory()
         return inputs.to(self.device, non_blocking=True)
 
     def select(self, chosen: Tensor) -> ByBatch:
         """Those inputs, in that order."""
-        return replace(self, rows=self.rows[chosen.cpu().numpy()])
+        return replace(self, rows=self._rows(chosen))
+
+    def _rows(self, chosen: Tensor | slice) -> Tensor:
+        if isinstance(chosen, slice):
+            return self.rows[chosen]
+        return self.rows.index_select(0, chosen.cpu())
 
 
 @dataclass(frozen=True)
@@ -224,16 +234,26 @@ def _prepare(dataset: Dataset, device: torch.device) -> Prepared:
     )
 
 
+def in_place(array: NDArray[Any]) -> Tensor:
+    """The array as a tensor of the same memory, to be read alone: it may not be writable."""
+    with warnings.catch_warnings(action="ignore"):
+        return torch.from_numpy(array if min(array.strides) >= 0 else array.copy())
+
+
 def _resident(dataset: Dataset, data: Data, count: int, device: torch.device) -> bool:
-    """Whether so many of its samples are kept on the device."""
-    if isinstance(data.train.inputs, Pictures):
+    """Whether so many of its samples are copied to the device, and kept there."""
+    if device.type == "cpu" or isinstance(data.train.inputs, Pictures):
         return False
     return fits(dataset, count * data.sample_bytes, device, "copied by the batch")
 
 
 def _split(samples: Samples, rows: Indices, resident: bool, device: torch.device) -> Split:
+    places = torch.from_numpy(rows)
+
     def held(part: Array) -> Tensor | ByBatch:
-        return _on(device, part[rows]) if resident else ByBatch(part, rows, device)
+        if resident:
+            return _on(device, part[rows])
+        return ByBatch(part if isinstance(part, Pictures) else in_place(part), places, device)
 
     inputs, targets = samples.inputs, _on(device, samples.targets[rows])
     if isinstance(inputs, Mapping):
