@@ -48,6 +48,7 @@ def _row(
     by_samples: tuple[str, ...] = (),
     kinds: Iterable[str] = (),
     loss: Literal["", "any", "entropy"] = "",
+    reads: Literal["features", "moments", "forms"] = "features",
     **flags: bool,
 ) -> Measure:
     """`within` and `place` make `module:attribute`; `total` and `mean` are over the epochs."""
@@ -63,6 +64,7 @@ def _row(
         needs=needs,
         kinds=frozenset(kinds),
         loss=loss,
+        reads=reads,
         definition=definition,
         cost=cost,
         source=source,
@@ -71,23 +73,24 @@ def _row(
 
 
 _head = functools.partial(_row, "head", within="head_family:", cost=ONE_PASS)
-_deferred = functools.partial(_head, deferred=True)
+_forms = functools.partial(_head, reads="forms")
+_moments = functools.partial(_head, reads="moments")
 _step = functools.partial(_row, "step", within="online:", cost=FREE, total=True)
 _network = functools.partial(_row, "network")
 _per_sample = functools.partial(_network, needs=PER_SAMPLE, cost=ONE_BACKWARD, loss="any")
 
 HEAD: tuple[Measure, ...] = (
-    _deferred(
+    _forms(
         "agn",
         "agn",
         "Σ over epochs of mean_i s_i, s_i = ‖p_i − q_i‖² (‖h_i‖² + 1) at the epoch's end",
         EACH_EPOCH,
         total=True,
     ),
-    _deferred("agn_mean", "agn", "agn / epochs: for comparing budgets", EACH_EPOCH, mean=True),
-    _deferred("agn_last", "agn", "mean_i s_i at the end of the last epoch", EACH_EPOCH),
-    _deferred("agn_rel", "agn_rel", "mean_i s_i / mean_i (‖h_i‖² + 1)", NORM),
-    _deferred(
+    _forms("agn_mean", "agn", "agn / epochs: for comparing budgets", EACH_EPOCH, mean=True),
+    _forms("agn_last", "agn", "mean_i s_i at the end of the last epoch", EACH_EPOCH),
+    _forms("agn_rel", "agn_rel", "mean_i s_i / mean_i (‖h_i‖² + 1)", NORM),
+    _forms(
         "agn_tic",
         "agn_tic",
         "mean_i s_i / tr H",
@@ -95,7 +98,7 @@ HEAD: tuple[Measure, ...] = (
         kinds=ENTROPY,
         loss="entropy",
     ),
-    _head(
+    _moments(
         "gsnr_head",
         "gsnr",
         "mean_j m_j²/ρ_j² over the last layer's parameters; its median; Σm²/Σρ²; debiased",
@@ -103,21 +106,21 @@ HEAD: tuple[Measure, ...] = (
         *("gsnr_head", "gsnr_head_median", "gsnr_head_ratio", "gsnr_head_debiased"),
         by_samples=("gsnr_head", "gsnr_head_median", "gsnr_head_ratio"),
     ),
-    _head(
+    _moments(
         "osgr_head",
         "osgr",
         "1 − (mean_i ‖g_i‖² − ‖m‖²)/(N ‖m‖²)",
         f"{LIU}, eqs. 19 to 22",
         by_samples=("osgr_head",),
     ),
-    _head(
+    _moments(
         "same_sign_head",
         "same_sign",
         "mean over parameters of the share of samples whose gradients agree in sign",
         f"{LIU}, p_same_sign",
         by_samples=("same_sign_head",),
     ),
-    _head(
+    _moments(
         "opposite_sign_head",
         "opposite_sign",
         "share of weights whose sign is opposite to m's; the same of the largest tenth",
@@ -133,7 +136,7 @@ HEAD: tuple[Measure, ...] = (
         *("margin_q10", "margin_q50", "margin_q90"),
         kinds=CLASSES,
     ),
-    _deferred(
+    _forms(
         "trace_hessian",
         "trace_hessian",
         "tr H = mean_i (1 − ‖p_i‖²)(‖h_i‖² + 1)",
@@ -141,7 +144,7 @@ HEAD: tuple[Measure, ...] = (
         kinds=ENTROPY,
         loss="entropy",
     ),
-    _deferred("brier", "brier", "mean_i ‖p_i − q_i‖²", "Brier 1950", kinds=ENTROPY, loss="entropy"),
+    _forms("brier", "brier", "mean_i ‖p_i − q_i‖²", "Brier 1950", kinds=ENTROPY, loss="entropy"),
 )
 
 STEP: tuple[Measure, ...] = (

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from hpogen.errors import Refusal
-from hpogen.measures.last_linear import refuse_frozen, sizes
+from hpogen.measures.head_work import CHUNK, Worked, add, no_moments, output_gradients
+from hpogen.measures.last_linear import sizes
 from hpogen.measures.moments import ROUNDING, Moments, ratio
 from hpogen.measures.passes import Predictions, check_finite
-from hpogen.measures.targets import LossFunction, classes_of, counted, output_gradient, rows
+from hpogen.measures.targets import LossFunction, classes_of, counted, rows
 
-CHUNK = 4096  # samples whose features are in float64 at a time
 CANCELLED = 1e-6  # E[h²] − E[h]² has lost digits where it is less than this part of E[h]²
 TINY = 1e-300  # in the place of Σq = 0, where all is 0
 
@@ -36,10 +36,17 @@ class HeadStatistics:
     """
 
     predictions: Predictions
-    features: Tensor  # H, the inputs of the last `nn.Linear`
+    seen: Tensor | Worked  # H, or what was made of it
     weight: Tensor  # W
     bias: Tensor | None  # b
     counts: tuple[bool, bool] = (True, True)  # whether W and b are trained
+
+    @property
+    def features(self) -> Tensor:
+        """H, the inputs of the last `nn.Linear`."""
+        if isinstance(self.seen, Worked):
+            raise ValueError("the features were worked off, expected a measure that needs none")
+        return self.seen
 
     @property
     def loss_function(self) -> LossFunction | None:
@@ -116,8 +123,7 @@ class HeadStatistics:
     @cached_property
     def closed_forms(self) -> ClosedForms:
         """The same but `brier`, () float64 on the device: reading them is left to the caller."""
-        own = torch.cat([sizes(self.features[part], *self._counts) for part in self._parts()])
-        return ClosedForms(self.output_gradients, self._squares, own, self.labels)
+        return ClosedForms(self.output_gradients, self._squares, self._sizes, self.labels)
 
     @property
     def gsnr(self) -> float:
@@ -160,13 +166,11 @@ class HeadStatistics:
     @cached_property
     def moments(self) -> Moments:
         """First and second moments and signs of the per-sample gradients of every parameter."""
-        weight, bias = self._counts
-        refuse_frozen(weight, bias)
-        width = self.weight.shape[1] if weight else 0
-        moments = Moments.zeros((len(self.weight), width + bias), self.weight.device)
-        with torch.autocast(self.weight.device.type, enabled=False):
-            for part in self._parts():
-                moments.add(self.output_gradients[part], self.features[part, :width])
+        if isinstance(self.seen, Worked) and self.seen.moments is not None:
+            return self.seen.moments
+        moments = no_moments(self.weight, *self._counts)
+        for part in self._parts():
+            add(moments, self.output_gradients[part], self.features[part], self._counts[0])
         return moments
 
     @cached_property
@@ -198,18 +202,20 @@ class HeadStatistics:
 
     @cached_property
     def output_gradients(self) -> Tensor:
-        """d (N, C) float64, the gradient of each sample's loss by its logits.
-
-        NaN where one of them is not finite: −∞ would leave a finite one.
-        """
-        unknown = ~self.logits.isfinite().all(1, keepdim=True)
-        gradient = output_gradient(self.logits, self.labels, self.loss_function)
-        return gradient.masked_fill_(unknown, torch.nan)
+        """d (N, C) float64, see `output_gradients`."""
+        return output_gradients(self.logits, self.labels, self.loss_function)
 
     @cached_property
     def _squares(self) -> Tensor:
         """‖d_i‖² (N,)."""
         return self.output_gradients.square().sum(1)
+
+    @property
+    def _sizes(self) -> Tensor:
+        """‖h_i‖² + 1 (N,)."""
+        if isinstance(self.seen, Worked):
+            return self.seen.sizes
+        return torch.cat([sizes(self.features[part], *self._counts) for part in self._parts()])
 
     @property
     def _counts(self) -> tuple[bool, bool]:

@@ -1,7 +1,7 @@
 """The head measures as the catalogue names them: each a function of the shared HeadStatistics.
 
 Of sequences it is a SequenceHead, which has what they read under the same names.
-Those that are `deferred` in the catalogue leave a () tensor on the device.
+Those that read the closed `forms` alone leave a () tensor on the device.
 """
 
 from __future__ import annotations

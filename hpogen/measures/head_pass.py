@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from hpogen.measures.as_found import kept
 from hpogen.measures.distributed import gathered, group_of
 from hpogen.measures.head import HeadStatistics
+from hpogen.measures.head_work import Work
 from hpogen.measures.last_linear import LastLinear, counts, require_last_linear
 from hpogen.measures.passes import (
     Batch,
     Predictions,
+    Rows,
     at_least_float32,
     device_of,
     forward_pass,
@@ -63,16 +66,23 @@ def _tried(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
 class HeadCollector:
     """Collects HeadStatistics from the forward passes that run while it is entered.
 
-    Where labels are `known` to be classes they are not looked at: no GPU has to be waited for.
+    Where labels are `known` to be classes they are not looked at: no GPU has to be waited for; and
+    of these features are kept only where something `reads` them, else what is made of them.
     """
 
     def __init__(
-        self, model: nn.Module, loss: LossFunction | None = None, known: bool = False
+        self,
+        model: nn.Module,
+        loss: LossFunction | None = None,
+        known: bool = False,
+        reads: Literal["features", "moments", "forms"] = "features",
     ) -> None:
         self._group = group_of(model)
         self._last = LastLinear(model)
         self._loss, self._known = loss, known
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # logits, labels, features
+        self._logits, self._labels = Rows(), Rows()
+        self._features: list[Tensor] = []
+        self._work = Work(loss, reads == "moments") if known and reads != "features" else None
         self._layer: nn.Linear | None = None
 
     def __enter__(self) -> HeadCollector:
@@ -86,21 +96,33 @@ class HeadCollector:
         self._layer, features = self._last.read(logits)
         if self._loss is None:
             logits, labels = rows(logits, labels)
-        self._seen.append((at_least_float32(logits), labels, at_least_float32(features)))
+        logits, features = at_least_float32(logits), at_least_float32(features)
+        self._logits.add(logits)
+        self._labels.add(labels)
+        if self._work is None:
+            self._features.append(features)
+        else:
+            self._work.add(self._layer, logits, labels, features)
 
     def result(self) -> HeadStatistics:
         """Raises ValueError when no sample was seen, Refusal for a label that is no class."""
-        seen = [gathered(torch.cat(parts), self._group) for parts in zip(*self._seen, strict=True)]
-        if self._layer is None or not len(seen[0]):
+        if self._layer is None:
             raise ValueError("got no samples: the batches are empty")
-        kept = None if self._known else counted(seen[0], seen[1], self._loss)
-        logits, labels, features = seen if kept is None else [values[kept] for values in seen]
+        logits, labels = (gathered(x.result(), self._group) for x in (self._logits, self._labels))
+        if not len(logits):
+            raise ValueError("got no samples: the batches are empty")
+        seen = (
+            self._work.result() if self._work else gathered(torch.cat(self._features), self._group)
+        )
+        kept = None if self._known else counted(logits, labels, self._loss)
+        if kept is not None and isinstance(seen, Tensor):
+            logits, labels, seen = logits[kept], labels[kept], seen[kept]
         if not len(logits):
             raise ValueError(f"got no samples: every label is {IGNORED}")
         bias = self._layer.bias
         return HeadStatistics(
             Predictions(logits, labels, self._loss),
-            features,
+            seen,
             at_least_float32(self._layer.weight.detach().clone()),
             None if bias is None else at_least_float32(bias.detach().clone()),
             counts(self._layer),

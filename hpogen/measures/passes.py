@@ -21,7 +21,16 @@ from torch import Tensor, nn
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import evaluating, kept, may_change, require_initialized, without
 from hpogen.measures.convolutions import mend_convolutions
-from hpogen.measures.targets import IGNORED, LossFunction, counted, cross_entropy, each, hits, rows
+from hpogen.measures.targets import (
+    IGNORED,
+    LossFunction,
+    by_rows,
+    counted,
+    cross_entropy,
+    each,
+    hits,
+    rows,
+)
 
 Batch = tuple[Tensor, Tensor]  # images (B, …) and labels (B,)
 
@@ -51,9 +60,10 @@ class Predictions:
     @cached_property
     def losses(self) -> Tensor:
         """The loss of each sample, (N,) float64: the cross-entropy, of one logit the binary one."""
-        if self.loss_function is not None:
-            return each(self.loss_function, self.logits, self.labels).detach()
-        return cross_entropy(self.logits, self.labels)
+        loss = self.loss_function
+        if loss is not None:
+            return by_rows(lambda z, y: each(loss, z, y).detach(), self.logits, self.labels)
+        return by_rows(cross_entropy, self.logits, self.labels)
 
     @cached_property
     def probabilities(self) -> Tensor:
@@ -91,6 +101,37 @@ class Predictions:
         return float(self.hit_rate)
 
 
+class Rows:
+    """Tensors (n, …) one behind the other, in one place.
+
+    Small ones that stay, made between large ones that go, would tear holes into the memory that
+    nothing large fits into again: a pass over many batches took several times what it needs.
+    """
+
+    def __init__(self) -> None:
+        self._place: Tensor | None = None  # what is behind the rows is empty
+        self._count = 0
+
+    def add(self, values: Tensor) -> None:
+        """Raises RuntimeError for values of another shape than the first."""
+        place, count = self._place, self._count + len(values)
+        if place is None or count > len(place):
+            self._place = values.new_empty(count + count // 4, *values.shape[1:])
+            if place is not None:
+                self._place[: self._count] = place[: self._count]
+            place = self._place
+        place[self._count : count] = values
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def result(self) -> Tensor:
+        """(N, …), of one tensor at least."""
+        assert self._place is not None
+        return self._place[: self._count]
+
+
 class PredictionCollector:
     """Keeps logits and labels, as `targets.rows` takes them: losses and accuracies of any model.
 
@@ -100,21 +141,22 @@ class PredictionCollector:
 
     def __init__(self, known: bool = False, loss: LossFunction | None = None) -> None:
         self._known, self._loss = known, loss
-        self._seen: list[tuple[Tensor, Tensor]] = []  # logits, labels
+        self._logits, self._labels = Rows(), Rows()
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         if self._loss is None:
             logits, labels = rows(logits, labels)
-        self._seen.append((at_least_float32(logits), labels))
+        self._logits.add(at_least_float32(logits))
+        self._labels.add(labels)
 
     def result(self) -> Predictions:
         """Without the samples that are labelled −100.
 
         Raises ValueError when there is none, Refusal for a label that is no class.
         """
-        if not any(len(labels) for _, labels in self._seen):
+        if not len(self._labels):
             raise ValueError("got no samples: the batches are empty")
-        logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        logits, labels = self._logits.result(), self._labels.result()
         kept = None if self._known else counted(logits, labels, self._loss)
         if kept is not None:
             logits, labels = logits[kept], labels[kept]

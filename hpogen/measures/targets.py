@@ -15,6 +15,7 @@ from torch.nn import functional
 from hpogen.errors import Refusal
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]  # of logits (N, …) and targets; gives (N,)
+ROWS = 1 << 16  # in float64 at a time
 IGNORED = -100  # the label of samples that torch's cross_entropy leaves out
 
 
@@ -114,6 +115,14 @@ def hits(logits: Tensor, targets: Tensor) -> Tensor:
     if targets.is_floating_point():
         return targets.gather(1, predicted[:, None])[:, 0] == targets.amax(1)
     return predicted == targets
+
+
+def by_rows(function: Callable[[Tensor, Tensor], Tensor], *values: Tensor) -> Tensor:
+    """What a function gives, (N, …), which takes each row by itself: of `ROWS` at a time."""
+    if len(values[0]) <= ROWS:
+        return function(*values)
+    parts = zip(*(torch.split(value, ROWS) for value in values), strict=True)
+    return torch.cat([function(*part) for part in parts])
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "none") -> Tensor:

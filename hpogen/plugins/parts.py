@@ -55,7 +55,9 @@ class Measure:
     lower for more samples of the same kind. `kinds` are those of `forms/kinds.py` that it is
     defined for; with `loss="entropy"` it is so for the cross-entropy alone. `needs` is a function
     of the model and a batch of images that raises Refusal where the measure is not defined; it is
-    asked when a study is loaded, with both on the meta device. A built-in function is
+    asked when a study is loaded, with both on the meta device. `reads` is what one of the last
+    layer takes of a HeadStatistics: its closed `forms`, which it gives as () tensors on the model's
+    device and does not look at, `moments`, or anything else. A built-in function is
     `module:attribute`, so that naming a measure imports no torch.
     """
 
@@ -71,7 +73,7 @@ class Measure:
     initial: bool = False
     kinds: frozenset[str] = frozenset()  # of targets that it is defined for; none: of all
     loss: typing.Literal["", "any", "entropy"] = ""
-    deferred: bool = False  # gives () tensors on the model's device and has read nothing
+    reads: typing.Literal["features", "moments", "forms"] = "features"
     needs: Callable[..., Any] | str = ""
     definition: str = ""  # a line or two for `hpogen list measures`
     cost: str = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -81,7 +82,7 @@ def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generat
     if measures := plan.due("head", epoch, last):
         head = yield from _head(recipe, state, measures)
         found |= _figures(recipe, head.predictions, "train_")
-        closed = all(planned.measure.deferred for planned in measures)
+        closed = _reads(measures) == "forms"
         if not closed or recipe.device.type == "cpu":  # none has to digest NaN
             check_finite({"train_loss": float(head.predictions.mean_loss)}, epoch)
         for planned in measures:
@@ -135,11 +136,16 @@ def head_collector(
     recipe: Recipe, state: State, measures: Iterable[PlannedMeasure]
 ) -> HeadCollector | SequenceHeadCollector:
     """What collects all that those measures of the last layer read."""
-    loss = recipe.measured_loss
+    loss, reads = recipe.measured_loss, _reads(measures)
     if recipe.data.target.name != "positions":
-        return HeadCollector(state.judged, loss, known=True)
-    closed = all(planned.measure.deferred for planned in measures)
-    return SequenceHeadCollector(state.judged, loss, known=True, moments=not closed)
+        return HeadCollector(state.judged, loss, known=True, reads=reads)
+    return SequenceHeadCollector(state.judged, loss, known=True, moments=reads != "forms")
+
+
+def _reads(measures: Iterable[PlannedMeasure]) -> Literal["features", "moments", "forms"]:
+    """What the neediest of them reads."""
+    reads = {planned.measure.reads for planned in measures}
+    return "features" if "features" in reads else "moments" if "moments" in reads else "forms"
 
 
 def _head(

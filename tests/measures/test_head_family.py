@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from hpogen import plugins
 from hpogen.errors import Refusal
-from hpogen.measures import HeadStatistics, head_statistics
+from hpogen.measures import HeadStatistics, head_statistics, head_work
 from hpogen.measures import head as head_module
 from hpogen.measures.moments import Moments
 
@@ -131,7 +131,7 @@ def measured(head: HeadStatistics) -> dict[str, float]:
         measure = plugins.measures.get(name)
         if measure.of == "head" and plugins.measures.is_builtin(name):  # not another test's
             value: Any = measure.resolve()(head)
-            assert isinstance(value, Tensor) == measure.deferred
+            assert isinstance(value, Tensor) == (measure.reads == "forms")
             found |= value if isinstance(value, dict) else {name: float(value)}
     return found
 
@@ -341,12 +341,12 @@ def test_nan_parameters_give_no_number() -> None:
 
 def test_each_statistic_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = itertools.count()
-    gradient = head_module.output_gradient
+    gradient = head_work.output_gradient
 
     def counted(*given: Any) -> Tensor:
         next(calls)
         return gradient(*given)
 
-    monkeypatch.setattr(head_module, "output_gradient", counted)
+    monkeypatch.setattr(head_work, "output_gradient", counted)
     measured(head_statistics(net(), [samples()]))
     assert next(calls) == 1
