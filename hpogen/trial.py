@@ -104,8 +104,9 @@ class Outcome:
     """How a trial ended. Metrics and audit are finite and hold no times; empty after a failure.
 
     `seconds` has the keys train, validation, measures, total. `epochs` is what was really trained
-    (None: the whole budget). `files` are small files to keep beside the trial's curve, by suffix;
-    `code` names the code and the type of device that trained it.
+    (None: the whole budget); `spared` epochs of the budget are not charged. `files` are small files
+    to keep beside the trial's curve, by suffix; `code` names the code and the type of device that
+    trained it.
     """
 
     trial: int
@@ -116,6 +117,7 @@ class Outcome:
     failure: Failure | None = None
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     code: str = ""
+    spared: int = 0
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def test_where_and_how_it_trains_and_what_is_observed_are_told_apart() -> None:
     what = part(IMAGES, Meaning.WHAT)
     assert {*what} == {
         *("name", "dataset", "model", "epochs", "optimizer", "schedule"),
-        *("label_smoothing", "precision", "class_weights", "average", "weights"),
+        *("label_smoothing", "precision", "class_weights", "average", "weights", "patience"),
     }
     assert what["dataset"]["subset"] == 0.2 and what["model"] == {"name": "mlp"}
     assert part(IMAGES, *Meaning) == IMAGES

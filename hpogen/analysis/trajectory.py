@@ -55,7 +55,7 @@ def trajectory(study: Folder, truth: Error | None, siblings: Siblings) -> Trajec
     spent = seconds(study, siblings)
     finished = {r.trial.id for r in study.finished}
     found = incumbents(study)
-    costs = (study.history.cost(record.trial.rung) for record in records)
+    costs = (study.history.charge(record) for record in records)
     best = [
         _value(record, truth) if record.trial.id in finished else math.inf for record in records
     ]

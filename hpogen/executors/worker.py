@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -57,10 +57,8 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
             yield Progress(
                 trial.id, step.epoch, step.metrics, seconds, device, step.memory, step.audit
             )
-        epochs = trial.budget - continued
         seconds = last.seconds or {"total": time.monotonic() - begin}
-        code = code_of(job.sources, device)
-        yield Outcome(trial.id, last.metrics, last.audit, seconds, epochs, None, last.files, code)
+        yield _outcome(job, last, seconds, continued, device)
     except Exception as error:
         log.write(traceback.format_exc())
         epochs = max(last.epoch - continued, 0)
@@ -72,6 +70,18 @@ def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
         if steps is not None:
             _close(steps, log, place, job)
         log.close()
+
+
+def _outcome(
+    job: Job, last: Epoch, seconds: Mapping[str, float], continued: int, device: str
+) -> Outcome:
+    """Of a trial that ended well, `continued` epochs of which are another's."""
+    trial, code = job.trial, code_of(job.sources, device)
+    spared = trial.budget - last.epoch if last.final else 0
+    epochs = max(trial.budget - spared - continued, 0)
+    return Outcome(
+        trial.id, last.metrics, last.audit, seconds, epochs, None, last.files, code, spared
+    )
 
 
 def _make_home(job: Job) -> None:
@@ -170,7 +180,7 @@ def _check(epoch: Epoch, job: Job) -> None:
         if not math.isfinite(value):
             raise Diverged(f"{name} is {value} after epoch {epoch.epoch}")
     missing = sorted(job.wanted - set(epoch.metrics))
-    if missing and epoch.epoch == job.trial.budget:
+    if missing and (epoch.final or epoch.epoch == job.trial.budget):
         raise ValueError(f"task {job.task.name!r} did not give the metric {missing[0]!r}")
 
 

@@ -113,6 +113,7 @@ class Ended(TypedDict):
     seconds: Numbers
     failure: Failed | None
     code: NotRequired[str]
+    spared: NotRequired[Positive]
 
 
 class Held(Ended):
@@ -219,7 +220,7 @@ def told(outcome: Outcome, score: float) -> Event:
 
 
 def _ended(outcome: Outcome) -> Event:
-    own = _plain(outcome, "files")
+    own = _plain(outcome, "files", *(() if outcome.spared else ("spared",)))
     return {**own, "failure": outcome.failure and _plain(outcome.failure)}
 
 

@@ -86,6 +86,11 @@ class History:
         """What a trial of that rung is charged, in epochs, exactly."""
         return rung.epochs if rung.data is None else exact(rung.epochs, rung.data, self.subset)
 
+    def charge(self, record: Record) -> int | Fraction:
+        """What that trial is charged: all of its budget, but for what it ended before."""
+        rung, spared = record.trial.rung, record.outcome.spared if record.outcome else 0
+        return self.cost(rung) - self.cost(rung._replace(epochs=spared))
+
     @property
     def duplicates(self) -> int:
         return sum(map(len, self.twins.values()))
@@ -142,6 +147,7 @@ class History:
             raise ValueError(f"trial {event['trial']} has been told already")
         record.state, record.outcome = "told", events.outcome_of(event)
         record.score = math.inf if event["score"] is None else event["score"]
+        self.spent += self.charge(record) - self.cost(record.trial.rung)
         self.done += self.cost(record.trial.rung._replace(epochs=record.outcome.epochs or 0))
         self.running.discard(event["trial"])
         self.held.discard(event["trial"])

@@ -211,5 +211,5 @@ def used_up(history: History) -> tuple[float, str, float, int]:
 
 def over(history: History) -> dict[str, float]:
     """The epochs and the trials of `stop` that are over: those under way are not counted."""
-    costs = [history.cost(r.trial.rung) for r in history.records if r.outcome is not None]
+    costs = [history.charge(r) for r in history.records if r.outcome is not None]
     return {"epochs": plain(sum(costs)), "trials": len(costs)}

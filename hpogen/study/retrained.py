@@ -248,7 +248,7 @@ def _spec(spec: StudySpec, choice: Choice, seeds: int, files: Sequence[Path]) ->
     changed = {
         **alone(choice.config, seeds),
         "name": f"{spec.name} {choice.label}",
-        "task": {**task, "dataset": dataset, "measures": []},
+        "task": {**task, "dataset": dataset, "measures": [], "patience": None},
         "objective": {"terms": [{"metric": "train_loss_online"}]},  # costs no pass
         "checkpoints": {**kept, "keep": "best"} if kept["keep"] == "none" else kept,
     }

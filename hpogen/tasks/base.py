@@ -26,7 +26,7 @@ class Epoch:
 
     `metrics` are finite numbers (a NaN or infinity makes the trial `diverged`); `files`
     belong to the last epoch only, and so does `audit` unless the task asks for it after each.
-    `epoch` counts from 1.
+    `epoch` counts from 1. A `final` one ends the trial before its budget, and is charged as such.
     """
 
     epoch: int
@@ -35,6 +35,7 @@ class Epoch:
     seconds: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)  # `peak` and `total`, in bytes
+    final: bool = False
 
 
 class Diverged(Exception):

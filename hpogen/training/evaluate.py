@@ -43,19 +43,21 @@ Found = dict[str, float | Tensor]
 def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metrics]:
     """The metrics at the end of the epoch that `state` stands in; yields between batches.
 
-    At the budget's last epoch also the validation losses and the audit, which go into the state;
+    At the trial's last epoch also the validation losses and the audit, which go into the state;
     the audit after each epoch where the task says so.
     Nothing that is summed over epochs changes before the last yield: an interrupted evaluation is
     repeated. Raises Diverged for a metric that is not finite.
     """
-    epoch, last = state.epoch + 1, state.epoch + 1 == recipe.trial.budget
+    epoch = state.epoch + 1
     found: Found = {}
     audited: Found = {}
     with state.clock("measures"):
         yield from settle(recipe, state)
-        yield from _measures(recipe, state, found, last)
     with state.clock("validation"):
-        yield from _validation(recipe, state, found, last)
+        validated, last = yield from _validation(recipe, state)
+    with state.clock("measures"):
+        yield from _measures(recipe, state, found, last)
+    found |= validated
     if len(recipe.data.audit) and (last or recipe.settings.dataset.audit == "test-each-epoch"):
         seen = yield from _predictions(recipe, state, recipe.data.audit)
         audited = _figures(recipe, seen)
@@ -95,16 +97,27 @@ def _measures(recipe: Recipe, state: State, found: Found, last: bool) -> Generat
         yield
 
 
-def _validation(recipe: Recipe, state: State, found: Found, last: bool) -> Generator[None]:
-    if recipe.plan.validation_pass(last) and len(recipe.data.validation):
-        seen = yield from _predictions(recipe, state, recipe.data.validation)
-        found |= _figures(recipe, seen, "val_")
-        if last and recipe.settings.keeps_losses:
-            state.validation_losses = seen.losses.to(torch.float32)
-            if isinstance(seen, Predictions) and recipe.data.target.classed:
-                state.validation_hits = seen.hits
-        if last and isinstance(seen, Predictions) and recipe.keeps_probabilities:
-            state.validation_probabilities, state.validation_labels = _shares(seen)
+def _validation(recipe: Recipe, state: State) -> Generator[None, None, tuple[Found, bool]]:
+    """What validation tells, and whether this is the trial's last epoch."""
+    last = state.epoch + 1 == recipe.trial.budget
+    if not recipe.plan.validation_pass(last) or not len(recipe.data.validation):
+        return {}, last
+    seen = yield from _predictions(recipe, state, recipe.data.validation)
+    if recipe.settings.patience is not None:
+        last = recipe.over([*state.losses, float(seen.mean_loss)])
+    if last:
+        _keep_validation(recipe, state, seen)
+    return _figures(recipe, seen, "val_"), last
+
+
+def _keep_validation(recipe: Recipe, state: State, seen: Seen) -> None:
+    """The loss of each validation sample, and what else is kept of it."""
+    if recipe.settings.keeps_losses:
+        state.validation_losses = seen.losses.to(torch.float32)
+        if isinstance(seen, Predictions) and recipe.data.target.classed:
+            state.validation_hits = seen.hits
+    if isinstance(seen, Predictions) and recipe.keeps_probabilities:
+        state.validation_probabilities, state.validation_labels = _shares(seen)
 
 
 def _keep_each(recipe: Recipe, state: State, seen: Seen) -> None:

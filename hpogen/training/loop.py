@@ -50,12 +50,14 @@ def _epochs(
         state.restore(saved)
     elif trial.warm:
         state.inherit(checkpoints.parents()["model"])
-    for epoch in range(min(trial.start_epoch, trial.budget - 1), state.epoch):  # not yet received
+    over = recipe.over(state.losses)
+    done = state.epoch if over else trial.budget
+    for epoch in range(min(trial.start_epoch, done - 1), state.epoch):  # not yet received
         yield _told(recipe, state, epoch + 1, {})
     steps = Steps(recipe, state, None if recipe.device.type == "cpu" else Tape(recipe.device))
     free = free_memory(recipe.device)
     try:
-        while state.epoch < trial.budget:
+        while not over:
             before = dict(state.seconds)
             with timed(state.seconds, "total"):
                 with state.clock("train"):
@@ -64,7 +66,7 @@ def _epochs(
                             checkpoints.save(state.epoch, state.step, state.snapshot())
                         yield None
                 state.finish_epoch((yield from evaluate_epoch(recipe, state)))
-                if state.epoch == trial.budget:
+                if over := recipe.over(state.losses):
                     checkpoints.save(state.epoch, state.step, state.snapshot())
             seconds = {what: state.seconds[what] - before[what] for what in before}
             told = _told(recipe, state, state.epoch, seconds)
@@ -81,10 +83,15 @@ def _epochs(
 
 def _told(recipe: Recipe, state: State, epoch: int, seconds: dict[str, float]) -> Epoch:
     """What the study is told of an epoch done; with the last one come the weights to keep."""
-    told = state.report(epoch, recipe.trial.budget, seconds)
-    if epoch < recipe.trial.budget:
+    last = epoch == state.epoch and recipe.over(state.losses)
+    told = state.report(epoch, seconds, last)
+    if not last:
         return told
-    return replace(told, files={**told.files, **weights_to_keep(recipe, state)})
+    return replace(
+        told,
+        final=epoch < recipe.trial.budget,
+        files={**told.files, **weights_to_keep(recipe, state)},
+    )
 
 
 def _no_space(recipe: Recipe, state: State, free: int) -> NoSpace:

@@ -37,6 +37,7 @@ class Plan:
     measures: tuple[PlannedMeasure, ...]
     from_training: frozenset[str] = FROM_TRAIN_PASS  # the metrics that need a pass over the subset
     from_validation: frozenset[str] = plugins.FROM_VALIDATION  # and over validation
+    patient: bool = False  # a trial may end by its validation loss
 
     @property
     def online(self) -> bool:
@@ -65,7 +66,7 @@ class Plan:
         return last or bool(self.names & self.from_training)
 
     def validation_pass(self, last: bool) -> bool:
-        return last or bool(self.names & self.from_validation)
+        return last or self.patient or bool(self.names & self.from_validation)
 
 
 def make_plan(settings: Settings, wanted: frozenset[str]) -> Plan:
@@ -82,4 +83,5 @@ def make_plan(settings: Settings, wanted: frozenset[str]) -> Plan:
         tuple(planned),
         FROM_TRAIN_PASS | settings.from_training(),
         plugins.FROM_VALIDATION | settings.from_validation(),
+        settings.patience is not None,
     )

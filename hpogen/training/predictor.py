@@ -21,7 +21,7 @@ from hpogen.training.memory import evaluation_batch
 from hpogen.training.models.build import build
 from hpogen.training.precision import autocast, set_arithmetic
 from hpogen.training.recipe import begin, memory_format_of
-from hpogen.training.state import judged
+from hpogen.training.state import judged, losses_of
 from hpogen.training.weights import Header, Tensors, header_of, unpacked
 from hpogen.trial import RunningTrial
 
@@ -152,6 +152,6 @@ def from_checkpoint(
     with torch.random.fork_rng(devices=[]):
         recipe, _ = begin(settings, trial, wanted)
     saved = Checkpoints(trial, recipe.plan.running, continuable=False).load()
-    if saved is None or saved["epoch"] != trial.budget:
+    if saved is None or not recipe.over(losses_of(saved["curve"])):
         return None
     return Predictor(header_of(recipe), judged(saved), recipe.device)

@@ -6,6 +6,7 @@ The loop begins here; its parts (`step.py`, `evaluate.py`) take both.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -65,6 +66,16 @@ class Recipe:
         """Whether those of validation and audit are kept: of the full budget."""
         full = self.trial.budget == self.settings.epochs
         return full and self.settings.keep == "probabilities"
+
+    def over(self, losses: Sequence[float]) -> bool:
+        """Whether that is the last epoch of the trial, by the validation losses up to it.
+
+        Or by their number alone, where the task has no `patience`.
+        """
+        if len(losses) >= self.trial.budget:
+            return True
+        patience = self.settings.patience if losses else None
+        return patience is not None and len(losses) - 1 - losses.index(min(losses)) >= patience
 
     def untrained(self) -> nn.Module:
         """The network as it was before the first step: built once more from the trial's seed."""

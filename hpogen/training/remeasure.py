@@ -50,9 +50,11 @@ def remeasure(
     set_arithmetic(settings, torch.device(trial.device))
     recipe, state = begin(settings, trial, wanted)
     saved = Checkpoints(trial, recipe.plan.running, continuable=False).load()
-    if saved is None or saved["epoch"] != trial.budget:
+    if saved is None:
         return None
     state.restore(saved)
+    if not recipe.over(state.losses):
+        return None
     state.files = {}
     return _measured(recipe, state, [plugins.measures.get(name) for name in names])
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -69,6 +70,11 @@ class State:
         """The network that is evaluated, measured and kept: the average, once there is one."""
         return self.average if self.average is not None and self.averaged else self.model
 
+    @property
+    def losses(self) -> list[float]:
+        """The validation loss of each epoch done, as `losses_of` has it."""
+        return losses_of(self.curve)
+
     @cached_property
     def clock(self) -> Clock:
         """What adds to `seconds`."""
@@ -122,15 +128,20 @@ class State:
         for total in self.step_sums.values():
             total.zero_()
 
-    def report(self, epoch: int, budget: int, seconds: dict[str, float]) -> Epoch:
+    def report(self, epoch: int, seconds: dict[str, float], last: bool) -> Epoch:
         """What the study is told of an epoch done; the last one carries the files."""
         metrics, audit = self.curve[epoch - 1], self.audits.get(epoch, {})
-        if epoch < budget:
+        if not last:
             return Epoch(epoch, metrics, audit, seconds)
         files = dict(self.files)
         found = {file: getattr(self, name) for name, file in PER_SAMPLE.items()}
         files |= {file: _npy(values) for file, values in found.items() if values is not None}
         return Epoch(epoch, metrics, audit, dict(self.seconds), files)
+
+
+def losses_of(curve: list[dict[str, float]]) -> list[float]:
+    """The validation loss of each epoch; infinity where it was not asked for."""
+    return [metrics.get("val_loss", math.inf) for metrics in curve]
 
 
 def judged(saved: dict[str, Any]) -> dict[str, Tensor]:

@@ -67,6 +67,7 @@ class Trained(Settings):
     @plugins.scoped
     def check(self, wanted: frozenset[str]) -> None:
         self._wanted.update(wanted)
+        self.check_patience(wanted)
         if self.dataset.kind is not None:
             self.check_kind(self.dataset.kind, wanted)
         self._refuse_metrics(wanted)

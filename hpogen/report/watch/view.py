@@ -99,7 +99,7 @@ class Told:
         records = study.told(len(self._columns["trial"]))
         new: dict[str, list[Any]] = {
             "trial": [record.trial.id for record in records],
-            "budget": [plain(study.history.cost(record.trial.rung)) for record in records],
+            "budget": [plain(study.history.charge(record)) for record in records],
             "score": [finite(record.score) for record in records],
             "whole": [int(_may_be_chosen(study, record)) for record in records],
         }

@@ -46,6 +46,8 @@ class Settings(Part):
     """A file of the model's weights to begin with: a `state_dict` of torch.save, or safetensors."""
     epochs: Annotated[int, Field(ge=1)]
     """The full budget: how often a trial goes through the subset. With rungs, the highest one."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Epochs without a smaller validation loss, after which a trial ends; left out: none do."""
     optimizer: OptimizerName = "sgd"
     """Which rule takes a step, unless the search space has it."""
     schedule: Annotated[Schedule, BeforeValidator(named)] = Schedule()
@@ -103,6 +105,11 @@ class Settings(Part):
                 f"keep: {self.keep}: validation.redraw gives each configuration validation images "
                 "of its own, so that no two can be added: drop one of the keys"
             )
+        if self.patience and not self.dataset.validates:
+            raise ValueError(
+                f"patience: {self.patience} looks at the validation loss, and dataset.validation "
+                "is 0: drop one of the two"
+            )
         if known := self.dataset.known:
             self.model.check_inputs(known.shape, known.outputs, self.dataset.name)
         return self
@@ -118,6 +125,14 @@ class Settings(Part):
             raise Refusal(
                 f"class_weights has {len(weights)} numbers, and the data set "
                 f"{self.dataset.name!r} has {classes} classes: expected one for each, or 'balanced'"
+            )
+
+    def check_patience(self, wanted: frozenset[str]) -> None:
+        """Raise Refusal for metrics that do not compare trials of different numbers of epochs."""
+        if self.patience and (sums := sorted(wanted & self.sums())):
+            raise Refusal(
+                f"{sums[0]!r} is a sum over the epochs, of which task.patience gives each trial "
+                f"another number: name a metric of one epoch, or their mean, such as agn_mean"
             )
 
     @property
