@@ -79,7 +79,7 @@ def model(name: str) -> Callable[[F], F]:
     """Register a builder `(in_shape, classes, **options) -> torch.nn.Module`.
 
     `in_shape` is (channels, height, width) of images, else the shape of a sample. A builder
-    `(data, **options)` is given a `hpogen.training.models.build.Inputs` in the place of both.
+    `(data, **options)` is given a `hpogen.training.forms.inputs.Inputs` in the place of both.
     """
     return _guarded("model", name, models, 2)
 

@@ -19,7 +19,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from hpogen.training.models.build import Shape, example
+from hpogen.training.forms.inputs import Shape
+from hpogen.training.models.build import example
 
 STATUS, MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")  # of a container: what it may use may be less than the machine has

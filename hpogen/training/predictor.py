@@ -16,6 +16,7 @@ from hpogen.measures.as_found import kept
 from hpogen.measures.passes import at_least_float32, tensor_of
 from hpogen.training.checkpoint import Checkpoints
 from hpogen.training.data.fitted import Normalization
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.forms.task import Settings
 from hpogen.training.memory import evaluation_batch
 from hpogen.training.models.build import build
@@ -88,7 +89,7 @@ class Predictor(nn.Module):
 def _untrained(header: Header) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
-            return build(header.model, header.options, header.in_shape, header.classes)
+            return build(header.model, header.options, Inputs(header.in_shape, header.classes))
     except (TypeError, ValueError) as error:  # options that it had in another version
         raise _of_another(header, error) from error
 

@@ -149,16 +149,7 @@ def initial_model(
     """The network before the first step, from the trial's seed: torch's seed is set to it."""
     torch.manual_seed(derive_seed(trial.seed, "model"))
     options = settings.model.options_with(trial.config)
-    model = build(
-        settings.model.name,
-        options,
-        data.in_shape,
-        data.outputs,
-        data.target.name,
-        data.dtype,
-        data.tokens,
-        data.cardinalities,
-    )
+    model = build(settings.model.name, options, data.model_inputs)
     if settings.weights is not None:
         fill(model, settings.weights)
     memory_format = memory_format_of(model, settings.precision, device)

@@ -17,6 +17,7 @@ from hpogen import plugins
 from hpogen.errors import Refusal, UserError
 from hpogen.tasks.base import Epoch
 from hpogen.training.forms.dataset import Dataset
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.forms.kinds import KINDS
 from hpogen.training.forms.measures import all_measures
 from hpogen.training.forms.supervised import SupervisedSettings
@@ -72,15 +73,13 @@ class Trained(Settings):
             self.check_kind(self.dataset.kind, wanted)
         self._refuse_metrics(wanted)
 
-    def _refuse_metrics(
-        self, wanted: Collection[str], loaded: tuple[Any, ...] | None = None
-    ) -> None:
+    def _refuse_metrics(self, wanted: Collection[str], loaded: Inputs | None = None) -> None:
         for measure in all_measures():
             for metric in sorted({*wanted} & {*measure.metrics}):
                 self._refuse_undefined(measure, f"the metric {metric!r}", loaded)
 
     def _refuse_undefined(
-        self, measure: plugins.Measure, what: str, loaded: tuple[Any, ...] | None = None
+        self, measure: plugins.Measure, what: str, loaded: Inputs | None = None
     ) -> None:
         """Ask the measure what it thinks of the model; of ours each has a last Linear.
 
@@ -89,13 +88,13 @@ class Trained(Settings):
         given = {plugins.LAST_LINEAR} if plugins.models.is_builtin(self.model.name) else set()
         needs = [need for need in measure.requirements if need not in given]
         known = self.dataset.known
-        inputs = loaded or (known and (known.shape, known.outputs, known.kind))
+        inputs = loaded or (known and known.inputs)
         if not needs or inputs is None:
             return
         from hpogen.training.models.build import refusal
 
         for need in map(plugins.resolved, needs):
-            if reason := refusal(self.model.name, self.model.options(), need, *inputs):
+            if reason := refusal(self.model.name, self.model.options(), need, inputs):
                 raise Refusal(f"{what} is not defined for the model {self.model.name!r}: {reason}")
 
     @plugins.scoped
@@ -147,9 +146,9 @@ class Trained(Settings):
         """Raise UserError where model or measures do not take inputs and targets of that kind."""
         from hpogen.training.models.build import unfit
 
-        inputs = data.in_shape, data.outputs, data.kind, data.dtype, data.tokens
+        inputs = data.model_inputs
         own = not plugins.models.is_plugin(self.model.name)
-        if own and (reason := unfit(self.model.name, self.model.options(), *inputs)):
+        if own and (reason := unfit(self.model.name, self.model.options(), inputs)):
             raise UserError(f"data set {self.dataset.name!r}: {reason}")
         for listed in self.measures:
             self._refuse_undefined(listed.measure, f"the measure {listed.name!r}", inputs)
@@ -163,8 +162,7 @@ class Trained(Settings):
         from hpogen.training.pretrained import fill
 
         with torch.random.fork_rng(devices=[]):
-            inputs = loaded.in_shape, loaded.outputs, loaded.kind, loaded.dtype, loaded.tokens
-            model = build(self.model.name, self.model.options(), *inputs)
+            model = build(self.model.name, self.model.options(), loaded.model_inputs)
         if kept := fill(model, path):
             log.warning("weights=%s head=new: of other classes there: %s", path, ", ".join(kept))
 

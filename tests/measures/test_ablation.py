@@ -18,6 +18,7 @@ from hpogen.errors import Refusal
 from hpogen.measures.ablation import Ablation, ablation_curves, zeta_and_kappa
 from hpogen.measures.ablation_layer import require_ablation_layer
 from hpogen.measures.passes import Batch
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build
 from hpogen.training.models.lenet import lenet5
 from hpogen.training.models.resnet import resnet20
@@ -321,7 +322,7 @@ def test_everything_is_left_as_it_was(name: str) -> None:
 @pytest.mark.parametrize(
     ("model", "units"),
     [
-        (build("mlp", {"width": 10, "depth": 2}, (1, 12, 12), 3), 10),
+        (build("mlp", {"width": 10, "depth": 2}, Inputs((1, 12, 12), 3)), 10),
         (lenet5((1, 12, 12), 3), 84),
         (resnet20((1, 12, 12), 3, width=4), 16),
     ],
@@ -336,7 +337,7 @@ def test_the_built_in_models_have_the_closed_form(model: nn.Module, units: int) 
 
 
 def test_the_files_hold_each_class_and_both_curves() -> None:
-    model, (x, y) = build("mlp", {"width": 5}, (2, 8, 8), CLASSES), batches()[0]
+    model, (x, y) = build("mlp", {"width": 5}, Inputs((2, 8, 8), CLASSES)), batches()[0]
     y = torch.where(y == 1, 0, y)  # class 1 has no samples
     measured = zeta_and_kappa(model, [(x, y)])
     record = json.loads(measured.files["ablation.json"])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpogen.measures import gradient_norms
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build
 
 CLASSES = 3
@@ -81,19 +82,19 @@ def nets() -> Iterator[Net]:
     yield Sequence(), torch.randn(30, 16, 5, 1)
     yield Up(), torch.randn(30, *RGB)
     for width in (1, 2, 4):
-        yield build("resnet18", {"width": width}, RGB, CLASSES), torch.randn(30, *RGB)
+        yield build("resnet18", {"width": width}, Inputs(RGB, CLASSES)), torch.randn(30, *RGB)
 
 
 def models() -> Iterator[Net]:
     for name, (options, side) in SMALLEST.items():
         x = torch.randn(20, 3, side, side)
-        yield build(name, options, tuple(x.shape[1:]), CLASSES), x
+        yield build(name, options, Inputs(tuple(x.shape[1:]), CLASSES)), x
 
 
 def torchvisions() -> Iterator[Net]:
     for name in TORCHVISION.split():
         x = torch.randn(4, 3, 96, 96)
-        yield build(f"torchvision/{name}", {}, tuple(x.shape[1:]), CLASSES), x
+        yield build(f"torchvision/{name}", {}, Inputs(tuple(x.shape[1:]), CLASSES)), x
 
 
 def check(what: str, found: Tensor, expected: Tensor, tolerance: float, least: float = 0) -> None:

@@ -18,6 +18,7 @@ from hpogen import plugins
 from hpogen.measures import gradient_norms, head_statistics
 from hpogen.measures.ablation_layer import AblationLayer
 from hpogen.report.listing import options as shown_options
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build, unfit
 from hpogen.training.models.catalog import MODELS
 from hpogen.training.models.parts import HalvingMaximum
@@ -43,12 +44,12 @@ def weightless(
 ) -> nn.Module:
     """The model on the meta device: it has sizes and no numbers."""
     with torch.device("meta"):
-        return build(name, options, shape, classes)
+        return build(name, options, Inputs(shape, classes))
 
 
 def small(name: str, shape: Shape, classes: int = 4, **options: Any) -> nn.Module:
     torch.manual_seed(0)
-    return build(name, {**SMALL.get(name, {}), **options}, shape, classes)
+    return build(name, {**SMALL.get(name, {}), **options}, Inputs(shape, classes))
 
 
 def size(model: nn.Module) -> int:
@@ -173,10 +174,10 @@ def test_the_smallest_image(name: str) -> None:
     least = MODELS[name].smallest
     for shape in [(3, least, least), (1, least, least + 3)]:
         with torch.device("meta"):
-            assert build(name, {}, shape, 7).eval()(torch.empty(2, *shape)).shape == (2, 7)
+            assert build(name, {}, Inputs(shape, 7)).eval()(torch.empty(2, *shape)).shape == (2, 7)
     if least > 1:
         text = f"model '{name}' needs images of at least {least}×{least}, got {least}×{least - 1}"
-        assert unfit(name, {}, (3, least, least - 1), 10) == text
+        assert unfit(name, {}, Inputs((3, least, least - 1), 10)) == text
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 19, 23)])
@@ -213,7 +214,7 @@ def test_it_trains_on_images_of_its_shape(name: str, shape: Shape) -> None:
     ],
 )
 def test_options_out_of_range(name: str, options: dict[str, Any], text: str) -> None:
-    reason = unfit(name, options, (3, 32, 32), 10)
+    reason = unfit(name, options, Inputs((3, 32, 32), 10))
     assert reason is not None and text in reason and "\n" not in reason
 
 
@@ -241,7 +242,7 @@ def test_options_change_the_model(name: str, options: dict[str, Any], inputs: in
 
 def test_initial_weights_of_a_given_size() -> None:
     torch.manual_seed(0)
-    net = build("gsnr-mnist", {"channels": 6, "initial_sd": 0.01}, (1, 28, 28), 10)
+    net = build("gsnr-mnist", {"channels": 6, "initial_sd": 0.01}, Inputs((1, 28, 28), 10))
     weights = torch.cat([p.detach().flatten() for p in net.parameters() if p.ndim > 1])
     assert float(weights.std()) == pytest.approx(0.01, rel=0.03)
     assert not any(p.any() for p in net.parameters() if p.ndim == 1)

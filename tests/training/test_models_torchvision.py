@@ -13,6 +13,7 @@ from training.runs import task
 from hpogen import plugins
 from hpogen.errors import Refusal, UserError
 from hpogen.plugins.registry import Registry
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build, unfit
 
 RGB, GREY = (3, 32, 32), (1, 32, 32)
@@ -38,7 +39,7 @@ def size(model: nn.Module) -> int:
 def test_channels_and_classes_are_adapted(name: str, stem: int) -> None:
     """`stem` is how many weights of the first convolution an input channel has."""
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
-        colour, grey = (build(f"torchvision/{name}", {}, shape, 7) for shape in (RGB, GREY))
+        colour, grey = (build(f"torchvision/{name}", {}, Inputs(shape, 7)) for shape in (RGB, GREY))
         assert colour.eval()(torch.empty(2, *RGB)).shape == (2, 7)
         assert grey.eval()(torch.empty(2, *GREY)).shape == (2, 7)
     assert size(colour) - size(grey) == 2 * stem
@@ -46,7 +47,7 @@ def test_channels_and_classes_are_adapted(name: str, stem: int) -> None:
 
 def test_with_three_channels_it_is_torchvisions_own_model() -> None:
     torch.manual_seed(3)
-    ours = build("torchvision/resnet18", {}, RGB, 7)
+    ours = build("torchvision/resnet18", {}, Inputs(RGB, 7))
     torch.manual_seed(3)
     own = torchvision.models.resnet18(weights=None, num_classes=7)
     for (name, p), (same, q) in zip(ours.named_parameters(), own.named_parameters(), strict=True):
@@ -55,10 +56,10 @@ def test_with_three_channels_it_is_torchvisions_own_model() -> None:
 
 def test_a_vision_transformer_is_given_the_size() -> None:
     with torch.device("meta"):
-        model = build("torchvision/vit_b_16", {}, (3, 48, 48), 5)
+        model = build("torchvision/vit_b_16", {}, Inputs((3, 48, 48), 5))
         assert model(torch.empty(2, 3, 48, 48)).shape == (2, 5)
     assert model.get_parameter("encoder.pos_embedding").shape[1] == 3 * 3 + 1
-    reason = unfit("torchvision/vit_b_16", {}, (3, 32, 48), 5)
+    reason = unfit("torchvision/vit_b_16", {}, Inputs((3, 32, 48), 5))
     assert reason is not None and "needs square images, got 32×48" in reason
 
 
@@ -72,17 +73,17 @@ def test_a_vision_transformer_is_given_the_size() -> None:
     ],
 )
 def test_images_that_it_cannot_take(name: str, shape: tuple[int, int, int], text: str) -> None:
-    reason = unfit(f"torchvision/{name}", {}, shape, 10)
+    reason = unfit(f"torchvision/{name}", {}, Inputs(shape, 10))
     assert reason is not None and text in reason and "\n" not in reason
     with pytest.raises(ValueError, match="cannot take images of"):
-        build(f"torchvision/{name}", {}, shape, 10)
+        build(f"torchvision/{name}", {}, Inputs(shape, 10))
     size = int(text.partition("; ")[2].partition("×")[0] or 32)
-    assert unfit(f"torchvision/{name}", {}, (shape[0], size, size), 10) is None
+    assert unfit(f"torchvision/{name}", {}, Inputs((shape[0], size, size), 10)) is None
 
 
 def test_inception_gives_one_output() -> None:
     with torch.device("meta"):
-        model = build("torchvision/inception_v3", {}, (3, 96, 96), 5)
+        model = build("torchvision/inception_v3", {}, Inputs((3, 96, 96), 5))
         assert model.train()(torch.empty(2, 3, 96, 96)).shape == (2, 5)
 
 
@@ -113,7 +114,7 @@ def test_options_are_plain_keywords_of_the_class() -> None:
     assert "dropout" in options("inception_v3") and "aux_logits" not in options("inception_v3")
     assert "stochastic_depth_prob" not in options("swin_t")  # torchvision sets it itself
     assert "groups" not in options("resnext50_32x4d")
-    model = build("torchvision/vgg11", {"dropout": 0.25}, RGB, 10)
+    model = build("torchvision/vgg11", {"dropout": 0.25}, Inputs(RGB, 10))
     assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} == {0.25}
 
 

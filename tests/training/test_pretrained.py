@@ -13,6 +13,7 @@ from training.features import resumed
 from training.runs import CONFIG, epochs, task, trial
 
 from hpogen.errors import UserError
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build
 from hpogen.training.pretrained import fill
 from hpogen.training.recipe import begin
@@ -23,7 +24,7 @@ SMALL = "shufflenet_v2_x0_5"
 
 def mlp(classes: int = 10, width: int = 16, seed: int = 1) -> nn.Module:
     torch.manual_seed(seed)
-    return build("mlp", {"width": width, "depth": 1}, (1, 8, 8), classes)
+    return build("mlp", {"width": width, "depth": 1}, Inputs((1, 8, 8), classes))
 
 
 def saved(net: nn.Module, path: Path) -> str:
@@ -53,7 +54,7 @@ def test_torchvisions_weights_of_other_classes_but_for_the_head(tmp_path: Path) 
     torch.manual_seed(1)
     theirs = torchvision().models.get_model(SMALL, weights=None)
     path = saved(theirs, tmp_path / "net.pth")
-    ours = build(f"torchvision/{SMALL}", {}, (3, 64, 64), 7)
+    ours = build(f"torchvision/{SMALL}", {}, Inputs((3, 64, 64), 7))
     before = ours.fc.weight.clone()
     assert fill(ours, path) == ["fc.weight", "fc.bias"]
     assert torch.equal(ours.fc.weight, before)
@@ -87,7 +88,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     assert "cannot be read" in refused(tmp_path)
     wider = refused(saved(mlp(width=17), tmp_path / "wide.pth"))
     assert "of another shape: " in wider and "(17, 64), in the model (16, 64)" in wider
-    deeper = build("mlp", {"width": 16, "depth": 2}, (1, 8, 8), 10)
+    deeper = build("mlp", {"width": 16, "depth": 2}, Inputs((1, 8, 8), 10))
     assert "which the model has not: " in refused(saved(deeper, tmp_path / "deep.pth"))
     tensors = dict(mlp().state_dict())
     lost = sorted(tensors)[0]

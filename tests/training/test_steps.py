@@ -17,6 +17,7 @@ from hpogen import plugins
 from hpogen.training import checkpoint, graphs, recipe
 from hpogen.training.augment import Draws, draw
 from hpogen.training.clock import Clock
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.graphs import Tape
 from hpogen.training.memory import NoSpace, activations, batch_that_fits, evaluation_batch
 from hpogen.training.models.build import build
@@ -207,7 +208,7 @@ def test_activations_are_the_outputs_of_the_layers() -> None:
 
 
 def test_evaluation_batches_of_a_cpu_are_small() -> None:
-    net = build("mlp", {"width": 2}, (1, 28, 28), 10)
+    net = build("mlp", {"width": 2}, Inputs((1, 28, 28), 10))
     assert evaluation_batch(net, (1, 28, 28), CPU) == 250
     assert evaluation_batch(net, (3, 224, 224), CPU) == 20
     assert evaluation_batch(net, (3, 2000, 2000), CPU) == 1

@@ -383,10 +383,7 @@ def test_gradients_of_embeddings_are_those_of_brute_force_autograd(tmp_path: Pat
 
     prepared = prepare(task(written(tmp_path / "a.csv"), {"kind": "classes"}).dataset, CPU)
     shapes, dtypes = prepared.in_shape, prepared.dtype
-    options = {"width": 6, "depth": 1}
-    net = build(
-        "mlp", options, shapes, 2, "classes", dtypes, cardinalities=prepared.cardinalities
-    ).double()
+    net = build("mlp", {"width": 6, "depth": 1}, prepared.model_inputs).double()
     ((x, y),) = batches(prepared, "subset")
     x = {name: part.double() if part.is_floating_point() else part for name, part in x.items()}
     squares = []

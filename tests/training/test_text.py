@@ -17,6 +17,7 @@ from hpogen import plugins
 from hpogen.errors import Refusal, UserError
 from hpogen.training.data.data import Data
 from hpogen.training.data.loaded import load
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.forms.kinds import KINDS
 from hpogen.training.forms.tokens import Tokens
 from hpogen.training.losses import Loss
@@ -133,7 +134,7 @@ def test_an_interrupted_trial_goes_on_bit_for_bit(name: str, tmp_path: Path) -> 
 def made(name: str, kind: str, length: int = LENGTH, **options: Any) -> nn.Module:
     torch.manual_seed(1)
     options = {**SMALL[name], **options}
-    return build(name, options, (length,), 3, kind, "int64", Tokens(10, PADDING)).eval()
+    return build(name, options, Inputs((length,), 3, kind, "int64", Tokens(10, PADDING))).eval()
 
 
 @pytest.mark.parametrize("name", TOKEN_MODELS)

@@ -18,6 +18,7 @@ from hpogen.training.data.copies import Copies
 from hpogen.training.data.image_data import ImageData, Moments
 from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.splits import Division
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.forms.kinds import (
     Kind,
     KindName,
@@ -29,7 +30,7 @@ from hpogen.training.forms.kinds import (
 from hpogen.training.forms.tokens import Tokens, check_ids, check_places
 
 Array = NDArray[Any] | Pictures
-Inputs = Array | Mapping[str, NDArray[Any]]
+Rows = Array | Mapping[str, NDArray[Any]]
 """A row for each sample: of one array, or of each of a mapping's."""
 Shape = tuple[int, ...]
 
@@ -38,7 +39,7 @@ Shape = tuple[int, ...]
 class Samples:
     """Inputs, and the target of each row."""
 
-    inputs: Inputs
+    inputs: Rows
     targets: NDArray[Any]
 
     def __len__(self) -> int:
@@ -128,6 +129,11 @@ class Data:
         if isinstance(inputs, Mapping):
             return {name: str(part.dtype) for name, part in inputs.items()}
         return "float32" if self.images else str(inputs.dtype)
+
+    @property
+    def model_inputs(self) -> Inputs:
+        """What a model is built for; of a table with categories or gaps a subset tells the rest."""
+        return Inputs(self.in_shape, self.outputs, self.kind, self.dtype, self.tokens)
 
     @property
     def sample_bytes(self) -> int:
@@ -227,7 +233,7 @@ def _finite(array: NDArray[Any]) -> bool:
     return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
 
 
-def _shapes(inputs: Inputs) -> Any:
+def _shapes(inputs: Rows) -> Any:
     if isinstance(inputs, Mapping):
         return {name: f"{part.dtype} {part.shape[1:]}" for name, part in inputs.items()}
     return f"{inputs.dtype} {inputs.shape[1:]}"

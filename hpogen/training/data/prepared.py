@@ -26,6 +26,7 @@ from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.splits import Indices, part, redrawn, splits, wrong_labels
 from hpogen.training.forms.dataset import BY_TRIAL, Dataset, key
 from hpogen.training.forms.hyperparameters import Hyperparameters
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.forms.kinds import Kind
 from hpogen.training.forms.tokens import Tokens
 from hpogen.trial import derive_seed
@@ -130,6 +131,14 @@ class Prepared:
     class_names: tuple[str, ...] = ()
     cardinalities: tuple[int, ...] = ()  # how many numbers each column of categories has
     tokens: Tokens | None = None
+
+    @property
+    def model_inputs(self) -> Inputs:
+        """What a model is built for."""
+        return Inputs(
+            self.in_shape, self.outputs, self.target.name, self.dtype, self.tokens,
+            self.cardinalities,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.forms.kinds import KindName
 
 
@@ -15,6 +16,11 @@ class Known(NamedTuple):
     shape: tuple[int, ...]  # of one: (C, H, W) of an image
     outputs: int  # of a model
     kind: KindName
+
+    @property
+    def inputs(self) -> Inputs:
+        """What a model is built for."""
+        return Inputs(self.shape, self.outputs, self.kind)
 
 
 SIZES: Mapping[str, tuple[int, tuple[int, int, int], int]] = {

@@ -16,16 +16,16 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, m
 from hpogen import plugins
 from hpogen.errors import quoted
 from hpogen.training.forms.hyperparameters import Hyperparameters
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.forms.options import Optioned, check_options, registered
 from hpogen.training.forms.tokens import Tokens
 from hpogen.training.models.catalog import MODELS, OWN, RTDL, TABULAR, TOKEN_MODELS
 from hpogen.trial import Config, Value
 
-Shape = tuple[int, ...]
 TRIED = 64  # combinations of options, at most, in search of the largest network
 LARGEST, LARGE_SIZE = {"depth": 10_000}, 1_000_000  # of an option
-LARGE: tuple[Shape, int] = ((3, 256, 256), 10)  # for options where the images are not known yet
-LARGE_TEXT = ((512,), 10, "classes", "int64", Tokens(1000))  # and where the text is not
+LARGE = Inputs((3, 256, 256), 10)  # for options where the images are not known yet
+LARGE_TEXT = Inputs((512,), 10, "classes", "int64", Tokens(1000))  # and where the text is not
 
 
 class Model(Optioned):
@@ -56,10 +56,10 @@ class Model(Optioned):
         return {**self.options(), **{name: config[name] for name in chosen}}
 
     @plugins.scoped
-    def check_value(self, name: str, value: Value, images: tuple[Shape, int] | None) -> None:
+    def check_value(self, name: str, value: Value, data: Inputs | None) -> None:
         """Raise ValueError, in one line, for a value that the option `name` cannot come to have.
 
-        `images` is the shape (C, H, W) of the data set and its classes, None where not known.
+        `data` is what the network is built for, None where that is not known.
         """
         from hpogen.training.models.build import unfit
 
@@ -77,49 +77,49 @@ class Model(Optioned):
             raise ValueError(f"{name} may come to be {quoted(value)}, expected {said}") from None
         self._check_size(name, value)
         unknown = LARGE_TEXT if self.name in TOKEN_MODELS else LARGE
-        if reason := unfit(self.name, {**self.options(), name: value}, *(images or unknown)):
+        if reason := unfit(self.name, {**self.options(), name: value}, data or unknown):
             raise ValueError(f"{name} may come to be {quoted(value)}: {reason}")
 
-    def weights_bytes(
-        self, shape: Shape, classes: int, values: Mapping[str, Sequence[Value]]
-    ) -> int | None:
-        """Of the largest network for such images; None where it cannot be told without numbers.
+    def weights_bytes(self, data: Inputs, values: Mapping[str, Sequence[Value]]) -> int | None:
+        """Of the largest network for such inputs; None where it cannot be told without numbers.
 
         `values` are those that hyper-parameters may have. A network of the table is looked up, any
         other is built without numbers.
         """
         searched = sorted(self.searchable() & values.keys())
         known = MODELS[self.name].parameters if self.name in MODELS else {}
+        shape = tuple(data.in_shape)
         count = known.get("×".join(map(str, [*shape[1:], *shape[:1]])))
-        if count is not None and classes == 10 and not searched and not self.options():
+        if count is not None and data.outputs == 10 and not searched and not self.options():
             return 4 * count
         from hpogen.training.models.build import weights_bytes
 
         tried = islice(product(*(values[name] for name in searched)), TRIED)
         options = [{**self.options(), **dict(zip(searched, one, strict=True))} for one in tried]
-        sizes = [weights_bytes(self.name, one, shape, classes) for one in options]
+        sizes = [weights_bytes(self.name, one, data) for one in options]
         return None if None in sizes else max(filter(None, sizes), default=None)
 
-    def check_inputs(self, shape: Shape, outputs: int, data: str) -> None:
-        """Raise ValueError when the model cannot take inputs of that shape, of the data set `data`.
+    def check_inputs(self, data: Inputs, name: str) -> None:
+        """Raise ValueError when the model cannot take such inputs, of the data set `name`.
 
         A built-in model with its own defaults is looked up, any other is built without numbers; of
         a plug-in's model training will tell.
         """
         if plugins.models.is_plugin(self.name):
             return
+        shape: Any = data.in_shape
         if len(shape) == 3 and self.name in MODELS and not self.options():
             least = MODELS[self.name].smallest
             if min(shape[1:]) < least:
                 raise ValueError(
                     f"model {self.name!r} needs images of at least {least}×{least}, data set "
-                    f"{data!r} has {shape[1]}×{shape[2]}"
+                    f"{name!r} has {shape[1]}×{shape[2]}"
                 )
             return
         from hpogen.training.models.build import unfit
 
-        if reason := unfit(self.name, self.options(), shape, outputs):
-            raise ValueError(f"data set {data!r}: {reason}")
+        if reason := unfit(self.name, self.options(), data):
+            raise ValueError(f"data set {name!r}: {reason}")
 
     def _check_size(self, name: str, value: object) -> None:
         """Raise ValueError for a size that not even the outline of a network could be made in."""

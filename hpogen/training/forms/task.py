@@ -111,7 +111,7 @@ class Settings(Part):
                 "is 0: drop one of the two"
             )
         if known := self.dataset.known:
-            self.model.check_inputs(known.shape, known.outputs, self.dataset.name)
+            self.model.check_inputs(known.inputs, self.dataset.name)
         return self
 
     def loss_for(self, kind: Kind) -> str:
@@ -254,7 +254,7 @@ class Settings(Part):
         self.dataset.check_searched(name)
         if name in self.model.searchable():
             known = self.dataset.known
-            self.model.check_value(name, value, known and (known.shape, known.outputs))
+            self.model.check_value(name, value, known and known.inputs)
         else:
             check_value(name, value)
 
@@ -269,7 +269,7 @@ class Settings(Part):
     @plugins.scoped
     def weights_bytes(self, values: Mapping[str, Sequence[Value]]) -> int | None:
         known = self.dataset.known
-        return known and self.model.weights_bytes(known.shape, known.outputs, values)
+        return known and self.model.weights_bytes(known.inputs, values)
 
     def probabilities_bytes(self) -> int | None:
         if self.keep is None:

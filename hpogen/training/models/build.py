@@ -7,7 +7,6 @@ device: the network holds no numbers there and is run in no time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,56 +15,25 @@ from torch.nn.parameter import is_lazy
 
 from hpogen import plugins
 from hpogen.errors import Refusal
-from hpogen.training.forms.tokens import Tokens
+from hpogen.training.forms.inputs import Dtype, Inputs, Shape
 from hpogen.training.models.catalog import FLAT, TOKEN_MODELS
 
-Shape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
-"""Of a sample, as a model sees it: (C, H, W) of an image; of named inputs each one's."""
 
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a plug-in's builder `(data, **options)` is told: shapes, types, the kind of target.
-
-    `in_shape` and `dtype` ("float32", "int64" or "uint8", as the model sees it) are mappings for
-    named inputs; `outputs` is how many numbers the model gives for a sample, or of the kind
-    `positions` for each place in it. `tokens` is there where inputs are token ids. `cardinalities`
-    are how many numbers each column of a table's "categories" has, 0 for the unknown included.
-    """
-
-    in_shape: Shape
-    dtype: str | Mapping[str, str]
-    kind: str
-    outputs: int
-    tokens: Tokens | None = None
-    cardinalities: tuple[int, ...] = ()
-
-
-def build(
-    name: str,
-    options: Mapping[str, Any],
-    in_shape: Shape,
-    outputs: int,
-    kind: str = "classes",
-    dtype: str | Mapping[str, str] = "float32",
-    tokens: Tokens | None = None,
-    cardinalities: tuple[int, ...] = (),
-) -> nn.Module:
-    """The registered model for inputs of `in_shape`.
+def build(name: str, options: Mapping[str, Any], data: Inputs) -> nn.Module:
+    """The registered model for such inputs.
 
     Raises ValueError, naming the model, when its builder does not take such inputs or options.
     """
-    data = Inputs(in_shape, dtype, kind, outputs, tokens, cardinalities)
     _require_fit(name, data)
     builder = plugins.models.get(name)
     if plugins.takes_data(builder):
         model = builder(data, **options)
     else:
-        model = builder(in_shape, outputs, **options)
+        model = builder(data.in_shape, data.outputs, **options)
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {name!r} is a {type(model).__name__}, expected an nn.Module")
     if any(is_lazy(parameter) for parameter in model.parameters()):
-        _run_once(model, in_shape, dtype)
+        _run_once(model, data)
     return model
 
 
@@ -106,9 +74,7 @@ def _require_fit(name: str, data: Inputs) -> None:
         )
 
 
-def example(
-    in_shape: Shape, dtype: str | Mapping[str, str], count: int, device: str = "cpu"
-) -> Any:
+def example(in_shape: Shape, dtype: Dtype, count: int, device: str = "cpu") -> Any:
     """Inputs of so many samples, all zeros."""
     if isinstance(in_shape, Mapping):
         kinds = dtype if isinstance(dtype, Mapping) else dict.fromkeys(in_shape, dtype)
@@ -116,27 +82,19 @@ def example(
     return torch.zeros(count, *in_shape, dtype=getattr(torch, str(dtype)), device=device)
 
 
-def _run_once(model: nn.Module, in_shape: Shape, dtype: str | Mapping[str, str]) -> None:
+def _run_once(model: nn.Module, data: Inputs) -> None:
     """A forward of nothing, from which lazy modules take their sizes; no statistics change."""
     model.eval()
     with torch.no_grad():
-        model(example(in_shape, dtype, 2))
+        model(example(data.in_shape, data.dtype, 2))
     model.train()
 
 
-def unfit(
-    name: str,
-    options: Mapping[str, Any],
-    in_shape: Shape,
-    outputs: int,
-    kind: str = "classes",
-    dtype: str | Mapping[str, str] = "float32",
-    tokens: Tokens | None = None,
-) -> str | None:
+def unfit(name: str, options: Mapping[str, Any], data: Inputs) -> str | None:
     """Why the model takes no such inputs or options, in a line; None: it does, or cannot tell."""
     try:
         with torch.device("meta"):
-            build(name, options, in_shape, outputs, kind, dtype, tokens)
+            build(name, options, data)
     except ValueError as error:
         return str(error)
     except (NotImplementedError, RuntimeError):  # it needs numbers: training will tell
@@ -144,13 +102,11 @@ def unfit(
     return None
 
 
-def weights_bytes(
-    name: str, options: Mapping[str, Any], in_shape: Shape, classes: int
-) -> int | None:
+def weights_bytes(name: str, options: Mapping[str, Any], data: Inputs) -> int | None:
     """What the model's weights take up; None: it needs numbers to be built, or cannot be."""
     try:
         with torch.device("meta"):
-            tensors = build(name, options, in_shape, classes).state_dict().values()
+            tensors = build(name, options, data).state_dict().values()
     except (ValueError, NotImplementedError, RuntimeError):
         return None
     return sum(int(tensor.nbytes) for tensor in tensors)
@@ -160,17 +116,13 @@ def refusal(
     name: str,
     options: Mapping[str, Any],
     requirement: Callable[[nn.Module, torch.Tensor], None],
-    in_shape: Shape,
-    outputs: int,
-    kind: str = "classes",
-    dtype: str | Mapping[str, str] = "float32",
-    tokens: Tokens | None = None,
+    data: Inputs,
 ) -> str | None:
     """Why a measure with that requirement refuses a model; None: it does not, or cannot tell."""
     try:
         with torch.device("meta"):
-            model = build(name, options, in_shape, outputs, kind, dtype, tokens).eval()
-            requirement(model, example(in_shape, dtype, 2, "meta"))
+            model = build(name, options, data).eval()
+            requirement(model, example(data.in_shape, data.dtype, 2, "meta"))
     except Refusal as refused:
         return str(refused)
     except (NotImplementedError, RuntimeError):  # it needs numbers: training will tell

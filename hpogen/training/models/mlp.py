@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from hpogen.training.models.build import Inputs
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.parts import Ablated, check_least
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import rtdl_revisiting_models as rtdl
 from torch import Tensor, nn
 
-from hpogen.training.models.build import Inputs
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.mlp import flat
 from hpogen.training.models.parts import check_dropout, check_least
 

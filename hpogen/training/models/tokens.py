@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.forms.tokens import Tokens
-from hpogen.training.models.build import Inputs
 from hpogen.training.models.parts import check_dropout, check_least
 
 WAVELENGTH = 10_000.0  # the longest, in multiples of 2π (Vaswani et al. 2017, §3.5)
