@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,53 +14,57 @@ from torch import Tensor, nn
 from hpogen.errors import UserError, explained, text_of
 from hpogen.measures.passes import at_least_float32
 from hpogen.record.folder import replace_file
-from hpogen.training.data.fitted import Normalization
 from hpogen.training.predictor import Predictor
 from hpogen.training.weights import packed
 
-INPUT, OUTPUT = "images", "logits"
 BATCH = 2  # of the example; one is taken for a number that is fixed
 
 
 def write_weights(net: Predictor, out: Path) -> None:
     """Write the network as a study keeps it: `hpogen.load` reads it, as does safetensors."""
     with explained(out, UserError):
-        replace_file(out, packed(net.header, net.network.state_dict()))
+        replace_file(out, packed(net.header, net.tensors))
 
 
 class _Plain(nn.Module):
-    """From uint8 images (N, C, H, W) to logits (N, classes), as one graph."""
+    """From inputs as they are, by name, to what the network says of them, as one graph."""
 
     def __init__(self, net: Predictor) -> None:
         super().__init__()
-        self.network = deepcopy(net.network).to(
-            "cpu", memory_format=cast(Any, torch.contiguous_format)
-        )
-        self.register_buffer("mean", net.get_buffer("mean").cpu())
-        self.register_buffer("scale", net.get_buffer("scale").cpu())
+        self.net = deepcopy(net).cpu().to(memory_format=torch.contiguous_format)
+        self.net.layout = torch.contiguous_format
 
-    def forward(self, images: Tensor) -> Tensor:
-        normalization = Normalization(self.get_buffer("mean"), self.get_buffer("scale"))
-        logits: Tensor = self.network(normalization(images, torch.contiguous_format))
-        return at_least_float32(logits)
+    def forward(self, named: dict[str, Tensor]) -> Tensor:
+        x = named if isinstance(self.net.header.raw[0], Mapping) else next(iter(named.values()))
+        outputs = at_least_float32(self.net.network(self.net.standardised(x)))
+        return self.net.in_unit(outputs)
+
+
+def name_of(net: Predictor) -> str:
+    """What the only input is called."""
+    return "images" if net.header.mean else "inputs"
 
 
 def write_onnx(net: Predictor, out: Path) -> None:
     """Write the network: `images` uint8 (N, C, H, W) to `logits` float32 (N, classes), any N.
 
-    The names of the classes and the rest of the header are in the model's metadata. Raises
-    UserError without the packages, and for a network that torch cannot export.
+    Of other data the input is `inputs`, or each of named ones; of real targets the output is
+    `values`. The names of the classes and the rest of the header are in the model's metadata.
+    Raises UserError without the packages, and for a network that torch cannot export.
     """
     if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
         raise UserError("--onnx: needs packages: pip install 'hpogen[onnx]'")
-    example = torch.zeros(BATCH, *net.in_shape, dtype=torch.uint8)
-    shapes = {INPUT: {0: torch.export.Dim("N")}}
+    plain = _Plain(net).eval()
+    given = plain.net.example(BATCH)
+    examples = given if isinstance(given, Mapping) else {name_of(net): given}
+    output = "values" if net.header.inputs.kind == "real" else "logits"
+    rows = {0: torch.export.Dim("N")}
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # they are about torch's own code
             program = torch.onnx.export(
-                _Plain(net).eval(), (example,), input_names=[INPUT], output_names=[OUTPUT],
-                dynamic_shapes=shapes, dynamo=True, verbose=False,
+                plain, kwargs={"named": examples}, input_names=[*examples], output_names=[output],
+                dynamic_shapes={"named": dict.fromkeys(examples, rows)}, dynamo=True, verbose=False,
             )  # fmt: skip
     except Exception as error:  # whatever the exporter raises is about the network
         raise UserError(

@@ -16,7 +16,7 @@ from hpogen import plugins
 from hpogen.answer.ensemble import EnsemblePredictor
 from hpogen.errors import UserError, explained, quoted
 from hpogen.executors.inline import resolve_device
-from hpogen.plugins import DEFAULT_TASK
+from hpogen.plugins import OWN_TASKS
 from hpogen.record import folder
 from hpogen.record.history import Record
 from hpogen.study import ensemble as ensembles
@@ -61,12 +61,13 @@ def load(
     ensemble: bool = False,
     device: str = "cpu",
 ) -> Predictor | EnsemblePredictor:
-    """The network of a study's answer, or of a trial: `net(images)` gives logits.
+    """The network of a study's answer, or of a trial: `net(inputs)` gives logits, or real numbers.
 
         net = hpogen.load("runs/quickstart")
         probabilities = net(images).softmax(1)  # images uint8 (N, C, H, W)
 
-    It is in evaluation mode, with its normalisation inside. `retrained` is what `hpogen retrain`
+    It is in evaluation mode, with all that was fitted to the data inside. Of a table or of lines of
+    text `net.encoded("rows.csv")` makes the inputs. `retrained` is what `hpogen retrain`
     trained of the configuration. With `ensemble` it is what `hpogen ensemble` has put together, and
     gives the logarithm of the mean probabilities. A file that `hpogen best --weights` wrote may
     stand for the folder. No code is run but hpogen's and, for a model of a plug-in, that file,
@@ -165,10 +166,10 @@ def _finished(study: Folder, number: int) -> Record:
     record = status.record_of(study, number)
     if record.twin is not None:
         record = status.record_of(study, record.twin)
-    if study.spec.task.name != DEFAULT_TASK:
+    if study.spec.task.name not in OWN_TASKS:
         raise UserError(
             f"{study.directory}: the task {study.spec.task.name!r} keeps no weights that hpogen "
-            f"knows of: expected {DEFAULT_TASK!r}"
+            f"knows of: expected {' or '.join(map(repr, OWN_TASKS))}"
         )
     if record.outcome is None:
         raise UserError(f"{study.directory}: trial {number} has not finished")

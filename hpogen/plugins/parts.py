@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from hpogen.plugins.registry import Registry, imported
 
-DEFAULT_TASK: Final = "image-classification"  # the one whose data hpogen knows
+DEFAULT_TASK: Final = "image-classification"
+OWN_TASKS: Final = (DEFAULT_TASK, "supervised")  # whose data and networks hpogen knows
 FROM_VALIDATION = frozenset({"val_loss", "val_accuracy", "gap_loss", "gap_accuracy"})
 LAST_LINEAR = "hpogen.measures.last_linear:require_last_linear"
 

@@ -51,7 +51,7 @@ class RecordedTask(Opaque):
 
     @property
     def retrains(self) -> bool:  # type: ignore[override]
-        return self.name in (plugins.DEFAULT_TASK, "supervised")
+        return self.name in plugins.OWN_TASKS
 
     def metrics(self) -> frozenset[str]:
         return frozenset(self.declared["metrics"])

@@ -23,7 +23,7 @@ from typing import Any
 
 from hpogen import plugins
 from hpogen.errors import UserError
-from hpogen.plugins import DEFAULT_TASK
+from hpogen.plugins import OWN_TASKS
 from hpogen.plugins.interrupts import Ours
 from hpogen.searchers.brackets import Plan
 from hpogen.searchers.brackets import Rung as BracketRung
@@ -124,7 +124,7 @@ def disk(spec: StudySpec, trials: int | None) -> dict[str, int | None]:
     """
     keep, top = spec.checkpoints.keep, spec.checkpoints.top
     shares = spec.task.probabilities_bytes()
-    predicts = spec.task.name == DEFAULT_TASK  # others' checkpoints are kept, and no such file
+    predicts = spec.task.name in OWN_TASKS  # others' checkpoints are kept, and no such file
     if keep == "none" or not spec.task.keeps_weights or (keep == "best" and not predicts):
         return {"weights": None, "kept": 0, "probabilities": shares}
     values = {name: extremes(parameter) for name, parameter in spec.space.parameters.items()}

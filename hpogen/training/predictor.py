@@ -1,36 +1,43 @@
-"""A trained network that takes images as they are: its normalisation is inside.
+"""A trained network that takes inputs as the data set gives them: what was fitted is inside.
 
 `answer/load.py` makes it of a trial's kept weights, or of its last checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hpogen.errors import UserError, shortened
 from hpogen.measures.as_found import kept
-from hpogen.measures.passes import at_least_float32, tensor_of
+from hpogen.measures.passes import at_least_float32, moved, tensor_of
 from hpogen.training.checkpoint import Checkpoints
-from hpogen.training.data.fitted import Normalization
-from hpogen.training.forms.inputs import Inputs
+from hpogen.training.data.fitted import Normalization, X
+from hpogen.training.data.stored import INPUTS, TARGETS, Tensors, divided, fit_of, within
 from hpogen.training.forms.task import Settings
+from hpogen.training.given import check, encoded
 from hpogen.training.memory import evaluation_batch
-from hpogen.training.models.build import build
+from hpogen.training.models.build import build, example
 from hpogen.training.precision import autocast, set_arithmetic
 from hpogen.training.recipe import begin, memory_format_of
 from hpogen.training.state import judged, losses_of
-from hpogen.training.weights import Header, Tensors, header_of, unpacked
+from hpogen.training.weights import Header, header_of, tensors_of, unpacked
 from hpogen.trial import RunningTrial
 
 
 class Predictor(nn.Module):
-    """`net(images)`: uint8 images (N, C, H, W), of values from 0 to 255, to logits (N, classes).
+    """`net(inputs)`: inputs (N, …) as the data set gives them, to what the network says of them.
 
-    It is in evaluation mode, its parameters ask for no gradient. Many images go through it by
+    Images are uint8 (N, C, H, W), of values from 0 to 255. A table with categories is "numbers"
+    (N, D), NaN where one is missing, and "categories" (N, C); `encoded` makes them of a file, as it
+    makes token ids of lines of text. It gives logits (N, classes), of positions (N, T, classes), or
+    real numbers in the unit of the target.
+
+    It is in evaluation mode, its parameters ask for no gradient. Many samples go through it by
     `batch`, as those of the trial's evaluations did: on a device of the same kind the logits are
     the same bit for bit. `header` says what it is and where it comes from.
     """
@@ -47,49 +54,117 @@ class Predictor(nn.Module):
         if same:
             self.layout = getattr(torch, header.layout)
         network = network.to(device=device, memory_format=self.layout)  # type: ignore[call-overload]
-        _fill(network, header, tensors)
+        own, self._kept = divided(tensors)
+        _fill(network, header, own)
         self.network = network
-        self.batch = header.batch if same else evaluation_batch(network, self.in_shape, device)
-        for name in ("mean", "scale"):
-            values = torch.tensor(getattr(header, name), device=device).view(1, -1, 1, 1)
-            self.register_buffer(name, values, persistent=False)
+        shape, dtype = header.inputs.in_shape, header.inputs.dtype
+        self.batch = header.batch if same else evaluation_batch(network, shape, device, dtype)
+        self._hold({**self._kept, **_of_images(header)}, device)
         self.requires_grad_(False)
         self.eval()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Raises UserError for images of another kind or size."""
-        self._check(images)
+    def _hold(self, fits: Tensors, device: torch.device) -> None:
+        """As buffers, which go where the network goes. Raises UserError for those of another."""
+        self._names = tuple(fits)
+        for i, tensor in enumerate(fits.values()):
+            self.register_buffer(f"fit{i}", tensor.to(device), persistent=False)
+        shape, dtype = self.header.inputs.in_shape, self.header.inputs.dtype
+        try:
+            found = _outline(self.standardised(self.example(1)))
+        except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise _of_another(self.header, error) from error
+        if found != _outline(example(shape, dtype, 1)):
+            raise _of_another(self.header, ValueError(f"its inputs come to be {found}"))
+
+    @property
+    def fits(self) -> dict[str, Tensor]:
+        """What was fitted to the data, by the names of `data/stored.py`."""
+        return {name: self.get_buffer(f"fit{i}") for i, name in enumerate(self._names)}
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What a file of the network holds."""
+        return {**self.network.state_dict(), **{name: self.fits[name] for name in self._kept}}
+
+    def example(self, count: int) -> Any:
+        """Inputs of so many samples, all zeros."""
+        return example(*self.header.raw, count, str(self.device))
+
+    def encoded(self, given: Any) -> X:
+        """The inputs of a table or of lines of text, for a network that was trained on such.
+
+        A table is a csv or Parquet file, or whatever `pyarrow.table` takes: a mapping of columns, a
+        data frame. Its columns are found by their names. Lines are a list of strings. Raises
+        UserError for what the network does not take.
+        """
+        return encoded(given, self.header, self.fits)
+
+    def forward(self, x: Any) -> Tensor:
+        """Raises UserError for inputs of another kind or size."""
+        return self.in_unit(self.outputs(x))
+
+    def outputs(self, x: Any) -> Tensor:
+        """What the network itself gives: of real targets, standardised numbers."""
+        check(x, self.header, self.fits)
         learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
-        if not len(images):
-            return torch.zeros(0, self.classes, device=self.device)
+        count = _rows(x)
         as_found = nullcontext() if learns else kept(self.network)
         with _as_trained(self.header, self.device), torch.set_grad_enabled(learns), as_found:
-            batches = torch.split(images.to(self.device), self.batch)
-            return torch.cat([self._logits(batch) for batch in batches])
+            x = moved(x, self.device) if count else self.example(1)
+            starts = range(0, max(count, 1), self.batch)
+            return torch.cat([self._outputs(_part(x, i, self.batch)) for i in starts])[:count]
 
-    def _logits(self, images: Tensor) -> Tensor:
-        normalization = Normalization(self.get_buffer("mean"), self.get_buffer("scale"))
-        x = normalization(images, self.layout)  # (B, C, H, W)
+    def _outputs(self, x: X) -> Tensor:
+        x = self.standardised(x)  # (B, …)
         with autocast(self.header, self.device):
             return at_least_float32(tensor_of(self.network, self.network(x)))
 
+    def standardised(self, x: X) -> X:
+        """Inputs as the network sees them."""
+        shape = self.header.raw[0]
+        fit = fit_of(within(INPUTS, self.fits), shape if isinstance(shape, Mapping) else None)
+        found: X = fit(x, self.layout)
+        return found
+
+    def in_unit(self, outputs: Tensor) -> Tensor:
+        """Outputs in the unit of the target, where that is one of real numbers."""
+        unit = within(TARGETS, self.fits)
+        return Normalization(**unit).undone(outputs) if unit else outputs
+
     @property
     def device(self) -> torch.device:
-        return self.get_buffer("mean").device
+        found: torch.device = next(self.network.parameters()).device
+        return found
 
-    def _check(self, images: Tensor) -> None:
-        channels, height, width = self.in_shape
-        if images.dtype != torch.uint8 or images.shape[1:] != self.in_shape or images.ndim != 4:
-            raise UserError(
-                f"got images {str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}, "
-                f"expected uint8 (N, {channels}, {height}, {width}) of values from 0 to 255"
-            )
+
+def _of_images(header: Header) -> dict[str, Tensor]:
+    """What images are standardised by."""
+    given = {"mean": header.mean, "scale": header.scale} if header.mean else {}
+    return {f"{INPUTS}{name}": torch.tensor(v).view(1, -1, 1, 1) for name, v in given.items()}
+
+
+def _rows(x: X) -> int:
+    return len(next(iter(x.values()))) if isinstance(x, Mapping) else len(x)
+
+
+def _part(x: X, start: int, count: int) -> X:
+    """So many samples from one on."""
+    if isinstance(x, Mapping):
+        return {name: part[start : start + count] for name, part in x.items()}
+    return x[start : start + count]
+
+
+def _outline(x: X) -> Any:
+    """Shapes and types."""
+    if isinstance(x, Mapping):
+        return {name: _outline(part) for name, part in x.items()}
+    return f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
 
 
 def _untrained(header: Header) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
-            return build(header.model, header.options, Inputs(header.in_shape, header.classes))
+            return build(header.model, header.options, header.inputs)
     except (TypeError, ValueError) as error:  # options that it had in another version
         raise _of_another(header, error) from error
 
@@ -155,4 +230,4 @@ def from_checkpoint(
     saved = Checkpoints(trial, recipe.plan.running, continuable=False).load()
     if saved is None or not recipe.over(losses_of(saved["curve"])):
         return None
-    return Predictor(header_of(recipe), judged(saved), recipe.device)
+    return Predictor(header_of(recipe), tensors_of(recipe, judged(saved)), recipe.device)

@@ -22,22 +22,25 @@ from torch import Tensor
 from hpogen import plugins
 from hpogen.errors import UserError, quoted, shortened, text_of
 from hpogen.record.provenance import digests, version
-from hpogen.training.data.fitted import Fit, Normalization, unchanged
+from hpogen.training.data.data import Table
+from hpogen.training.data.prepared import Prepared
+from hpogen.training.data.stored import Tensors, stored
 from hpogen.training.forms.dataset import Dataset
+from hpogen.training.forms.inputs import Dtype, Inputs, Shape
+from hpogen.training.forms.kinds import KindName
 from hpogen.training.forms.task import Precision
+from hpogen.training.forms.tokens import Tokens
 from hpogen.training.recipe import Recipe
 from hpogen.training.state import State
 from hpogen.trial import WEIGHTS, Value
 
-FORMAT = 1
 KEY = "hpogen"  # of the metadata
 
 log = logging.getLogger(__name__)
-Tensors = Mapping[str, Tensor]
 
 
 class Header(BaseModel):
-    """What a file of weights says of its network.
+    """What a file of weights says of a network that tells the class of an image: format 1.
 
     `mean` and `scale` are those of `Normalization`, per channel, exactly. `size` is what the data
     set resizes pictures to, if it does. `device`, `layout`, `batch` (images) and `threads` are
@@ -47,7 +50,7 @@ class Header(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
-    format: int = FORMAT
+    format: int = 1
     hpogen: str  # its version
     study: str
     trial: int
@@ -76,25 +79,95 @@ class Header(BaseModel):
         """What the classes are called: their numbers where they have no names."""
         return self.class_names or tuple(map(str, range(self.classes)))
 
+    @property
+    def inputs(self) -> Inputs:
+        """What the model is built for."""
+        return Inputs(self.in_shape, self.classes)
+
+    @property
+    def raw(self) -> tuple[Shape, Dtype]:
+        """The shape and type of a sample as the data set gives it."""
+        return self.in_shape, "uint8"
+
+
+class DataHeader(Header):
+    """What a file of weights says of a network of other inputs or targets: format 2.
+
+    `classes` are the numbers that the model gives. `in_shape` and `dtype` are those that it sees;
+    of images, inputs are uint8, and `mean` and `scale` are per channel. Of all else they are empty:
+    what was fitted to the data stands among the tensors, see `data/stored.py`. `table` has the
+    columns, `lines` says that token ids were made of lines of text.
+    """
+
+    format: int = 2
+    in_shape: tuple[int, ...] | dict[str, tuple[int, ...]]  # type: ignore[assignment]
+    kind: KindName
+    dtype: str | dict[str, str]
+    tokens: Tokens | None
+    cardinalities: tuple[int, ...]
+    table: Table | None
+    lines: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        if self.kind == "binary" and not self.class_names:
+            return "0", "1"
+        return super().names
+
+    @property
+    def inputs(self) -> Inputs:
+        shape, rest = self.in_shape, (self.tokens, self.cardinalities)
+        return Inputs(shape, self.classes, self.kind, self.dtype, *rest)
+
+    @property
+    def raw(self) -> tuple[Shape, Dtype]:
+        if self.table is not None:
+            return self.table.raw
+        return self.in_shape, "uint8" if self.mean else self.dtype
+
+
+FORMATS: Mapping[int, type[Header]] = {1: Header, 2: DataHeader}
+
 
 def weights_to_keep(recipe: Recipe, state: State) -> dict[str, bytes]:
     """The file of the network as it is now, by its suffix, where the trial keeps its weights.
 
     A warning says so where the network holds what is not a tensor: the trial goes on.
     """
-    if recipe.trial.keep != "best" or not recipe.settings.dataset.images:
-        return {}  # a file of weights describes networks of images
+    if recipe.trial.keep != "best":
+        return {}
     try:
-        return {WEIGHTS: packed(header_of(recipe), state.judged.state_dict())}
+        return {WEIGHTS: packed(header_of(recipe), tensors_of(recipe, state.judged.state_dict()))}
     except (AttributeError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         log.warning("trial=%d weights_kept=false: %s", recipe.trial.id, text_of(error))
         return {}
 
 
+def tensors_of(recipe: Recipe, network: Tensors) -> Tensors:
+    """What a file holds: the network's tensors, and those of what was fitted to its data."""
+    return {**network, **stored(recipe.data)}
+
+
 def header_of(recipe: Recipe) -> Header:
+    data = recipe.data
+    if data.images and data.target.name == "classes":
+        return Header(**_common(recipe))
+    return DataHeader(
+        **_common(recipe),
+        kind=data.target.name,
+        dtype=data.dtype,
+        tokens=data.tokens,
+        cardinalities=data.cardinalities,
+        table=data.table,
+        lines=data.lines is not None,
+    )
+
+
+def _common(recipe: Recipe) -> dict[str, Any]:
+    """What is said of every network."""
     settings, trial, data = recipe.settings, recipe.trial, recipe.data
     channels_last = recipe.memory_format is torch.channels_last
-    return Header(
+    return dict(
         hpogen=version("hpogen"),
         study=trial.study,
         trial=trial.id,
@@ -106,8 +179,8 @@ def header_of(recipe: Recipe) -> Header:
         in_shape=data.in_shape,
         classes=data.outputs,
         class_names=data.class_names,
-        mean=_numbers(data.normalization, "mean"),
-        scale=_numbers(data.normalization, "scale"),
+        mean=_numbers(data, "mean"),
+        scale=_numbers(data, "scale"),
         size=_size(settings.dataset),
         precision=settings.precision,
         deterministic=settings.deterministic,
@@ -119,13 +192,9 @@ def header_of(recipe: Recipe) -> Header:
     )
 
 
-def _numbers(fit: Fit, name: str) -> tuple[float, ...]:
-    """What inputs are standardised by. Raises ValueError for named ones, of which none is kept."""
-    if isinstance(fit, Normalization):
-        return tuple(getattr(fit, name).flatten().tolist())
-    if fit is unchanged:
-        return ()
-    raise ValueError("the network takes named inputs, which a file of weights does not describe")
+def _numbers(data: Prepared, name: str) -> tuple[float, ...]:
+    """What images are standardised by; of other inputs nothing."""
+    return tuple(getattr(data.normalization, name).flatten().tolist()) if data.images else ()
 
 
 def _size(dataset: Dataset) -> int | None:
@@ -177,13 +246,14 @@ def header_in(data: bytes, where: str) -> Header:
         number, by = written["format"], written["hpogen"]
     except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{expected}: {shortened(text_of(error))}") from error
-    if number != FORMAT:
+    kind = FORMATS.get(number) if isinstance(number, int) else None
+    if kind is None:
         raise UserError(
-            f"{where}: has the format {quoted(number)} of hpogen {by}, expected {FORMAT}: install "
+            f"{where}: has the format {quoted(number)} of hpogen {by}, expected 1 or 2: install "
             "that version, or train the weights again"
         )
     try:
-        return Header.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))

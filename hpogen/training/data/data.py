@@ -64,6 +64,17 @@ class Table:
     numbers: tuple[str, ...]
     categories: Mapping[str, tuple[str, ...]]
     missing: bool  # whether a number is
+    separator: str = ","  # of a csv file
+
+    @property
+    def raw(self) -> tuple[Any, Any]:
+        """The shape and type of a row's inputs, as `Data.in_shape` and `dtype` have them."""
+        shapes = {"numbers": (len(self.numbers),), "categories": (len(self.categories),)}
+        if not self.categories:
+            return shapes["numbers"], "float32"
+        there = [name for name, shape in shapes.items() if shape != (0,)]
+        kinds = {"numbers": "float32", "categories": "int64"}
+        return {name: shapes[name] for name in there}, {name: kinds[name] for name in there}
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,8 @@ class Data:
     `copies` are files with the same content, where images are files: rows of the training set, then
     of the test set. `class_names` has a name for each class or label, or none at all. `table` says
     what inputs are whose numbers may be missing, `division` what splits of the training rows go by,
-    `tokens` that the inputs are token ids, and of how many.
+    `tokens` that the inputs are token ids, and of how many. `lines` is the content of the
+    tokenizer's file by which lines of text became those, empty where each byte is a token.
     """
 
     train: Samples
@@ -91,6 +103,7 @@ class Data:
     table: Table | None = None
     division: Division | None = None
     tokens: Tokens | None = None
+    lines: bytes | None = None
 
     @property
     def target(self) -> Kind:

@@ -50,6 +50,14 @@ class Vocabulary:
     def __call__(self, values: Tensor, memory_format: torch.memory_format = PLAIN) -> Tensor:
         return self.lookup[values + self.starts]
 
+    def of_any(self, values: Tensor, memory_format: torch.memory_format = PLAIN) -> Tensor:
+        """The same for any numbers: those that are no category's are not known."""
+        ends = torch.cat([self.starts[1:], self.starts.new_tensor([len(self.lookup)])])
+        places = values + self.starts
+        known = (values >= 0) & (places < ends)
+        found = self.lookup[torch.where(known, places, 0)]
+        return torch.where(known, found, 0)
+
 
 def of_table(inputs: Any, table: Table, rows: Indices, device: torch.device) -> Fit:
     """What is fitted to those rows."""

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hpogen.training.data.data import Array, Data, Samples
+from hpogen.training.data.data import Array, Data, Samples, Table
 from hpogen.training.data.fitted import ByName, Fit, Normalization, X, fitted, standard
 from hpogen.training.data.fitted_table import of_table, seen
 from hpogen.training.data.loaded import fits, load, moments
@@ -131,6 +131,9 @@ class Prepared:
     class_names: tuple[str, ...] = ()
     cardinalities: tuple[int, ...] = ()  # how many numbers each column of categories has
     tokens: Tokens | None = None
+    images: bool = False
+    table: Table | None = None
+    lines: bytes | None = None
 
     @property
     def model_inputs(self) -> Inputs:
@@ -239,6 +242,9 @@ def _prepare(dataset: Dataset, device: torch.device) -> Prepared:
         else None,
         class_names=data.class_names,
         tokens=data.tokens,
+        images=data.images,
+        table=data.table,
+        lines=data.lines,
         **_fitted(dataset, split.subset, device),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,6 +66,7 @@ def table(
     parts = _parts(files, separator, used)
     labels = columns.targets([part[target] for part in parts], kind)
     inputs, described = _inputs(parts, used.inputs([*parts[0]]), categories)
+    described = replace(described, separator=separator)
     samples = [Samples(*one) for one in zip(inputs, labels.values, strict=True)]
     return Data(
         samples[0],
@@ -184,10 +185,10 @@ def _inputs(
         for array, found in zip(coded, codes, strict=True):
             array[:, i] = found
     missing = any(bool(np.isnan(part).any()) for part in numbers)
-    return _arranged(numbers, coded), Table(tuple(numeric), texts, missing)
+    return arranged(numbers, coded), Table(tuple(numeric), texts, missing)
 
 
-def _arranged(
+def arranged(
     numbers: Sequence[NDArray[np.float32]], coded: Sequence[NDArray[np.int64]]
 ) -> list[Any]:
     """One array, or a mapping of those that have a column."""

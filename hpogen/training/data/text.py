@@ -17,7 +17,7 @@ from annotated_types import doc
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hpogen.errors import UserError, quoted, shortened
+from hpogen.errors import UserError, explained, quoted, shortened
 from hpogen.training.data.data import Data, Samples
 from hpogen.training.data.numpy import arrays
 from hpogen.training.forms.kinds import KindName, kind_for
@@ -50,7 +50,8 @@ def text(
     ] = None,
 ) -> Data:
     """Samples of token ids (N, T), padded at their end or cut to one length. Raises UserError."""
-    given = None if tokenizer is None else _tokenizer(Path(tokenizer).expanduser())
+    content = None if tokenizer is None else _content(Path(tokenizer).expanduser())
+    given = _tokenizer(content, str(tokenizer))
     file = Path(path).expanduser()
     if file.suffix == ".npz":
         if test_path or length:
@@ -58,7 +59,7 @@ def text(
                 f"{file}: got {'test_path' if test_path else 'length'}, which is for lines of "
                 "text: the arrays x_test, y_test of the file are the test set, as long as x_train"
             )
-        return _of_ids(file, given, vocabulary, padding)
+        return _of_ids(file, given, content, vocabulary, padding)
     tokens = _tokens(given, vocabulary, padding)
     train = _read(file)
     test = _read(Path(test_path).expanduser()) if test_path else Lines(file, [], [])
@@ -72,7 +73,16 @@ def text(
         name="text",
         class_names=tuple(names),
         tokens=tokens,
+        lines=content or b"",
     )
+
+
+def ids_of(
+    file: Path, texts: Sequence[str], length: int, tokens: Tokens, tokenizer: bytes
+) -> NDArray[np.int64]:
+    """Lines of a file without labels as the same token ids, (N, length). Raises UserError."""
+    lines, given = Lines(file, [], [*texts]), _tokenizer(tokenizer or None, "the tokenizer")
+    return _padded(lines, _encoded(lines, given), length, tokens, given)
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,9 @@ class Lines:
         return f"{self.file}:{row + 1}"
 
 
-def _of_ids(file: Path, given: Any, vocabulary: int | None, padding: int | None) -> Data:
+def _of_ids(
+    file: Path, given: Any, content: bytes | None, vocabulary: int | None, padding: int | None
+) -> Data:
     """The arrays of an .npz file, whose x_train and x_test are token ids."""
     found = arrays(Path(), path=str(file))
     train, test = _integers(found.train.inputs), _integers(found.test.inputs)
@@ -100,7 +112,7 @@ def _of_ids(file: Path, given: Any, vocabulary: int | None, padding: int | None)
     each = targets.shape == train.shape and targets.dtype.kind in "biu"
     kind: KindName = "positions" if each else kind_for(targets)
     both = Samples(train, targets), Samples(test, found.test.targets)
-    return Data(*both, kind, name="text", tokens=tokens)
+    return Data(*both, kind, name="text", tokens=tokens, lines=content)
 
 
 def _integers(inputs: Any) -> NDArray[Any]:
@@ -149,18 +161,28 @@ def _classes(lines: Lines, names: list[str]) -> NDArray[np.int64]:
     return np.array([numbers[label] for label in lines.labels], np.int64)
 
 
-def _tokenizer(file: Path) -> Any:
-    if importlib.util.find_spec("tokenizers") is None:
-        raise UserError(f"{file}: reading a tokenizer needs tokenizers: pip install 'hpogen[text]'")
-    import tokenizers
-
+def _content(file: Path) -> bytes:
     if not file.is_file():
         raise UserError(f"{file}: there is no such file")
+    with explained(file, UserError, "read"):
+        return file.read_bytes()
+
+
+def _tokenizer(content: bytes | None, where: str) -> Any:
+    """The tokenizer of a file's content, of which messages say `where` it is; of none None."""
+    if content is None:
+        return None
+    if importlib.util.find_spec("tokenizers") is None:
+        raise UserError(
+            f"{where}: reading a tokenizer needs tokenizers: pip install 'hpogen[text]'"
+        )
+    import tokenizers
+
     try:
-        found = tokenizers.Tokenizer.from_file(str(file))
+        found = tokenizers.Tokenizer.from_buffer(content)
     except Exception as error:  # the package raises no narrower one
         raise UserError(
-            f"{file}: is no file of the package tokenizers ({shortened(error)}): write it with "
+            f"{where}: is no file of the package tokenizers ({shortened(error)}): write it with "
             "Tokenizer.save"
         ) from error
     found.no_truncation()
