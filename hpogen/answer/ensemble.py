@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
+from hpogen.training.data.fitted import X
 from hpogen.training.predictor import Predictor
 
 
 class EnsemblePredictor(nn.Module):
-    """`net(images)`: uint8 images (N, C, H, W) to the logarithm of the mean probabilities.
+    """`net(inputs)`: as a `Predictor` takes them, to the logarithm of the mean probabilities.
 
     That is (N, classes) float64, and may stand where a network's logits do: its softmax is the
-    weighted mean of the members' softmaxes. It is in evaluation mode. `header` is that of the first
-    member, which weighs most; `members` has them all.
+    weighted mean of the members' softmaxes, and of one logit (N, 1) its sigmoid is. It is in
+    evaluation mode. `header` is that of the first member, which weighs most; `members` has them
+    all.
     """
 
     def __init__(self, members: Sequence[Predictor], weights: Sequence[float]) -> None:
@@ -28,8 +32,28 @@ class EnsemblePredictor(nn.Module):
         self.class_names = first.class_names
         self.eval()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Raises UserError for images of another kind or size."""
+    def encoded(self, given: Any) -> X:
+        """As of a member: all have the study's data set."""
+        return self._first.encoded(given)
+
+    def check(self, x: Any) -> None:
+        """As of a member."""
+        self._first.check(x)
+
+    @property
+    def _first(self) -> Predictor:
+        return cast(Predictor, self.members[0])
+
+    def forward(self, x: Any) -> Tensor:
+        """Raises UserError for inputs of another kind or size."""
         parts = zip(self.members, self.weights, strict=True)
-        logs = [net(images).double().log_softmax(1) + math.log(weight) for net, weight in parts]
-        return torch.stack(logs).logsumexp(0)
+        logs = [_logs(net(x).double()) + math.log(weight) for net, weight in parts]
+        found = torch.stack(logs).logsumexp(0)
+        return found if self.classes > 1 else found[:, 1:] - found[:, :1]
+
+
+def _logs(logits: Tensor) -> Tensor:
+    """The logarithms of the classes' probabilities, of one logit those of no and yes."""
+    if logits.shape[1] > 1:
+        return logits.log_softmax(1)
+    return logsigmoid(torch.cat([-logits, logits], 1))

@@ -139,8 +139,9 @@ def predict(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="the study's folder, or a file of weights")
     ],
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES…", help="files, folders of them, or .npz")
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILES…", help="images, folders of them, tables, lines, or .npz"),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE.csv")] = Path("predictions.csv"),
     trial: Annotated[
@@ -154,14 +155,15 @@ def predict(
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """What the network of the answer says of images: a CSV file with its probabilities."""
+    """What the network of the answer says of images, or rows: a CSV file of its predictions."""
     from hpogen.answer.load import load
     from hpogen.answer.predict import predict
     from hpogen.report.text import count
 
     net = load(directory, trial=trial, retrained=retrained, ensemble=ensemble, device=device)
-    rows = predict(net, images, out)
-    print(f"the classes of {count(rows, 'image')} written to {out}")
+    rows, images = predict(net, files, out), bool(net.header.mean)
+    what = "classes" if net.header.inputs.kind == "classes" else "predictions"
+    print(f"the {what} of {count(rows, 'image' if images else 'row')} written to {out}")
 
 
 @command

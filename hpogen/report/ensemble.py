@@ -139,7 +139,7 @@ def _notes(found: Found) -> Iterator[str]:
 def _next(found: Found, study: Folder, program: str) -> list[str]:
     directory = str(study.directory)
     if all(has_weights(study, trial) for trial in found.picks):
-        predict = command(program, "predict", directory, "IMAGES", "--ensemble")
+        predict = command(program, "predict", directory, "FILES", "--ensemble")
         return [predict, command(program, "retrain", directory, "--ensemble")]
     return [command(program, "retrain", directory, "--ensemble", "--subset")]
 

@@ -220,7 +220,7 @@ def again_lines(
         ended = ended and now is not None and bool(now.metrics)
         lines.append(f" {_again(study, trial, now.metrics) if now and now.metrics else text}")
     which = ["--ensemble"] if ensemble else ["--trial", str(runs[0][0])]
-    predict = command(program, "predict", directory, "IMAGES", *which)
+    predict = command(program, "predict", directory, "FILES", *which)
     again = command(program, "retrain", directory, *which, "--subset")
     return [*lines, *next_lines([predict if ended else again])]
 

@@ -123,7 +123,7 @@ def plan_again_members(study: Folder) -> dict[Path, StudySpec]:
     if not gone:
         raise UserError(
             f"{study.directory}: --ensemble --subset: the weights of all members are kept: "
-            f"hpogen predict {study.directory} IMAGES --ensemble"
+            f"hpogen predict {study.directory} FILES --ensemble"
         )
     return {path: spec for trial in gone for path, spec in plan_again(study, trial).items()}
 

@@ -99,20 +99,26 @@ class Predictor(nn.Module):
         """
         return encoded(given, self.header, self.fits)
 
+    def check(self, x: Any) -> None:
+        """Raises UserError for inputs of another kind or size, or with numbers that are none."""
+        check(x, self.header, self.fits)
+
     def forward(self, x: Any) -> Tensor:
         """Raises UserError for inputs of another kind or size."""
         return self.in_unit(self.outputs(x))
 
     def outputs(self, x: Any) -> Tensor:
         """What the network itself gives: of real targets, standardised numbers."""
-        check(x, self.header, self.fits)
+        self.check(x)
         learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         count = _rows(x)
         as_found = nullcontext() if learns else kept(self.network)
         with _as_trained(self.header, self.device), torch.set_grad_enabled(learns), as_found:
             x = moved(x, self.device) if count else self.example(1)
             starts = range(0, max(count, 1), self.batch)
-            return torch.cat([self._outputs(_part(x, i, self.batch)) for i in starts])[:count]
+            return torch.cat([self._outputs(part_of(x, slice(i, i + self.batch))) for i in starts])[
+                :count
+            ]
 
     def _outputs(self, x: X) -> Tensor:
         x = self.standardised(x)  # (B, …)
@@ -147,11 +153,9 @@ def _rows(x: X) -> int:
     return len(next(iter(x.values()))) if isinstance(x, Mapping) else len(x)
 
 
-def _part(x: X, start: int, count: int) -> X:
-    """So many samples from one on."""
-    if isinstance(x, Mapping):
-        return {name: part[start : start + count] for name, part in x.items()}
-    return x[start : start + count]
+def part_of(x: X, part: slice) -> X:
+    """The inputs of a stretch of samples."""
+    return {n: one[part] for n, one in x.items()} if isinstance(x, Mapping) else x[part]
 
 
 def _outline(x: X) -> Any:

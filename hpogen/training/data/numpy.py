@@ -91,13 +91,29 @@ def read_images(file: Path) -> NDArray[np.uint8]:
 
     Raises UserError as `numpy_file` does.
     """
+    name, array = _unlabelled(file)
+    return _images(array, f"{file}: {name}")
+
+
+def read_inputs(file: Path, names: Collection[str] | None = None) -> Any:
+    """The same of any numbers, or the arrays of those names, by name. Raises UserError."""
+    if names is None:
+        return _unlabelled(file)[1]
+    found = _read(file, names)
+    if lacking := [name for name in names if name not in found]:
+        raise UserError(f"{file}: has no array {lacking[0]!r}: expected {', '.join(names)}")
+    return found
+
+
+def _unlabelled(file: Path) -> tuple[str, NDArray[Any]]:
+    """The array `x_test`, else the only one, and its name."""
     found = _read(file, None)
     name = NAMES[2] if NAMES[2] in found else next(iter(found), "")
     if name not in found or (name != NAMES[2] and len(found) > 1):
         raise UserError(
             f"{file}: has the arrays {quoted([*found])}, expected {NAMES[2]}, or one alone"
         )
-    return _images(found[name], f"{file}: {name}")
+    return name, found[name]
 
 
 def _none(array: NDArray[Any]) -> NDArray[Any]:

@@ -85,6 +85,26 @@ def ids_of(
     return _padded(lines, _encoded(lines, given), length, tokens, given)
 
 
+def read_texts(file: Path) -> list[str]:
+    """The texts of a file's lines; a label and a tab may stand before each, and a warning says so.
+
+    Raises UserError, naming the line.
+    """
+    lines, texts, labelled = _lines(file, "a text in each line"), [], 0
+    for number, line in enumerate(lines, 1):
+        _, tab, rest = line.partition("\t")
+        labelled += bool(tab)
+        texts.append((rest if tab else line).strip())
+        if not texts[-1]:
+            raise UserError(f"{file}:{number}: is empty, expected a text")
+    if labelled:
+        log.warning(
+            "%s: %d of %d lines have a tab: what stands before it is taken for a label, and left "
+            "out", file, labelled, len(lines),
+        )  # fmt: skip
+    return texts
+
+
 @dataclass(frozen=True)
 class Lines:
     """The labelled lines of a file."""
@@ -119,8 +139,8 @@ def _integers(inputs: Any) -> NDArray[Any]:
     return np.asarray(inputs, np.int64 if inputs.dtype == np.uint8 else None)
 
 
-def _read(file: Path) -> Lines:
-    """Lines `label<TAB>text`. Raises UserError, naming the line."""
+def _lines(file: Path, expected: str) -> list[str]:
+    """The lines of a file. Raises UserError, naming the line."""
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -133,9 +153,14 @@ def _read(file: Path) -> Lines:
             f"{file}:{line}: the byte {data[error.start]:#04x} is not UTF-8: save the file as UTF-8"
         ) from None
     if not content:
-        raise UserError(f"{file}: is empty, expected lines of label<TAB>text")
+        raise UserError(f"{file}: is empty, expected {expected}")
+    return content.split("\n")
+
+
+def _read(file: Path) -> Lines:
+    """Lines `label<TAB>text`. Raises UserError, naming the line."""
     labels, texts = [], []
-    for number, written in enumerate(content.split("\n"), 1):
+    for number, written in enumerate(_lines(file, "lines of label<TAB>text"), 1):
         label, _, rest = (part.strip() for part in written.partition("\t"))
         if not (label and rest):
             got = f"is {quoted(shortened(written))}" if written.strip() else "is empty"
