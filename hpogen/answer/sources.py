@@ -42,7 +42,8 @@ def source(net: Net, path: Path) -> Source:
     header, first = cast(DataHeader, net.header), 0
     with explained(path, UserError, "read"):
         if not path.is_file():
-            raise UserError(f"{path}: there is no such file")
+            reason = "is a folder, expected a file" if path.is_dir() else "there is no such file"
+            raise UserError(f"{path}: {reason}")
     if header.table is not None:
         inputs, first = net.encoded(path), 1
     elif path.suffix.lower() == ARCHIVE:

@@ -17,7 +17,15 @@ from hpogen.measures.as_found import kept
 from hpogen.measures.passes import at_least_float32, moved, tensor_of
 from hpogen.training.checkpoint import Checkpoints
 from hpogen.training.data.fitted import Normalization, X
-from hpogen.training.data.stored import INPUTS, TARGETS, Tensors, divided, fit_of, within
+from hpogen.training.data.stored import (
+    INPUTS,
+    TARGETS,
+    Tensors,
+    check_shapes,
+    divided,
+    fit_of,
+    within,
+)
 from hpogen.training.forms.task import Settings
 from hpogen.training.given import check, encoded
 from hpogen.training.memory import evaluation_batch
@@ -70,6 +78,7 @@ class Predictor(nn.Module):
             self.register_buffer(f"fit{i}", tensor.to(device), persistent=False)
         shape, dtype = self.header.inputs.in_shape, self.header.inputs.dtype
         try:
+            check_shapes(self._kept, self.header.raw[0])
             found = _outline(self.standardised(self.example(1)))
         except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise _of_another(self.header, error) from error

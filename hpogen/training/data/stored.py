@@ -13,6 +13,7 @@ from torch import Tensor
 from hpogen.training.data.fitted import ByName, Fit, Normalization, unchanged
 from hpogen.training.data.fitted_table import Filled, Vocabulary
 from hpogen.training.data.prepared import Prepared
+from hpogen.training.forms.inputs import Shape
 
 INPUTS, TARGETS, TOKENIZER = "inputs/", "targets/", "tokenizer/"  # what the names begin with
 
@@ -62,6 +63,17 @@ def fit_of(tensors: Tensors, names: Collection[str] | None) -> Fit:
     if "median" not in tensors:
         return normalization
     return Filled(tensors["median"], normalization, tensors["gaps"])
+
+
+def check_shapes(fits: Tensors, raw: Shape) -> None:
+    """Raise ValueError where a fit is of other inputs than those of that shape, of no images."""
+    for name, shape in raw.items() if isinstance(raw, Mapping) else [("", raw)]:
+        of = within(f"{INPUTS}{name}/" if name else INPUTS, fits)
+        sizes = {key: tuple(of[key].shape[1:]) for key in ("mean", "scale", "median") if key in of}
+        sizes |= {"starts": tuple(of["starts"].shape)} if "starts" in of else {}
+        for key, size in sizes.items():
+            if size != shape:
+                raise ValueError(f"{key} is of {size}, expected {shape} of the inputs {name}")
 
 
 def within(prefix: str, tensors: Tensors) -> dict[str, Tensor]:
