@@ -30,11 +30,14 @@ class Refusal(UserError):
 
 
 class NoTestImages(UserError):
-    """A data set has no test images, which the task wants; `mend` says what to do, or nothing."""
+    """A data set has no test images, which the task wants; `mend` says what to do, or nothing.
 
-    def __init__(self, text: str, dataset: str = "", mend: str = "") -> None:
+    `noun` is what its samples are called: images, or samples.
+    """
+
+    def __init__(self, text: str, dataset: str = "", mend: str = "", noun: str = "images") -> None:
         super().__init__(text)
-        self.dataset, self.mend = dataset, mend
+        self.dataset, self.mend, self.noun = dataset, mend, noun
 
 
 class Several(UserError):

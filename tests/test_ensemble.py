@@ -33,6 +33,8 @@ from hpogen.spec import load_study
 from hpogen.study import ensemble as ensembles
 from hpogen.study.read import read
 from hpogen.study.study import Study
+from hpogen.training.data import load as load_data
+from hpogen.training.data.splits import splits
 from hpogen.trial import WEIGHTS
 
 KEEP: dict[str, Any] = {**TASK, "epochs": 2, "keep": "probabilities"}
@@ -121,7 +123,7 @@ def test_mcnemars_exact_test_by_hand() -> None:
     assert Compared(-0.01, interval=Interval(-0.02, -0.001)).better is True
     assert compared_text(told) == (
         "By audit the ensemble is better than the answer: its error is 7.0 points lower; it alone "
-        "is right on 8 images, the answer alone on 1 (McNemar's exact test: p = 0.0391)"
+        "is right on 8 samples, the answer alone on 1 (McNemar's exact test: p = 0.0391)"
     )
     assert "not separable from the answer: its error is the same;" in compared_text(
         Compared(0.0, (3, 3), 1.0)
@@ -131,7 +133,7 @@ def test_mcnemars_exact_test_by_hand() -> None:
 def test_the_command_writes_the_file_and_counts_as_a_look(study: Path) -> None:
     out = called("ensemble", str(study), "--size", "4")
     assert "picked by validation loss" in out and "By audit the ensemble is" in out
-    assert f"predict {study} IMAGES --ensemble" in out
+    assert f"predict {study} FILES --ensemble" in out
     assert history.read(study).looks == 1
     written = ensembles.read(read(study))
     assert written.trials == [*select(read(study), 4).picks]
@@ -224,7 +226,7 @@ def test_a_trial_without_probabilities_is_left_out(study: Path) -> None:
     assert f"Left out, as their probabilities are missing: trial {first}." in page
     for trial in range(1, TRIALS):
         folder.drop_kept(study, trial, VALIDATION[0])
-    with pytest.raises(UserError, match=r"validation images, of which . of 6 trials have any"):
+    with pytest.raises(UserError, match=r"validation samples, of which . of 6 trials have any"):
         select(read(study))
 
 
@@ -344,3 +346,24 @@ def test_studies_that_have_none(tmp_path: Path) -> None:
         objective={"preset": "train"}, stop={"trials": 2},
     )  # fmt: skip
     assert "expected task.dataset.validation above 0" in refused("ensemble", str(none))
+
+
+@pytest.mark.parametrize("kind", ["classes", "binary"])
+def test_rows_of_a_table_have_an_ensemble_too(kind: str, tmp_path: Path) -> None:
+    dataset = {"name": "wine" if kind == "classes" else "breast_cancer", "subset": 0.3}
+    task = {**KEEP, "name": "supervised", "dataset": {**dataset, "validation": 40}}
+    keep = {"keep": "best", "top": TRIALS}
+    directory = finished(tmp_path, task=task, checkpoints=keep, stop={"trials": 3})
+    called("ensemble", str(directory), "--size", "3")
+    net = hpogen.load(directory, ensemble=True)
+    assert isinstance(net, EnsemblePredictor)
+    spec = load_study(directory.parent / "study.yaml")
+    data: Any = load_data(spec.task.dataset)  # type: ignore[attr-defined]
+    rows = splits(spec.task.dataset, data.strata).audit  # type: ignore[attr-defined]
+    logits = net(torch.from_numpy(data.train.inputs[rows]))
+    found = logits.softmax(1) if kind == "classes" else torch.cat([-logits, logits], 1).sigmoid()
+    tables = [
+        member.weight * kept_array(directory, member.trial, AUDIT[0]).astype(np.float64)
+        for member in ensembles.read(read(directory)).members
+    ]
+    assert np.allclose(found.numpy(), sum(tables), atol=1e-3)

@@ -18,7 +18,7 @@ from hpogen.analysis.figure import AUDIT_HITS, Drawn, Figure, figure, out_of_bag
 from hpogen.analysis.greedy import Labels, Pool, Shares, cross_entropy, greedy, wrong
 from hpogen.analysis.statistics import LEVEL, Interval
 from hpogen.errors import UserError
-from hpogen.plugins import DEFAULT_TASK
+from hpogen.plugins import OWN_TASKS
 from hpogen.record.history import Record
 from hpogen.selection.evidence import kept_array
 from hpogen.study import status
@@ -140,10 +140,15 @@ def select(
 def check_task(study: Folder) -> None:
     """Raises UserError for a study whose trials have kept no probabilities."""
     directory, task = study.directory, study.spec.record()["task"]
-    if task["name"] != DEFAULT_TASK:
+    if task["name"] not in OWN_TASKS:
         raise UserError(
             f"{directory}: the task {task['name']!r} keeps no probabilities that hpogen knows of: "
-            f"expected {DEFAULT_TASK!r}"
+            f"expected {' or '.join(map(repr, OWN_TASKS))}"
+        )
+    if error := task.get("error"):
+        raise UserError(
+            f"{directory}: its answers are judged by {error!r}, and an ensemble is by 1 - accuracy "
+            "alone: leave error out, and run the study in another folder"
         )
     if task.get("keep") != "probabilities":
         raise UserError(
@@ -186,12 +191,12 @@ def _tables(study: Folder, trials: Sequence[int]) -> tuple[dict[int, Shares], tu
             reason = reason or str(error)
     if len(found) < 2:
         raise UserError(
-            f"{reason}: the probabilities on validation images, of which {len(found)} of "
+            f"{reason}: the probabilities on validation samples, of which {len(found)} of "
             f"{len(trials)} trials have any: expected task.dataset.validation above 0, and 2 trials"
         )
     shape = next(iter(found.values())).shape
     if shape[0] < 2:
-        raise UserError(f"{study.directory}: got {shape[0]} validation image, expected 2 or more")
+        raise UserError(f"{study.directory}: got {shape[0]} validation sample, expected 2 or more")
     for trial, table in found.items():
         if table.shape != shape:
             raise UserError(

@@ -93,7 +93,7 @@ def compared_text(compared: Compared) -> str:
         mine, theirs = compared.alone
         return (
             f"By audit the ensemble is {verdict[compared.better]} the answer: {error}; "
-            f"it alone is right on {count(mine, 'image')}, the answer alone on "
+            f"it alone is right on {count(mine, 'sample')}, the answer alone on "
             f"{theirs:,} (McNemar's exact test: p = {number(compared.p)})"
         )
     text = (
@@ -130,7 +130,7 @@ def _notes(found: Found) -> Iterator[str]:
     if not found.audited:
         yield (
             "There is no audit: all of it was repeated in bootstrap samples of the validation "
-            "images, and judged on those outside."
+            "samples, and judged on those outside."
         )
     if found.left_out:
         yield f"Left out, as their probabilities are missing: {named(found.left_out)}."

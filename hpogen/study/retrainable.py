@@ -20,8 +20,8 @@ def check_test_images(study: Folder, spec: StudySpec, trial: int | None = None) 
         directory, mend = study.directory, f"{error.mend}; " if error.mend else ""
         number = status.best(study)["trial"] if trial is None else trial
         raise UserError(
-            f"{directory}: the data set {error.dataset!r} has no test images, and retrain tests on "
-            f"them: {mend}`hpogen retrain {directory} --trial {number} --subset` trains "
+            f"{directory}: the data set {error.dataset!r} has no test {error.noun}, and retrain "
+            f"tests on them: {mend}`hpogen retrain {directory} --trial {number} --subset` trains "
             f"{'the answer' if trial is None else 'that trial'} again as it was"
         ) from error
     except UserError:

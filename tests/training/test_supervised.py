@@ -221,7 +221,7 @@ def test_what_is_wrong_in_arrays_is_one_line(
         ("real", {"loss": "cross_entropy"}, "expected mse or mae or huber"),
         ("real", {"label_smoothing": 0.1}, "label_smoothing is for targets of one class"),
         ("binary", {"label_smoothing": 0.1}, "label_smoothing is for targets of one class"),
-        ("real", {"keep": "probabilities"}, "keep: probabilities is for targets of the kind"),
+        ("real", {"keep": "probabilities"}, "keep: probabilities is for targets of one class each"),
         ("real", {"metrics": ["auroc"]}, "'auroc' is not defined for targets of the kind 'real'"),
         ("real", {"measures": ["margin"]}, "'margin' is not defined for targets of the kind"),
         ("labels", {"measures": ["brier"]}, "'brier' is not defined for targets of the kind"),

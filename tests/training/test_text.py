@@ -357,7 +357,7 @@ def test_what_is_wrong_in_arrays_is_one_line(
         ({"label_smoothing": 0.1}, "label_smoothing is for targets of one class"),
         ({"dataset": {"corruption": 0.1}}, "dataset.corruption is for targets of one class"),
         ({"dataset": {"balanced": True}}, "dataset.balanced is for targets of one class"),
-        ({"keep": "probabilities"}, "keep: probabilities is for targets of the kind"),
+        ({"keep": "probabilities"}, "keep: probabilities is for targets of one class each"),
     ],
 )
 def test_what_does_not_go_with_positions_is_refused(

@@ -67,9 +67,9 @@ def _no_test_images(dataset: Dataset) -> NoTestImages:
     }
     text = (
         f"data set {dataset.name!r} has no test set, which audit: {dataset.audit} (and hpogen "
-        "retrain) needs: expected a number of images"
+        f"retrain) needs: expected a number of {dataset.noun}"
     )
-    return NoTestImages(text, dataset.name, mend.get(dataset.name, ""))
+    return NoTestImages(text, dataset.name, mend.get(dataset.name, ""), dataset.noun)
 
 
 @functools.lru_cache(maxsize=16)  # once for each split
@@ -158,8 +158,9 @@ def fits(dataset: Dataset, nbytes: int, device: torch.device, otherwise: str) ->
         return dataset.resident
     free = free_memory(device)
     if nbytes > free // 2:
-        text = "data set %r: %.1f GB of images, %.1f GB free on %s: they are %s"
-        log.warning(text, dataset.name, nbytes / 1e9, free / 1e9, device, otherwise)
+        text = "data set %r: %.1f GB of %s, %.1f GB free on %s: they are %s"
+        sizes = nbytes / 1e9, dataset.noun, free / 1e9
+        log.warning(text, dataset.name, *sizes, device, otherwise)
     return nbytes <= free // 2
 
 

@@ -60,7 +60,7 @@ def splits(dataset: Dataset, labels: Indices, division: Division | None = None) 
         held_out = order[end - audit : len(order) - len(judging)] if audit else held_out
         held_out = _whole_groups(held_out, division, "audit")
     if dataset.balanced:
-        kept = _balanced(order[: end - audit], labels, subset)
+        kept = _balanced(dataset, order[: end - audit], labels, subset)
     outside = np.ones(len(labels), bool)
     outside[kept] = outside[held_out] = False
     return Splits(np.sort(kept), np.sort(judging), np.sort(held_out), np.flatnonzero(outside))
@@ -110,11 +110,11 @@ def part(
     order = _order(dataset, labels, division)[: len(labels) - validation - audit]
     count = dataset.samples(len(labels), data)
     balanced = dataset.balanced and count < len(order)
-    return np.sort(_balanced(order, labels, count) if balanced else order[:count])
+    return np.sort(_balanced(dataset, order, labels, count) if balanced else order[:count])
 
 
-def _balanced(order: Indices, labels: Indices, count: int) -> Indices:
-    """The first images of each class in `order`; the lowest classes have what is left over."""
+def _balanced(dataset: Dataset, order: Indices, labels: Indices, count: int) -> Indices:
+    """The first samples of each class in `order`; the lowest classes have what is left over."""
     classes = int(labels.max()) + 1
     whole, rest = divmod(count, classes)
     chosen = []
@@ -123,8 +123,8 @@ def _balanced(order: Indices, labels: Indices, count: int) -> Indices:
         members = order[labels[order] == label][:wanted]
         if len(members) < wanted:
             raise ValueError(
-                f"a balanced subset of {count} images needs {wanted} of each class, and class "
-                f"{label} has {len(members)} beside validation and audit: take less of them"
+                f"a balanced subset of {count} {dataset.noun} needs {wanted} of each class, and "
+                f"class {label} has {len(members)} beside validation and audit: take less of them"
             )
         chosen.append(members)
     return np.concatenate(chosen)

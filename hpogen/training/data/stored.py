@@ -69,9 +69,8 @@ def check_shapes(fits: Tensors, raw: Shape) -> None:
     """Raise ValueError where a fit is of other inputs than those of that shape, of no images."""
     for name, shape in raw.items() if isinstance(raw, Mapping) else [("", raw)]:
         of = within(f"{INPUTS}{name}/" if name else INPUTS, fits)
-        sizes = {key: tuple(of[key].shape[1:]) for key in ("mean", "scale", "median") if key in of}
-        sizes |= {"starts": tuple(of["starts"].shape)} if "starts" in of else {}
-        for key, size in sizes.items():
+        for key in of.keys() & {"mean", "scale", "median", "starts"}:
+            size = tuple(of[key].shape[key != "starts" :])
             if size != shape:
                 raise ValueError(f"{key} is of {size}, expected {shape} of the inputs {name}")
 

@@ -108,6 +108,7 @@ class Dataset(Optioned):
     """Whether all images lie on the device; `auto`: if that takes half its free memory at most."""
 
     images: ClassVar[bool] = True  # whether its inputs must be images
+    noun: ClassVar[str] = "images"  # what messages call its samples
 
     @model_validator(mode="after")
     def _checked(self) -> Dataset:
@@ -156,17 +157,17 @@ class Dataset(Optioned):
             audit = min(AUDIT_DEFAULT, (left - validation) // (2 if choice else 1))
         audit = 0 if isinstance(audit, str) else audit
         if subset < 1:
-            raise ValueError(f"subset {self.subset} of {total} training images is empty")
+            raise ValueError(f"subset {self.subset} of {total} training {self.noun} is empty")
         if subset + validation + audit > total or audit < 0:
             raise ValueError(
-                f"data set {self.name!r} has {total} training images: a subset of {subset}, "
+                f"data set {self.name!r} has {total} training {self.noun}: a subset of {subset}, "
                 f"{validation} for validation and {max(audit, 0)} for audit are too many"
             )
         if self.redraws and not 0 < validation < left - audit:
             raise ValueError(
-                f"validation.redraw: {validation} images would be drawn from the {left - audit} "
-                f"of {self.name!r} outside subset and audit: expected at least 1, and fewer than "
-                "there are: take less of one of them"
+                f"validation.redraw: {validation} {self.noun} would be drawn from the "
+                f"{left - audit} of {self.name!r} outside subset and audit: expected at least 1, "
+                "and fewer than there are: take less of one of them"
             )
         return subset, validation, audit
 
@@ -183,12 +184,12 @@ class Dataset(Optioned):
         if data > self.subset and self.redraws:
             raise ValueError(
                 f"data {data:g} is more than the subset of {self.subset:g}: validation.redraw "
-                "draws from the images outside it, which trials then may have trained on"
+                f"draws from the {self.noun} outside it, which trials then may have trained on"
             )
         count = left if data == 1 else round(data * total)
         if not 0 < count <= left:
             raise ValueError(
-                f"data {data:g} of the {total} training images of {self.name!r} are {count}, "
+                f"data {data:g} of the {total} training {self.noun} of {self.name!r} are {count}, "
                 f"expected 1 to {left}: {validation} are for validation and {audit} for audit"
             )
         return count
@@ -197,7 +198,7 @@ class Dataset(Optioned):
         """As `samples`. Raises ValueError for less than an image of each class, too."""
         if (count := self.samples(total, data)) < classes:
             raise ValueError(
-                f"data {data:g} of the {total} training images of {self.name!r} are {count}, "
+                f"data {data:g} of the {total} training {self.noun} of {self.name!r} are {count}, "
                 f"expected at least one of each of its {classes} classes"
             )
         return count
@@ -282,20 +283,20 @@ def key(dataset: Dataset, without: frozenset[str]) -> Dataset:
     return dataset.model_copy(update={name: fields[name].default for name in without})
 
 
-def check_batch_sizes(sizes: Collection[int], samples: int) -> str | None:
+def check_batch_sizes(sizes: Collection[int], samples: int, noun: str = Dataset.noun) -> str | None:
     """A warning when the largest batch size of a search space is above the subset; else None.
 
-    `samples` are its images, with rungs over data those of the lowest. Raises ValueError when all
+    `samples` are its samples, with rungs over data those of the lowest. Raises ValueError when all
     of them are.
     """
     if min(sizes) > samples:
         raise ValueError(
-            f"batch_size is at least {min(sizes)}, and the subset has {samples} images: make "
+            f"batch_size is at least {min(sizes)}, and the subset has {samples} {noun}: make "
             "task.dataset.subset (or budgets.min) larger, or batch_size smaller"
         )
     if max(sizes) > samples:
         return (
-            f"batch_size may come to be {max(sizes)}, but the subset has {samples} images: trials "
+            f"batch_size may come to be {max(sizes)}, but the subset has {samples} {noun}: trials "
             "above that train with the whole subset as one batch"
         )
     return None

@@ -37,6 +37,7 @@ class Samples(Dataset):
     """
 
     images: ClassVar[bool] = False
+    noun: ClassVar[str] = "samples"
 
     @property
     def kind(self) -> Kind | None:

@@ -156,9 +156,9 @@ class Settings(Part):
                     f"the measure {measure.name!r} is not defined for the loss "
                     f"{self.loss_for(kind)!r}, but for the cross-entropy alone"
                 )
-        if self.keep and kind.name != "classes":
+        if self.keep and not kind.classed:
             raise Refusal(
-                f"keep: {self.keep} is for targets of the kind 'classes', and they are of the kind "
+                f"keep: {self.keep} is for targets of one class each, and they are of the kind "
                 f"{kind.name!r}: leave it out"
             )
         smooths = kind.smooths and not own
@@ -264,7 +264,7 @@ class Settings(Part):
         size = samples or self.dataset.subset_size()  # of a built-in data set it is known before
         if name != "batch_size" or size is None:
             return None
-        return check_batch_sizes([int(value) for value in values], size)
+        return check_batch_sizes([int(value) for value in values], size, self.dataset.noun)
 
     @plugins.scoped
     def weights_bytes(self, values: Mapping[str, Sequence[Value]]) -> int | None:
@@ -274,10 +274,10 @@ class Settings(Part):
     def probabilities_bytes(self) -> int | None:
         if self.keep is None:
             return 0
-        known = self.dataset.known
-        if known is None or isinstance(self.dataset.audit, str):
+        known, kind = self.dataset.known, self.dataset.kind
+        if known is None or kind is None or isinstance(self.dataset.audit, str):
             return None
-        each = FLOAT16 * known.outputs + INT32
+        each = FLOAT16 * kind.classes(known.outputs) + INT32
         return sum(self.dataset.counts(known.total)[1:]) * each
 
     def check_data(self, data: float) -> int | None:
