@@ -77,6 +77,7 @@ class Began(TypedDict):
     plugins: NotRequired[Words]
     versions: NotRequired[Words]
     machine: NotRequired[Machine]
+    files: NotRequired[Words]
     forked: NotRequired[Forked]
 
 

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
@@ -36,6 +37,15 @@ CPUS, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 def digests(sources: Mapping[str, bytes]) -> dict[str, str]:
     """The SHA-256 of each file's content, a plug-in's say, by its name."""
     return {name: hashlib.sha256(source).hexdigest() for name, source in sources.items()}
+
+
+def file_digests(files: Mapping[str, Path]) -> dict[str, str]:
+    """The same of files by their paths, as far as they can be read."""
+    found = {}
+    for name, path in files.items():
+        with suppress(OSError), open(path, "rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def digest(parts: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from hpogen.errors import UserError
 from hpogen.record import history, ledger
 from hpogen.record.history import History, Key, Record, key_of
 from hpogen.record.ledger import LEDGER
-from hpogen.record.provenance import digests
+from hpogen.record.provenance import digests, file_digests
 from hpogen.space.space import Space
 from hpogen.spec import StudySpec, differences, load_study
 from hpogen.study import replay
@@ -106,7 +106,8 @@ def _is_begun(folder: Path, directory: Path, spec: StudySpec) -> bool:
 
 def _other_task(past: History, spec: StudySpec) -> str:
     """The first difference between what the studies train, `model.name`; empty: there is none."""
-    before, now = past.header.get("plugins", {}), digests(spec.sources)
+    before = {**past.header.get("plugins", {}), **past.header.get("files", {})}
+    now = {**digests(spec.sources), **file_digests(spec.task.files())}
     for name in sorted(before.keys() & now.keys()):
         if before[name] != now[name]:
             return str(name)

@@ -21,7 +21,7 @@ from hpogen.record import folder
 from hpogen.record.events import Forked
 from hpogen.record.history import checked
 from hpogen.record.ledger import FORMAT, LEDGER, Event, new_id, parse
-from hpogen.record.provenance import digests, machine
+from hpogen.record.provenance import digests, file_digests, machine
 from hpogen.spec import StudySpec, changes
 from hpogen.spec.recorded import declared
 from hpogen.trial import Proposal, Trial
@@ -47,6 +47,7 @@ Stop = Mapping[str, int | None]
 def begin(spec: StudySpec, directory: Path, forked: Forked | None = None) -> Event:
     """Make a folder ready for a new study; the first line of its ledger. Raises UserError."""
     study, recorded = new_id(), digests(spec.sources)
+    files = file_digests(spec.task.files())
     with explained(directory, UserError):
         folder.begin(directory, study)
         _keep_plugins(spec, directory)
@@ -59,6 +60,7 @@ def begin(spec: StudySpec, directory: Path, forked: Forked | None = None) -> Eve
         "plugins": recorded,
         "versions": _versions(),
         "machine": machine(),
+        **({"files": files} if files else {}),
         **({"forked": forked} if forked else {}),
     }
 
@@ -134,6 +136,10 @@ def check_same_study(spec: StudySpec, lines: list[Event], directory: Path) -> St
         was, now = before.get(name), after.get(name)
         if was != now:
             raise _differs(spec, directory, f"plugins.{name}", _digest(was), _digest(now))
+    after = file_digests(spec.task.files())
+    for name, was in first.get("files", {}).items():
+        if was != (now := after.get(name)):
+            raise _differs(spec, directory, name, _digest(was), _digest(now))
     versions = _versions()
     for package, was in first.get("versions", {}).items():
         if (now := versions.get(package)) != was:

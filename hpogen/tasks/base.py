@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
 from annotated_types import Ge, Le
@@ -169,6 +170,10 @@ class Task(Protocol):
         """
         ...
 
+    def files(self) -> Mapping[str, Path]:
+        """Files beside its data that decide the trials' numbers, by the key that names each."""
+        ...
+
     def missing(self) -> str | None:
         """What is not on disk and would be got first, by a glance; None: nothing, or not known."""
         ...
@@ -253,6 +258,9 @@ class Opaque:
         return 0
 
     def check_data(self, data: float) -> None: ...
+
+    def files(self) -> Mapping[str, Path]:
+        return {}
 
     def missing(self) -> None: ...
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from kept import KEYS, TASK
 from torch import nn
+from toys import StopsAfter, study_file
 from training.features import resumed
 from training.runs import CONFIG, epochs, task, trial
 
 from hpogen.errors import UserError
+from hpogen.running.runner import run
+from hpogen.study.open import open_study
+from hpogen.study.read import read
 from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build
 from hpogen.training.pretrained import fill
@@ -102,3 +108,18 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     for name in ("text.pth", "text.safetensors"):
         (tmp_path / name).write_text("weights")
         assert "is no file of tensors" in refused(tmp_path / name)
+
+
+def test_a_study_goes_on_with_the_same_file_alone(tmp_path: Path) -> None:
+    file = Path(saved(mlp(width=8), tmp_path / "net.pth"))
+    path = study_file(tmp_path, **{**KEYS, "task": {**TASK, "weights": str(file)}})
+    with open_study(path, tmp_path / "run") as study:
+        run(study, observer=StopsAfter(1))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert read(tmp_path / "run").history.header["files"] == {"task.weights": digest}
+    with open_study(path, tmp_path / "run") as study:
+        run(study, observer=StopsAfter(1))
+    saved(mlp(width=8, seed=2), file)
+    with pytest.raises(UserError, match=r"task\.weights: .* was begun with 'sha256:") as caught:
+        open_study(path, tmp_path / "run")
+    assert "\n" not in str(caught.value)

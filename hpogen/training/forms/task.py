@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -285,6 +286,9 @@ class Settings(Part):
         if known is None or kind is None:
             return None
         return self.dataset.samples_of(known.total, kind.classes(known.outputs), data)
+
+    def files(self) -> Mapping[str, Path]:
+        return {"task.weights": Path(self.weights).expanduser()} if self.weights else {}
 
     def missing(self) -> str | None:
         return self.dataset.missing()
