@@ -58,7 +58,7 @@ def test_what_is_not_known_is_not_said(tmp_path: Path) -> None:
     dataset = {**DIGITS, "name": "folder", "path": str(tmp_path)}
     disk, page = said(tmp_path, task={**TASK, "dataset": dataset})
     assert disk == {"weights": None, "kept": None, "probabilities": 0}
-    assert "trial; their size is known once the images have been read" in page
+    assert "trial; their size is known once the data have been read" in page
 
 
 def test_of_a_matrix_the_sum_is_said(tmp_path: Path) -> None:

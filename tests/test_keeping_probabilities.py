@@ -104,16 +104,14 @@ def test_a_fork_that_keeps_them_trains_what_has_none(tmp_path: Path) -> None:
 
 def test_check_says_what_they_take(tmp_path: Path) -> None:
     path = study_file(tmp_path, **{**KEYS, **KEEP})
-    assert "probabilities on validation and audit images; about 9.60 kB of each trial" in called(
+    assert "probabilities on validation and audit samples; about 9.60 kB of each trial" in called(
         "check", str(path)
     )
     plan = json.loads(called("check", str(path), "--json"))
     assert plan["disk"]["probabilities"] == 400 * (2 * 10 + 4)
     test_set = {**KEEP["task"], "dataset": {**DIGITS, "audit": "test"}}
     study_file(tmp_path, **{**KEYS, "task": test_set})
-    assert "images; their size is known once the images have been read" in called(
-        "check", str(path)
-    )
+    assert "samples; their size is known once the data have been read" in called("check", str(path))
 
 
 def test_redrawn_validation_has_none_to_add(tmp_path: Path) -> None:

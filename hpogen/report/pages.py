@@ -174,17 +174,17 @@ def _kept(keep: Keep, top: int, disk: Mapping[str, int | None]) -> list[str]:
         return [f"kept:       {what}, about {size_of(kept)}"]
     if weights is not None:
         return [f"kept:       {what}; one trial's weights take {size_of(weights)}"]
-    return [f"kept:       {what}; their size is known once the images have been read"]
+    return [f"kept:       {what}; their size is known once the data have been read"]
 
 
 def _probabilities(each: int | None) -> list[str]:
     """What the probabilities of samples take up; nothing where none are kept."""
     if each == 0:
         return []
-    size = "their size is known once the images have been read"
+    size = "their size is known once the data have been read"
     if each is not None:
         size = f"about {size_of(each)} of each trial"
-    return [f"kept:       probabilities on validation and audit images; {size}"]
+    return [f"kept:       probabilities on validation and audit samples; {size}"]
 
 
 def _kept_of_all(kept: Sequence[int | None]) -> list[str]:

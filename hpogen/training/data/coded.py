@@ -38,7 +38,7 @@ def rows(given: Any, known: Table, where: str) -> Any:
     if others:
         shown = ", ".join(quoted(name) for name in others[:SHOWN]) + ", …" * (len(others) > SHOWN)
         log.warning("%s: the network does not take %s: left out", where, shown)
-    parts = {name: _column(found, name, where) for name in names}
+    parts = table.named(found, where, names)
     numbers = np.empty((len(found), len(known.numbers)), np.float32)
     for i, name in enumerate(known.numbers):
         numbers[:, i] = _numbers(parts[name])
@@ -58,17 +58,6 @@ def _table(given: Any, known: Table, where: str) -> Any:
         return pa.table(given)
     except (TypeError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{where} is none: {shortened(text_of(error))}") from error
-
-
-def _column(found: Any, name: str, where: str) -> Column:
-    if (count := found.column_names.count(name)) > 1:
-        raise UserError(f"{where}: has {count} columns {quoted(name)}, expected one")
-    if not count:
-        has = ", ".join(quoted(one) for one in found.column_names[:SHOWN])
-        raise UserError(
-            f"{where}: has no column {quoted(name)}, which the network takes: it has {has}"
-        )
-    return Column(found[name], f"{where}: column {quoted(name)}")
 
 
 def _numbers(column: Column) -> NDArray[np.float32]:

@@ -139,6 +139,7 @@ def read(file: Path, separator: str = ",") -> Any:
                     csv.ParseOptions(delimiter=separator),
                     csv.ConvertOptions(strings_can_be_null=True),
                 )
+        len(found.column_names)  # raises where they are not UTF-8
     except FileNotFoundError:
         raise UserError(f"{file}: there is no such file") from None
     except (OSError, EOFError, ValueError, pa.ArrowException) as error:
@@ -158,14 +159,18 @@ def _parts(files: Sequence[Path], separator: str, used: Used) -> list[dict[str, 
     wanted = [used.target, *used.inputs(names)]
     divided = [name for name in (used.group, used.time) if name is not None]
     own = [[*wanted, *divided], wanted]
-    return [_named(*one) for one in zip(found, files, own, strict=False)]
+    return [named(*one) for one in zip(found, map(str, files), own, strict=False)]
 
 
-def _named(found: Any, file: Path, names: Sequence[str]) -> dict[str, Column]:
+def named(found: Any, where: str, names: Sequence[str]) -> dict[str, Column]:
+    """The columns of those names. Raises UserError, beginning with `where` the table is."""
     for name in names:
-        if (count := found.column_names.count(name)) != 1:
-            raise UserError(f"{file}: has {count} columns {quoted(name)}, expected one")
-    return {name: Column(found[name], f"{file}: column {quoted(name)}") for name in names}
+        if (count := found.column_names.count(name)) > 1:
+            raise UserError(f"{where}: has {count} columns {quoted(name)}, expected one")
+        if not count:
+            has = quoted(", ".join(found.column_names))
+            raise UserError(f"{where}: has no column {quoted(name)}: it has {has}")
+    return {name: Column(found[name], f"{where}: column {quoted(name)}") for name in names}
 
 
 def _inputs(
