@@ -12,6 +12,7 @@ import pytest
 import torch
 from pyarrow import csv, parquet
 from pydantic import ValidationError
+from test_before import called
 from torch import Tensor
 from torch.nn import functional
 from training.supervising import trained
@@ -483,11 +484,20 @@ def test_the_study_of_a_table_finds_an_answer(tmp_path: Path) -> None:
 def test_the_page_s_table_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The csv file and the study of `docs/tabular.md`, in a small version."""
     page = (ROOT / "docs" / "tabular.md").read_text().split("## A table of your own")[1]
+    predict = page.split("## Predict")[1]
     code, study = (page.split(f"```{kind}\n")[1].split("```")[0] for kind in ("python", "yaml"))
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "tabular.md", "exec"), {})
-    (tmp_path / "study.yaml").write_text(study)
-    finished(tmp_path / "study.yaml", tmp_path / "run")
+    (tmp_path / "patients.yaml").write_text(study)
+    finished(tmp_path / "patients.yaml", tmp_path / "runs" / "patients")
+    lines = Path("patients.csv").read_text().splitlines()
+    Path("new.csv").write_text("\n".join(lines[:5]))
+    shell, code = (predict.split(f"```{kind}\n")[1].split("```")[0] for kind in ("sh", "python"))
+    called(*shell.splitlines()[1].split()[1:])
+    assert len(Path("predictions.csv").read_text().splitlines()) == 5
+    found: dict[str, Any] = {}
+    exec(compile(code, "tabular.md", "exec"), found)
+    assert found["risk"].shape == (2, 1) and found["net"].class_names == ("high", "low")
 
 
 def test_checking_tells_what_does_not_go_with_the_targets_of_a_file(tmp_path: Path) -> None:

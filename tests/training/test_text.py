@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from test_before import called
 from torch import nn
 from torch.nn import functional
 from training.supervising import steps, trained
@@ -412,15 +413,26 @@ def test_positions_need_no_token_ids(tmp_path: Path) -> None:
     assert settings.dataset.kind is KINDS["positions"]
 
 
-def test_the_study_of_a_text_finds_an_answer(tmp_path: Path) -> None:
-    """`studies/text.yaml`, in a small version."""
+def test_the_study_of_a_text_finds_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`studies/text.yaml`, in a small version, and what `docs/text.md` predicts with it."""
     from hpogen.running.runner import run
     from hpogen.spec import load_study
     from hpogen.study.study import Study
 
     spec = load_study(STUDIES / "text.yaml", ["stop.trials=2", "task.epochs=2"])
-    with Study(spec, tmp_path / "run") as study:
+    with Study(spec, tmp_path / "runs" / "languages") as study:
         assert run(study).end == "finished"
+    monkeypatch.chdir(tmp_path)
+    Path("lines.txt").write_text("twenty\nfr\tvingt\n")
+    page = (STUDIES.parent / "docs" / "text.md").read_text().split("## Predict")[1]
+    shell, code = (page.split(f"```{kind}\n")[1].split("```")[0] for kind in ("sh", "python"))
+    called(*shell.split()[1:])
+    assert len(Path("predictions.csv").read_text().splitlines()) == 3
+    found: dict[str, Any] = {}
+    exec(compile(code, "text.md", "exec"), found)
+    assert found["probabilities"].shape == (2, 5)
 
 
 def test_the_lines_of_the_study_are_as_it_says() -> None:
