@@ -66,14 +66,13 @@ def table(
     parts = _parts(files, separator, used)
     labels = columns.targets([part[target] for part in parts], kind)
     inputs, described = _inputs(parts, used.inputs([*parts[0]]), categories)
-    described = replace(described, separator=separator)
     samples = [Samples(*one) for one in zip(inputs, labels.values, strict=True)]
     return Data(
         samples[0],
         samples[1] if test_path is not None else samples[0].none(),
         labels.kind,
         class_names=labels.names,
-        table=described,
+        table=replace(described, separator=separator),
         division=_division(parts[0], used),
     )
 

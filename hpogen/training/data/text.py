@@ -50,9 +50,8 @@ def text(
     ] = None,
 ) -> Data:
     """Samples of token ids (N, T), padded at their end or cut to one length. Raises UserError."""
-    content = None if tokenizer is None else _content(Path(tokenizer).expanduser())
+    file, content = Path(path).expanduser(), _content(tokenizer)
     given = _tokenizer(content, str(tokenizer))
-    file = Path(path).expanduser()
     if file.suffix == ".npz":
         if test_path or length:
             raise UserError(
@@ -186,7 +185,10 @@ def _classes(lines: Lines, names: list[str]) -> NDArray[np.int64]:
     return np.array([numbers[label] for label in lines.labels], np.int64)
 
 
-def _content(file: Path) -> bytes:
+def _content(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"{file}: there is no such file")
     with explained(file, UserError, "read"):
