@@ -188,6 +188,7 @@ def _classes(lines: Lines, names: list[str]) -> NDArray[np.int64]:
 def _content(path: str | None) -> bytes | None:
     if path is None:
         return None
+    _check_package(path)
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"{file}: there is no such file")
@@ -195,14 +196,18 @@ def _content(path: str | None) -> bytes | None:
         return file.read_bytes()
 
 
-def _tokenizer(content: bytes | None, where: str) -> Any:
-    """The tokenizer of a file's content, of which messages say `where` it is; of none None."""
-    if content is None:
-        return None
+def _check_package(where: str) -> None:
     if importlib.util.find_spec("tokenizers") is None:
         raise UserError(
             f"{where}: reading a tokenizer needs tokenizers: pip install 'hpogen[text]'"
         )
+
+
+def _tokenizer(content: bytes | None, where: str) -> Any:
+    """The tokenizer of a file's content, of which messages say `where` it is; of none None."""
+    if content is None:
+        return None
+    _check_package(where)
     import tokenizers
 
     try:
