@@ -152,6 +152,17 @@ def test_the_header_says_all_that_it_takes(done: Path) -> None:
         assert set(file.keys()) == set(net.network.state_dict())
 
 
+def test_a_file_of_an_image_network_stays_as_it_is(done: Path) -> None:
+    path = folder.trial_stem(done, hpogen.load(done).header.trial).with_suffix(f".{WEIGHTS}")
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["hpogen"])
+    assert header["format"] == 1
+    assert " ".join(header) == (
+        "format hpogen study trial config seed budget model options in_shape classes class_names "
+        "mean scale size precision deterministic threads device layout batch plugins crc32"
+    )
+
+
 def test_a_file_of_weights_stands_for_the_folder(done: Path, tmp_path: Path) -> None:
     net = hpogen.load(done)
     write_weights(net, tmp_path / "w.safetensors")
