@@ -62,12 +62,13 @@ class Predictor(nn.Module):
         if same:
             self.layout = getattr(torch, header.layout)
         network = network.to(device=device, memory_format=self.layout)  # type: ignore[call-overload]
-        own, self._kept = divided(tensors)
+        own, fits = divided(tensors)
         _fill(network, header, own)
         self.network = network
         shape, dtype = header.inputs.in_shape, header.inputs.dtype
         self.batch = header.batch if same else evaluation_batch(network, shape, device, dtype)
-        self._hold({**self._kept, **_of_images(header)}, device)
+        self._kept = tuple(fits)  # the others stand in the header
+        self._hold({**fits, **_of_images(header)}, device)
         self.requires_grad_(False)
         self.eval()
 
@@ -76,13 +77,15 @@ class Predictor(nn.Module):
         self._names = tuple(fits)
         for i, tensor in enumerate(fits.values()):
             self.register_buffer(f"fit{i}", tensor.to(device), persistent=False)
-        shape, dtype = self.header.inputs.in_shape, self.header.inputs.dtype
+        seen = self.header.inputs
         try:
-            check_shapes(self._kept, self.header.raw[0])
+            if not self.header.mean:
+                check_shapes(fits, self.header.raw[0])
             found = _outline(self.standardised(self.example(1)))
+            self.in_unit(torch.zeros(1, seen.outputs, device=device))
         except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise _of_another(self.header, error) from error
-        if found != _outline(example(shape, dtype, 1)):
+        if found != _outline(example(seen.in_shape, seen.dtype, 1)):
             raise _of_another(self.header, ValueError(f"its inputs come to be {found}"))
 
     @property
@@ -125,9 +128,8 @@ class Predictor(nn.Module):
         with _as_trained(self.header, self.device), torch.set_grad_enabled(learns), as_found:
             x = moved(x, self.device) if count else self.example(1)
             starts = range(0, max(count, 1), self.batch)
-            return torch.cat([self._outputs(part_of(x, slice(i, i + self.batch))) for i in starts])[
-                :count
-            ]
+            parts = [self._outputs(part_of(x, slice(i, i + self.batch))) for i in starts]
+        return torch.cat(parts)[:count]
 
     def _outputs(self, x: X) -> Tensor:
         x = self.standardised(x)  # (B, …)
