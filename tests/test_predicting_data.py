@@ -169,6 +169,25 @@ def test_the_kept_network_gives_the_recorded_loss_bit_for_bit(
         assert torch.equal(again(tensors(x)), net(tensors(x)))
 
 
+def test_classes_of_images_are_kept_as_an_image_task_keeps_them(tmp_path: Path) -> None:
+    task, _ = task_of("images", tmp_path)
+    x = np.random.default_rng(0).integers(0, 256, (60, 6, 6), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", x_train=x, y_train=np.arange(60) % 3)
+    directory = finished(tmp_path, task=task, stop={"trials": 1})
+    net = hpogen.load(directory)
+    given, y, _ = judged_by(directory)
+    np.savez(tmp_path / "only.npz", given)
+    outcome = records(directory)[0].outcome
+    assert outcome is not None and net.header.format == 1
+    assert validation_loss(net, tensors(given), y) == outcome.metrics["val_loss"]
+    assert [*predicted(net, tmp_path / "only.npz", tmp_path)[0]][2:] == [
+        "class",
+        "p_0",
+        "p_1",
+        "p_2",
+    ]
+
+
 @pytest.mark.parametrize("what", ["real", "real table", "names", "images"])
 def test_real_numbers_are_in_the_unit_of_the_target(what: str, done: dict[str, Path]) -> None:
     net = hpogen.load(done[what])
@@ -300,16 +319,23 @@ def test_lines_are_read_as_in_the_training(
     np.savez(tmp_path / "x.npz", data.train.inputs[:4])
     ids = predicted(net, tmp_path / "x.npz", tmp_path)
     assert [row["p_a"] for row in ids] == [row["p_a"] for row in plain[:4]]
-    with pytest.raises(UserError, match="expected a list of texts"):
+    with pytest.raises(UserError, match="got a int, expected a file, or a list of texts"):
+        net.encoded(7)
+    with pytest.raises(UserError, match="so good: cannot be read: No such file"):
         net.encoded("so good")
 
 
-def test_the_tokenizer_s_file_need_not_be_there(done: dict[str, Path], tmp_path: Path) -> None:
+def test_the_tokenizer_s_file_need_not_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     directory = ran("tokenizer", tmp_path)
     (tmp_path / "t.json").unlink()
     (tmp_path / "x.tsv").unlink()
     net = hpogen.load(directory)
     assert net(net.encoded(["so good", "oh"])).shape == (2, 2)
+    (tmp_path / "new.txt").write_text("so good\n\u00a0.\n")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "needs tokenizers: pip install" in refused(net, tmp_path / "new.txt")
 
 
 def test_what_each_kind_of_target_tells(done: dict[str, Path], tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from hpogen.answer.ensemble import EnsemblePredictor
 from hpogen.errors import UserError, explained, quoted
 from hpogen.training.data.fitted import X
 from hpogen.training.data.numpy import read_inputs
-from hpogen.training.data.text import read_texts
 from hpogen.training.predictor import Predictor, part_of
 from hpogen.training.weights import DataHeader
 
@@ -44,12 +43,11 @@ def source(net: Net, path: Path) -> Source:
         if not path.is_file():
             reason = "is a folder, expected a file" if path.is_dir() else "there is no such file"
             raise UserError(f"{path}: {reason}")
-    if header.table is not None:
+    archive = path.suffix.lower() == ARCHIVE
+    if header.table is not None or (header.lines and not archive):
         inputs, first = net.encoded(path), 1
-    elif path.suffix.lower() == ARCHIVE:
+    elif archive:
         inputs = _arrays(header, path)
-    elif header.lines:
-        inputs, first = net.encoded(read_texts(path)), 1
     else:
         raise UserError(f"{path}: the network was trained on arrays: expected an .npz file of them")
     try:

@@ -87,9 +87,10 @@ def _of_wrong(row: int, place: tuple[int, ...], value: float, header: DataHeader
 def encoded(given: Any, header: Header, fits: Tensors) -> X:
     """Rows of a table, or lines of text, as the data set gives them.
 
-    A table is a path of one, or whatever `pyarrow.table` takes: a mapping of columns, a data frame.
-    Lines are strings. A warning counts categories that the network does not know. `fits` are those
-    of `data/stored.py`. Raises UserError for what the network does not take.
+    Either may be a file. Else a table is whatever `pyarrow.table` takes, a mapping of columns or a
+    data frame, and lines are a list of strings. A warning counts categories that the network does
+    not know. `fits` are those of `data/stored.py`. Raises UserError for what the network does not
+    take.
     """
     if isinstance(header, DataHeader) and header.table is not None:
         where = str(given) if isinstance(given, str | Path) else "the table"
@@ -115,9 +116,11 @@ def _warn_of_unknown(found: Mapping[str, Tensor], table: Table, fits: Tensors, w
 
 
 def _ids(given: Any, header: DataHeader, fits: Tensors) -> Tensor:
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise UserError(f"got {kind_of(given)}, expected a list of texts")
+    file = Path(given).expanduser() if isinstance(given, str | Path) else Path("texts")
+    texts = text.read_texts(file) if isinstance(given, str | Path) else given
+    if not isinstance(texts, Sequence) or not all(isinstance(one, str) for one in texts):
+        raise UserError(f"got {kind_of(given)}, expected a file, or a list of texts")
     (length,) = cast(tuple[int, ...], header.in_shape)
     content = fits[TOKENIZER].cpu().numpy().tobytes() if TOKENIZER in fits else b""
     assert header.tokens is not None
-    return torch.from_numpy(text.ids_of(Path("texts"), given, length, header.tokens, content))
+    return torch.from_numpy(text.ids_of(file, texts, length, header.tokens, content))

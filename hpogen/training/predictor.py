@@ -105,8 +105,8 @@ class Predictor(nn.Module):
     def encoded(self, given: Any) -> X:
         """The inputs of a table or of lines of text, for a network that was trained on such.
 
-        A table is a csv or Parquet file, or whatever `pyarrow.table` takes: a mapping of columns, a
-        data frame. Its columns are found by their names. Lines are a list of strings. Raises
+        Either may be a file. Else a table is whatever `pyarrow.table` takes, a mapping of columns
+        or a data frame, and lines are a list of strings. Columns are found by their names. Raises
         UserError for what the network does not take.
         """
         return encoded(given, self.header, self.fits)

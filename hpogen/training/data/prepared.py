@@ -132,7 +132,7 @@ class Prepared:
     cardinalities: tuple[int, ...] = ()  # how many numbers each column of categories has
     tokens: Tokens | None = None
     images: bool = False
-    table: Table | None = None
+    table: Table | None = None  # as of the `Data`
     lines: bytes | None = None
 
     @property
