@@ -389,12 +389,13 @@ def test_arrays_that_do_not_fit_are_one_line(done: dict[str, Path], tmp_path: Pa
 
 
 SLOW = [
-    pytest.param(what, marks=pytest.mark.slow) for what in ("positions", "transformer", "images")
+    pytest.param(what, marks=pytest.mark.slow)
+    for what in ("real", "positions", "transformer", "images")
 ]
 
 
 @pytest.mark.skipif(not ONNX, reason=f"needs {', '.join(PACKAGES)}: pip install 'hpogen[onnx]'")
-@pytest.mark.parametrize("what", ["table", "real", *SLOW])
+@pytest.mark.parametrize("what", ["table", *SLOW])
 def test_other_programs_give_the_same(what: str, done: dict[str, Path], tmp_path: Path) -> None:
     import onnxruntime
 
