@@ -275,6 +275,8 @@ def test_tables_that_do_not_fit_are_one_line(done: dict[str, Path], tmp_path: Pa
     assert "new.csv: column 'height': row 1 is 2e+99, expected" in refused(net, path)
     path.write_text("age,height\n1,2,3\n")
     assert "new.csv: cannot be read as a table" in refused(net, path)
+    path.write_bytes(b"age,height,city,smokes\n1,2,K\xf6ln,true\n")
+    assert "new.csv: column 'city': holds binary, expected text" in refused(net, path)
     path.write_bytes(b"\x89PNG\n\x00")
     assert "new.csv: cannot be read as a table: UnicodeDecodeError" in refused(net, path)
     path.write_text("")

@@ -34,11 +34,11 @@ def rows(given: Any, known: Table, where: str) -> Any:
     """
     found = _table(given, known, where)
     names = (*known.numbers, *known.categories)
+    parts = table.named(found, where, names)
     others = [name for name in found.column_names if name not in names]
     if others:
         shown = ", ".join(quoted(name) for name in others[:SHOWN]) + ", …" * (len(others) > SHOWN)
         log.warning("%s: the network does not take %s: left out", where, shown)
-    parts = table.named(found, where, names)
     numbers = np.empty((len(found), len(known.numbers)), np.float32)
     for i, name in enumerate(known.numbers):
         numbers[:, i] = _numbers(parts[name])
@@ -69,5 +69,8 @@ def _numbers(column: Column) -> NDArray[np.float32]:
 def _codes(column: Column, texts: tuple[str, ...]) -> NDArray[np.int64]:
     """(N,): each text's place among those of the training's table."""
     places = {text: place for place, text in enumerate(texts)}
-    given = column.texts().to_pylist()
+    try:
+        given = column.texts().to_pylist()
+    except pa.ArrowException as error:  # what is no text, or not in UTF-8
+        raise UserError(f"{column.where}: holds {column.type}, expected text") from error
     return np.array([places.get(text, UNKNOWN) for text in given], np.int64)
