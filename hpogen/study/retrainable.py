@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hpogen.errors import NoTestImages, UserError
 from hpogen.plugins import DEFAULT_TASK
 from hpogen.spec import StudySpec
 from hpogen.study import status
+from hpogen.study.open import unchanged
 from hpogen.study.read import Folder
 
 
@@ -29,10 +32,18 @@ def check_test_images(study: Folder, spec: StudySpec, trial: int | None = None) 
 
 
 def check_task(study: Folder) -> None:
-    """Raise UserError for a task that cannot be retrained."""
+    """Raise UserError for a task that cannot be retrained, or whose files are not as they were."""
     if not study.spec.task.retrains:
         raise UserError(
             f"{study.directory}: the task {study.spec.task.name!r} cannot be retrained: it trains "
             "on its own data, and hpogen knows a full training set and a test set of "
             f"{DEFAULT_TASK!r} and 'supervised' alone"
         )
+    task = study.spec.record()["task"]
+    for key, sha256 in study.history.header.get("files", {}).items():
+        path = task[key.removeprefix("task.")]
+        if not unchanged(Path(path).expanduser(), sha256):
+            raise UserError(
+                f"{study.directory}: {key}: {path} has changed since the study was begun: put the "
+                "file of then there"
+            )

@@ -19,6 +19,7 @@ from hpogen.errors import UserError
 from hpogen.running.runner import run
 from hpogen.study.open import open_study
 from hpogen.study.read import read
+from hpogen.study.retrained import plan_again
 from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build
 from hpogen.training.pretrained import fill
@@ -123,3 +124,7 @@ def test_a_study_goes_on_with_the_same_file_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"task\.weights: .* was begun with 'sha256:") as caught:
         open_study(path, tmp_path / "run")
     assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"net\.pth has changed since the study was begun: put"):
+        plan_again(read(tmp_path / "run"), 0)
+    saved(mlp(width=8), file)
+    assert plan_again(read(tmp_path / "run"), 0)
