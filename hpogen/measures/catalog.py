@@ -24,6 +24,7 @@ ONE_BACKWARD = "one forward and backward over the subset, or over `samples` of i
 FREE = "none: it comes from the training step"
 PER_SAMPLE = f"{HERE}.network:require_per_sample"
 HIDDEN, WEIGHTED = f"{HERE}.weighted:require_hidden", f"{HERE}.weighted:require_weighted"
+LAYERS = f"{HERE}.weighted:require_layers"
 CLASSES = ("classes",)
 TWO = ("classes", "binary")  # kinds of targets with a class for each sample
 ENTROPY = (*TWO, "positions")  # trained by the cross-entropy
@@ -238,7 +239,7 @@ NETWORK: tuple[Measure, ...] = (
         "spectral:spectral",
         "Σ_l ln ‖W_l‖₂², convolutions as operators on the inputs that they meet",
         JIANG,
-        needs=WEIGHTED,
+        needs=LAYERS,
         cost="one sample, and about a hundred convolutions of one sample for each layer",
     ),
     _network(
@@ -254,7 +255,7 @@ NETWORK: tuple[Measure, ...] = (
         "complexity:vc_dim",
         "W · L · log₂ W: W parameters, L linear layers and convolutions",
         "Bartlett, Harvey, Liaw and Mehrabian 2019",
-        needs=WEIGHTED,
+        needs=LAYERS,
         cost="one sample",
     ),
     _network(

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import require_initialized
 from hpogen.measures.passes import Batch, check_finite, device_of, first, tensor_of, undisturbed
-from hpogen.measures.weighted import forward, refuse_whole_numbers
+from hpogen.measures.weighted import all_layers, refuse_whole_numbers
 
 NOT_HOMOGENEOUS = (
     *(nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.ELU, nn.SELU, nn.CELU),
@@ -53,10 +53,11 @@ def vc_dim(model: nn.Module, batches: Iterable[Batch]) -> float:
 
     W trainable parameters, L linear layers and convolutions applied one by one in a forward pass; a
     number of the architecture alone, the bound's constant left out. Source: Bartlett, Harvey, Liaw
-    and Mehrabian 2019, O(W L log W). Raises Refusal, naming the model, where W < 2 or L = 0.
+    and Mehrabian 2019, O(W L log W). Raises Refusal, naming the model, where W < 2 or L = 0,
+    and where weights are applied otherwise than by such layers.
     """
     with undisturbed(model):
-        layers = forward(model, first(batches)[0][:1]).layers
+        layers = all_layers(model, first(batches)[0][:1])
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if count < 2:
         raise Refusal(f"{type(model).__name__} has fewer than two trainable parameters")

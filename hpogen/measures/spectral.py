@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpogen.measures.passes import Batch, at_least_float32, check_finite, first, undisturbed
-from hpogen.measures.weighted import Weighted, forward
+from hpogen.measures.weighted import Weighted, all_layers
 
 DENSE = 256  # inputs up to which the operator is written out as a matrix
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}  # of the squared norm
@@ -22,16 +22,18 @@ TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}  # of the squared norm
 def spectral(model: nn.Module, batches: Iterable[Batch]) -> float:
     """Σ_l ln ‖W_l‖₂², the logarithm of the product of squared spectral norms.
 
-    Over the uses of linear layers and convolutions in a forward pass; a convolution is taken as an
+    Over the uses of linear layers and convolutions in a forward pass, the projections of torch's
+    attention among them; a convolution is taken as an
     operator on inputs of the size that it meets, zero padding and stride included (not as a
     reshaped kernel). Bias, normalisations and activations are left out. The largest eigenvalue of
     WᵀW comes from Lanczos iteration (ARPACK) with a fixed start, that of a matrix from its singular
-    values. Raises Refusal, naming the model, where there is no such layer, FloatingPointError where
+    values. Raises Refusal, naming the model, where there is no such layer, and where weights
+    are applied otherwise, by a recurrent layer say; FloatingPointError where
     one is all zero or has a weight that is not finite, ValueError when there is no sample. Source:
     Jiang et al. 2020, "Fantastic Generalization Measures", product of spectral norms.
     """
     with undisturbed(model):
-        layers = forward(model, first(batches)[0][:1]).layers
+        layers = all_layers(model, first(batches)[0][:1])
         for layer in layers:
             check_finite(layer.weight, "a weight")
         squares = [_squared_norm(layer) for layer in layers]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +32,22 @@ WEIGHTED: frozenset[Callable[..., Any]] = frozenset(
         functional.conv_transpose3d,
     }
 )
+
+
+RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
+CELLS = frozenset(f"{name}_cell" for name in RECURRENT)
+
+
+def _open(function: Any) -> Callable[..., Any]:
+    """The same function of torch's, but that the functions which it calls are seen from outside."""
+    known = {**function.__globals__, "has_torch_function": lambda _: False}
+    found = FunctionType(function.__code__, known, function.__name__, function.__defaults__)
+    found.__kwdefaults__ = function.__kwdefaults__
+    return found
+
+
+ATTENTION = functional.multi_head_attention_forward
+OPEN_ATTENTION = _open(ATTENTION)  # which projects by functional.linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +77,23 @@ class Forward(NamedTuple):
 
 
 class WeightedLayers(Crossings):
-    """Collects, while it is entered, the weighted layers that run, too, as `layers`."""
+    """Collects, while it is entered, the weighted layers that run, too, as `layers`.
 
-    def __init__(self, samples: int) -> None:
+    With `inner` also those inside torch's attention, whose inputs may have the time first.
+    """
+
+    def __init__(self, samples: int, inner: bool) -> None:
         super().__init__(samples)
+        self._inner = inner
         self.layers: list[Weighted] = []
+        self.others: set[str] = set()  # functions that apply weights, and are no such layer
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is ATTENTION and self._inner:
+            with self:
+                return OPEN_ATTENTION(*args, **(kwargs or {}))
+        if func.__name__ in RECURRENT | CELLS | {"bilinear"}:
+            self.others.add(func.__name__)
         if func in WEIGHTED:
             self._record(func, *args, **(kwargs or {}))
         return super().__torch_function__(func, types, args, kwargs)
@@ -84,19 +111,37 @@ class WeightedLayers(Crossings):
         self.layers.append(Weighted(function, input.detach(), edge, weight, rest, options))
 
 
+def all_layers(model: nn.Module, x: Tensor) -> list[Weighted]:
+    """Every weighted layer that is applied to `x` (N, …), those inside torch's attention, too.
+
+    Raises Refusal, naming the model, when it has none, and when it applies weights otherwise.
+    """
+    run, others = _run(model, x, inner=True)
+    if others:
+        raise Refusal(
+            f"{type(model).__name__} applies weights by {sorted(others)[0]}, which is neither a "
+            "linear layer nor a convolution"
+        )
+    return run.layers
+
+
 def forward(model: nn.Module, x: Tensor) -> Forward:
     """The outputs for `x` (N, …), the edge of x in the autograd graph, and the weighted layers.
 
     Gradients reach every layer's input, also where parameters are frozen. Raises Refusal, naming
     the model, when it has no weighted layer.
     """
+    return _run(model, x, inner=False)[0]
+
+
+def _run(model: nn.Module, x: Tensor, inner: bool) -> tuple[Forward, set[str]]:
     x = x.detach().to(device_of(model))
     x.requires_grad_(x.is_floating_point() or x.is_complex())
-    with torch.enable_grad(), uncompiled(), WeightedLayers(len(x)) as watch:
+    with torch.enable_grad(), uncompiled(), WeightedLayers(len(x), inner) as watch:
         outputs = tensor_of(model, model(x))
     if not watch.layers:
         raise Refusal(f"{type(model).__name__} applies no linear layer or convolution")
-    return Forward(outputs, _edge(x), watch.layers, watch.found)
+    return Forward(outputs, _edge(x), watch.layers, watch.found), watch.others
 
 
 def hidden(model: nn.Module, layers: Sequence[Weighted]) -> list[Weighted]:
@@ -140,6 +185,12 @@ def require_weighted(model: nn.Module, x: Tensor) -> None:
     """Raise Refusal, naming the model, when it has no weighted layer, or takes whole numbers."""
     refuse_whole_numbers(model, x)
     forward(model, x)
+
+
+def require_layers(model: nn.Module, x: Tensor) -> None:
+    """The same, and when it applies weights otherwise than by such layers."""
+    refuse_whole_numbers(model, x)
+    all_layers(model, x)
 
 
 def require_hidden(model: nn.Module, x: Tensor) -> None:

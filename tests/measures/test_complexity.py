@@ -23,6 +23,7 @@ from hpogen.measures.complexity import (
 )
 from hpogen.measures.sharpness import sharpness, sharpness_pacbayes
 from hpogen.measures.spectral import spectral
+from hpogen.measures.weighted import require_layers
 
 N = 12
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")
@@ -53,6 +54,53 @@ def test_the_size_of_the_class() -> None:
     count = 2 * 4 * 9 + 2 * 4 + 4 * 2 * 9 + 4 + 4 * 4 + 4
     expected = count * 4 * math.log2(count)  # the shared convolution is applied twice
     assert vc_dim(make("residual"), batches("residual")) == pytest.approx(expected)
+
+
+class Attending(nn.Module):
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.block = nn.TransformerEncoderLayer(8, 2, 12, 0.1, batch_first=batch_first)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        last: Tensor = self.last(self.block(x).mean(1))
+        return last
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_the_projections_of_attention_are_layers(batch_first: bool) -> None:
+    model, x = Attending(batch_first).double(), torch.randn(4, 5, 8).double()
+    attention = model.block.self_attn
+    layers = [attention.in_proj_weight, attention.out_proj.weight]
+    layers += [model.block.linear1.weight, model.block.linear2.weight, model.last.weight]
+    norms = [float(torch.linalg.svdvals(weight.detach())[0]) for weight in layers]
+    data = [(x, torch.zeros(4, dtype=torch.int64))]
+    assert spectral(model, data) == pytest.approx(2 * sum(map(math.log, norms)), rel=1e-9)
+    count = sum(p.numel() for p in model.parameters())
+    assert vc_dim(model, data) == pytest.approx(count * 5 * math.log2(count))
+    require_layers(Attending(batch_first).to("meta"), x.float().to("meta"))
+
+
+class Recurring(nn.Module):
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.body = kind(8, 6, batch_first=True)  # type: ignore[arg-type]
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        last: Tensor = self.last(self.body(x)[0][:, -1])
+        return last
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("measure", [spectral, vc_dim])
+def test_weights_that_are_applied_otherwise_are_refused(
+    kind: type[nn.RNNBase], measure: Callable[..., float]
+) -> None:
+    data = [(torch.randn(4, 5, 8), torch.zeros(4, dtype=torch.int64))]
+    with pytest.raises(Refusal, match=r"Recurring applies weights by (lstm|gru|rnn_tanh), which"):
+        measure(Recurring(kind), data)
 
 
 def operator(layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
