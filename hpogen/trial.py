@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +22,24 @@ Config = Mapping[str, Value]
 Keep = Literal["best", "none", "final", "all"]
 WEIGHTS = "weights.safetensors"  # of a trial's files: its network, ready to predict
 FailureKind = Literal["lost", "oom", "diverged", "timeout", "error"]
+
+
+class Parts(NamedTuple):
+    """How often a trial trains, each time on other samples, and what one such training is called.
+
+    Once, unless the task is cross-validated.
+    """
+
+    number: int = 1
+    word: str = "training"  # "fold" or "repeat"
+
+    @property
+    def each(self) -> Sequence[int | None]:
+        """What `RunningTrial.part` is of them, one after the other."""
+        return range(self.number) if self.number > 1 else [None]
+
+
+ONE = Parts()
 
 
 class Rung(NamedTuple):
@@ -76,6 +94,7 @@ class RunningTrial(Trial):
     inherited: str = ""  # the same of the trial that is continued, where that is a URL, or `warm`
     warm: bool = False  # whether it begins anew, with the weights that are there
     study: str = ""  # its id, which the names of checkpoints have
+    part: int | None = None  # the number of this training, where the trial is several: see `Parts`
 
     @property
     def directory(self) -> Path:

@@ -16,7 +16,7 @@ from annotated_types import Ge, Le
 from hpogen import plugins
 from hpogen.errors import why
 from hpogen.tasks.keys import Meaning
-from hpogen.trial import RunningTrial, Value
+from hpogen.trial import ONE, Parts, RunningTrial, Value
 
 Threads = Annotated[int, Ge(1), Le(1024), Meaning.SPEED]
 
@@ -82,6 +82,11 @@ class Task(Protocol):
 
         None for a task that does not heed `trial.data`.
         """
+        ...
+
+    @property
+    def parts(self) -> Parts:
+        """The trainings that a trial is; `trial.part` says which one `train` is asked for."""
         ...
 
     @property
@@ -227,6 +232,7 @@ class Opaque:
     """
 
     subset: ClassVar[float | None] = None
+    parts: ClassVar[Parts] = ONE
     judged_by: ClassVar[str | None] = None
     retrains: ClassVar[bool] = False
     keeps_losses: ClassVar[bool] = False

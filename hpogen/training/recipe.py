@@ -118,7 +118,7 @@ def begin(settings: Settings, trial: RunningTrial, wanted: frozenset[str]) -> tu
         average=settings.average,
         **settings.dataset.hyperparameters(),
     )
-    prepared = prepare(settings.dataset, device, trial.data)
+    prepared = prepare(settings.dataset, device, trial.data, trial.part)
     data = data_for(prepared, settings.dataset, values, trial.seed)
     model = initial_model(settings, trial, data, device)
     plan = make_plan(settings, wanted)

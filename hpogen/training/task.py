@@ -126,7 +126,7 @@ class Trained(Settings):
             self._say(loaded)
         total = len(loaded.train)
         if data is None:
-            return self.dataset.counts(total)[0]
+            return self.dataset.trained(total)
         from hpogen.training.data.splits import part
 
         try:

@@ -19,6 +19,7 @@ from hpogen.errors import UserError
 from hpogen.training.data import load
 from hpogen.training.data.copies import copies, separated
 from hpogen.training.data.listing import listed
+from hpogen.training.data.parts import splits_of
 from hpogen.training.data.splits import splits
 from hpogen.training.forms.dataset import Dataset
 
@@ -145,6 +146,24 @@ def test_copies_are_said_where_the_split_parts_them(
         split = splits(given, data.train.targets)
         sides = [split.subset, split.outside, split.audit]
         parted = not any({0, 20} <= set(rows.tolist()) for rows in sides)
+        assert len(caplog.records) == parted
+        apart.add(parted)
+        caplog.clear()
+    assert apart == {False, True}
+
+
+def test_copies_in_two_folds_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    base = write(tmp_path / "x", (20, 20))
+    shutil.copy(base / "a" / "000.png", base / "a" / "copy.png")  # rows 0 and 20
+    apart = set()
+    for seed in range(8):
+        given = dataset(base, subset=1.0, validation={"folds": 2}, audit=0, seed=seed)
+        data = load(given)
+        fold = splits_of(given, data.strata, None, 0).validation
+        parted = len({0, 20} & set(fold.tolist())) == 1
+        assert [r.message for r in caplog.records if "(fold 0)" in r.message] == [
+            r.message for r in caplog.records
+        ]
         assert len(caplog.records) == parted
         apart.add(parted)
         caplog.clear()

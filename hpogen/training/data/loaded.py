@@ -20,6 +20,7 @@ from hpogen.plugins import DEFAULT_TASK
 from hpogen.training.data.copies import separated
 from hpogen.training.data.data import Data, Samples, checked, of_images
 from hpogen.training.data.image_data import ImageData, Moments, check
+from hpogen.training.data.parts import splits_of
 from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.splits import Indices, splits
 from hpogen.training.forms.dataset import BY_SPLIT, BY_TRIAL, Dataset, key
@@ -48,13 +49,21 @@ def load(dataset: Dataset) -> Data:
         raise _no_test_images(dataset)
     try:
         dataset.counts(len(data.train))
-        if dataset.balanced or data.division is not None:
-            splits(dataset, data.strata, data.division)
+        if dataset.balanced or data.division is not None or dataset.parts.number > 1:
+            _check_splits(key(dataset, BY_TRIAL))
     except ValueError as error:
         raise UserError(str(error)) from None
     if data.copies and known not in _given:
         _warn_of_copies(key(dataset, BY_TRIAL))
     return data
+
+
+@functools.lru_cache(maxsize=16)
+def _check_splits(dataset: Dataset) -> None:
+    """Raise ValueError where a trial's splits cannot be made."""
+    data = _load(key(dataset, BY_SPLIT))
+    for part in dataset.parts.each:
+        splits_of(dataset, data.strata, data.division, part)
 
 
 def _no_test_images(dataset: Dataset) -> NoTestImages:
@@ -82,6 +91,9 @@ def _warn_of_copies(dataset: Dataset) -> None:
         "audit": found.audit,
         "test": np.arange(total, total + len(data.test)),
     }
+    for part in range(dataset.folds):  # which are the subset's
+        fold = splits_of(dataset, data.strata, data.division, part).validation
+        sides |= {"subset": found.validation, f"fold {part}": fold}
     if pairs := separated(data.copies, sides):
         log.warning(
             "data set %r: %d images stand on more than one side of a split, in identical files, "

@@ -22,8 +22,9 @@ from hpogen.training.data.data import Array, Data, Samples, Table
 from hpogen.training.data.fitted import ByName, Fit, Normalization, X, fitted, standard
 from hpogen.training.data.fitted_table import of_table, seen
 from hpogen.training.data.loaded import fits, load, moments
+from hpogen.training.data.parts import splits_of
 from hpogen.training.data.pictures import Pictures
-from hpogen.training.data.splits import Indices, part, redrawn, splits, wrong_labels
+from hpogen.training.data.splits import Indices, part, redrawn, wrong_labels
 from hpogen.training.forms.dataset import BY_TRIAL, Dataset, key
 from hpogen.training.forms.hyperparameters import Hyperparameters
 from hpogen.training.forms.inputs import Inputs
@@ -170,14 +171,16 @@ class Batches:
         return replace(self, split=self.split.select(chosen))
 
 
-def prepare(dataset: Dataset, device: torch.device, data: float | None = None) -> Prepared:
+def prepare(
+    dataset: Dataset, device: torch.device, data: float | None = None, part: int | None = None
+) -> Prepared:
     """The splits of a data set on the device, made once per process.
 
     With `data` another fraction of the training set in the place of the subset; validation and
-    audit are the same.
+    audit are the same. `part` is the training of a trial that is several.
     """
     known = key(dataset, BY_TRIAL)
-    prepared = _prepare(known, device)
+    prepared = _prepare(known, device, part)
     if data is None or data == dataset.subset:
         return prepared
     return replace(prepared, **_part(known, device, data))
@@ -221,9 +224,9 @@ def _part(dataset: Dataset, device: torch.device, fraction: float) -> dict[str, 
 
 
 @functools.lru_cache(maxsize=2)
-def _prepare(dataset: Dataset, device: torch.device) -> Prepared:
+def _prepare(dataset: Dataset, device: torch.device, part: int | None) -> Prepared:
     data = load(dataset)
-    split = splits(dataset, data.strata, data.division)
+    split = splits_of(dataset, data.strata, data.division, part)
     validation = split.outside if dataset.redraws else split.validation
     chosen = [(data.train, split.subset), (data.train, validation), (data.train, split.audit)]
     if isinstance(dataset.audit, str):

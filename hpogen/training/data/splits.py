@@ -56,11 +56,11 @@ def splits(dataset: Dataset, labels: Indices, division: Division | None = None) 
     end = len(labels) - validation
     judging, held_out, kept = order[end:], order[end - audit : end], order[:subset]
     if division is not None and division.by == "group":
-        judging = _whole_groups(order[end:], division, "validation")
+        judging = whole_groups(order[end:], division, "validation")
         held_out = order[end - audit : len(order) - len(judging)] if audit else held_out
-        held_out = _whole_groups(held_out, division, "audit")
+        held_out = whole_groups(held_out, division, "audit")
     if dataset.balanced:
-        kept = _balanced(dataset, order[: end - audit], labels, subset)
+        kept = evenly(dataset, order[: end - audit], labels, subset)
     outside = np.ones(len(labels), bool)
     outside[kept] = outside[held_out] = False
     return Splits(np.sort(kept), np.sort(judging), np.sort(held_out), np.flatnonzero(outside))
@@ -68,21 +68,26 @@ def splits(dataset: Dataset, labels: Indices, division: Division | None = None) 
 
 def _order(dataset: Dataset, labels: Indices, division: Division | None) -> Indices:
     """The order whose head the subset is, and whose tail validation, behind audit."""
-    if division is None:
-        return stratified_order(labels, dataset.seed)
-    places = division.places
-    if division.by == "group":
-        raw = np.random.PCG64(dataset.seed).random_raw
-        rank = np.argsort(np.argsort(raw(int(places.max()) + 1), kind="stable"))
-        return np.lexsort((raw(len(places)), rank[places]))
+    if division is None or division.by == "group":
+        return shuffled(labels, division, dataset.seed)
     _, validation, audit = dataset.counts(len(labels))
     past, judging, last = np.split(
-        np.argsort(places, kind="stable"), [len(places) - validation - audit, len(places) - audit]
+        np.argsort(division.places, kind="stable"),
+        [len(labels) - validation - audit, len(labels) - audit],
     )
     return np.concatenate([past[stratified_order(labels[past], dataset.seed)], last, judging])
 
 
-def _whole_groups(rows: Indices, division: Division, what: str) -> Indices:
+def shuffled(labels: Indices, division: Division | None, seed: int) -> Indices:
+    """A random order, stratified; or of groups, the rows of each beside each other."""
+    if division is None:
+        return stratified_order(labels, seed)
+    raw = np.random.PCG64(seed).random_raw
+    rank = np.argsort(np.argsort(raw(int(division.places.max()) + 1), kind="stable"))
+    return np.lexsort((raw(len(labels)), rank[division.places]))
+
+
+def whole_groups(rows: Indices, division: Division, what: str) -> Indices:
     """Those of the rows that stand there with all of their group."""
     groups = division.places
     sizes = np.bincount(groups)
@@ -110,10 +115,10 @@ def part(
     order = _order(dataset, labels, division)[: len(labels) - validation - audit]
     count = dataset.samples(len(labels), data)
     balanced = dataset.balanced and count < len(order)
-    return np.sort(_balanced(dataset, order, labels, count) if balanced else order[:count])
+    return np.sort(evenly(dataset, order, labels, count) if balanced else order[:count])
 
 
-def _balanced(dataset: Dataset, order: Indices, labels: Indices, count: int) -> Indices:
+def evenly(dataset: Dataset, order: Indices, labels: Indices, count: int) -> Indices:
     """The first samples of each class in `order`; the lowest classes have what is left over."""
     classes = int(labels.max()) + 1
     whole, rest = divmod(count, classes)

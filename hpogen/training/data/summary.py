@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from hpogen.errors import shortened
 from hpogen.training.data.data import Data, Samples
-from hpogen.training.data.splits import Indices, splits
+from hpogen.training.data.parts import splits_of
+from hpogen.training.data.splits import Indices
 from hpogen.training.forms.dataset import Dataset
 
 SHOWN = 8  # classes, at most
@@ -23,6 +24,8 @@ def summary(dataset: Dataset, data: Data) -> list[str]:
     sides = _sides(dataset, data)
     counts = ", ".join(f"{name} {len(rows):,}" for name, (_, rows) in sides.items())
     lines = [f"{len(data.train):,} rows, {len(data.test):,} of a test set: {counts}"]
+    if dataset.parts.number > 1:
+        lines.append(_parts(dataset, len(data.train)))
     if data.target.classed:
         labels = data.train.targets[sides["subset"][1]]
         shares = np.bincount(labels, minlength=data.classes) / len(labels)
@@ -34,24 +37,44 @@ def summary(dataset: Dataset, data: Data) -> list[str]:
     return lines
 
 
+def _parts(dataset: Dataset, total: int) -> str:
+    number, word = dataset.parts
+    if dataset.folds:
+        text = f"each row of the subset validates once, {dataset.trained(total):,} or more train"
+        return f"{number} folds of the subset: {text}"
+    return f"{number} {word}s: subset and validation are drawn anew for each, audit stays"
+
+
 def unknown(dataset: Dataset, data: Data) -> list[str]:
-    """Of each column the rows whose category the subset lacks."""
+    """Of each column the rows whose category the subset lacks.
+
+    Of several trainings the most; of folds all the rows that the training on the others lacks.
+    """
     if data.table is None or not data.table.categories:
         return []
-    sides = _sides(dataset, data)
-    subset = _codes(*sides.pop("subset"))
-    return [
-        line
-        for i, name in enumerate(data.table.categories)
-        if (line := _lacking(name, subset[:, i], {n: _codes(*s)[:, i] for n, s in sides.items()}))
+    trainings = [
+        {side: _codes(*chosen) for side, chosen in _sides(dataset, data, part).items()}
+        for part in dataset.parts.each
     ]
+    lines = (
+        _lacking(
+            name, [{side: x[:, i] for side, x in codes.items()} for codes in trainings], dataset
+        )
+        for i, name in enumerate(data.table.categories)
+    )
+    return [line for line in lines if line]
 
 
-def _lacking(name: str, subset: Indices, others: Mapping[str, Indices]) -> str:
-    counts = {side: int((~np.isin(codes, subset)).sum()) for side, codes in others.items()}
-    if not any(counts.values()):
+def _lacking(name: str, trainings: Sequence[Mapping[str, Indices]], dataset: Dataset) -> str:
+    counts = {
+        side: [int((~np.isin(codes[side], codes["subset"])).sum()) for codes in trainings]
+        for side in ("validation", "audit")
+    }
+    validation = sum(counts["validation"]) if dataset.folds else max(counts["validation"])
+    both = {"validation": validation, "audit": max(counts["audit"])}
+    told = " and ".join(f"{count:,} of {side}" for side, count in both.items() if count)
+    if not told:
         return ""
-    told = " and ".join(f"{count:,} of {side}" for side, count in counts.items() if count)
     return f"column {name!r}: of the rows, {told} have categories that the subset lacks: unknown"
 
 
@@ -61,8 +84,10 @@ def _codes(samples: Samples, rows: Indices) -> Indices:
     return found
 
 
-def _sides(dataset: Dataset, data: Data) -> dict[str, tuple[Samples, Indices]]:
-    found = splits(dataset, data.strata, data.division)
+def _sides(
+    dataset: Dataset, data: Data, part: int | None = None
+) -> dict[str, tuple[Samples, Indices]]:
+    found = splits_of(dataset, data.strata, data.division, part)
     validation = found.outside if dataset.redraws else found.validation
     sides = {"subset": (data.train, found.subset), "validation": (data.train, validation)}
     if isinstance(dataset.audit, str):

@@ -20,30 +20,21 @@ from hpogen.training.forms.kinds import KINDS, Kind
 from hpogen.training.forms.known import FILES, PATHS, SIZES, STORED, TABLES, Known
 from hpogen.training.forms.options import STRICT, Optioned, check_options, named, registered
 from hpogen.training.forms.transforms import Transform
+from hpogen.training.forms.validation import (
+    Folds,
+    Redraw,
+    Validation,
+    check_sizes,
+    parts_of,
+    size_of,
+)
+from hpogen.trial import Parts
 
 TestSet = Literal["test", "test-each-epoch"]
 VALIDATION_DEFAULT, AUDIT_DEFAULT = 5_000, 10_000  # images, where there are as many
 
 BY_TRIAL = frozenset({"augment", "rotate", "transforms", "corruption"})  # applied in a trial
 BY_SPLIT = BY_TRIAL | {"subset", "balanced", "validation", "audit", "seed"}
-
-
-class Redraw(BaseModel):
-    """The long form of `validation`: how many images, and whether each configuration has others."""
-
-    model_config = STRICT
-
-    size: Annotated[int, Field(ge=0)] | None = None
-    """How many images; left out: 5,000, at most half of what the subset leaves."""
-    redraw: bool = False
-    """Whether each configuration is judged on images of its own, drawn by the trial's seed."""
-
-
-def _short(validation: int | Redraw | None) -> int | Redraw | None:
-    """One form for one meaning."""
-    if isinstance(validation, Redraw) and not validation.redraw:
-        return validation.size
-    return validation
 
 
 class Corruption(BaseModel):
@@ -81,10 +72,11 @@ class Dataset(Optioned):
     """The fraction of the standard training set that is trained on."""
     balanced: bool = False
     """Whether the subset has equally many images of each class; else it has their proportions."""
-    validation: Annotated[Annotated[int, Field(ge=0)] | Redraw | None, AfterValidator(_short)] = (
-        None
-    )
-    """Images that the objective may see, outside the subset; left out: 5,000, or half the rest."""
+    validation: Validation | None = None
+    """Images that the objective may see, outside the subset; left out: 5,000, or half the rest.
+
+    `{folds: 5}` cross-validates within the subset, `{repeats: 5}` draws both five times.
+    """
     audit: Annotated[int, Field(ge=0)] | TestSet | None = None
     """Images that judge the choice and no objective can name, outside subset and validation.
 
@@ -119,6 +111,12 @@ class Dataset(Optioned):
                 f"data set {self.name!r} has no images: write task: {{name: supervised, …}}"
             )
         check_options(self, self.name, plugins.datasets)
+        if self.parts.number > 1 and self.options().get("time") is not None:
+            raise ValueError(
+                f"validation.{self.parts.word}s: rows are divided by time, and training on later "
+                "rows than those that judge would be no forecast: drop time, or give validation a "
+                "number"
+            )
         if not plugins.datasets.is_plugin(self.name):
             self._scope = ()  # the same images, whatever plug-ins the study has
         if self.known:
@@ -158,6 +156,7 @@ class Dataset(Optioned):
         audit = 0 if isinstance(audit, str) else audit
         if subset < 1:
             raise ValueError(f"subset {self.subset} of {total} training {self.noun} is empty")
+        check_sizes(self.validation, subset, validation, self.noun)
         if subset + validation + audit > total or audit < 0:
             raise ValueError(
                 f"data set {self.name!r} has {total} training {self.noun}: a subset of {subset}, "
@@ -170,6 +169,21 @@ class Dataset(Optioned):
                 "and fewer than there are: take less of one of them"
             )
         return subset, validation, audit
+
+    def trained(self, total: int) -> int:
+        """How many images a training goes through; of folds the least. Raises as `counts`."""
+        subset = self.counts(total)[0]
+        return subset - -(-subset // self.folds) if self.folds else subset
+
+    @property
+    def folds(self) -> int:
+        """How many the subset is divided into; 0: it is not."""
+        return self.validation.folds if isinstance(self.validation, Folds) else 0
+
+    @property
+    def parts(self) -> Parts:
+        """The trainings that a trial is."""
+        return parts_of(self.validation)
 
     def samples(self, total: int, data: float | None) -> int:
         """How many of `total` training images a trial trains on; `data` is its fraction of them.
@@ -205,8 +219,8 @@ class Dataset(Optioned):
 
     @property
     def validation_size(self) -> int | None:
-        """How many validation images are asked for; None: the default."""
-        return self.validation.size if isinstance(self.validation, Redraw) else self.validation
+        """How many images outside the subset are to be validation; None: the default."""
+        return size_of(self.validation)
 
     @property
     def redraws(self) -> bool:
@@ -216,13 +230,15 @@ class Dataset(Optioned):
     @property
     def validates(self) -> bool:
         """Whether there are validation images."""
+        if self.folds:
+            return True
         if self.validation_size is None and self.known:
             return self.counts(self.known.total)[1] > 0
         return self.subset < 1 if self.validation_size is None else self.validation_size > 0
 
     def subset_size(self) -> int | None:
         """How many images of a built-in data set are trained on; None: of another."""
-        return self.counts(self.known.total)[0] if self.known else None
+        return self.trained(self.known.total) if self.known else None
 
     def hyperparameters(self) -> dict[str, str | float]:
         """The hyper-parameters that this mapping sets, for trials that do not search them."""

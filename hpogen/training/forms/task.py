@@ -27,8 +27,9 @@ from hpogen.training.forms.measures import LOSSES, ListedMeasure, all_measures, 
 from hpogen.training.forms.model import Model
 from hpogen.training.forms.options import Part, named
 from hpogen.training.forms.schedule import Schedule
+from hpogen.training.forms.validation import unlike
 from hpogen.training.models.catalog import OWN
-from hpogen.trial import Value
+from hpogen.trial import Parts, Value
 
 Precision = Literal["fp32", "tf32", "bf16"]
 FLOAT16, INT32 = 2, 4  # bytes
@@ -85,7 +86,6 @@ class Settings(Part):
     resumable: ClassVar[bool] = True
     retrains: ClassVar[bool] = True
     judged_by: ClassVar[str | None] = None  # by what every split has
-    keeps_weights: ClassVar[bool] = True
     keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `record/stores.py`
     one_gpu: ClassVar[bool] = True
 
@@ -101,11 +101,8 @@ class Settings(Part):
     @model_validator(mode="after")
     def _fits(self) -> Settings:
         check_metrics()
-        if self.keep and self.dataset.redraws:
-            raise ValueError(
-                f"keep: {self.keep}: validation.redraw gives each configuration validation images "
-                "of its own, so that no two can be added: drop one of the keys"
-            )
+        if self.keep and (reason := unlike(self.dataset.validation)):
+            raise ValueError(f"keep: {self.keep}: {reason}: drop one of the keys")
         if self.patience and not self.dataset.validates:
             raise ValueError(
                 f"patience: {self.patience} looks at the validation loss, and dataset.validation "
@@ -184,9 +181,18 @@ class Settings(Part):
         return self.dataset.subset
 
     @property
+    def parts(self) -> Parts:
+        return self.dataset.parts
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Of several trainings no network is the trial's."""
+        return self.parts.number == 1
+
+    @property
     def keeps_losses(self) -> bool:
-        """Whether each validation sample's loss stands beside a trial's curve: of the same ones."""
-        return not self.dataset.redraws
+        """Whether each validation sample's loss, one each, is kept: of the same ones."""
+        return not self.dataset.redraws and self.parts.word != "repeat"
 
     @staticmethod
     def elsewhere(task: Mapping[str, Any]) -> list[tuple[str, ...]]:
