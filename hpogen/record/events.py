@@ -50,6 +50,11 @@ class Spec(TypedDict):
     enqueue: NotRequired[list[Values]]
 
 
+class Several(TypedDict):
+    number: Positive
+    word: Literal["fold", "repeat"]
+
+
 class Declared(TypedDict):
     metrics: list[str]
     sums: list[str]
@@ -57,6 +62,7 @@ class Declared(TypedDict):
     ranks_only: bool
     step_sums: NotRequired[list[str]]
     subset: NotRequired[Share]
+    parts: NotRequired[Several]
 
 
 class Forked(TypedDict):
@@ -121,6 +127,13 @@ class Held(Ended):
     kind: Literal["held"]
 
 
+class PartEnded(Ended):
+    """One of the trainings that the trial is; without its files, which stand beside its curve."""
+
+    kind: Literal["part"]
+    part: Count
+
+
 class Told(Ended):
     kind: Literal["told"]
     score: Number | None
@@ -156,6 +169,7 @@ class Lost(TypedDict):
     kind: Literal["lost"]
     trial: Count
     text: str
+    part: NotRequired[Count]
 
 
 class Measured(TypedDict):
@@ -172,7 +186,7 @@ class Looked(TypedDict):
 
 
 Line = Annotated[
-    Began | Asked | Held | Told | Scale | Extended | Reused | Lost | Measured | Looked,
+    Began | Asked | PartEnded | Held | Told | Scale | Extended | Reused | Lost | Measured | Looked,
     Field(discriminator="kind"),
 ]
 _LINE: TypeAdapter[Any] = TypeAdapter(Line, config=STRICT)
@@ -211,6 +225,11 @@ def trial_of(line: Event) -> Trial:
     return Trial(id=own.pop("trial"), **own)
 
 
+def part(number: int, outcome: Outcome) -> Event:
+    """How training `number` of the outcome's trial has ended."""
+    return {"kind": "part", **_ended(outcome), "part": number}
+
+
 def held(outcome: Outcome) -> Event:
     return {"kind": "held", **_ended(outcome)}
 
@@ -228,7 +247,8 @@ def _ended(outcome: Outcome) -> Event:
 def outcome_of(line: Event) -> Outcome:
     own = line.copy()
     del own["kind"]
-    own.pop("score", None)
+    for name in ("score", "part"):
+        own.pop(name, None)
     failure = own.pop("failure")
     return Outcome(**own, failure=failure and Failure(**failure))
 
@@ -255,8 +275,9 @@ def reused(trial: int, study: str, of: int) -> Event:
     return {"kind": "reused", "trial": trial, "study": study, "of": of}
 
 
-def lost(trial: int, text: str) -> Event:
-    return {"kind": "lost", "trial": trial, "text": shortened(text, KEPT)}
+def lost(trial: int, text: str, part: int | None = None) -> Event:
+    line = {"kind": "lost", "trial": trial, "text": shortened(text, KEPT)}
+    return line if part is None else {**line, "part": part}
 
 
 def measured(trial: int, metrics: Mapping[str, float]) -> Event:

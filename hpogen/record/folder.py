@@ -1,6 +1,7 @@
 """What stands where in a study's folder, whose it is, and the trials' curves and kept files.
 
     ledger.jsonl  lock  hpogen.log  plugins/  trials/00012.jsonl  trials/00012.log  trials/00012/
+    trials/00012-3.jsonl …: of training 3 (`part`) of a trial that is several; see `trial.Parts`
 
 The driver writes the curves, every reader takes the last row of each epoch. All of it belongs to
 the study whose id stands in the ledger's header, and is read by no other: curves, kept files and
@@ -34,25 +35,29 @@ LEFT = (TRIALS, "retrain", "tensorboard", ENSEMBLE, LOG, TORN)  # by a study who
 log = logging.getLogger("hpogen.study")
 
 
-def trial_stem(directory: Path, trial: int) -> Path:
-    return directory.joinpath(TRIALS, f"{trial:05d}")
+def trial_stem(directory: Path, trial: int, part: int | None = None) -> Path:
+    """Without a suffix; no name has a dot, so that `with_suffix` adds one."""
+    name = f"{trial:05d}" if part is None else f"{trial:05d}-{part}"
+    return directory.joinpath(TRIALS, name)
 
 
-def curve_path(directory: Path, trial: int) -> Path:
-    return directory.joinpath(TRIALS, f"{trial:05d}.jsonl")
+def curve_path(directory: Path, trial: int, part: int | None = None) -> Path:
+    return trial_stem(directory, trial, part).with_suffix(".jsonl")
 
 
-def log_path(directory: Path, trial: int) -> Path:
-    return directory.joinpath(TRIALS, f"{trial:05d}.log")
+def log_path(directory: Path, trial: int, part: int | None = None) -> Path:
+    return trial_stem(directory, trial, part).with_suffix(".log")
 
 
-def append_curve(directory: Path, progress: Progress, study: str = "") -> None:
+def append_curve(
+    directory: Path, progress: Progress, study: str = "", part: int | None = None
+) -> None:
     """Add one epoch's row; a torn row of a killed driver stays on a line of its own.
 
     `study` is the study's id. Raises CannotGoOn where it cannot be written whole.
     """
     line = _encoded(row(progress), study)
-    path = curve_path(directory, progress.trial)
+    path = curve_path(directory, progress.trial, part)
     with explained(path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -63,19 +68,29 @@ def append_curve(directory: Path, progress: Progress, study: str = "") -> None:
             os.close(fd)
 
 
+def write_curve(
+    directory: Path, trial: int, rows: Iterable[Mapping[str, Any]], study: str = ""
+) -> None:
+    """Write a whole curve, in the place of what is there. Raises OSError."""
+    data = b"".join(_encoded(row, study) for row in rows)
+    replace_file(curve_path(directory, trial), data)
+
+
 def _encoded(row: Mapping[str, Any], study: str) -> bytes:
     owned = {**row, "study": study} if study else row
     return json.dumps(owned, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
-def read_curve(directory: Path, trial: int, study: str | None = None) -> list[dict[str, Any]]:
+def read_curve(
+    directory: Path, trial: int, study: str | None = None, part: int | None = None
+) -> list[dict[str, Any]]:
     """The rows of a trial by epoch, the last one of each: `epoch`, `metrics`, `seconds`, `device`.
 
     `study` is the study's id; None: looked up. What is no such row, or another study's, is passed
     over.
     """
     try:
-        lines = curve_path(directory, trial).read_bytes().split(b"\n")
+        lines = curve_path(directory, trial, part).read_bytes().split(b"\n")
     except OSError:
         return []
     rows = by_epoch(lines, study_id(directory) if study is None else study)
@@ -91,18 +106,26 @@ def by_epoch(lines: Iterable[bytes], study: str) -> dict[int, dict[str, Any]]:
     }
 
 
-def received_curve(directory: Path, trial: int, study: str | None = None) -> list[dict[str, Any]]:
+def received_curve(
+    directory: Path, trial: int, study: str | None = None, part: int | None = None
+) -> list[dict[str, Any]]:
     """The rows of the epochs from the first on that have been received without a gap."""
-    rows = read_curve(directory, trial, study)
+    rows = read_curve(directory, trial, study, part)
     return [row for number, row in enumerate(rows, 1) if row["epoch"] == number]
 
 
-def keep_files(directory: Path, trial: int, files: Mapping[str, bytes], study: str = "") -> None:
+def keep_files(
+    directory: Path,
+    trial: int,
+    files: Mapping[str, bytes],
+    study: str = "",
+    part: int | None = None,
+) -> None:
     """Write an outcome's small files beside the trial's curve, whole or not at all.
 
     `study` is the study's id. Raises CannotGoOn where they cannot be written.
     """
-    stem = trial_stem(directory, trial)
+    stem = trial_stem(directory, trial, part)
     if study and files:
         known = {**_kept(stem, study), **{name: _crc(data) for name, data in files.items()}}
         index = json.dumps({"study": study, "files": known}).encode()
@@ -113,12 +136,15 @@ def keep_files(directory: Path, trial: int, files: Mapping[str, bytes], study: s
             replace_file(path, data)
 
 
-def read_kept(directory: Path, trial: int, suffix: str, study: str | None = None) -> bytes:
+def read_kept(
+    directory: Path, trial: int, suffix: str, study: str | None = None, part: int | None = None
+) -> bytes:
     """A file that the study of that id (None: looked up) kept of a trial.
 
     Raises FileNotFoundError where there is none, or only another study's; OSError.
     """
-    stem, study = trial_stem(directory, trial), study_id(directory) if study is None else study
+    study = study_id(directory) if study is None else study
+    stem = trial_stem(directory, trial, part)
     data = stem.with_suffix(f".{suffix}").read_bytes()
     if study and _kept(stem, study).get(suffix) != _crc(data):
         raise FileNotFoundError("it is not the one that this study kept")
@@ -178,8 +204,7 @@ def copy_trial(source: Path, twin: int, directory: Path, trial: int) -> None:
                 shutil.copytree(path, stem, dirs_exist_ok=True)
                 _rename_checkpoints(stem, checkpoint_prefix(old), checkpoint_prefix(new))
             elif suffix == ".jsonl":
-                rows = [_encoded(row, new) for row in read_curve(source, twin)]
-                replace_file(curve_path(directory, trial), b"".join(rows))
+                write_curve(directory, trial, read_curve(source, twin), new)
             elif suffix.startswith(".") and not suffix.endswith((".log", ".tmp", KEPT)):
                 files[suffix[1:]] = path.read_bytes()
     known = _kept(trial_stem(source, twin), old)

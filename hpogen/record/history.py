@@ -6,6 +6,7 @@ The Study applies every event that it writes; readers of a folder apply the same
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -16,7 +17,18 @@ from hpogen.errors import shortened
 from hpogen.objective import Location
 from hpogen.record import events, ledger
 from hpogen.record.ledger import LEDGER, Corrupt, Event
-from hpogen.trial import Failure, Outcome, Proposal, Rung, Trial, canonical, exact, plain
+from hpogen.trial import (
+    ONE,
+    Failure,
+    Outcome,
+    Parts,
+    Proposal,
+    Rung,
+    Trial,
+    canonical,
+    exact,
+    plain,
+)
 
 State = Literal["running", "held", "told"]
 Key = tuple[str, Rung, int]
@@ -31,9 +43,21 @@ class Record:
     outcome: Outcome | None = None
     score: float = math.inf  # inf until told, and for a failed trial
     twin: int | None = None  # the earlier trial of the same config, rung and replicate
-    lost: int = 0  # how often its worker died
+    trainings: Parts = ONE  # how many it is
+    parts: dict[int, Outcome] = field(default_factory=dict)  # of those that have ended
+    losses: Counter[int | None] = field(default_factory=Counter)  # deaths of workers, by part
     repeat: bool = False  # the study's own re-evaluation: the searcher neither asks nor hears of it
     reused: str = ""  # where a trial of another study, whose outcome it has, stands: `STUDY/7`
+
+    @property
+    def lost(self) -> int:
+        """How often its worker, or that of one of its trainings, died."""
+        return self.losses.total()
+
+    @property
+    def under_way(self) -> int | None:
+        """The number of the first of several trainings that has not ended; None of a single one."""
+        return next((part for part in self.trainings.each if part not in self.parts), None)
 
     @property
     def failure(self) -> Failure | None:
@@ -82,14 +106,23 @@ class History:
         """The fraction of the training set that an epoch is counted in."""
         return float(self.header.get("declared", {}).get("subset", 1.0))
 
+    @property
+    def parts(self) -> Parts:
+        """The trainings that a trial is."""
+        return Parts(**self.header.get("declared", {}).get("parts", {}))
+
     def cost(self, rung: Rung) -> int | Fraction:
         """What a trial of that rung is charged, in epochs, exactly."""
+        return self.parts.number * self.epochs(rung)
+
+    def epochs(self, rung: Rung) -> int | Fraction:
+        """What one training of that rung comes to, in epochs on the subset."""
         return rung.epochs if rung.data is None else exact(rung.epochs, rung.data, self.subset)
 
     def charge(self, record: Record) -> int | Fraction:
         """What that trial is charged: all of its budget, but for what it ended before."""
         rung, spared = record.trial.rung, record.outcome.spared if record.outcome else 0
-        return self.cost(rung) - self.cost(rung._replace(epochs=spared))
+        return self.cost(rung) - self.epochs(rung._replace(epochs=spared))
 
     @property
     def duplicates(self) -> int:
@@ -123,7 +156,7 @@ class History:
             raise ValueError(f"trial {trial.id} is asked as number {len(self.records)}")
         if trial.parent is not None and trial.parent >= trial.id:
             raise ValueError(f"its parent, trial {trial.parent}, has not been asked")
-        record = Record(trial, repeat=event.get("repeat", False))
+        record = Record(trial, repeat=event.get("repeat", False), trainings=self.parts)
         first = self._first.setdefault(key_of(trial), trial.id)
         if first == trial.id:
             self.running.add(trial.id)
@@ -132,6 +165,14 @@ class History:
             self.twins.setdefault(first, []).append(trial.id)
         self.records.append(record)
         self.spent += self.cost(trial.rung)
+
+    def _part(self, event: Event) -> None:
+        record, part = self._record(event), event["part"]
+        if record.state != "running" or part in record.parts:
+            raise ValueError(f"training {part} of trial {event['trial']} has ended already")
+        if part >= record.trainings.number:
+            raise ValueError(f"got training {part} of trial {event['trial']}, which it has not")
+        record.parts[part] = events.outcome_of(event)
 
     def _held(self, event: Event) -> None:
         record = self._record(event)
@@ -148,7 +189,7 @@ class History:
         record.state, record.outcome = "told", events.outcome_of(event)
         record.score = math.inf if event["score"] is None else event["score"]
         self.spent += self.charge(record) - self.cost(record.trial.rung)
-        self.done += self.cost(record.trial.rung._replace(epochs=record.outcome.epochs or 0))
+        self.done += self.epochs(record.trial.rung._replace(epochs=record.outcome.epochs or 0))
         self.running.discard(event["trial"])
         self.held.discard(event["trial"])
 
@@ -170,7 +211,7 @@ class History:
         self.looks += 1
 
     def _lost(self, event: Event) -> None:
-        self._record(event).lost += 1
+        self._record(event).losses[event.get("part")] += 1
 
 
 def read(directory: Path) -> History:

@@ -66,8 +66,8 @@ class LedgerTail:
 class CurveTail:
     """The rows of a running trial's curve, as they come: see `folder.read_curve`."""
 
-    def __init__(self, directory: Path, trial: int, study: str) -> None:
-        self._path = curve_path(directory, trial)
+    def __init__(self, directory: Path, trial: int, study: str, part: int | None = None) -> None:
+        self._path = curve_path(directory, trial, part)
         self._study = study
         self._length = 0
         self._rows: dict[int, dict[str, Any]] = {}

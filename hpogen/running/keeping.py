@@ -109,4 +109,5 @@ def sweep(study: Study) -> None:
         return
     for record in study.history.records:
         if study.spec.may_go_on(record.trial.rung):
-            discard(study, study.given(record.trial.id), over=True)
+            for part in study.history.parts.each:
+                discard(study, study.given(record.trial.id, part), over=True)

@@ -21,6 +21,7 @@ from hpogen.running.keeping import BestWeights, discard, sweep
 from hpogen.running.observer import Observer
 from hpogen.running.reuse import Sharing
 from hpogen.running.signals import StopRequest
+from hpogen.running.trainings import Trainings
 from hpogen.study import places
 from hpogen.study.study import Study
 from hpogen.trial import Outcome, Progress, Trial
@@ -120,7 +121,7 @@ class _Pool:
                 return
             for job, event in self._executor.wait(WAIT_SECONDS):
                 if isinstance(event, Progress):
-                    self._jobs[job].progressed(event)
+                    self._jobs[job].progressed(job, event)
                 else:
                     self._ended(job, event)
             for drive in self.drives:
@@ -145,11 +146,12 @@ class _Pool:
                 return
 
     def _next(self, drive: _Drive) -> Job | None:
-        """The next trial of a study that must be trained. None: it waits, or has ended."""
+        """The next training of a study. None: it waits, or has ended."""
         with drive.guarded():
-            while (trial := drive.next()) is not None:
+            while not drive.left and (trial := drive.next()) is not None:
                 if self._sharing is None or not self._sharing.serves(drive.study, trial):
-                    return drive.job(trial.id)
+                    drive.left.add(trial.id)
+            return drive.job(*drive.left.pop()) if drive.left else None
         return None
 
     def _submit(self, drive: _Drive, job: Job) -> None:
@@ -164,12 +166,14 @@ class _Pool:
             if again is not None:
                 self._submit(drive, again)
                 return
-            drive.ended(job, outcome)
+            if not drive.ended(job, outcome):
+                return
         if self._sharing is not None:
             trial = drive.study.history.records[job.trial.id].trial
             for claim in self._sharing.ended(drive.study, trial):
                 owner = next(d for d in self.drives if d.study is claim.study)
-                self._submit(owner, owner.job(claim.trial.id))
+                owner.left.add(claim.trial.id)
+                self._submit(owner, owner.job(*owner.left.pop()))
             for other in self._active():
                 other.waits = False
         drive.weights.tidy()  # now that the trials which waited for this one have their copies
@@ -182,11 +186,12 @@ class _Drive:
         self.study = study
         self.end: End | None = None
         self.waits = False  # it has been asked, and nothing has happened since
+        self.left = Trainings(study)
         self.weights = BestWeights(study, shared=shares)
         self._observer = observer
         self._sources = digest(digests(study.spec.sources))
         self._mark = lock.mark(study.directory)
-        self._out_of_memory: set[int] = set()
+        self._out_of_memory: set[tuple[int, int | None]] = set()
         self._errors = 0  # in a row
         self._finished, self._text = 0, ""
         self._looked = 0.0  # when it was last seen that the folder is there
@@ -232,16 +237,18 @@ class _Drive:
             self.end = "finished"
         return None
 
-    def job(self, trial: int, attempt: int = 0, alone: bool = False) -> Job:
+    def job(
+        self, trial: int, part: int | None = None, attempt: int = 0, alone: bool = False
+    ) -> Job:
         study, spec = self.study, self.study.spec
-        given, parent = places.with_parent(study, study.given(trial))
-        received = folder.received_curve(study.directory, trial, study.history.id)
+        given, parent = places.with_parent(study, study.given(trial, part))
+        received = folder.received_curve(study.directory, trial, study.history.id, part)
         curve = received if spec.task.resumable else []
         return Job(
             trial=replace(given, start_epoch=len(curve), attempt=attempt),
             task=spec.task,
             wanted=study.wanted,
-            log=folder.log_path(study.directory.absolute(), trial),
+            log=folder.log_path(study.directory.absolute(), trial, part),
             mark=self._mark,
             received=curve[-1]["metrics"] if curve else {},
             parent=parent,
@@ -251,13 +258,13 @@ class _Drive:
             alone=alone,
         )
 
-    def progressed(self, progress: Progress) -> None:
+    def progressed(self, job: Job, progress: Progress) -> None:
         if self.end == "broken":  # a row was not written: those after it do not count
             return
         with self.guarded():
-            self.study.progress(progress)
+            self.study.progress(progress, job.trial.part)
             if self._observer:
-                self._observer.progressed(progress)
+                self._observer.progressed(self.left.of_all(progress, job.trial.part))
 
     def tick(self, stopping: bool) -> None:
         if time.monotonic() > self._looked + LOOK_SECONDS:
@@ -267,29 +274,39 @@ class _Drive:
 
     def retried(self, job: Job, outcome: Outcome) -> Job | None:
         """The trial's next attempt, where its failure is not its own."""
-        failure, trial = outcome.failure, job.trial.id
+        failure, trial, part = outcome.failure, job.trial.id, job.trial.part
         if failure is None or self.end == "broken":
             return None
-        if failure.kind == "lost" and self.study.lost(trial, failure.text) <= MAX_LOST:
-            return self.job(trial, job.trial.attempt + 1, job.alone)
-        if failure.kind == "oom" and trial not in self._out_of_memory:
-            self._out_of_memory.add(trial)
+        if failure.kind == "lost" and self.study.lost(trial, failure.text, part) <= MAX_LOST:
+            return self.job(trial, part, job.trial.attempt + 1, job.alone)
+        if failure.kind == "oom" and (trial, part) not in self._out_of_memory:
+            self._out_of_memory.add((trial, part))
             log.warning("trial=%d failure=oom action=once_more_alone", trial)
-            return self.job(trial, job.trial.attempt + 1, alone=True)
+            return self.job(trial, part, job.trial.attempt + 1, alone=True)
         return None
 
-    def ended(self, job: Job, outcome: Outcome) -> None:
-        """Record an outcome; the study may stop itself, and leaves a lost trial untold."""
+    def ended(self, job: Job, outcome: Outcome) -> bool:
+        """Record an outcome; the study may stop itself, and leaves a lost trial untold.
+
+        Whether the trial has ended with it: others of its trainings may be to come.
+        """
         self.waits = False
         if self.end == "broken":
-            return
-        kind = outcome.failure.kind if outcome.failure else None
-        if kind == "lost":
+            return True
+        if outcome.failure and outcome.failure.kind == "lost":
             self._stop_after("lost", outcome)
-            return
-        self.study.record(outcome)
+            return True
+        self.study.record(outcome, job.trial.part)
         discard(self.study, job.trial)
         self._show_finished()
+        whole = self.study.history.records[job.trial.id].outcome
+        if whole is None:
+            return False
+        self._count_errors(whole)
+        return True
+
+    def _count_errors(self, outcome: Outcome) -> None:
+        kind = outcome.failure.kind if outcome.failure else None
         self._errors = self._errors + 1 if kind == "error" else 0
         if self._errors >= self.study.spec.limits.max_consecutive_errors:
             self._stop_after("errors", outcome)

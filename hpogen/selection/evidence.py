@@ -29,7 +29,8 @@ REPEATS = 2  # times
 
 LOSSES, HITS = "val_losses.npy", "val_hits.npy"
 Losses = NDArray[np.floating]
-"""(n, N): of each trial the loss on each validation sample, in the data set's order."""
+"""(n, N): of each trial the loss on each validation sample, in the data set's order; of folds one
+after the other."""
 
 
 @dataclass(frozen=True)

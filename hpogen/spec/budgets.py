@@ -48,6 +48,11 @@ def data(
     mistakes: Mistakes,
 ) -> None:
     """Rungs on fractions of the training set: the task knows them, and has the samples."""
+    if task.parts.number > 1:
+        count, word = task.parts
+        text = f"is refused with validation.{word}s: each of a trial's {count} trainings has splits"
+        mistakes.add(("budgets", "over"), f"{text} of its own, made for the subset alone")
+        return
     if task.subset is None:
         text = f"task {task.name!r} knows no fraction of its data: a command has the placeholder"
         mistakes.add(("budgets", "over"), f"{text} {{data}}, a @task declares data=True")
@@ -88,9 +93,10 @@ def stop(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
         ladder = _ladder(form.budgets, task)
     except UserError:
         return  # it has been said
-    low, top = (exact(*rung, task.subset or 1.0) for rung in (ladder[0], ladder[-1]))
+    each, subset = task.parts.number, task.subset or 1.0
+    low, top = (each * exact(*rung, subset) for rung in (ladder[0], ladder[-1]))
     if form.finalists is not None:
-        cost = exact(ladder[-1].epochs, form.finalists.data, task.subset or 1.0)
+        cost = each * exact(ladder[-1].epochs, form.finalists.data, subset)
         kept = reserve(form.selection, form.finalists, cost)
         _stop_of_finalists(form, kept, form.finalists.count, top, mistakes)
         return
@@ -100,8 +106,8 @@ def stop(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
     text = text if kept.trials else ""
     if epochs < low:
         takes = f"{float(top if kept.trials else low):g}"
-        each = f"got {form.stop.epochs}, but one trial takes {takes} epochs"
-        mistakes.add(("stop", "epochs"), each + text)
+        one = f"got {form.stop.epochs}, but one trial takes {takes} epochs"
+        mistakes.add(("stop", "epochs"), one + text)
     if trials < 1:
         least = f"got {form.stop.trials}, expected at least {kept.trials + 1}"
         mistakes.add(("stop", "trials"), least + text)

@@ -72,7 +72,14 @@ def extremes(parameter: Parameter) -> Sequence[Value]:
 
 
 def checkpoints(form: Checkpoints, task: Task, mistakes: Mistakes) -> None:
-    """Only a task that is told where may keep its files elsewhere than in a folder."""
+    """Only a task that is told where may keep its files elsewhere than in a folder.
+
+    Of a trial that is several trainings no network is kept.
+    """
+    if task.parts.number > 1 and form.of_all:
+        count, word = task.parts
+        text = f"got {form.keep!r}, but of a trial of {count} {word}s no network is the trial's: "
+        mistakes.add(("checkpoints", "keep"), f"{text}leave it out, and hpogen retrain the answer")
     if form.path is not None and is_url(form.path) and not task.keeps_at_urls:
         text = f"got {form.path!r}, but task {task.name!r} keeps its files in a folder"
         mistakes.add(("checkpoints", "path"), text)

@@ -172,7 +172,7 @@ class StudySpec:
 
     def cost(self, rung: Rung) -> int | Fraction:
         """What a trial of that rung is charged: epochs on the subset of as many samples."""
-        return exact(rung.epochs, rung.data, self.task.subset or 1.0)
+        return self.task.parts.number * exact(rung.epochs, rung.data, self.task.subset or 1.0)
 
     @property
     def final_rung(self) -> Rung:

@@ -24,6 +24,7 @@ from hpogen.spec.mistakes import Mistakes
 from hpogen.spec.parts import SearcherSpec, searcher_of, space_of
 from hpogen.spec.source import Source
 from hpogen.tasks.base import Opaque, Task
+from hpogen.trial import Parts
 
 POINTWISE = ("per_epoch", "log")  # scales that divide a sum by the budget
 
@@ -44,6 +45,10 @@ class RecordedTask(Opaque):
     @property
     def subset(self) -> float | None:  # type: ignore[override]
         return cast("float | None", self.declared.get("subset"))
+
+    @property
+    def parts(self) -> Parts:  # type: ignore[override]
+        return Parts(**self.declared.get("parts", {}))
 
     @property
     def judged_by(self) -> str | None:  # type: ignore[override]
@@ -86,6 +91,8 @@ def declared(spec: StudySpec) -> dict[str, Any]:
         "keeps_losses": spec.task.keeps_losses,
         "ranks_only": spec.searcher.declares("ranks_only"),
     }
+    if spec.task.parts.number > 1:
+        found["parts"] = spec.task.parts._asdict()
     if spec.task.subset is None:
         return found
     return {**found, "step_sums": sorted(spec.task.step_sums()), "subset": spec.task.subset}

@@ -52,7 +52,13 @@ def check_finalists(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
     if SELECTIONS[form.selection].reserve:
         text = f"selection {form.selection!r} trains the best again itself: use another, or drop"
         mistakes.add(path, f"{text} finalists")
-    if not task.keeps_losses:
+    if task.parts.number > 1:
+        count, word = task.parts
+        text = (
+            f"are judged by one training each, and a trial is {count} {word}s: drop finalists, or"
+        )
+        mistakes.add(path, f"{text} give validation a number")
+    elif not task.keeps_losses:
         text = "finalists are judged by the loss of each validation sample, which task"
         mistakes.add(path, f"{text} {task.name!r} does not keep: drop finalists")
     elif "val_loss" not in task.metrics():

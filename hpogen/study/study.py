@@ -20,7 +20,8 @@ from hpogen.record import events, folder, history
 from hpogen.record.history import History, Record
 from hpogen.record.ledger import Event, Ledger
 from hpogen.spec import StudySpec
-from hpogen.study import places, replay, scales
+from hpogen.study import parts, places, replay, scales
+from hpogen.study.outcomes import checked, copied
 from hpogen.study.repeats import Engine, Repeats
 from hpogen.study.standing import fits, wanted
 from hpogen.trial import (
@@ -81,17 +82,25 @@ class Study:
                 return trial
             self._settle_twin(trial.id)
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: Outcome, part: int | None = None) -> None:
         """Write down how a running trial ended, score it, and tell the searcher when it is due.
 
+        `part` is the number of its training that ended: with the last of them the trial has, too.
         Raises ValueError for a trial that is not running, or a metric missing or not finite.
         """
         self._ledger.owner.check()
         if outcome.trial not in self.running:
             raise ValueError(f"trial {outcome.trial} is not running: it cannot be recorded")
-        outcome = self._checked(outcome, trial := self.history.records[outcome.trial].trial)
-        folder.keep_files(self.directory, trial.id, outcome.files, self.history.id)
-        self._settle(outcome)
+        record = self.history.records[outcome.trial]
+        if part in record.parts:
+            raise ValueError(f"training {part} of trial {outcome.trial} has been recorded")
+        outcome = checked(outcome, record.trial, self.wanted)
+        folder.keep_files(self.directory, outcome.trial, outcome.files, self.history.id, part)
+        if part is None:
+            self._settle(outcome)
+        else:
+            self._write(events.part(part, outcome))
+            self._settle_whole(record)
 
     def reuse(self, trial: int, outcome: Outcome, source: Path) -> None:
         """Record a running trial with the outcome that its twin has in another study's folder.
@@ -101,18 +110,24 @@ class Study:
         """
         folder.copy_trial(source, outcome.trial, self.directory, trial)
         self._write(events.reused(trial, source.name, outcome.trial))
-        self.record(_copied(outcome, trial))
+        self.record(copied(outcome, trial))
 
-    def progress(self, progress: Progress) -> None:
-        """Add an epoch to a running trial's curve; of a single epoch the ledger says it all."""
+    def progress(self, progress: Progress, part: int | None = None) -> None:
+        """Add an epoch to a running trial's curve, or to that of its training `part`.
+
+        Of a single epoch the ledger says it all.
+        """
         self._ledger.owner.check()
         if self.history.records[progress.trial].trial.budget > 1:
-            folder.append_curve(self.directory, progress, self.history.id)
+            folder.append_curve(self.directory, progress, self.history.id, part)
 
-    def lost(self, trial: int, text: str) -> int:
-        """Note that a trial's worker died, to be dispatched again; how often it has by now."""
-        self._write(events.lost(trial, text))
-        return self.history.records[trial].lost
+    def lost(self, trial: int, text: str, part: int | None = None) -> int:
+        """Note that a trial's worker died, to be dispatched again; how often it has by now.
+
+        Of a trial that is several trainings, that of number `part`.
+        """
+        self._write(events.lost(trial, text, part))
+        return self.history.records[trial].losses[part]
 
     def add_metrics(self, trial: int, metrics: Mapping[str, float]) -> None:
         """Add what was measured afterwards on the kept weights of a finished trial.
@@ -134,10 +149,10 @@ class Study:
         told, self._told = self._told, []
         return [self.history.records[trial] for trial in told]
 
-    def given(self, trial: int) -> RunningTrial:
-        """A trial as its task is given it, at its first attempt."""
+    def given(self, trial: int, part: int | None = None) -> RunningTrial:
+        """A trial, or its training `part`, as its task is given it, at its first attempt."""
         record = self.history.records[trial]
-        return places.given(record, self.spec, self.directory, self.history.id)
+        return places.given(record, self.spec, self.directory, self.history.id, part)
 
     @property
     def running(self) -> frozenset[int]:
@@ -190,8 +205,8 @@ class Study:
             self.history.apply(event)
             if event["kind"] == "told":
                 self._searcher.tell(event["trial"], self.history.records[event["trial"]].score)
-        self._again.extend(sorted(self.history.running))
         self._catch_up()
+        self._again.extend(sorted(self.history.running))
 
     def _ask_again(self, event: Event, where: str) -> None:
         """Take the searcher past one of its recorded proposals."""
@@ -202,6 +217,8 @@ class Study:
 
     def _catch_up(self) -> None:
         """Do what was due when the record ends: tell what has its scale, settle duplicates."""
+        for trial in sorted(self.history.running):
+            self._settle_whole(self.history.records[trial])
         for rung in self._held_rungs():
             if rung in self.history.locations:
                 self._tell_held(rung)
@@ -227,26 +244,9 @@ class Study:
         twin = self.history.records[trial].twin
         first = None if twin is None else self.history.records[twin].outcome
         if first is not None:
-            self._settle(_copied(first, trial))
+            self._settle(copied(first, trial))
 
     # Recording.
-
-    def _checked(self, outcome: Outcome, trial: Trial) -> Outcome:
-        if outcome.failure is not None:
-            return replace(outcome, epochs=outcome.epochs or 0)
-        missing = sorted(self.wanted - set(outcome.metrics))
-        if missing:
-            raise ValueError(f"trial {trial.id}: metric {missing[0]!r} is missing in its outcome")
-        outcome = replace(
-            outcome,
-            metrics={name: float(value) for name, value in outcome.metrics.items()},
-            audit={name: float(value) for name, value in outcome.audit.items()},
-        )
-        for name, value in {**outcome.metrics, **outcome.audit}.items():
-            if not math.isfinite(value):
-                failure = Failure("diverged", f"{name} is {value}")
-                return Outcome(trial.id, {}, seconds=outcome.seconds, epochs=0, failure=failure)
-        return outcome if outcome.epochs is not None else replace(outcome, epochs=trial.budget)
 
     @property
     def wanted(self) -> frozenset[str]:
@@ -264,6 +264,11 @@ class Study:
         for twin in self.history.twins.get(outcome.trial, ()):
             self._settle_twin(twin)
         self._freeze(rung)
+
+    def _settle_whole(self, record: Record) -> None:
+        """A trial that is several trainings ends with the last of them."""
+        if record.parts and (outcome := parts.whole(self, record)) is not None:
+            self._settle(outcome)
 
     def _freeze(self, rung: Rung) -> None:
         locations = scales.frozen(self.spec.objective, self.history, rung)
@@ -320,8 +325,3 @@ class Study:
     def _write(self, event: Event) -> None:
         self._ledger.append(event)
         self.history.apply(event)
-
-
-def _copied(outcome: Outcome, trial: int) -> Outcome:
-    """A duplicate's outcome: the same numbers, nothing trained."""
-    return replace(outcome, trial=trial, epochs=0, seconds={}, files={})

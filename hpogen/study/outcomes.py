@@ -1,0 +1,36 @@
+"""What a study makes of an outcome before it writes it down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Set
+from dataclasses import replace
+
+from hpogen.trial import Failure, Outcome, Trial
+
+
+def checked(outcome: Outcome, trial: Trial, wanted: Set[str]) -> Outcome:
+    """The outcome of a trial, of plain numbers; a failure where one of them is not finite.
+
+    Raises ValueError where a metric that is wanted is missing.
+    """
+    if outcome.failure is not None:
+        return replace(outcome, epochs=outcome.epochs or 0)
+    missing = sorted(wanted - set(outcome.metrics))
+    if missing:
+        raise ValueError(f"trial {trial.id}: metric {missing[0]!r} is missing in its outcome")
+    outcome = replace(
+        outcome,
+        metrics={name: float(value) for name, value in outcome.metrics.items()},
+        audit={name: float(value) for name, value in outcome.audit.items()},
+    )
+    for name, value in {**outcome.metrics, **outcome.audit}.items():
+        if not math.isfinite(value):
+            failure = Failure("diverged", f"{name} is {value}")
+            return Outcome(trial.id, {}, seconds=outcome.seconds, epochs=0, failure=failure)
+    return outcome if outcome.epochs is not None else replace(outcome, epochs=trial.budget)
+
+
+def copied(outcome: Outcome, trial: int) -> Outcome:
+    """A duplicate's outcome: the same numbers, nothing trained."""
+    return replace(outcome, trial=trial, epochs=0, seconds={}, files={})
