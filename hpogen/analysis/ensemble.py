@@ -140,6 +140,11 @@ def select(
 def check_task(study: Folder) -> None:
     """Raises UserError for a study whose trials have kept no probabilities."""
     directory, task = study.directory, study.spec.record()["task"]
+    if (parts := study.history.parts).number > 1:
+        raise UserError(
+            f"{directory}: a trial of {parts.number} {parts.word}s has no one network that an "
+            "ensemble could have: give task.dataset.validation a number, in another study"
+        )
     if task["name"] not in OWN_TASKS:
         raise UserError(
             f"{directory}: the task {task['name']!r} keeps no probabilities that hpogen knows of: "

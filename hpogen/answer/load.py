@@ -166,6 +166,11 @@ def _finished(study: Folder, number: int) -> Record:
     record = status.record_of(study, number)
     if record.twin is not None:
         record = status.record_of(study, record.twin)
+    if (parts := study.history.parts).number > 1:
+        raise UserError(
+            f"{study.directory}: trial {number} was trained in {parts.number} {parts.word}s: no "
+            f"network is the trial's: hpogen retrain {study.directory} trains one on all data"
+        )
     if study.spec.task.name not in OWN_TASKS:
         raise UserError(
             f"{study.directory}: the task {study.spec.task.name!r} keeps no weights that hpogen "

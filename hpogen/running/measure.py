@@ -27,6 +27,11 @@ def add_measures(
     A trial that has a measure already is passed over. Raises UserError for measures that the task
     or the model cannot give, and where no trial's weights were kept.
     """
+    if (parts := spec.task.parts).number > 1:
+        raise UserError(
+            f"{directory}: a trial of {parts.number} {parts.word}s keeps no weights to measure: "
+            "list the measures under task.measures, and run the study in another folder"
+        )
     if not spec.task.keeps_weights:
         raise UserError(f"{directory}: the task {spec.task.name!r} keeps no weights to measure")
     spec.task.prepare()

@@ -47,3 +47,14 @@ def check_task(study: Folder) -> None:
                 f"{study.directory}: {key}: {path} has changed since the study was begun: put the "
                 "file of then there"
             )
+
+
+def check_one_training(study: Folder, option: str) -> None:
+    """Raise UserError where a trial is several trainings, which that option cannot repeat."""
+    parts = study.history.parts
+    if parts.number > 1:
+        raise UserError(
+            f"{study.directory}: {option}: a trial of {parts.number} {parts.word}s has no one "
+            f"network that could be trained again: hpogen retrain {study.directory} trains on all "
+            "data"
+        )

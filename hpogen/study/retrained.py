@@ -21,7 +21,7 @@ from hpogen.study import status
 from hpogen.study.finalists import final
 from hpogen.study.open import plugin_files
 from hpogen.study.read import AGAIN, RETRAIN, Folder, read
-from hpogen.study.retrainable import check_task
+from hpogen.study.retrainable import check_one_training, check_task
 from hpogen.study.standing import chosen, wanted
 from hpogen.tasks.errors import LOSS, Error, judging
 from hpogen.trial import Config, Rung, canonical
@@ -183,6 +183,7 @@ def plan_again(study: Folder, trial: int) -> dict[Path, StudySpec]:
     task that cannot be retrained, for a repeat, and where there is no such trial.
     """
     check_task(study)
+    check_one_training(study, "--subset")
     record = status.record_of(study, trial)
     asked = record.trial if record.twin is None else study.history.records[record.twin].trial
     if asked.replicate:
