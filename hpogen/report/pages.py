@@ -85,6 +85,7 @@ def show_page(
     for key in ("config", "metrics", "audit"):
         if trial[key]:
             lines += [f"{key}:", *yaml_lines(trial[key], "  ")]
+    lines += _parts(trial, first)
     if trial["seconds"]:
         times = ", ".join(f"{name} {duration(s)}" for name, s in trial["seconds"].items())
         lines.append(f"time: {times}")
@@ -92,6 +93,23 @@ def show_page(
     if trial["log"]:
         lines += ["", f"{log_name}:", *_tail(trial["log"].splitlines(), width)]
     return lines
+
+
+def _parts(trial: Mapping[str, Any], first: Sequence[str]) -> list[str]:
+    """The trainings that a trial is, a line each, and how far they spread; else nothing."""
+    word = next((word for word in ("fold", "repeat") if f"{word}s" in trial), "")
+    if not word:
+        return []
+    lines = [f"{word}s:"]
+    for part in trial[f"{word}s"]:
+        failure, shown = part["failure"], _figures(part["metrics"], first)
+        text = f"{failure['kind']}: {failure['text']}" if failure else shown
+        lines.append(f"  {part['number']}: {text}")
+    return [*lines, *([f"  sd: {_figures(trial['sd'], first)}"] if trial["sd"] else [])]
+
+
+def _figures(metrics: Mapping[str, float], first: Sequence[str]) -> str:
+    return ", ".join(f"{words(name)} {number(metrics[name])}" for name in first if name in metrics)
 
 
 def _tail(lines: Sequence[str], width: int) -> list[str]:
@@ -131,7 +149,7 @@ def check_page(
     least = "at least " if plan["at_least"] else ""
     return [
         f"{path}: no mistakes found",
-        f"task:       {spec.task.name}, {count(spec.task.epochs, 'epoch')}",
+        f"task:       {spec.task.name}, {count(spec.task.epochs, 'epoch')}{_each(spec)}",
         *(f"{'' if i else 'data:':12}{line}" for i, line in enumerate(data)),
         f"searcher:   {spec.searcher.name}",
         f"objective:  {rule(spec)}",
@@ -146,6 +164,12 @@ def check_page(
         "search_space:",
         *(f"  {name}: {json.dumps(p)}" for name, p in plan["study"]["search_space"].items()),
     ]
+
+
+def _each(spec: StudySpec) -> str:
+    """Where a trial is several trainings, how many."""
+    number, word = spec.task.parts
+    return f" for each of {number} {word}s" if number > 1 else ""
 
 
 def _finalists(spec: StudySpec) -> list[str]:

@@ -87,7 +87,8 @@ def _decisive(spec: StudySpec) -> str:
     keys += ["selection", "finalists", "stop"]
     if not plugins.searchers.is_builtin(spec.searcher.name):
         keys.append("seed")
-    return json.dumps([spec.ladder, spec.task.subset, *(record[key] for key in keys)])
+    task = spec.task.subset, spec.task.parts
+    return json.dumps([spec.ladder, task, *(record[key] for key in keys)])
 
 
 def _numbers(spec: StudySpec, counted: Cost) -> dict[str, Any]:
@@ -108,12 +109,14 @@ def _brackets(spec: StudySpec) -> list[list[dict[str, int | float]]] | None:
 
 
 def _rung(spec: StudySpec, rung: BracketRung) -> dict[str, int | float]:
-    """With rungs over data also the fraction, and what a trial there is charged."""
+    """With rungs over data also the fraction, and what a trial is charged where that is other."""
     budget, data = trained = spec.rung(rung.budget)
     found: dict[str, int | float] = {"budget": budget, "configurations": rung.configurations}
-    if spec.data is None:
+    if spec.data is not None:
+        found["data"] = data or spec.task.subset or 1.0
+    if spec.data is None and spec.task.parts.number == 1:
         return found
-    return {**found, "data": data or spec.task.subset or 1.0, "charged": plain(spec.cost(trained))}
+    return {**found, "charged": plain(spec.cost(trained))}
 
 
 def disk(spec: StudySpec, trials: int | None) -> dict[str, int | None]:

@@ -5,9 +5,11 @@ Read from a study's folder, whether it runs or not.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from hpogen.errors import UserError
@@ -71,7 +73,20 @@ def under_way(study: AnyStudy) -> list[tuple[Trial, Progress | None]]:
     """The trials that are running, or were when the study stopped, each with its last epoch."""
     home, history = study.directory, study.history
     trials = [history.records[number].trial for number in sorted(history.running)]
-    return [(t, last_epoch(t.id, folder.read_curve(home, t.id, history.id))) for t in trials]
+    curves = [
+        [folder.read_curve(home, trial.id, history.id, part) for part in history.parts.each]
+        for trial in trials
+    ]
+    return [(trial, _last(trial.id, own)) for trial, own in zip(trials, curves, strict=True)]
+
+
+def _last(trial: int, curves: Sequence[Sequence[Mapping[str, Any]]]) -> Progress | None:
+    """The last epoch of a trial; of several trainings the mean of how far they have come."""
+    found = [last for rows in curves if (last := last_epoch(trial, rows)) is not None]
+    if not found:
+        return None
+    epoch = sum(last.epoch for last in found) // len(curves)
+    return replace(found[-1], epoch=epoch)
 
 
 def last_epoch(trial: int, rows: Sequence[Mapping[str, Any]]) -> Progress | None:
@@ -110,13 +125,36 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
         "lost": record.lost,
         "score": finite(record.score),
         "metrics": _ordered(outcome.metrics, first) if outcome else {},
+        **_parts(study, record, first),
         "audit": dict(outcome.audit) if outcome else {},
         "epochs_trained": outcome.epochs if outcome else None,
         "seconds": dict(outcome.seconds) if outcome else {},
         "failure": dict(vars(record.failure)) if record.failure else None,
         "curve": [{**r, "metrics": _ordered(r["metrics"], first)} for r in study.curve(number)],
-        "log": _log(study.directory, number),
+        "log": _log(study, number),
     }
+
+
+def _parts(study: Folder, record: Record, first: Sequence[str]) -> dict[str, Any]:
+    """`folds` or `repeats`: how each training of the trial that has ended did; else nothing.
+
+    `sd` is the standard deviation (n − 1) of each metric that all of them have.
+    """
+    if study.history.parts.number == 1:
+        return {}
+    ended = dict(sorted(record.parts.items()))
+    told = [
+        {
+            "number": number,
+            "metrics": _ordered(outcome.metrics, first),
+            "audit": dict(outcome.audit),
+            "failure": dict(vars(outcome.failure)) if outcome.failure else None,
+        }
+        for number, outcome in ended.items()
+    ]
+    names = record.outcome.metrics if record.outcome and len(ended) > 1 else ()
+    sd = {name: statistics.stdev(x.metrics[name] for x in ended.values()) for name in names}
+    return {f"{study.history.parts.word}s": told, "sd": _ordered(sd, first)}
 
 
 def shown_first(study: Folder) -> tuple[str, ...]:
@@ -130,12 +168,14 @@ def _ordered(metrics: Mapping[str, float], first: Sequence[str]) -> dict[str, fl
     return {name: metrics[name] for name in names}
 
 
-def _log(directory: Path, number: int) -> str | None:
+def _log(study: Folder, number: int) -> str | None:
     """What the trial printed, and its traceback; None when it printed nothing."""
-    try:
-        return folder.log_path(directory, number).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
+    texts = []
+    for part in study.history.parts.each:
+        with contextlib.suppress(FileNotFoundError):
+            path = folder.log_path(study.directory, number, part)
+            texts.append(path.read_text(encoding="utf-8", errors="replace"))
+    return "".join(texts) if texts else None
 
 
 def best(study: Folder, spec: StudySpec | None = None) -> dict[str, Any]:

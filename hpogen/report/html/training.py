@@ -169,8 +169,8 @@ def _per_epoch(task: TaskMaterial, arm: ArmOfTask) -> dict[str, float]:
             record = study.history.records[trial]
             if times and record.outcome is not None:
                 rung, trained = record.trial.rung, record.outcome.epochs or 0
-                rung = rung if record.reused else rung._replace(epochs=trained)
-                epochs += float(study.history.cost(rung))
+                own = study.history.epochs(rung._replace(epochs=trained))
+                epochs += float(study.history.cost(rung) if record.reused else own)
                 for phase in PHASES:
                     sums[phase] = sums.get(phase, 0.0) + times.get(phase, 0.0)
     return {phase: total / epochs for phase, total in sums.items()} if epochs else {}

@@ -81,7 +81,7 @@ class Followed:
         self.process = None
         self.order: list[int] = []
         self.failed: dict[str, list[int]] = {}
-        self._curves: dict[int, CurveTail] = {}
+        self._curves: dict[tuple[int, int | None], CurveTail] = {}
         self._standing: Standing | None = None
         self._lacks, self._stale, self._due = "", True, 0.0
 
@@ -104,13 +104,18 @@ class Followed:
         return self._standing, self._lacks
 
     def running(self) -> Iterator[tuple[Trial, list[dict[str, Any]]]]:
-        """The trials under way, or that were when it stopped, each with the rows of its curve."""
+        """The trials under way, or that were when it stopped, each with the rows of its curve.
+
+        Of several trainings that of the first one that has not ended.
+        """
         history = self.history
+        parts = [(trial, history.records[trial].under_way) for trial in sorted(history.running)]
         self._curves = {
-            trial: self._curves.get(trial) or CurveTail(self.directory, trial, history.id)
-            for trial in sorted(history.running)
+            (trial, part): self._curves.get((trial, part))
+            or CurveTail(self.directory, trial, history.id, part)
+            for trial, part in parts
         }
-        for trial, curve in self._curves.items():
+        for (trial, _), curve in self._curves.items():
             yield history.records[trial].trial, curve.rows()
 
     def told(self, begin: int) -> list[Record]:

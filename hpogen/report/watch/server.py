@@ -143,7 +143,7 @@ class Site:
         """The end of a trial's log; None where there is no such trial."""
         if place == "matrix" or trial >= len(place.history.records):
             return None
-        return view.log_end(place.directory, trial) or "this trial has printed nothing\n"
+        return view.log_of(place, trial) or "this trial has printed nothing\n"
 
 
 class Server(ThreadingHTTPServer):

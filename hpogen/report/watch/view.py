@@ -36,7 +36,7 @@ from hpogen.report.text import (
 from hpogen.report.watch.followed import Followed
 from hpogen.space.parameters import Choice, Number, Parameter, height
 from hpogen.study.standing import rule
-from hpogen.study.status import ended, finite, last_epoch
+from hpogen.study.status import ended, finite, last_epoch, under_way
 from hpogen.trial import Trial, plain
 
 LATEST = 20  # trials in the table
@@ -122,13 +122,14 @@ def _height(parameter: Parameter, x: Any) -> int | None:
 def state(study: Followed) -> dict[str, Any]:
     """Where the study stands now."""
     running = [*study.running()]
-    under_way = [(trial, last_epoch(trial.id, rows)) for trial, rows in running]
+    last = [(trial, last_epoch(trial.id, rows)) for trial, rows in running]
+    last = under_way(study) if study.history.parts.number > 1 else last
     runs = study.process is not None
     return {
         "problem": study.problem,
         "process": study.process,
         **_progress(study),
-        "left": study.pace.left(under_way) if runs else "",
+        "left": study.pace.left(last) if runs else "",
         **_answer(study),
         "running": [_running(study, trial, rows) for trial, rows in running[:MOST_CURVES]],
         "more": max(len(running) - MOST_CURVES, 0),
@@ -243,7 +244,7 @@ def _failures(study: Followed) -> list[dict[str, Any]]:
 
 def _failed(study: Followed, trial: int) -> dict[str, Any]:
     record = study.history.records[trial]
-    lines = (log_end(study.directory, trial) or "").splitlines()[-LOG_LINES:]
+    lines = (log_of(study, trial) or "").splitlines()[-LOG_LINES:]
     return {
         "trial": trial,
         "text": record.failure.text if record.failure else "",
@@ -251,10 +252,19 @@ def _failed(study: Followed, trial: int) -> dict[str, Any]:
     }
 
 
-def log_end(directory: Path, trial: int) -> str | None:
-    """The last 64 KB of a trial's log; None where it printed nothing."""
+def log_of(study: Followed, trial: int) -> str | None:
+    """The end of a trial's log; of several trainings that of the first that failed, or printed."""
+    record = study.history.records[trial]
+    failed = {part for part, outcome in record.parts.items() if outcome.failure}
+    parts = sorted(record.trainings.each, key=lambda part: part not in failed)
+    texts = (_log_end(study.directory, trial, part) for part in parts)
+    return next((text for text in texts if text), None)
+
+
+def _log_end(directory: Path, trial: int, part: int | None) -> str | None:
+    """Its last 64 KB; None where it printed nothing."""
     try:
-        with open(folder.log_path(directory, trial), "rb") as file:
+        with open(folder.log_path(directory, trial, part), "rb") as file:
             size = file.seek(0, 2)
             file.seek(max(size - LOG_BYTES, 0))
             return file.read(LOG_BYTES).decode(errors="replace")
