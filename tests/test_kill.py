@@ -130,6 +130,14 @@ def images(folder: Path) -> Story:
     return Story([["run", str(study_file(folder, **IMAGES)), "--dir", "DIR"]])
 
 
+def folds(folder: Path) -> Story:
+    """Each trial trains three times."""
+    dataset = {**IMAGES["task"]["dataset"], "validation": {"folds": 3}}
+    keys = {"task": {**IMAGES["task"], "dataset": dataset}, "stop": {"trials": 6}}
+    path = study_file(folder, **{**IMAGES, **keys})
+    return Story([["run", str(path), "--dir", "DIR"]])
+
+
 def race(folder: Path) -> Story:
     """Few trials, then three finalists on more data with two seeds each."""
     dataset = {**IMAGES["task"]["dataset"], "audit": 100}
@@ -205,7 +213,16 @@ def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(
-    "story", [images, pytest.param(race, marks=pytest.mark.slow), bowl, matrix, forked, retrained]
+    "story",
+    [
+        images,
+        pytest.param(folds, marks=pytest.mark.slow),
+        pytest.param(race, marks=pytest.mark.slow),
+        bowl,
+        matrix,
+        forked,
+        retrained,
+    ],
 )
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_and_resumed(

@@ -96,8 +96,8 @@ def test_the_command_says_it_in_one_line(
 ) -> None:
     progress = Study.progress
 
-    def going(study: Study, step: Progress) -> None:
-        progress(study, step)
+    def going(study: Study, step: Progress, part: int | None = None) -> None:
+        progress(study, step, part)
         if step.trial == 2:
             shutil.rmtree(study.directory)
 

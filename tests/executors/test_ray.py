@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_folds
 from test_kill import IMAGES, curves
 from toys import by_trial, essence, study_file
 
@@ -197,6 +198,28 @@ def test_a_killed_worker(times: int, cluster: Any, whole: Path, tmp_path: Path) 
         assert same(tmp_path / f"{i}/run", whole)
         print(f"recovered after {killer.seconds:.1f} s")
         assert killer.seconds > 0
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_fold_alone(cluster: Any, tmp_path: Path) -> None:
+    dataset = {**TASK["dataset"], "validation": {"folds": 3}, "audit": 50}
+    keys = {
+        "task": {**TASK, "dataset": dataset, "epochs": 8},
+        "searcher": "random",
+        "stop": {"trials": 3},
+    }
+    path = images(tmp_path, **keys)
+    drive(path, tmp_path / "one")
+    killer = KillsWorker(executor := RayExecutor(3), 1, 1)
+    events = drive(path, tmp_path / "three", executor, killer)
+    assert killer.done
+    (lost,) = [event for event in events if event["kind"] == "lost"]
+    assert lost["trial"] == 1 and lost["part"] in range(3)
+    assert by_trial(events, "told") == by_trial(ledger.read(tmp_path / "one"), "told")
+    assert test_folds.curves(tmp_path / "three") == test_folds.curves(tmp_path / "one")
+    assert test_folds.kept(tmp_path / "three") == test_folds.kept(tmp_path / "one")
+    order = [(e["trial"], e["part"]) for e in events if e["kind"] == "part"]
+    assert len(order) == 9 and order != sorted(order)  # they did run side by side
 
 
 @pytest.mark.parametrize("times", [1, TWENTY])
