@@ -196,7 +196,7 @@ def undisturbed(model: nn.Module, *, loads: bool = True) -> Iterator[None]:
     """
     mend_convolutions()
     require_initialized(model)
-    host = _same_host_randomness() if loads or may_change(model) else nullcontext()
+    host = same_host_randomness() if loads or may_change(model) else nullcontext()
     gradients = without("grad", None, model.parameters())
     with kept(model), _same_randomness(model), host, gradients, evaluating(model):
         yield
@@ -209,7 +209,8 @@ def _same_randomness(model: nn.Module) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _same_host_randomness() -> Iterator[None]:
+def same_host_randomness() -> Iterator[None]:
+    """Python's and NumPy's random numbers are afterwards as before."""
     python, array = random.getstate(), np.random.get_state()
     try:
         yield

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from hpogen.measures.last_linear import LastLinear
 from hpogen.training.augment import Draws, crop_and_flip, draw, rotated
 from hpogen.training.averaging import Averaging
+from hpogen.training.data.prepared import Split
 from hpogen.training.descent import Descent
 from hpogen.training.forms.schedule import rate
 from hpogen.training.graphs import Graphs, Tape
@@ -34,7 +35,7 @@ class Steps:
     """
 
     def __init__(self, recipe: Recipe, state: State, tape: Tape | None) -> None:
-        self._recipe, self._state = recipe, state
+        self._recipe, self._state, self._subset = recipe, state, recipe.data.subset
         self._last = LastLinear(state.model) if recipe.plan.online else None
         self._descent = Descent(recipe, state)
         average = state.average
@@ -62,7 +63,7 @@ class Steps:
         if self._tape is not None:
             done = state.step * recipe.batch_size
             self._tape.lay(draws, torch.tensor(rates, device=recipe.device), done, state.step)
-        with self._last or nullcontext():
+        with self._last or nullcontext(), self._ahead(draws) as self._subset:
             while state.step < recipe.steps:
                 self._measure()
                 self._next(draws, rates)
@@ -116,7 +117,7 @@ class Steps:
     def _batch(self, draws: Draws) -> tuple[Any, Tensor | Mixed]:
         """Inputs (B, …), images augmented, and targets, all standardised."""
         data = self._recipe.data
-        images, targets = data.subset.take(draws.order)
+        images, targets = self._subset.take(draws.order)
         if draws.shifts is not None and draws.flips is not None:
             images = crop_and_flip(images, draws.shifts, draws.flips)
         if self._transforms is not None:
@@ -131,6 +132,12 @@ class Steps:
         images = mixed(images, draws.partners, draws.mixes, boxes)
         both = Mixed(targets, targets.index_select(0, draws.partners), draws.mixes[0, 0])
         return data.normalization(images, layout), both
+
+    def _ahead(self, draws: Draws) -> AbstractContextManager[Split]:
+        """The subset as it is read in the epoch's steps that are left."""
+        recipe = self._recipe
+        parts = torch.split(draws.order, recipe.batch_size)[self._state.step : recipe.steps]
+        return recipe.data.subset.ahead(parts, self._seed("items"))
 
     def _draw(self) -> Draws:
         recipe = self._recipe

@@ -1,4 +1,4 @@
-"""A data set as the training reads it, whatever its inputs and targets are; without torch.
+"""A data set as the training reads it, whatever its inputs and targets are.
 
 `loaded.py` makes it of what a loader gives: of an `ImageData`, or it is one already.
 """
@@ -18,6 +18,7 @@ from hpogen.training.data.copies import Copies
 from hpogen.training.data.image_data import ImageData, Moments
 from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.splits import Division
+from hpogen.training.data.stream import Items, Streamed, targets_of
 from hpogen.training.forms.inputs import Inputs
 from hpogen.training.forms.kinds import (
     Kind,
@@ -29,7 +30,7 @@ from hpogen.training.forms.kinds import (
 )
 from hpogen.training.forms.tokens import Tokens, check_ids, check_places
 
-Array = NDArray[Any] | Pictures
+Array = NDArray[Any] | Pictures | Streamed
 Rows = Array | Mapping[str, NDArray[Any]]
 """A row for each sample: of one array, or of each of a mapping's."""
 Shape = tuple[int, ...]
@@ -51,6 +52,18 @@ class Samples:
         named = isinstance(inputs, Mapping)
         empty = {name: part[:0] for name, part in inputs.items()} if named else inputs[:0]
         return Samples(empty, self.targets[:0])
+
+
+def streamed(
+    dataset: Items, plain: Items | None = None, workers: int = 2, targets: Any = None
+) -> Samples:
+    """The samples of a map-style data set of torch's, read by the batch: see `Streamed`.
+
+    Targets are `targets`, a row for each sample; else `dataset.targets`; else those that the items
+    come with, for which all of them are read once.
+    """
+    inputs = Streamed(dataset, plain, workers)
+    return Samples(inputs, np.asarray(targets_of(inputs) if targets is None else targets))
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,8 @@ class Data:
     """The standard training and test set; one without a test set has N = 0 there.
 
     Inputs are uint8, float32 or int64 of any shape, one array or a mapping of named ones; images
-    are uint8 (N, C, H, W), or `Pictures`, which decode them when asked. Targets are of a `kind` of
+    are uint8 (N, C, H, W), or `Pictures`, which decode them when asked. Inputs that do not fit into
+    memory, or are augmented one by one, are `Streamed`. Targets are of a `kind` of
     `forms/kinds.py`, for a model of so many `outputs` (left out, 0: as many as the training targets
     tell). `moments` are what images are normalised by; None: computed from all training images.
     `copies` are files with the same content, where images are files: rows of the training set, then
@@ -174,9 +188,8 @@ def checked(data: Data, where: str) -> Data:
     """The same with the types that the training reads. Raises UserError,
     beginning with `where` they are, for what is wrong in them."""
     kind = kind_of(data.kind)
-    gaps = data.table is not None
-    train = _samples(data.train, kind, f"{where}: train", gaps)
-    test = _samples(data.test, kind, f"{where}: test", gaps)
+    train = _samples(data, data.train, f"{where}: train")
+    test = _samples(data, data.test, f"{where}: test")
     found = replace(data, train=train, test=test)
     if not len(train):
         raise UserError(f"{where}: train has no rows")
@@ -205,14 +218,20 @@ def checked(data: Data, where: str) -> Data:
 
 
 def _check_tokens(tokens: Tokens, samples: Samples, kind: Kind, where: str) -> None:
+    if isinstance(samples.inputs, Streamed):  # which looks at its ids by the batch
+        samples = samples.none()
     check_ids(tokens, samples.inputs, where)
     if kind.name == "positions":
         check_places(tokens, cast(Any, samples.inputs), samples.targets, where)
 
 
-def _samples(given: Samples, kind: Kind, where: str, gaps: bool) -> Samples:
-    inputs, targets = given.inputs, np.asarray(given.targets)
-    if isinstance(inputs, Mapping):
+def _samples(data: Data, given: Samples, where: str) -> Samples:
+    inputs, targets, gaps = given.inputs, np.asarray(given.targets), data.table is not None
+    if isinstance(inputs, Streamed):
+        if gaps:
+            raise UserError(f"{where}: a table is not streamed: give its inputs as arrays")
+        inputs = replace(inputs, name=where, tokens=data.tokens)
+    elif isinstance(inputs, Mapping):
         inputs = {n: _array(part, f"{where} input {n!r}", gaps) for n, part in inputs.items()}
     elif not isinstance(inputs, Pictures):
         inputs = _array(inputs, f"{where} inputs", gaps)
@@ -220,7 +239,7 @@ def _samples(given: Samples, kind: Kind, where: str, gaps: bool) -> Samples:
     for part in parts:
         if len(part) != len(targets):
             raise UserError(f"{where}: {len(part)} inputs and {len(targets)} targets")
-    return Samples(inputs, as_targets(kind, targets, f"{where} targets"))
+    return Samples(inputs, as_targets(data.target, targets, f"{where} targets"))
 
 
 def _array(given: Any, where: str, gaps: bool) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hpogen.training.data.data import Array
 from hpogen.training.data.splits import Indices
+from hpogen.training.data.stream import Streamed
 
 ROWS = 1 << 13  # that are in float64 at a time
 ROUNDING = 1e-6  # a standard deviation below this part of the mean is float32's rounding
@@ -56,14 +57,19 @@ class ByName:
         return {name: fit(values[name], memory_format) for name, fit in self.parts.items()}
 
 
-def unchanged(values: Tensor, _: torch.memory_format) -> Tensor:
-    """Of integers, nothing is fitted."""
-    return values
+def unchanged(values: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Of integers, and of what is streamed, nothing is fitted."""
+    return values.contiguous(memory_format=memory_format if values.ndim == 4 else PLAIN)
 
 
 def fitted(values: Array, rows: Indices, device: torch.device) -> Fit:
-    """What is fitted to those rows of an array: to floats their moments, to integers nothing."""
-    return standard(values, rows, device) if values.dtype.kind == "f" else unchanged
+    """What is fitted to those rows: to floats their moments, to integers nothing.
+
+    What is streamed is not read for it: its data set is what standardises.
+    """
+    if values.dtype.kind != "f" or isinstance(values, Streamed):
+        return unchanged
+    return standard(values, rows, device)
 
 
 def standard(

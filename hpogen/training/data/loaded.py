@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hpogen import plugins
 from hpogen.errors import NoTestImages, UserError
 from hpogen.plugins import DEFAULT_TASK
 from hpogen.training.data.copies import separated
-from hpogen.training.data.data import Data, Samples, checked, of_images
+from hpogen.training.data.data import Array, Data, Samples, checked, of_images
 from hpogen.training.data.image_data import ImageData, Moments, check
 from hpogen.training.data.parts import splits_of
 from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.splits import Indices, splits
+from hpogen.training.data.stream import Streamed
 from hpogen.training.forms.dataset import BY_SPLIT, BY_TRIAL, Dataset, key
 from hpogen.training.forms.known import FILES
 from hpogen.training.memory import free_memory
@@ -155,9 +155,16 @@ def _settled(data: Data, dataset: Dataset) -> Data:
     the memory that a machine has.
     """
     inputs: Any = data.train.inputs
-    if not isinstance(inputs, Pictures):
+    if isinstance(inputs, Streamed) and dataset.resident is True:
+        raise UserError(
+            f"data set {dataset.name!r}: got resident: true, and its samples are streamed, item by "
+            "item: drop resident, or give arrays"
+        )
+    if not isinstance(inputs, Pictures | Streamed) or not data.images:
         return data
-    if fits(dataset, inputs.nbytes, torch.device("cpu"), "decoded by the batch"):
+    if isinstance(inputs, Pictures) and fits(
+        dataset, inputs.nbytes, torch.device("cpu"), "decoded by the batch"
+    ):
         inputs = inputs[np.arange(len(inputs))]
     chosen = np.arange(min(SAMPLED, len(inputs))) * len(inputs) // min(SAMPLED, len(inputs))
     train = Samples(inputs, data.train.targets)
@@ -176,7 +183,7 @@ def fits(dataset: Dataset, nbytes: int, device: torch.device, otherwise: str) ->
     return nbytes <= free // 2
 
 
-def moments(images: NDArray[np.uint8] | Pictures, rows: Indices | None = None) -> Moments:
+def moments(images: Array, rows: Indices | None = None) -> Moments:
     """Of those images (default: all), from exact sums of integers."""
     rows = np.arange(len(images)) if rows is None else rows
     counts = np.zeros((images.shape[1], 256), dtype=np.int64)

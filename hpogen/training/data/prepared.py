@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from hpogen.training.data.loaded import fits, load, moments
 from hpogen.training.data.parts import splits_of
 from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.splits import Indices, part, redrawn, wrong_labels
+from hpogen.training.data.stream import Streamed
 from hpogen.training.forms.dataset import BY_TRIAL, Dataset, key
 from hpogen.training.forms.hyperparameters import Hyperparameters
 from hpogen.training.forms.inputs import Inputs
@@ -40,7 +42,7 @@ class ByBatch:
     `inputs[chosen]` is what it would be of a tensor: (n, …) on the device.
     """
 
-    source: Tensor | Pictures  # (M, …), on the CPU
+    source: Tensor | Pictures | Streamed  # (M, …), on the CPU
     rows: Tensor  # (N,) of the source, on the CPU
     device: torch.device
 
@@ -48,23 +50,39 @@ class ByBatch:
         return len(self.rows)
 
     def __getitem__(self, chosen: Tensor | slice) -> Tensor:
-        rows = self._rows(chosen)
+        rows = self.rows_at(chosen)
         if isinstance(self.source, Tensor):
             inputs = self.source.index_select(0, rows)
         else:
             inputs = torch.from_numpy(self.source[rows.numpy()])
-        if self.device.type == "cuda":
-            inputs = inputs.pin_memory()
-        return inputs.to(self.device, non_blocking=True)
+        return _sent(self.device, inputs)
 
     def select(self, chosen: Tensor) -> ByBatch:
         """Those inputs, in that order."""
-        return replace(self, rows=self._rows(chosen))
+        return replace(self, rows=self.rows_at(chosen))
 
-    def _rows(self, chosen: Tensor | slice) -> Tensor:
+    def rows_at(self, chosen: Tensor | slice) -> Tensor:
+        """Which rows of the source they are."""
         if isinstance(chosen, slice):
             return self.rows[chosen]
         return self.rows.index_select(0, chosen.cpu())
+
+
+def _sent(device: torch.device, inputs: Tensor) -> Tensor:
+    if device.type == "cuda":
+        inputs = inputs.pin_memory()
+    return inputs.to(device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Inputs that are read ahead: `inputs[chosen]` is the next of the parts that were announced."""
+
+    parts: Iterator[Tensor]
+    device: torch.device
+
+    def __getitem__(self, chosen: Tensor | slice) -> Tensor:
+        return _sent(self.device, next(self.parts))
 
 
 @dataclass(frozen=True)
@@ -85,7 +103,7 @@ class Named:
 class Split:
     """One split. Its inputs are read by `inputs[chosen]`, a tensor of indices or a slice."""
 
-    inputs: Tensor | ByBatch | Named  # (N, …), as the data set has them
+    inputs: Tensor | ByBatch | Named | Ahead  # (N, …), as the data set has them
     targets: Tensor  # (N,) int64, or float32 (N, K), on the device
 
     def __len__(self) -> int:
@@ -98,6 +116,21 @@ class Split:
     def select(self, chosen: Tensor) -> Split:
         """Those samples, in that order."""
         return Split(_selected(self.inputs, chosen), self.targets[chosen])
+
+    @contextmanager
+    def ahead(self, parts: Sequence[Tensor | slice], seed: int | None = None) -> Iterator[Split]:
+        """The split within the block, in which its inputs are read at these parts, one by one.
+
+        Where processes read, they begin here and end with the block. With a seed they read what
+        training steps have.
+        """
+        inputs = self.inputs
+        if not (isinstance(inputs, ByBatch) and isinstance(inputs.source, Streamed)):
+            yield self
+            return
+        rows = [inputs.rows_at(part).numpy() for part in parts]
+        with closing(inputs.source.read(rows, seed)) as found:
+            yield replace(self, inputs=Ahead(found, inputs.device))
 
 
 def _taken(inputs: Any, chosen: Tensor | slice) -> Any:
@@ -156,11 +189,13 @@ class Batches:
     unit: Normalization | None = None
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        for start in range(0, len(self.split), self.size):
-            stop = start + self.size
-            inputs = self.normalization(self.split.inputs[start:stop], self.memory_format)
-            targets = self.split.targets[start:stop]
-            yield inputs, targets if self.unit is None else self.unit(targets)
+        starts = range(0, len(self.split), self.size)
+        parts = [slice(start, start + self.size) for start in starts]
+        with self.split.ahead(parts) as split:
+            for part in parts:
+                inputs = self.normalization(split.inputs[part], self.memory_format)
+                targets = split.targets[part]
+                yield inputs, targets if self.unit is None else self.unit(targets)
 
     def sample(self, count: int | None) -> Batches:
         """The same with `count` samples, evenly spaced in the split's order."""
@@ -260,7 +295,7 @@ def in_place(array: NDArray[Any]) -> Tensor:
 
 def _resident(dataset: Dataset, data: Data, count: int, device: torch.device) -> bool:
     """Whether so many of its samples are copied to the device, and kept there."""
-    if device.type == "cpu" or isinstance(data.train.inputs, Pictures):
+    if device.type == "cpu" or isinstance(data.train.inputs, Pictures | Streamed):
         return False
     return fits(dataset, count * data.sample_bytes, device, "copied by the batch")
 
@@ -271,7 +306,8 @@ def _split(samples: Samples, rows: Indices, resident: bool, device: torch.device
     def held(part: Array) -> Tensor | ByBatch:
         if resident:
             return _on(device, part[rows])
-        return ByBatch(part if isinstance(part, Pictures) else in_place(part), places, device)
+        source = part if isinstance(part, Pictures | Streamed) else in_place(part)
+        return ByBatch(source, places, device)
 
     inputs, targets = samples.inputs, _on(device, samples.targets[rows])
     if isinstance(inputs, Mapping):

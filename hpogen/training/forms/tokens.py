@@ -27,8 +27,11 @@ class Tokens:
     padding: int | None = None
 
 
-def check_ids(tokens: Tokens, ids: Any, where: str) -> None:
-    """Raise UserError, naming the row, for inputs that are not token ids of that vocabulary."""
+def check_ids(tokens: Tokens, ids: Any, where: str, rows: NDArray[np.int64] | None = None) -> None:
+    """Raise UserError, naming the row, for inputs that are not token ids of that vocabulary.
+
+    `rows` are their numbers, where they are not all that there are.
+    """
     if not 0 <= (tokens.padding or 0) < tokens.vocabulary:
         raise UserError(
             f"{where}: padding is {tokens.padding}, expected an id in [0, {tokens.vocabulary})"
@@ -36,17 +39,18 @@ def check_ids(tokens: Tokens, ids: Any, where: str) -> None:
     if isinstance(ids, Mapping) or ids.dtype != np.int64 or len(ids.shape) != 2:
         got = "named arrays" if isinstance(ids, Mapping) else f"{ids.dtype} {ids.shape}"
         raise UserError(f"{where} inputs are {got}, expected token ids, integers (N, T)")
+    rows = np.arange(len(ids)) if rows is None else rows
     wrong = (ids < 0) | (ids >= tokens.vocabulary)
     if wrong.any():
         row, place = map(int, np.argwhere(wrong)[0])
         raise UserError(
-            f"{where}: row {row}, position {place} is {ids[row, place]}, expected token ids in "
-            f"[0, {tokens.vocabulary}): the vocabulary has {tokens.vocabulary}"
+            f"{where}: row {rows[row]}, position {place} is {ids[row, place]}, expected token ids "
+            f"in [0, {tokens.vocabulary}): the vocabulary has {tokens.vocabulary}"
         )
     empty = (ids == tokens.padding).all(1) if tokens.padding is not None else np.zeros(0, bool)
     if empty.any():
         raise UserError(
-            f"{where}: row {int(empty.argmax())} has no token, only padding ({tokens.padding}): "
+            f"{where}: row {rows[empty.argmax()]} has no token, only padding ({tokens.padding}): "
             "leave it out"
         )
 
