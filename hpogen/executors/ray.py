@@ -238,18 +238,16 @@ class RayExecutor:
         return None
 
     def _begin(self, member: Member, job: Job) -> None:
-        known, luggage, data = self._luggage.of(job)
+        known, luggage = self._luggage.of(job)
         news = known not in member.known
         member.known.add(known)
         member.job, member.began = job, time.monotonic()
         member.reported = member.began
-        self._advance(member, job, luggage if news else None, data if news else None)
+        self._advance(member, job, luggage if news else None)
 
-    def _advance(
-        self, member: Member, job: Job | None, luggage: Luggage | None = None, data: Any = None
-    ) -> None:
+    def _advance(self, member: Member, job: Job | None, luggage: Luggage | None = None) -> None:
         seconds = max(SLICE, len(self.members) / 200)  # hundreds of calls a second are enough
-        self._call(member, member.actor.advance, job, seconds, luggage, data)
+        self._call(member, member.actor.advance, job, seconds, luggage)
 
     def _call(self, member: Member, method: Any, *arguments: Any) -> None:
         self._calls[method.remote(*arguments)] = member

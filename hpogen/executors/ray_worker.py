@@ -49,20 +49,24 @@ class Tail:
 
 @dataclass(frozen=True)
 class Luggage:
-    """Plug-in files, and the name of what the task's trials read."""
+    """Plug-in files, and what the task's trials read, with its name.
+
+    Data may be of a class that a plug-in defines: so what travels is a reference to them.
+    """
 
     plugins: Sequence[File]
     cargo: Cargo | None = None
+    data: Any = None  # in Ray's object store
 
 
 class Packed:
     """The luggage of each kind of job: files are read once, data put once in the object store."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Luggage, Any]] = {}
+        self._known: dict[str, Luggage] = {}
 
-    def of(self, job: Job) -> tuple[str, Luggage, Any]:
-        """A name for it, the luggage, and a reference to the data (None: none are needed)."""
+    def of(self, job: Job) -> tuple[str, Luggage]:
+        """A name for it, and the luggage."""
         import ray
 
         cargo = job.task.cargo
@@ -70,8 +74,8 @@ class Packed:
         if key not in self._known:
             files = [plugins.FILES[name] for name in job.plugins]
             data = None if cargo is None else ray.put(cargo.load())
-            self._known[key] = (Luggage(files, cargo), data)
-        return key, *self._known[key]
+            self._known[key] = Luggage(files, cargo, data)
+        return key, self._known[key]
 
 
 class Worker:
@@ -92,11 +96,11 @@ class Worker:
         return place()
 
     def advance(
-        self, job: Job | None, seconds: float, luggage: Luggage | None, data: Any
+        self, job: Job | None, seconds: float, luggage: Luggage | None
     ) -> list[Outcome | Progress | Tail]:
         """Begin `job` if there is one, train for about so many seconds, say what happened."""
         if luggage is not None:
-            unpack(luggage, data)
+            unpack(luggage)
         if job is not None:
             os.environ["OMP_NUM_THREADS"] = str(job.task.threads)
             self._limit_memory(job.alone)
@@ -140,12 +144,14 @@ class Worker:
             torch.cuda.set_per_process_memory_fraction(1.0 if alone else self._share)
 
 
-def unpack(luggage: Luggage, data: Any) -> None:
+def unpack(luggage: Luggage) -> None:
     """Register the plug-ins and hand out the data in this process."""
+    import ray
+
     for file in luggage.plugins:
         plugins.bind_file(_unpacked(file.path, file.source))
     if luggage.cargo is not None:
-        luggage.cargo.give(data)
+        luggage.cargo.give(ray.get(luggage.data))
 
 
 def _unpacked(path: Path, source: bytes) -> Path:
