@@ -48,6 +48,46 @@ BOWL: dict[str, Any] = {
     "stop": {"trials": 60},
 }
 
+STREAM = """
+import random
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+import hpogen.training.checkpoint
+from hpogen.plugins import dataset
+from hpogen.training.data import Data, streamed
+
+hpogen.training.checkpoint.INTERVAL = 0.02  # seconds: it goes on within an epoch
+hpogen.training.checkpoint.SHARE = 1.0
+
+class Noisy(Dataset):
+    def __init__(self, noise):
+        self.noise = noise
+        self.targets = [i % 4 for i in range(200)]
+    def __len__(self):
+        return len(self.targets)
+    def __getitem__(self, i):
+        noise = self.noise * (torch.rand(8) + random.random() + float(np.random.rand()))
+        return noise + torch.arange(8) * self.targets[i] / 8
+
+@dataset("noisy")
+def noisy(root):
+    train = streamed(Noisy(2.0), Noisy(1.0))
+    return Data(train, train.none(), "classes")
+"""
+STREAMED: dict[str, Any] = {
+    "task": {
+        "name": "supervised",
+        "dataset": {"name": "noisy", "subset": 0.6, "validation": 40},
+        "model": {"name": "mlp", "width": 8},
+        "epochs": 2,
+        "measures": ["agn_online"],
+    },
+    "search_space": {"lr": IMAGES["search_space"]["lr"], "batch_size": 8},
+    "stop": {"trials": 3},
+    "plugins": ["noisy.py"],
+}
+
 FORKER = """
 import json, os, sys
 import hpogen, cma, sklearn.datasets, torch, torch._dynamo  # once, not in every child
@@ -138,6 +178,13 @@ def folds(folder: Path) -> Story:
     return Story([["run", str(path), "--dir", "DIR"]])
 
 
+def streaming(folder: Path) -> Story:
+    """Processes read what the trials train on."""
+    path = study_file(folder, **STREAMED)
+    (folder / "noisy.py").write_text(STREAM)
+    return Story([["run", str(path), "--dir", "DIR"]])
+
+
 def race(folder: Path) -> Story:
     """Few trials, then three finalists on more data with two seeds each."""
     dataset = {**IMAGES["task"]["dataset"], "audit": 100}
@@ -148,6 +195,9 @@ def race(folder: Path) -> Story:
     }
     path = study_file(folder, **{**IMAGES, **keys})
     return Story([["run", str(path), "--dir", "DIR"]])
+
+
+RACE = pytest.param(race, marks=pytest.mark.slow)
 
 
 def bowl(folder: Path) -> Story:
@@ -218,6 +268,7 @@ def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
         images,
         pytest.param(folds, marks=pytest.mark.slow),
         pytest.param(race, marks=pytest.mark.slow),
+        streaming,
         bowl,
         matrix,
         forked,

@@ -7,6 +7,8 @@ import itertools
 import multiprocessing
 import os
 import random
+import select
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -233,6 +235,24 @@ def test_interrupted_anywhere_equals_uninterrupted(
             break
         assert attempt < 40, "no progress: what was done is lost at each interruption"
     assert told([received[epoch] for epoch in sorted(received)]) == whole
+
+
+def test_no_process_outlives_the_one_that_is_killed() -> None:
+    """All of them hold the pipe's end that is written to: it ends when the last one has."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        for _ in Streamed(Items(FLOATS)).read([np.arange(2)] * 20):
+            os.write(theirs, str(len(multiprocessing.active_children())).encode())
+            signal.pause()
+        os._exit(1)
+    os.close(theirs)
+    with open(ours, "rb", buffering=0) as pipe:
+        assert pipe.read(1) == b"2"
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        ended, *_ = select.select([pipe], [], [], 4)  # seconds: torch would take 5
+        assert ended and pipe.read(1) == b""
 
 
 # -- targets
