@@ -67,12 +67,12 @@ class Noisy(Dataset):
     def __len__(self):
         return len(self.targets)
     def __getitem__(self, i):
-        noise = self.noise * (torch.rand(8) + random.random() + float(np.random.rand()))
+        noise = self.noise(torch.rand(8) + random.random() + float(np.random.rand()))
         return noise + torch.arange(8) * self.targets[i] / 8
 
 @dataset("noisy")
 def noisy(root):
-    train = streamed(Noisy(2.0), Noisy(1.0))
+    train = streamed(Noisy(lambda x: 2 * x), Noisy(lambda x: x))
     return Data(train, train.none(), "classes")
 """
 STREAMED: dict[str, Any] = {
@@ -178,11 +178,15 @@ def folds(folder: Path) -> Story:
     return Story([["run", str(path), "--dir", "DIR"]])
 
 
-def streaming(folder: Path) -> Story:
-    """Processes read what the trials train on."""
+def streamed_study(folder: Path) -> Path:
+    """Processes read what the trials train on, of a class that a plug-in defines."""
     path = study_file(folder, **STREAMED)
     (folder / "noisy.py").write_text(STREAM)
-    return Story([["run", str(path), "--dir", "DIR"]])
+    return path
+
+
+def streaming(folder: Path) -> Story:
+    return Story([["run", str(streamed_study(folder)), "--dir", "DIR"]])
 
 
 def race(folder: Path) -> Story:

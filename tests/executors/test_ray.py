@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import test_folds
-from test_kill import IMAGES, curves
+from test_kill import IMAGES, curves, streamed_study
 from toys import by_trial, essence, study_file
 
 from hpogen.executors import ray as ray_module
@@ -325,6 +325,13 @@ def test_four_workers_find_what_one_finds(searcher: str, cluster: Any, tmp_path:
     four = drive(study_file(tmp_path / "four", **keys), tmp_path / "four/run", RayExecutor(4))
     for kind in ("asked", "told"):
         assert by_trial(four, kind) == by_trial(one, kind)
+
+
+def test_data_of_a_class_that_a_plug_in_defines(cluster: Any, tmp_path: Path) -> None:
+    path = streamed_study(tmp_path)
+    drive(path, tmp_path / "inline")
+    drive(path, tmp_path / "ray", RayExecutor(2))
+    assert same(tmp_path / "ray", tmp_path / "inline")
 
 
 HANGS = """

@@ -340,6 +340,8 @@ def test_what_no_data_set_of_torch_is() -> None:
         streamed(Endless(), targets=LABELS)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="plain has 40 samples, expected the 80"):
         streamed(Items(FLOATS), Items(FLOATS[:40]))
+    with pytest.raises(UserError, match="got workers=-1, expected 0 or more"):
+        streamed(Items(FLOATS), workers=-1)
     with pytest.raises(UserError, match="has no samples"):
         _ = Streamed(Items(FLOATS[:0])).shape
 

@@ -83,6 +83,8 @@ class Streamed:
                 f"{self._called}: plain has {len(self._plain)} samples, expected the "
                 f"{len(self.dataset)} of the data set itself"
             )
+        if self.workers < 0:
+            raise UserError(f"{self._called}: got workers={self.workers}, expected 0 or more")
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -96,8 +98,9 @@ class Streamed:
         return torch.empty(0, dtype=self._form.dtype).numpy().dtype
 
     def __getitem__(self, rows: Rows | slice) -> NDArray[Any]:
-        chosen = np.arange(len(self))[rows]
-        parts = [chosen[i : i + CHUNK] for i in range(0, len(chosen), CHUNK)]
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
         with guest():
             found = [part.numpy() for part in self.read(parts)]
         return np.concatenate([np.empty((0, *self.shape[1:]), self.dtype), *found])
