@@ -1,6 +1,5 @@
 """A data set of torch's own kind: processes read its samples while the network trains."""
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -17,9 +16,10 @@ class Waves(Dataset):
         return len(self.rows)
 
     def __getitem__(self, i):
-        noise = np.random.default_rng(self.rows[i]).normal(size=64)  # a file would be read here
+        own = torch.Generator().manual_seed(self.rows[i])  # a file would be read here
         start = 6 * torch.rand(1) if self.shifted else 0  # seeded by trial, epoch and row
-        return torch.sin(torch.arange(64) * (1 + self.targets[i]) / 10 + start) + noise.astype("f4")
+        wave = torch.sin(torch.arange(64) * (1 + self.targets[i]) / 10 + start)
+        return wave + torch.randn(64, generator=own)
 
 
 @dataset("waves")
