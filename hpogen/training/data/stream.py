@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
+import numpy.random as numpy_random  # numpy would import it in every process that reads
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -271,4 +272,4 @@ def _seed(number: int) -> None:
     """Those of the CPU alone: a process that was forked cannot use a GPU."""
     torch.default_generator.manual_seed(number)
     random.seed(number)
-    np.random.seed(number % 2**32)
+    numpy_random.seed(number % 2**32)
