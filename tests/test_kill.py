@@ -84,7 +84,7 @@ STREAMED: dict[str, Any] = {
         "measures": ["agn_online"],
     },
     "search_space": {"lr": IMAGES["search_space"]["lr"], "batch_size": 8},
-    "stop": {"trials": 3},
+    "stop": {"trials": 2},
     "plugins": ["noisy.py"],
 }
 
