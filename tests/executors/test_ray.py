@@ -329,8 +329,8 @@ def test_four_workers_find_what_one_finds(searcher: str, cluster: Any, tmp_path:
 
 def test_data_of_a_class_that_a_plug_in_defines(cluster: Any, tmp_path: Path) -> None:
     path = streamed_study(tmp_path)
-    drive(path, tmp_path / "inline")
-    drive(path, tmp_path / "ray", RayExecutor(2))
+    drive(path, tmp_path / "ray", RayExecutor(2))  # first: a class of an import that has been
+    drive(path, tmp_path / "inline")  # replaced, Ray copies
     assert same(tmp_path / "ray", tmp_path / "inline")
 
 
