@@ -19,7 +19,7 @@ from hpogen.measures.passes import Collector, PredictionCollector, Predictions, 
 from hpogen.measures.sequence_pass import SequenceCollector, SequenceHeadCollector
 from hpogen.measures.sequences import SequenceHead
 from hpogen.training.averaging import settle
-from hpogen.training.data.prepared import Split
+from hpogen.training.data.reading import Split
 from hpogen.training.measuring import (
     Metrics,
     add_up,

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from hpogen import plugins
-from hpogen.training.data.prepared import Batches, Prepared, Split, data_for, prepare
+from hpogen.training.data.prepared import Prepared, data_for, prepare
+from hpogen.training.data.reading import Batches, Split
 from hpogen.training.forms.hyperparameters import Hyperparameters, hyperparameters
 from hpogen.training.forms.task import Precision, Settings
 from hpogen.training.losses import Loss

@@ -16,7 +16,7 @@ from torch import Tensor
 from hpogen.measures.last_linear import LastLinear
 from hpogen.training.augment import Draws, crop_and_flip, draw, rotated
 from hpogen.training.averaging import Averaging
-from hpogen.training.data.prepared import Split
+from hpogen.training.data.reading import Split
 from hpogen.training.descent import Descent
 from hpogen.training.forms.schedule import rate
 from hpogen.training.graphs import Graphs, Tape

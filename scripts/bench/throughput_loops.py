@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from hpogen.training.augment import PAD
 from hpogen.training.data import load
-from hpogen.training.data.prepared import Batches, Prepared, prepare
+from hpogen.training.data.prepared import Prepared, prepare
+from hpogen.training.data.reading import Batches
 from hpogen.training.data.splits import splits
 from hpogen.training.models.build import build
 from hpogen.training.task import ImageClassification

@@ -32,7 +32,8 @@ from torchvision.models import VGG
 from hpogen.errors import Refusal, UserError
 from hpogen.measures import Ablation, ablation_curves
 from hpogen.measures.passes import undisturbed
-from hpogen.training.data.prepared import Batches, Prepared, prepare
+from hpogen.training.data.prepared import Prepared, prepare
+from hpogen.training.data.reading import Batches
 from hpogen.training.forms.dataset import Dataset
 from hpogen.training.models.build import build
 

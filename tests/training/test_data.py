@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from hpogen.errors import UserError
 from hpogen.training.data import load
-from hpogen.training.data.prepared import Batches, Split, moments, prepare
+from hpogen.training.data.prepared import moments, prepare
+from hpogen.training.data.reading import Batches, Split
 from hpogen.training.data.splits import splits
 from hpogen.training.forms.dataset import Dataset
 from hpogen.training.forms.known import SIZES

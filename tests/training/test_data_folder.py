@@ -22,7 +22,8 @@ from hpogen.training import memory
 from hpogen.training.data import give, load, loaded
 from hpogen.training.data.image_data import ImageData
 from hpogen.training.data.pictures import Pictures, threaded
-from hpogen.training.data.prepared import Batches, ByBatch, in_place, prepare
+from hpogen.training.data.prepared import in_place, prepare
+from hpogen.training.data.reading import Batches, ByBatch
 from hpogen.training.forms.dataset import Dataset
 
 CPU = torch.device("cpu")

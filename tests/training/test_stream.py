@@ -27,7 +27,8 @@ from hpogen.tasks.base import Epoch
 from hpogen.training import random_state
 from hpogen.training.data import Data, Samples, Streamed, Tokens, load, streamed
 from hpogen.training.data.data import Table
-from hpogen.training.data.prepared import Batches, prepare
+from hpogen.training.data.prepared import prepare
+from hpogen.training.data.reading import Batches
 from hpogen.training.task import ImageClassification, Supervised
 
 CPU = torch.device("cpu")

@@ -141,7 +141,7 @@ def test_a_test_file_has_the_same_columns_and_classes(tmp_path: Path) -> None:
 
 
 def batches(prepared: Prepared, split: str) -> Any:
-    from hpogen.training.data.prepared import Batches
+    from hpogen.training.data.reading import Batches
 
     chosen = getattr(prepared, split)
     return Batches(chosen, prepared.normalization, torch.contiguous_format, 1000)

@@ -1,6 +1,6 @@
 """Inputs that a map-style `torch.utils.data.Dataset` gives one by one, read ahead by processes.
 
-A plug-in's loader makes them; `prepared.py` reads a trial's batches of them.
+A plug-in's loader makes them; `reading.py` reads a trial's batches of them.
 """
 
 from __future__ import annotations
