@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hpogen.measures import gradient_norms
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build
 from hpogen.training.models.lenet import lenet5
 
@@ -83,7 +84,7 @@ def plain(model: nn.Module) -> nn.Module:
 
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
-    "MLP": (lambda: plain(build("mlp", {}, (1, 28, 28), 10)), (1, 28, 28)),
+    "MLP": (lambda: plain(build("mlp", {}, Inputs((1, 28, 28), 10))), (1, 28, 28)),
     "LeNet-5": (lambda: plain(lenet5((1, 28, 28), 10)), (1, 28, 28)),
     "ResNet-20": (lambda: resnet20(nn.BatchNorm2d), (3, 32, 32)),
     "ResNet-20, GroupNorm": (lambda: resnet20(lambda c: nn.GroupNorm(c // 8, c)), (3, 32, 32)),

@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build
 from hpogen.training.task import Supervised
 from hpogen.trial import RunningTrial
@@ -76,7 +77,7 @@ def ours(x: np.ndarray, y: np.ndarray, batch: int, home: Path, rounds: int) -> E
 
 def network() -> tuple[torch.nn.Module, Callable[..., Any]]:
     torch.manual_seed(0)
-    return build("mlp", MODEL, (COLUMNS,), CLASSES), torch.optim.SGD
+    return build("mlp", MODEL, Inputs((COLUMNS,), CLASSES)), torch.optim.SGD
 
 
 def standardised(x: np.ndarray) -> Tensor:

@@ -20,6 +20,7 @@ from hpogen.training.data import load
 from hpogen.training.data.prepared import Prepared, prepare
 from hpogen.training.data.reading import Batches
 from hpogen.training.data.splits import splits
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build
 from hpogen.training.task import ImageClassification
 from hpogen.trial import RunningTrial
@@ -110,7 +111,7 @@ class Tensors:
         self._device = torch.device(case.device)
         torch.manual_seed(case.seed)
         data = prepare(case.settings.dataset, self._device)
-        self._model = build(case.model, {}, data.in_shape, data.outputs)
+        self._model = build(case.model, {}, Inputs(data.in_shape, data.outputs))
         self._model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer, self._rate = optimizer(self._model, case, fused=True)
         self._data, self._batch = data, case.batch
@@ -178,7 +179,7 @@ class Loader:
         dataset = case.settings.dataset
         data = load(dataset)
         parts = splits(dataset, data.train.targets)
-        self._model = build(case.model, {}, data.in_shape, data.outputs).to(self._device)
+        self._model = build(case.model, {}, Inputs(data.in_shape, data.outputs)).to(self._device)
         self._optimizer, self._rate = optimizer(self._model, case)
         normalization = prepare(dataset, torch.device("cpu")).normalization
         mean = (normalization.mean / 255).flatten().tolist()

@@ -27,6 +27,7 @@ from hpogen.measures.network_moments import network_moments
 from hpogen.measures.passes import Batch, PredictionCollector, forward_pass
 from hpogen.training.data.loaded import load, moments
 from hpogen.training.forms.dataset import Dataset
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build
 
 Job, Found = TypeVar("Job"), TypeVar("Found")
@@ -141,7 +142,7 @@ def new_net(data: str, channels: int, images: Tensor, seed: int, classes: int = 
     name = "gsnr-cifar" if data in ("cifar10", "fashion-mnist") else "gsnr-mnist"
     torch.manual_seed(seed)  # the M nets begin alike
     depth, height, width = images.shape[1:]
-    net = build(name, {"channels": channels}, (depth, height, width), classes)
+    net = build(name, {"channels": channels}, Inputs((depth, height, width), classes))
     for module in net.modules():
         if isinstance(module, _BatchNorm):
             module.momentum = 1.0  # the statistics are those of the training set, as in A.2

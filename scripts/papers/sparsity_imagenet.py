@@ -35,6 +35,7 @@ from hpogen.measures.passes import undisturbed
 from hpogen.training.data.prepared import Prepared, prepare
 from hpogen.training.data.reading import Batches
 from hpogen.training.forms.dataset import Dataset
+from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "sd": (0.229, 0.224, 0.225)}  # torchvision's
@@ -86,7 +87,7 @@ def splits(given: argparse.Namespace, device: torch.device) -> Prepared:
 
 def loaded(given: argparse.Namespace, path: Path, data: Prepared) -> nn.Module:
     """torchvision's model with those weights. Raises UserError when they are not its own."""
-    model = build(f"torchvision/{given.model}", {}, data.in_shape, data.outputs)
+    model = build(f"torchvision/{given.model}", {}, Inputs(data.in_shape, data.outputs))
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state)

@@ -80,7 +80,9 @@ def test_only_the_images_that_are_trained_on_differ() -> None:
         assert other.normalization is own.normalization
         places = np.flatnonzero(np.isin(other.rows, own.rows))
         shared = np.flatnonzero(np.isin(own.rows, other.rows))
-        assert torch.equal(other.subset.inputs[places], own.subset.inputs[shared])  # type: ignore[index]
+        both = (other.subset, places), (own.subset, shared)
+        pair = [subset.inputs[torch.from_numpy(chosen)] for subset, chosen in both]
+        assert torch.equal(pair[0], pair[1])
         assert torch.equal(other.subset.targets[places], own.subset.targets[shared])
 
 

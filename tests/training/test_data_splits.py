@@ -121,7 +121,7 @@ def test_validation_is_drawn_anew_for_each_seed() -> None:
     assert data_for(plain, fixed, values, 1).validation.inputs is plain.validation.inputs
     place = {image.tobytes(): i for i, image in enumerate(data.train.inputs)}
     assert len(place) == 1297  # so an image tells its number
-    rows = [[place[x.numpy().tobytes()] for x in d.validation.inputs] for d in drawn]  # type: ignore[union-attr]
+    rows = [[place[x.numpy().tobytes()] for x in d.validation.inputs[:]] for d in drawn]
     found = splits(one, data.train.targets)
     assert rows[0] == rows[2] != rows[1]
     assert {*found.outside} == {*range(1297)} - {*found.subset} - {*found.audit}
