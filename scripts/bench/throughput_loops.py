@@ -116,7 +116,7 @@ class Tensors:
         self._optimizer, self._rate = optimizer(self._model, case, fused=True)
         self._data, self._batch = data, case.batch
         self._images = _floats(data)
-        self._padded = functional.pad(data.subset.inputs, (PAD,) * 4)
+        self._padded = functional.pad(data.subset.inputs[:], (PAD,) * 4)
         self._precision = case.precision
 
     def epoch(self) -> float:
@@ -138,7 +138,7 @@ class Tensors:
 
     def _augmented(self) -> Tensor:
         """The subset (N, C, H, W) float32 cropped, mirrored and normalised."""
-        count, _, height, width = self._data.subset.inputs.shape
+        count, (_, height, width) = len(self._data.subset), self._data.in_shape
         shifts = torch.randint(0, 2 * PAD + 1, (2, count), device=self._device)
         rows = self._padded.new_empty((count, self._padded.shape[1], height, width + 2 * PAD))
         images = self._padded.new_empty((count, self._padded.shape[1], height, width))
