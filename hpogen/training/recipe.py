@@ -9,6 +9,7 @@ import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -46,11 +47,11 @@ class Recipe:
     loss: Loss
     trained_loss: TrainedLoss
 
-    @property
+    @cached_property
     def batch_size(self) -> int:
         return min(self.values.batch_size, len(self.data.subset))
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Steps per epoch. A last batch of one sample is left out: BatchNorm cannot train on it."""
         whole, rest = divmod(len(self.data.subset), self.batch_size)
