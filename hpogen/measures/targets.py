@@ -121,8 +121,14 @@ def by_rows(function: Callable[[Tensor, Tensor], Tensor], *values: Tensor) -> Te
     """What a function gives, (N, …), which takes each row by itself: of `ROWS` at a time."""
     if len(values[0]) <= ROWS:
         return function(*values)
-    parts = zip(*(torch.split(value, ROWS) for value in values), strict=True)
-    return torch.cat([function(*part) for part in parts])
+    found: Tensor | None = None
+    for start in range(0, len(values[0]), ROWS):
+        part = function(*(value[start : start + ROWS] for value in values))
+        if found is None:
+            found = part.new_empty(len(values[0]), *part.shape[1:])
+        found[start : start + ROWS] = part
+    assert found is not None
+    return found
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "none") -> Tensor:
