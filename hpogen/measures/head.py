@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hpogen.errors import Refusal
-from hpogen.measures.head_work import CHUNK, Worked, add, no_moments, output_gradients
+from hpogen.measures.head_reduced import CHUNK, Reduced, add_samples, no_moments, output_gradients
 from hpogen.measures.last_linear import sizes
 from hpogen.measures.moments import ROUNDING, Moments, ratio
 from hpogen.measures.passes import Predictions, check_finite
@@ -36,7 +36,7 @@ class HeadStatistics:
     """
 
     predictions: Predictions
-    seen: Tensor | Worked  # H, or what was made of it
+    seen: Tensor | Reduced  # H, or what was made of it
     weight: Tensor  # W
     bias: Tensor | None  # b
     counts: tuple[bool, bool] = (True, True)  # whether W and b are trained
@@ -44,7 +44,7 @@ class HeadStatistics:
     @property
     def features(self) -> Tensor:
         """H, the inputs of the last `nn.Linear`."""
-        if isinstance(self.seen, Worked):
+        if isinstance(self.seen, Reduced):
             raise ValueError("the features were worked off, expected a measure that needs none")
         return self.seen
 
@@ -166,11 +166,11 @@ class HeadStatistics:
     @cached_property
     def moments(self) -> Moments:
         """First and second moments and signs of the per-sample gradients of every parameter."""
-        if isinstance(self.seen, Worked) and self.seen.moments is not None:
+        if isinstance(self.seen, Reduced) and self.seen.moments is not None:
             return self.seen.moments
         moments = no_moments(self.weight, *self._counts)
         for part in self._parts():
-            add(moments, self.output_gradients[part], self.features[part], self._counts[0])
+            add_samples(moments, self.output_gradients[part], self.features[part], self._counts[0])
         return moments
 
     @cached_property
@@ -213,7 +213,7 @@ class HeadStatistics:
     @property
     def _sizes(self) -> Tensor:
         """‖h_i‖² + 1 (N,)."""
-        if isinstance(self.seen, Worked):
+        if isinstance(self.seen, Reduced):
             return self.seen.sizes
         return torch.cat([sizes(self.features[part], *self._counts) for part in self._parts()])
 

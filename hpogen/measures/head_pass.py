@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hpogen.measures.as_found import kept
 from hpogen.measures.distributed import gathered, group_of
 from hpogen.measures.head import HeadStatistics
-from hpogen.measures.head_work import Work
+from hpogen.measures.head_reduced import Reducing
 from hpogen.measures.last_linear import LastLinear, counts, require_last_linear
 from hpogen.measures.passes import (
     Batch,
@@ -82,7 +82,9 @@ class HeadCollector:
         self._loss, self._known = loss, known
         self._logits, self._labels = Rows(), Rows()
         self._features: list[Tensor] = []
-        self._work = Work(loss, reads == "moments") if known and reads != "features" else None
+        self._reducing = (
+            Reducing(loss, reads == "moments") if known and reads != "features" else None
+        )
         self._layer: nn.Linear | None = None
 
     def __enter__(self) -> HeadCollector:
@@ -99,10 +101,10 @@ class HeadCollector:
         logits, features = at_least_float32(logits), at_least_float32(features)
         self._logits.add(logits)
         self._labels.add(labels)
-        if self._work is None:
+        if self._reducing is None:
             self._features.append(features)
         else:
-            self._work.add(self._layer, logits, labels, features)
+            self._reducing.add(self._layer, logits, labels, features)
 
     def result(self) -> HeadStatistics:
         """Raises ValueError when no sample was seen, Refusal for a label that is no class."""
@@ -112,7 +114,9 @@ class HeadCollector:
         if not len(logits):
             raise ValueError("got no samples: the batches are empty")
         seen = (
-            self._work.result() if self._work else gathered(torch.cat(self._features), self._group)
+            self._reducing.result()
+            if self._reducing
+            else gathered(torch.cat(self._features), self._group)
         )
         kept = None if self._known else counted(logits, labels, self._loss)
         if kept is not None and isinstance(seen, Tensor):

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from hpogen import plugins
 from hpogen.errors import Refusal
-from hpogen.measures import HeadStatistics, head_statistics, head_work
+from hpogen.measures import HeadStatistics, head_reduced, head_statistics
 from hpogen.measures import head as head_module
 from hpogen.measures.moments import Moments
 
@@ -341,12 +341,12 @@ def test_nan_parameters_give_no_number() -> None:
 
 def test_each_statistic_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = itertools.count()
-    gradient = head_work.output_gradient
+    gradient = head_reduced.output_gradient
 
     def counted(*given: Any) -> Tensor:
         next(calls)
         return gradient(*given)
 
-    monkeypatch.setattr(head_work, "output_gradient", counted)
+    monkeypatch.setattr(head_reduced, "output_gradient", counted)
     measured(head_statistics(net(), [samples()]))
     assert next(calls) == 1

@@ -19,7 +19,7 @@ CHUNK = 4096  # samples whose features are in float64 at a time
 
 
 @dataclass(frozen=True)
-class Worked:
+class Reduced:
     """What is left of features (N, D) that were worked off some at a time, and are kept no more."""
 
     sizes: Tensor  # ‖h_i‖² + 1 (N,)
@@ -49,13 +49,13 @@ def no_moments(weight: Tensor, counts: bool, bias: bool) -> Moments:
     return Moments.zeros((len(weight), width + bias), weight.device)
 
 
-def add(moments: Moments, d: Tensor, features: Tensor, counts: bool) -> None:
+def add_samples(moments: Moments, d: Tensor, features: Tensor, counts: bool) -> None:
     """Add n samples: d (n, C) float64 and features (n, D); `counts`: whether the weight does."""
     with torch.autocast(d.device.type, enabled=False):
         moments.add(d, features if counts else features[:, :0])
 
 
-class Work:
+class Reducing:
     """Works features off: for the moments `CHUNK` samples at a time, and no more of them are kept.
 
     These wait in one place: to put together what is large would tear holes into the memory.
@@ -89,14 +89,14 @@ class Work:
             if self._count == CHUNK:
                 self._add_up()
 
-    def result(self) -> Worked:
+    def result(self) -> Reduced:
         if self._count:
             self._add_up()
-        return Worked(self._sizes.result(), self._moments)
+        return Reduced(self._sizes.result(), self._moments)
 
     def _add_up(self) -> None:
         logits, labels, features = (x[: self._count] for x in self._waiting)
         assert self._moments is not None
         d = output_gradients(logits, labels, self._loss)
-        add(self._moments, d, features, self._counts[0])
+        add_samples(self._moments, d, features, self._counts[0])
         self._count = 0

@@ -13,7 +13,7 @@ from torch.nn import functional
 from hpogen import plugins
 from hpogen.measures.head import HeadStatistics
 from hpogen.measures.head_pass import HeadCollector
-from hpogen.measures.head_work import CHUNK, Worked
+from hpogen.measures.head_reduced import CHUNK, Reduced
 from hpogen.measures.passes import PredictionCollector, forward_pass
 from hpogen.measures.targets import ROWS, LossFunction
 
@@ -55,7 +55,7 @@ def test_bit_for_bit(size: int, bias: bool, loss: LossFunction | None) -> None:
     whole = collected(model, x, y, "features", size, loss)
     for reads in ("moments", "forms"):
         worked = collected(model, x, y, reads, size, loss)
-        assert isinstance(worked.seen, Worked)
+        assert isinstance(worked.seen, Reduced)
         for asked in ("moments", "forms") if reads == "moments" else ("forms",):
             assert figures(worked, asked, loss) == figures(whole, asked, loss)
         with pytest.raises(ValueError, match="worked off"):
