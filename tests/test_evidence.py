@@ -1,0 +1,165 @@
+"""The evidence: its data, its arms, its statistics, and a run of the script from end to end."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from hpogen.selection import Evidence
+from hpogen.trial import Rung
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def arms() -> ModuleType:
+    return _module("evidence_arms")
+
+
+@pytest.fixture(scope="module")
+def verdict() -> ModuleType:
+    return _module("evidence_verdict")
+
+
+def _module(name: str, folder: str = "scripts") -> ModuleType:
+    sys.path.insert(0, str(ROOT / folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / folder))
+
+
+def searched(arms: ModuleType, losses: np.ndarray, **metrics: list[float]) -> object:
+    """A search of trials with those losses (n, N) on the validation rows."""
+    n = len(losses)
+    rows = [{name: values[i] for name, values in metrics.items()} for i in range(n)]
+    for row, own in zip(rows, losses, strict=True):
+        row["val_loss"] = float(own.mean())
+    evidence = Evidence(Rung(10), tuple(rows), {}, lambda: losses, lambda: [])
+    keys = [f"config {i}" for i in range(n)]
+    every = np.arange(losses.shape[1])
+    return arms.Search(keys, {}, evidence, every, [0.0] * n, list(range(n)))
+
+
+def test_auto_makes_agn_a_quarter_of_the_spread(arms):
+    loss = [1.0, 2.0, 3.0, 4.0, 5.0]
+    agn = [10 * np.exp(x) for x in (9.0, 7.0, 5.0, 3.0, 1.0)]  # its logarithm spreads twice as far
+    found = searched(arms, np.array(loss)[:, None], agn=agn)
+    scores = arms.RULES["agn+val auto"](found.evidence)
+    assert scores == pytest.approx([1 + 9 / 8, 2 + 7 / 8, 3 + 5 / 8, 4 + 3 / 8, 5 + 1 / 8])
+
+
+def test_the_shorter_search_has_the_finalists(arms):
+    losses = np.linspace(2, 1, 47)[:, None]  # ever better
+    found = searched(arms, losses)
+    assert found.ranked(arms.RULES["val"], 47)[0] == "config 46"
+    assert arms.finalists(found, "val") == [f"config {i}" for i in (31, 30, 29, 28, 27)]
+
+
+def test_a_finalist_that_does_worse_on_more_data_never_wins(arms):
+    random = np.random.default_rng(0)
+    before = np.array([1.0, 1.1, 1.2, 1.3, 1.4])[:, None] + random.normal(0, 0.01, (5, 400))
+    found = searched(arms, before)
+    few = [f"config {i}" for i in range(5)]
+    high = dict(zip(few, before * 0.8, strict=True))
+    assert arms.winner(found, few, high) == "config 0"
+    high["config 0"] = before[0] * 0.8 + 0.5
+    assert arms.winner(found, few, high) == "config 1"
+    del high["config 1"]  # it failed
+    assert arms.winner(found, few, high) == "config 2"
+
+
+def test_a_measure_that_turns_round_is_warned_of(arms):
+    loss = np.arange(20.0)
+    found = searched(arms, loss[:, None], train_loss=[*loss], up=[*loss], bent=[*np.abs(loss - 6)])
+    assert not arms.warned(found, "up")
+    assert arms.warned(found, "bent")
+
+
+def test_signed_rank_says_better_equal_and_worse(verdict):
+    for shift, expected in ((-1.0, 0), (0.0, 1), (1.0, 2)):
+        means = shift + np.linspace(-0.05, 0.05, 12)
+        found = verdict.signed_rank(means)
+        assert sum(found) == pytest.approx(1)
+        assert found[expected] > 0.99
+    assert max(verdict.signed_rank(np.array([-1.0, 1.0]))) < 0.7  # two tasks tell nothing
+
+
+def test_labels_and_classes_are_made_as_registered():
+    load = _module("data", "studies/evidence").evidence
+    plain, noisy = (load(Path(), table="digits", noise=noise) for noise in (0.0, 0.2))
+    uneven = load(Path(), table="digits", unbalanced=True)
+    assert len(plain.train.targets) == 1348
+    assert len(plain.test.targets) == 449
+    assert (plain.train.targets != noisy.train.targets).sum() == round(0.2 * 1348)
+    assert (plain.test.targets == noisy.test.targets).all()
+    counts = np.bincount(np.concatenate([uneven.train.targets, uneven.test.targets]))
+    assert counts[9] / counts[0] == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_verdict_is_that_of_the_answers(verdict, tmp_path, capsys):
+    """Twelve tasks, on which the first arm is better by half a point, and one where it is worse."""
+    random = np.random.default_rng(0)
+    paths = {}
+    for i in range(13):
+        val = random.normal(0.1, 0.005, 20)
+        gain = random.normal(0.006 if i else -0.02, 0.002, 20)
+        rows = {"val,250": val, "val + finalists,250": val - gain, "default,none": val + 0.3}
+        rows |= {
+            "oracle (subset),250": val - 0.01,
+            "agn+val auto,250": val,
+            "one_se_margin,250": val,
+        }
+        rows |= {"warned of agn,250": np.ones(20), "warned of margin_q50,250": np.zeros(20)}
+        paths[f"task {i}"] = tmp_path / f"{i}.csv"
+        lines = [f"{name},{','.join(f'{x:.5f}' for x in values)}" for name, values in rows.items()]
+        head = ",".join(["arm", "labels", *map(str, range(20))])
+        paths[f"task {i}"].write_text("\n".join([head, *lines]))
+    answers = verdict.read(paths, dict.fromkeys(paths, ""))
+    verdict.show(answers, verdict.read({}, {}), ("val + finalists", "val"), "250", tmp_path)
+    said = capsys.readouterr().out
+    assert "First block, val + finalists − val, 250 labels: -0.38 points [-0.4" in said
+    assert "p < 0.001" in said
+    assert "worse by more than 0.1 on 1 tasks (worst: task 0, +1.9" in said
+    assert "the target is reached" in said
+    assert "| 0.0% | task 0 +1.9" in said
+    assert "- agn (agn+val auto against val): warned: 0 worse and 0 better of 260;" in said
+
+
+@pytest.mark.slow  # one run
+def test_it_runs_and_makes_the_verdict_anew(tmp_path):
+    first = evidence("--runs", tmp_path)
+    answers = tmp_path / "tiny" / "answers"
+    assert "**First block, val + finalists − val, 250 labels:" in first
+    assert "| agn+train auto |" in first
+    assert (answers / "primary.png").stat().st_size > 1000
+    anew = evidence("--answers", answers)
+    assert anew == "".join(line for line in first.splitlines(True) if not line.endswith(" s\n"))
+
+
+@pytest.mark.slow  # three more runs
+def test_it_goes_on_and_looks_twice(tmp_path):
+    first = evidence("--runs", tmp_path)
+    kept = tmp_path / "tiny" / "answers" / "digits.csv"
+    content = kept.read_bytes()
+    kept.unlink()  # the studies are there: nothing is trained again
+    ledgers = {p: p.read_bytes() for p in tmp_path.rglob("*.jsonl")}
+    assert ledgers
+    again = evidence("--runs", tmp_path)
+    assert kept.read_bytes() == content
+    assert ledgers == {p: p.read_bytes() for p in tmp_path.rglob("*.jsonl")}
+    assert again.splitlines()[1:] == first.splitlines()[1:]
+    assert "**Second block" in evidence("--runs", tmp_path, "--second")
+
+
+def evidence(*arguments: object) -> str:
+    """What the script prints."""
+    script = [sys.executable, ROOT / "scripts" / "evidence.py", "--scale", "tiny"]
+    command = [*script, "--tasks", "digits", "--workers", "1", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
