@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hpogen.executors.inline import InlineExecutor
     from hpogen.executors.ray import RayExecutor
     from hpogen.running.runner import run, run_all
+    from hpogen.space import Choice, Constant, Float, Int
     from hpogen.spec import StudySpec, load_studies, load_study
     from hpogen.study.open import open_study
     from hpogen.study.study import Study
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
     __version__: str
 
 _NAMES = {
+    "Choice": "space",
+    "Constant": "space",
     "Failure": "trial",
+    "Float": "space",
     "InlineExecutor": "executors.inline",
+    "Int": "space",
     "Outcome": "trial",
     "Proposal": "trial",
     "RayExecutor": "executors.ray",
@@ -37,8 +42,12 @@ _NAMES = {
 }
 
 __all__ = [
+    "Choice",
+    "Constant",
     "Failure",
+    "Float",
     "InlineExecutor",
+    "Int",
     "Outcome",
     "Proposal",
     "RayExecutor",

@@ -16,7 +16,8 @@ import numpy as np
 from scipy import stats
 
 from hpogen.analysis.statistics import Array
-from hpogen.space import Choice, Number, Space
+from hpogen.space import Space
+from hpogen.space.parameters import Choice, Number
 from hpogen.trial import Config
 
 FEWEST = 10  # trials

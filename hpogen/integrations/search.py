@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from hpogen import plugins
 from hpogen.errors import UserError
 from hpogen.searchers.base import Searcher
-from hpogen.space import Space
+from hpogen.space import Space, space_form
 from hpogen.spec import checks
 from hpogen.spec.form import SearcherForm
 from hpogen.spec.mistakes import Mistakes, shown
@@ -101,7 +101,7 @@ def _mapping(who: str, space: object) -> tuple[Any, Document | None, str]:
     if isinstance(space, Space):
         return space.record(), None, ""
     if isinstance(space, Mapping):
-        return space, None, ""
+        return space_form(space), None, ""
     if not isinstance(space, str | Path):
         raise UserError(f"{who}: search_space: got {shown(space)}; {SPACES}")
     try:

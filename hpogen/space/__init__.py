@@ -1,6 +1,6 @@
 """The search space: its parameters, and the way between configurations and the unit cube."""
 
-from hpogen.space.parameters import Choice, Constant, Number, Parameter
+from hpogen.space.objects import Choice, Constant, Float, Int, space_form
 from hpogen.space.space import Point, Space
 
-__all__ = ["Choice", "Constant", "Number", "Parameter", "Point", "Space"]
+__all__ = ["Choice", "Constant", "Float", "Int", "Point", "Space", "space_form"]

@@ -27,8 +27,8 @@ from hpogen.report.html.drawing import (
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.html.scores import scored
 from hpogen.report.text import count, percent, value, words
-from hpogen.space import Number, Space
-from hpogen.space.parameters import height
+from hpogen.space import Space
+from hpogen.space.parameters import Number, height
 from hpogen.trial import Config
 
 if TYPE_CHECKING:
