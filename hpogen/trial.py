@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple
 
 from hpogen.errors import KEPT, shortened
 
-Value = int | float | str | bool
+Value = int | float | str | bool | None
+"""What a hyper-parameter may be; None is a choice alone: YAML's `null`."""
 Config = Mapping[str, Value]
 """A configuration: plain Python values only, because it goes through JSON."""
 

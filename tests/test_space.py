@@ -173,8 +173,16 @@ MISTAKES: list[tuple[Any, tuple[str | int, ...], str]] = [
     ({"a": math.inf}, ("a",), "expected a finite number"),
     ({"a": {"flt": F}}, ("a",), "expected {float"),
     ({"a": {"float": F, "int": F}}, ("a",), "expected {float"),
-    ({"a": {"float": F, "lag": 1}}, ("a", "lag"), "did you mean 'log'? (default, float, log, when"),
-    ({"a": {"choice": F, "log": True}}, ("a", "log"), "'log' is unknown (choice, default, when)"),
+    (
+        {"a": {"float": F, "lag": 1}},
+        ("a", "lag"),
+        "did you mean 'log'? (default, float, log, prior, step, when",
+    ),
+    (
+        {"a": {"choice": F, "log": True}},
+        ("a", "log"),
+        "'log' is unknown (choice, default, ordered, when)",
+    ),
     ({"a": {"float": [1, 0]}}, ("a", "float"), "expected low < high"),
     ({"a": {"int": [1, 1]}}, ("a", "int"), "expected low < high"),
     ({"a": {"float": [0]}}, ("a", "float"), "got [0], expected [low, high]"),

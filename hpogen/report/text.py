@@ -34,6 +34,8 @@ def number(x: float) -> str:
 
 def value(x: Value) -> str:
     """A hyper-parameter: a float with two digits, or as many as it takes not to look whole."""
+    if x is None:
+        return "null"
     if isinstance(x, bool):
         return str(x).lower()
     if not isinstance(x, float):

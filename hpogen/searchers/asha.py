@@ -46,6 +46,7 @@ class AshaSearcher:
     """
 
     enqueues_default, ranks_only, multi_fidelity = True, False, True
+    honours = frozenset({"forbid"})
     size = math.inf
 
     def __init__(

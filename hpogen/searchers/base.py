@@ -34,7 +34,8 @@ class Searcher(Protocol):
     budget, a study is then planned without asking. `earlier` are the defaults that options had
     before they have others: a study that was begun with these goes on with them. `imports` are
     modules that it imports when it is first asked: where a study is planned by asking against the
-    clock, they are imported before.
+    clock, they are imported before. `honours` are those of `forbid` and `prior` that it heeds in a
+    space; without it, spaces that have one are refused.
     """
 
     enqueues_default: ClassVar[bool]  # whether `enqueue` is `[default]` when the study has none

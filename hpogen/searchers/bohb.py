@@ -16,7 +16,7 @@ from hpogen.searchers.brackets import Count, plan, reduction
 from hpogen.searchers.hyperband import Brackets
 from hpogen.searchers.isolation import PrivateRandom
 from hpogen.space import Space
-from hpogen.space.parameters import Choice, Constant, Number
+from hpogen.space.parameters import Constant, number_of, value_of
 from hpogen.trial import Config
 
 Array = npt.NDArray[np.float64]
@@ -25,6 +25,7 @@ MISSING = (
     "bohb: needs the package hpbandster: pip install 'hpogen[bohb]' where there is a C compiler; "
     "docs/install.md has the command for where there is none"
 )
+REDRAWS = 100  # of a forbidden configuration
 TINY = 1e-32  # densities are not allowed below, as in HpBandSter
 
 Share = Annotated[float, Ge(0), Le(1), doc("share of the proposals that are drawn at random")]
@@ -44,6 +45,7 @@ class BohbSearcher:
     """
 
     enqueues_default, ranks_only, multi_fidelity = True, False, True
+    honours = frozenset({"forbid"})
     plan = staticmethod(plan)
 
     def __init__(
@@ -92,6 +94,7 @@ class Model:
     def __init__(self, space: Space, seed: int, **options: Any) -> None:
         self._space = space
         self._random = PrivateRandom(seed)
+        self._uniform = np.random.default_rng(seed)  # where the model's draws are forbidden
         engine, self._job = _hpbandster()
         try:
             searched = space.configspace()
@@ -103,7 +106,18 @@ class Model:
         self._engine.configspace.seed(seed % 2**32)
 
     def draw(self) -> Config:
-        """A new configuration, for whatever budget, as in HpBandSter."""
+        """A new configuration, for whatever budget; a forbidden one is drawn again.
+
+        After a hundred forbidden ones it is drawn from the space.
+        """
+        for _ in range(REDRAWS):
+            config = self._draw()
+            if not self._space.forbids(config):
+                return config
+        return self._space.sample(self._uniform)
+
+    def _draw(self) -> Config:
+        """As in HpBandSter."""
         engine = self._engine
         with self._random:
             if not engine.kde_models or np.random.rand() < engine.random_fraction:
@@ -126,25 +140,21 @@ class Model:
 
     def _searched(self, config: Config) -> dict[str, Any]:
         """What ConfigSpace knows of a configuration: no constants, choices by index."""
-        result: dict[str, Any] = {}
-        for name, value in config.items():
-            parameter = self._space.parameters[name]
-            if isinstance(parameter, Choice):
-                result[name] = parameter.index(value)
-            elif isinstance(parameter, Number):
-                result[name] = value
-        return result
+        of = self._space.parameters
+        return {
+            name: number_of(parameter, value)
+            for name, value in config.items()
+            if not isinstance(parameter := of[name], Constant)
+        }
 
     def _plain(self, searched: Mapping[str, Any]) -> Config:
         """The configuration for what ConfigSpace gives: nothing inactive, and plain values."""
-        plain: dict[str, Any] = {}
-        for name, value in searched.items():
-            parameter = self._space.parameters[name]
-            if isinstance(parameter, Choice):
-                plain[name] = parameter.values[int(value)]
-            elif isinstance(parameter, Number):  # rounded decimals may lie just outside
-                number = min(max(value, parameter.low), parameter.high)
-                plain[name] = int(number) if parameter.integer else float(number)
+        of = self._space.parameters
+        plain = {
+            name: value_of(parameter, value)  # rounded decimals may lie just outside
+            for name, value in searched.items()
+            if not isinstance(parameter := of[name], Constant)
+        }
         return self._space.complete(plain)
 
     def _candidates(self, good: Any) -> Array:

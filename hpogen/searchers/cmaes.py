@@ -14,18 +14,21 @@ from annotated_types import Ge, Le, doc
 from hpogen.errors import Refusal
 from hpogen.searchers.generations import Generations, Population
 from hpogen.space import Point, Space
-from hpogen.space.parameters import Choice, Number
+from hpogen.space.parameters import Choice, Constant, Number, places
 from hpogen.trial import Config
 
 
 class CmaesSearcher:
     """CMA-ES in the unit cube, from the default configuration; restarts begin at random points.
 
+    A number with a prior begins at its center, with its width; a restart heeds no prior.
+
     `population` defaults to cma's 4 + ⌊3 ln d⌋, `sigma` is the first standard deviation in the
     unit cube. Numbers are rounded outside the engine; a choice is the largest of its coordinates.
     """
 
     enqueues_default, ranks_only, multi_fidelity = True, True, False
+    honours = frozenset({"forbid", "prior"})
     imports: ClassVar[Sequence[str]] = ("cma",)
     size = math.inf
 
@@ -59,7 +62,7 @@ class Ipop:
         self._population = population
         self._sigma = sigma
         self._minimal_deviation = _minimal_deviation(space)  # (dimension,)
-        self._mean = space.encode(space.default)  # (dimension,)
+        self._mean, self._deviations = _start(space, sigma)  # (dimension,)
 
     @functools.cached_property
     def _strategy(self) -> Any:
@@ -78,29 +81,59 @@ class Ipop:
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # cma 4.5 warns of its own default for signals_filename
+            if self._deviations is not None:
+                options["CMA_stds"] = self._deviations / self._sigma
             return cma.CMAEvolutionStrategy(self._mean, self._sigma, options)
 
     def ask(self) -> Sequence[Point]:
         points: Sequence[Point] = self._strategy.ask()
         return points
 
+    def another(self) -> Point:
+        """A further draw from the same distribution."""
+        point: Point = self._strategy.ask(1)[0]
+        return point
+
     def tell(self, points: Sequence[Point], scores: Sequence[float]) -> None:
         self._strategy.tell(points, list(scores))
         if self._strategy.stop():
             self._population *= 2
             self._mean = self._generator.uniform(size=len(points[0]))
+            self._deviations = None
             del self._strategy
+
+
+def _start(space: Space, sigma: float) -> tuple[Point, Point | None]:
+    """The first mean (dimension,), and the deviations (dimension,) where a parameter has a prior.
+
+    A deviation is not more than that of uniform draws, 1/√12 of the unit cube.
+    """
+    if not space.priors:
+        return space.encode(space.default), None
+    mean: list[float] = []
+    deviations: list[float] = []
+    for parameter in space.parameters.values():
+        if isinstance(parameter, Number) and parameter.normal is not None:
+            mean.append(parameter.normal.mean)
+            deviations.append(min(parameter.normal.stdev, 12**-0.5))
+        else:
+            mean += parameter.encode(parameter.default)
+            deviations += [sigma] * parameter.width
+    return np.array(mean), np.array(deviations)
 
 
 def _minimal_deviation(space: Space) -> Point:
     """A lower bound of each coordinate's deviation, shape (dimension,): none for floats.
 
-    What is rounded would stand still below it: a fifth of an integer's share of its coordinate
-    (as in Marty et al., PPSN 2024), 0.1 for the coordinates of a choice.
+    What is rounded would stand still below it: a fifth of an integer's or a step's share of its
+    coordinate (as in Marty et al., PPSN 2024), 0.1 for the coordinates of a choice.
     """
     bound: list[float] = []
     for parameter in space.parameters.values():
-        if isinstance(parameter, Number) and parameter.integer:
+        count = None if isinstance(parameter, Constant) else places(parameter)
+        if count is not None:
+            bound.append(0.2 / count)
+        elif isinstance(parameter, Number) and parameter.integer:
             (last,), (previous,) = map(parameter.encode, (parameter.high, parameter.high - 1))
             bound.append(0.2 * (last - previous))
         else:

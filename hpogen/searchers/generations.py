@@ -4,6 +4,7 @@ and the searcher contract. CMA-ES and PSO use it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Protocol
 
@@ -13,6 +14,7 @@ from hpogen.space import Point, Space
 from hpogen.trial import Config, Proposal
 
 Population = Annotated[int, Ge(2), Le(10_000)]
+REDRAWS = 100  # of a forbidden point
 
 
 class Engine(Protocol):
@@ -20,6 +22,10 @@ class Engine(Protocol):
 
     def ask(self) -> Sequence[Point]:
         """The next generation: points of shape (dimension,)."""
+        ...
+
+    def another(self) -> Point | None:
+        """One more point of the generation, in place of one; None where it has no other."""
         ...
 
     def tell(self, points: Sequence[Point], scores: Sequence[float]) -> None:
@@ -35,6 +41,10 @@ class Generations:
 
     `ask` gives None while a generation is dealt out and not yet told. Whatever the order of the
     tells, the engine is told once per generation, in the order of the trials.
+
+    A forbidden point is drawn again, up to a hundred times, where the engine can; what is left is
+    no trial, and told as infinity with its generation. Where a whole generation is forbidden, the
+    space's defaults take the place of its first point.
     """
 
     def __init__(self, space: Space, budget: int, enqueue: Sequence[Config], engine: Engine):
@@ -44,17 +54,17 @@ class Generations:
         self._engine = engine
         self._generation = -1
         self._points: list[Point] = []
+        self._tried: list[int] = []  # the points that are trials
         self._scores: dict[int, float] = {}  # by trial
         self._first = 0  # the generation's first trial
         self._next = 0  # the trial that the next proposal will be
 
     def ask(self) -> Proposal | None:
-        if self._next == self._first + len(self._points):
+        if self._next == self._first + len(self._tried):
             if self._points:
                 return None
-            self._points = [*self._engine.ask()]
-            self._generation += 1
-        i = self._next - self._first
+            self._begin()
+        i = self._tried[self._next - self._first]
         if self._next < len(self._enqueue):
             config = self._enqueue[self._next]
             self._points[i] = self._space.encode(config)
@@ -63,8 +73,31 @@ class Generations:
         self._next += 1
         return Proposal(config, self._budget, cohort=self._generation)
 
+    def _begin(self) -> None:
+        self._points = [*self._engine.ask()]
+        self._generation += 1
+        free = max(len(self._enqueue) - self._next, 0)  # points that enqueued ones replace
+        self._tried = [i for i in range(len(self._points)) if self._allowed(i) or i < free]
+        if not self._tried:
+            self._points[0] = self._space.encode(self._space.default)
+            self._tried = [0]
+
+    def _allowed(self, i: int) -> bool:
+        """Whether a point is not forbidden, or could be drawn again until it is not."""
+        for _ in range(REDRAWS if self._space.forbidden else 0):
+            if not self._space.forbids(self._space.decode(self._points[i])):
+                return True
+            point = self._engine.another()
+            if point is None:
+                return False
+            self._points[i] = point
+        return not self._space.forbidden
+
     def tell(self, trial: int, score: float) -> None:
         self._scores[trial] = score
-        if len(self._scores) == len(self._points):
-            self._engine.tell(self._points, [self._scores[t] for t in sorted(self._scores)])
-            self._points, self._scores, self._first = [], {}, self._next
+        if len(self._scores) == len(self._tried):
+            scores = [math.inf] * len(self._points)
+            for i, t in zip(self._tried, sorted(self._scores), strict=True):
+                scores[i] = self._scores[t]
+            self._engine.tell(self._points, scores)
+            self._points, self._tried, self._scores, self._first = [], [], {}, self._next

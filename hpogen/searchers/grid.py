@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
@@ -15,6 +16,7 @@ from hpogen.space.parameters import Choice, Constant, Number, Parameter, same
 from hpogen.trial import Config, Proposal, Value
 
 POINTS = 5  # values per number where nothing is said
+FIRST = 100_000  # combinations of which one at least is not forbidden
 
 
 class GridSearcher:
@@ -23,10 +25,11 @@ class GridSearcher:
     `points` is how many values a number takes, for all or by name, or by name the values
     themselves: evenly spaced on its scale with both ends (one point: the default), integers
     rounded, each value once. A choice takes all its values. Configurations that differ in an
-    inactive parameter only are one.
+    inactive parameter only are one. Forbidden combinations are passed over.
     """
 
     enqueues_default, ranks_only, multi_fidelity = False, False, False
+    honours = frozenset({"forbid"})
 
     def __init__(
         self,
@@ -50,9 +53,10 @@ class GridSearcher:
             for name, parameter in space.parameters.items()
         }
         self._budget = budgets[-1]
-        self._configs = _combinations(space, axes)
+        self._configs = _allowed(space, _combinations(space, axes))
         conditional = any(parameter.when for parameter in space.parameters.values())
-        self.size = None if conditional else math.prod(map(len, axes.values()))
+        unknown_size = conditional or space.forbidden
+        self.size = None if unknown_size else math.prod(map(len, axes.values()))
 
     def ask(self) -> Proposal | None:
         config = next(self._configs, None)
@@ -60,6 +64,16 @@ class GridSearcher:
 
     def tell(self, trial: int, score: float) -> None:
         """A grid learns nothing."""
+
+
+def _allowed(space: Space, configs: Iterator[Config]) -> Iterator[Config]:
+    """Those that are not forbidden. Raises Refusal where all of the first ones are."""
+    if not space.forbidden:
+        return configs
+    early = (config for config in itertools.islice(configs, FIRST) if not space.forbids(config))
+    if (first := next(early, None)) is None:
+        raise Refusal(f"grid: search_space.forbid: the first {FIRST} combinations are forbidden")
+    return itertools.chain([first], (config for config in configs if not space.forbids(config)))
 
 
 def _check_names(space: Space, points: Mapping[str, int | list[Value]]) -> None:
@@ -79,8 +93,16 @@ def _axis(name: str, parameter: Parameter, points: int | list[Value]) -> list[Va
         return [*parameter.values]
     if points == 1:
         return [parameter.default]
+    if parameter.step:
+        return [parameter.at(place) for place in _evenly(parameter.last, points)]
     xs = (_between(parameter, i / (points - 1)) for i in range(points))
     return [*dict.fromkeys(math.floor(x + 0.5) if parameter.integer else x for x in xs)]
+
+
+def _evenly(last: int, points: int) -> list[int]:
+    """Of 0 … last so many, or all where there are fewer, rounded, each once."""
+    count = min(points, last + 1) - 1
+    return [*dict.fromkeys((2 * i * last + count) // (2 * count) for i in range(count + 1))]
 
 
 def _between(parameter: Number, share: float) -> float:

@@ -27,6 +27,7 @@ class HyperbandSearcher:
     """Hyperband: brackets of synchronous rungs, several open at once when slots are free."""
 
     enqueues_default, ranks_only, multi_fidelity = True, False, True
+    honours = frozenset({"forbid"})
     plan = staticmethod(plan)
 
     def __init__(

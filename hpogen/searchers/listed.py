@@ -17,6 +17,7 @@ class ListedSearcher:
     """
 
     enqueues_default, ranks_only, multi_fidelity = False, False, False
+    honours = frozenset({"forbid", "prior"})  # it draws nothing that these could shape
     size = math.inf
 
     def __init__(

@@ -13,13 +13,22 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+import numpy as np
 import optuna
 from annotated_types import doc
 
 from hpogen.errors import Refusal, quoted, unknown
 from hpogen.space import Space
-from hpogen.space.parameters import Choice, Constant, Number
-from hpogen.trial import Config, Proposal
+from hpogen.space.parameters import (
+    Choice,
+    Constant,
+    Number,
+    Parameter,
+    number_of,
+    places,
+    value_of,
+)
+from hpogen.trial import Config, Proposal, Value
 
 # These need objects that YAML has no words for, or end the search themselves.
 NOT_OFFERED = {
@@ -31,6 +40,8 @@ NOT_OFFERED = {
 }
 # Optuna would give these samplers' choices to another, random one.
 NUMBERS_ONLY = {"CmaEsSampler", "QMCSampler"}
+
+REDRAWS = 100  # of a forbidden configuration
 
 PLAIN: Mapping[str, Any] = {
     "int": int,
@@ -59,6 +70,7 @@ class OptunaSearcher:
     """
 
     enqueues_default, ranks_only, multi_fidelity = True, False, False
+    honours = frozenset({"forbid", "prior"})  # the latter with TPE
     size = math.inf
 
     def __init__(
@@ -88,6 +100,10 @@ class Pool:
     Every parameter is drawn each time, so that a sampler sees one fixed space; what a condition
     makes inactive is left out of the configuration. Raises Refusal, beginning with `searcher`, for
     an unknown sampler or option, or a parameter that the sampler would draw at random instead.
+
+    A forbidden draw is told as a failure and drawn again; after a hundred in a row the space is
+    drawn from. No sampler takes a prior: in a space with one, TPE is given draws from it until it
+    has been told as many scores as it begins with (`n_startup_trials`).
     """
 
     def __init__(
@@ -113,20 +129,44 @@ class Pool:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             made = _sampler(searcher, space, sampler, options, seed % 2**32)
         self._study = optuna.create_study(sampler=made)
+        self._generator = np.random.default_rng(seed)  # for what no sampler draws
+        self._from_prior = _startup(options) if space.priors else 0  # scores that are still wanted
+        self._numbers: list[int] = []  # of the proposals, in the study
         self._range: tuple[float, float] | None = None  # of the finite scores
         self._failed: list[int] = []  # before any score was finite
 
     def ask(self) -> Proposal:
-        enqueued = self._enqueue.pop(0) if self._enqueue else None
-        if enqueued is not None:
-            searched = {n: v for n, v in enqueued.items() if n in self._distributions}
-            self._study.enqueue_trial(searched)
-        drawn = self._study.ask(self._distributions)
-        config = self._space.complete(drawn.params) if enqueued is None else enqueued
+        if self._enqueue:
+            return self._given(self._enqueue.pop(0))
+        if self._from_prior > 0:
+            return self._given(self._space.sample(self._generator))
+        for _ in range(REDRAWS):
+            drawn = self._study.ask(self._distributions)
+            config = self._plain(drawn.params)
+            if not self._space.forbids(config):
+                self._numbers.append(drawn.number)
+                return Proposal(config, self._budget)
+            self._learn(drawn.number, math.inf)
+        return self._given(self._space.sample(self._generator))
+
+    def _given(self, config: Config) -> Proposal:
+        """A configuration that the sampler takes as its own; what is inactive it draws."""
+        of = self._space.parameters
+        searched = {n: _outside(of[n], v) for n, v in config.items() if n in self._distributions}
+        self._study.enqueue_trial(searched)
+        self._numbers.append(self._study.ask(self._distributions).number)
         return Proposal(config, self._budget)
+
+    def _plain(self, params: Mapping[str, Any]) -> Config:
+        of = self._space.parameters
+        return self._space.complete({n: _inside(of[n], v) for n, v in params.items()})
 
     def tell(self, number: int, score: float) -> None:
         """The score of the proposal of that number; inf for a failure."""
+        self._from_prior -= 1
+        self._learn(self._numbers[number], score)
+
+    def _learn(self, number: int, score: float) -> None:
         if math.isinf(score):
             self._failed.append(number)
         else:
@@ -140,7 +180,29 @@ class Pool:
             self._failed = []
 
 
+def _outside(parameter: Parameter, value: Value) -> Value:
+    """What Optuna has for a value: the place of a step or of an ordered one, else itself."""
+    if isinstance(parameter, Constant) or places(parameter) is None:
+        return value
+    return number_of(parameter, value)
+
+
+def _inside(parameter: Parameter, value: Any) -> Value:
+    """The other way."""
+    if isinstance(parameter, Constant) or places(parameter) is None:
+        return value  # type: ignore[no-any-return]
+    return value_of(parameter, value)
+
+
+def _startup(options: Mapping[str, Any]) -> int:
+    """How many trials TPE draws at random before it has a model."""
+    declared = inspect.signature(optuna.samplers.TPESampler).parameters["n_startup_trials"]
+    return int(options.get("n_startup_trials", declared.default))
+
+
 def _distribution(parameter: Number | Choice) -> optuna.distributions.BaseDistribution:
+    if (count := places(parameter)) is not None:
+        return optuna.distributions.IntDistribution(0, count - 1)
     if isinstance(parameter, Choice):
         return optuna.distributions.CategoricalDistribution(parameter.values)
     if parameter.integer:
@@ -166,8 +228,16 @@ def _sampler(
         raise Refusal(f"{searcher}: {unknown('sampler', name, offered())}")
     if name in NUMBERS_ONLY:
         for key, parameter in space.parameters.items():
-            if isinstance(parameter, Choice):
-                raise Refusal(f"{searcher}: {key!r} is a choice, and {name} takes numbers only")
+            if isinstance(parameter, Choice) and not parameter.ordered:
+                raise Refusal(
+                    f"{searcher}: {key!r} is a choice without an order, and {name} takes numbers "
+                    "only"
+                )
+    if space.priors and name != "TPESampler":
+        raise Refusal(
+            f"{searcher}: {space.priors[0]!r} has a prior, which {name} does not honour: leave it "
+            "out, or take TPESampler"
+        )
     if name == "CmaEsSampler":
         _check_cmaes(searcher, space)
     cls = getattr(optuna.samplers, name)

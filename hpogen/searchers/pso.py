@@ -49,6 +49,7 @@ class PsoSearcher:
 
     # a particle remembers its best over the generations
     enqueues_default, ranks_only, multi_fidelity = True, False, False
+    honours = frozenset({"forbid"})
     earlier: ClassVar[Mapping[str, float]] = {"inertia": 0.9, "cognitive": 0.5, "social": 0.3}
     size = math.inf
 
@@ -72,8 +73,9 @@ class PsoSearcher:
         neighbours: Annotated[int, Ge(1), doc("of a ring: how many the nearest are")] = 3,
     ) -> None:
         for name, parameter in space.parameters.items():
-            if isinstance(parameter, Choice):
-                raise Refusal(f"pso: {name!r} is a choice, and a swarm moves in numbers only")
+            if isinstance(parameter, Choice) and not parameter.ordered:
+                text = "is a choice without an order, and a swarm moves in numbers only"
+                raise Refusal(f"pso: {name!r} {text}: ordered: true, if it has one")
         if topology == "ring" and neighbours > population:
             raise Refusal(f"pso: neighbours: got {neighbours}, expected at most {population}")
         swarm = Swarm(
@@ -115,6 +117,9 @@ class Swarm:
 
     def ask(self) -> Sequence[Point]:
         return [*self._swarm.position]
+
+    def another(self) -> None:
+        """Where a particle goes follows from where it comes from."""
 
     def tell(self, points: Sequence[Point], scores: Sequence[float]) -> None:
         swarm = self._swarm

@@ -12,9 +12,10 @@ from hpogen.trial import Config, Proposal
 
 
 class RandomSearcher:
-    """Random search: uniform draws from the space (in log where a parameter says so)."""
+    """Random search: draws from the space, uniform (in log where asked) or by a prior."""
 
     enqueues_default, ranks_only, multi_fidelity = True, False, False
+    honours = frozenset({"forbid", "prior"})
     size = math.inf
 
     def __init__(

@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Annotated, Any
 
-from annotated_types import Len
+from annotated_types import Gt, Len
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from hpogen.errors import quoted, unknown
-from hpogen.space.parameters import Choice, Constant, Number, Parameter, When
+from hpogen.space.conditions import impossible
+from hpogen.space.forbid import Forbidden
+from hpogen.space.mistake import Location, Mistake
+from hpogen.space.parameters import Choice, Constant, Number, Parameter, Prior, When
 from hpogen.trial import Value
 
 KINDS = "{float: [low, high]}, {int: [low, high]}, {choice: [values]} or a constant"
@@ -25,20 +28,13 @@ EXPECTED = {
     "int": "[low, high], two integers",
     "choice": "a list of values",
     "log": "true or false",
+    "ordered": "true or false",
+    "step": "a number above 0; with int a whole one",
+    "prior": "{center: value, width: number above 0}",
     "when": "{parameter: value or [values]}",
 }
+FORBID = "forbid"  # beside the parameters, where it is a list
 LARGEST_INTEGER = 2**53  # beyond it a coordinate no longer tells neighbours apart
-DEEPEST = 50  # conditions on conditions
-MOST = 100  # mistakes in conditions that are looked for
-
-Location = tuple[str | int, ...]
-
-
-class _Mistake(Exception):
-    def __init__(self, location: Location, got: object, text: str) -> None:
-        super().__init__(text)
-        self.location = location
-        self.got = got
 
 
 class _Form(BaseModel):
@@ -52,11 +48,25 @@ class _Form(BaseModel):
     """The parameter exists only where another one has this value, or one of these values."""
 
 
+class _Prior(BaseModel):
+    """Where the best value is thought to be: a normal distribution, cut off at the range's ends."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+    center: float
+    """The value that is thought best, in the range."""
+    width: Annotated[float, Gt(0)]
+    """The standard deviation, in the parameter's unit; with `log: true` a factor, above 1."""
+
+
 class _Float(_Form, title="float"):
     bounds: Annotated[list[float], Len(2, 2)] = Field(alias="float")
     """The lowest and the highest value, both included."""
     log: bool = False
     """Whether equal ratios are equally likely, not equal differences; then bounds are > 0."""
+    step: Annotated[float, Gt(0)] | None = None
+    """Only low, low + step, … high are drawn, equally often; not with `log: true`."""
+    prior: _Prior | None = None
+    """Where the best value is thought to be; for `random`, `optuna` (TPE) and `cmaes`."""
 
 
 class _Integer(_Form, title="int"):
@@ -64,11 +74,17 @@ class _Integer(_Form, title="int"):
     """The lowest and the highest value, both included; at most 2^53 from zero."""
     log: bool = False
     """Whether equal ratios are equally likely, not equal differences; then bounds are > 0."""
+    step: Annotated[int, Gt(0)] | None = None
+    """Only low, low + step, … high are drawn, equally often; not with `log: true`."""
+    prior: _Prior | None = None
+    """Where the best value is thought to be; for `random`, `optuna` (TPE) and `cmaes`."""
 
 
 class _Choice(_Form, title="choice"):
     values: Annotated[list[Any], Len(1)] = Field(alias="choice")
-    """Numbers, strings or booleans, each once; no order among them is assumed."""
+    """Numbers, strings, booleans or null, each once."""
+    ordered: bool = False
+    """Whether the values stand in an order: searchers then see one number, in equal shares."""
 
 
 FORMS: dict[str, type[_Float | _Integer | _Choice]] = {
@@ -78,34 +94,55 @@ FORMS: dict[str, type[_Float | _Integer | _Choice]] = {
 }
 
 
-def parse(mapping: Mapping[str, Any]) -> dict[str, Parameter]:
-    """The parameters of a `search_space` mapping, in its order.
+def parse(mapping: Mapping[str, Any]) -> tuple[dict[str, Parameter], tuple[Forbidden, ...]]:
+    """The parameters of a `search_space` mapping, in its order, and what it forbids.
 
     Raises ValidationError; `loc` is the path within the mapping, `("lr", "float")` say.
     """
     if not isinstance(mapping, Mapping) or not mapping:
-        raise _invalid(
-            [_Mistake((), mapping, f"got {quoted(mapping)}, expected parameters: {KINDS}")]
+        raise invalid(
+            [Mistake((), mapping, f"got {quoted(mapping)}, expected parameters: {KINDS}")]
         )
     parameters: dict[str, Parameter] = {}
-    mistakes: list[_Mistake] = []
-    for name, value in mapping.items():
+    mistakes: list[Mistake] = []
+    given = {name: value for name, value in mapping.items() if not _forbids(name, value)}
+    for name, value in given.items():
         try:
             parameters[name] = _parameter(name, value)
-        except _Mistake as mistake:
+        except Mistake as mistake:
             mistakes.append(mistake)
         except ValidationError as error:
             mistakes += _reworded(name, error)
     if not mistakes:
-        mistakes += itertools.islice(_impossible(parameters), MOST)
+        mistakes += impossible(parameters)
     if not mistakes and all(isinstance(p, Constant) for p in parameters.values()):
-        mistakes = [_Mistake((), mapping, "every parameter is a constant: nothing to search")]
+        mistakes = [Mistake((), mapping, "every parameter is a constant: nothing to search")]
+    forbidden = [] if mistakes else [*_forbidden(mapping.get(FORBID), parameters, mistakes)]
     if mistakes:
-        raise _invalid(mistakes)
-    return parameters
+        raise invalid(mistakes)
+    return parameters, tuple(forbidden)
 
 
-def _invalid(mistakes: list[_Mistake]) -> ValidationError:
+def _forbids(name: object, value: object) -> bool:
+    """Whether these are forbidden combinations, and no parameter that is called so."""
+    return name == FORBID and isinstance(value, list | str)
+
+
+def _forbidden(
+    given: object, parameters: Mapping[str, Parameter], mistakes: list[Mistake]
+) -> Iterator[Forbidden]:
+    if isinstance(given, str):
+        text = f"got {quoted(given)}, expected a list of conditions: [{given!r}]"
+        mistakes.append(Mistake((FORBID,), given, text))
+    for i, text in enumerate(given if isinstance(given, list) else []):
+        try:
+            yield Forbidden.parse(text, parameters)
+        except ValueError as error:
+            mistakes.append(Mistake((FORBID, i), text, str(error)))
+
+
+def invalid(mistakes: Sequence[Mistake]) -> ValidationError:
+    """What is raised for these mistakes."""
     return ValidationError.from_exception_data(
         "search_space",
         [
@@ -119,32 +156,33 @@ def _invalid(mistakes: list[_Mistake]) -> ValidationError:
     )
 
 
-def _reworded(name: str, error: ValidationError) -> Iterator[_Mistake]:
+def _reworded(name: str, error: ValidationError) -> Iterator[Mistake]:
     for detail in error.errors():
         location, got = detail["loc"], detail["input"]
         if detail["type"] == "extra_forbidden":
-            fields = FORMS[error.title].model_fields.items()
+            form = _Prior if location[0] == "prior" else FORMS[error.title]
+            fields = form.model_fields.items()
             text = unknown("", location[-1], [info.alias or key for key, info in fields])
         else:
             text = f"got {quoted(got)}, expected {EXPECTED[str(location[0])]}"
-        yield _Mistake((name, *location), got, text)
+        yield Mistake((name, *location), got, text)
 
 
 def _parameter(name: object, value: object) -> Parameter:
     if not isinstance(name, str) or not name:
-        raise _Mistake((str(name),), name, f"got {name!r}, expected a name, as a string")
+        raise Mistake((str(name),), name, f"got {name!r}, expected a name, as a string")
     if not isinstance(value, Mapping):
         return Constant(_plain((name,), value))
     kinds = [kind for kind in FORMS if kind in value]
     if len(kinds) != 1:
-        raise _Mistake((name,), value, f"got keys {list(value)}, expected {KINDS}")
+        raise Mistake((name,), value, f"got keys {list(value)}, expected {KINDS}")
     form = FORMS[kinds[0]].model_validate(dict(value))
     parameter: Any = _choice(name, form) if isinstance(form, _Choice) else _number(name, form)
     if "default" in form.model_fields_set:
         try:
             default = parameter.check(form.default)
         except ValueError as error:
-            raise _Mistake((name, "default"), form.default, str(error)) from None
+            raise Mistake((name, "default"), form.default, str(error)) from None
         parameter = replace(parameter, default=default)
     result: Parameter = replace(parameter, when=_when(name, form.when))
     return result
@@ -164,21 +202,61 @@ def _number(name: str, form: _Float | _Integer) -> Number:
         problem = "expected a range whose width is finite"
     if problem:
         location = (name, "int" if integer else "float")
-        raise _Mistake(location, form.bounds, f"got {form.bounds}, {problem}")
+        raise Mistake(location, form.bounds, f"got {form.bounds}, {problem}")
     middle = math.sqrt(low) * math.sqrt(high) if form.log else low + (high - low) / 2
     default = min(max(round(middle) if integer else middle, low), high)
-    return Number(low, high, form.log, integer, default)
+    number = Number(low, high, form.log, integer, default)
+    _check_step(name, form)
+    prior = _prior(name, form)
+    number = replace(number, step=form.step, prior=prior)
+    if form.step or prior:
+        center = middle if prior is None else prior.center
+        number = replace(number, default=number.decode(number.encode(center)))
+    return number
+
+
+def _check_step(name: str, form: _Float | _Integer) -> None:
+    if form.step is None:
+        return
+    low, high, step = (Fraction(repr(x)) for x in (*form.bounds, form.step))
+    problem = ""
+    if form.log:
+        problem = "not together with log: true; expected {choice: [values], ordered: true}"
+    elif (high - low) / step > LARGEST_INTEGER:
+        problem = "expected at most 2^53 steps"
+    elif (high - low) % step:
+        last = float(high - (high - low) % step)
+        problem = f"expected steps that end at {form.bounds[1]}, not at {last:g}"
+    if problem:
+        raise Mistake((name, "step"), form.step, f"got {form.step}, {problem}")
+
+
+def _prior(name: str, form: _Float | _Integer) -> Prior | None:
+    if form.prior is None:
+        return None
+    center, width = form.prior.center, form.prior.width
+    low, high = form.bounds
+    if not low <= center <= high:
+        text = f"got {center}, expected a value in [{low}, {high}]"
+        raise Mistake((name, "prior", "center"), center, text)
+    if form.log and width <= 1:
+        text = f"got {width}, expected a factor above 1, as log is true: 10 is a power of ten"
+        raise Mistake((name, "prior", "width"), width, text)
+    return Prior(center, width)
 
 
 def _choice(name: str, form: _Choice) -> Choice:
-    values = [_plain((name, "choice", i), value) for i, value in enumerate(form.values)]
+    if form.ordered and len(form.values) < 2:
+        text = "ordered values are two at least; a constant is written `name: value`"
+        raise Mistake((name, "ordered"), form.values, text)
+    values = [_chosen((name, "choice", i), value) for i, value in enumerate(form.values)]
     seen: dict[Value, Value] = {}
     for i, value in enumerate(values):
         if value in seen:
             text = f"got {quoted(value)}, which equals {quoted(seen[value])}: each value once"
-            raise _Mistake((name, "choice", i), value, text)
+            raise Mistake((name, "choice", i), value, text)
         seen[value] = value
-    return Choice(tuple(values), values[0])
+    return Choice(tuple(values), values[0], ordered=form.ordered)
 
 
 def _when(name: str, given: Mapping[str, Any]) -> When:
@@ -186,9 +264,13 @@ def _when(name: str, given: Mapping[str, Any]) -> When:
     for parent, wanted in given.items():
         values = wanted if isinstance(wanted, list) else [wanted]
         if not values:
-            raise _Mistake((name, "when", parent), wanted, "got [], expected at least one value")
-        when[parent] = tuple(_plain((name, "when", parent), value) for value in values)
+            raise Mistake((name, "when", parent), wanted, "got [], expected at least one value")
+        when[parent] = tuple(_chosen((name, "when", parent), value) for value in values)
     return when
+
+
+def _chosen(location: Location, value: object) -> Value:
+    return None if value is None else _plain(location, value)
 
 
 def _plain(location: Location, value: object) -> Value:
@@ -201,81 +283,6 @@ def _plain(location: Location, value: object) -> Value:
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
         return float(value)
-    raise _Mistake(
+    raise Mistake(
         location, value, f"got {quoted(value)}, expected a finite number, string or boolean"
     )
-
-
-def _impossible(parameters: Mapping[str, Parameter]) -> Iterator[_Mistake]:
-    """Conditions on what is not there, that go round in a circle, or that can never hold."""
-    sound = True
-    for name, parameter in parameters.items():
-        for parent, wanted in parameter.when.items():
-            if (problem := _problem(parameters, name, parent, wanted)) is not None:
-                sound = False
-                yield _Mistake((name, "when", parent), wanted, problem)
-    if not sound:
-        return
-    circle = _circle(parameters)
-    for name, parameter in parameters.items():
-        problem = circle.get(name) if circle else _unmet(parameters, name)
-        if problem is not None:
-            yield _Mistake((name, "when"), dict(parameter.when), problem)
-
-
-def _problem(
-    parameters: Mapping[str, Parameter], name: str, parent: str, wanted: tuple[Value, ...]
-) -> str | None:
-    if parent not in parameters:
-        return unknown("parameter", parent, parameters.keys() - {name})
-    other = parameters[parent]
-    if isinstance(other, Number) and not other.integer:
-        return f"{parent!r} is a float: a condition needs a choice, an int or a constant"
-    for value in wanted:
-        try:
-            other.check(value)
-        except ValueError as error:
-            return str(error)
-    return None
-
-
-def _circle(parameters: Mapping[str, Parameter]) -> dict[str, str]:
-    """What goes round in a circle or hangs on one, each with its way there; else what is too deep.
-
-    Level by level: what has conditions on earlier levels only is the next one.
-    """
-    left = {name: {*parameter.when} for name, parameter in parameters.items() if parameter.when}
-    for _ in range(DEEPEST):
-        done = [name for name, parents in left.items() if not parents & left.keys()]
-        if not done:
-            break
-        for name in done:
-            del left[name]
-    return {name: _way(parameters, name, left) for name in left}
-
-
-def _way(parameters: Mapping[str, Parameter], name: str, left: Mapping[str, set[str]]) -> str:
-    path = [name]
-    while len(path) <= DEEPEST:
-        above = next((parent for parent in parameters[path[-1]].when if parent in left), None)
-        if above is None:
-            break
-        path.append(above)
-        if above in path[:-1]:
-            return f"conditions go round in a circle: {' → '.join(path)}"
-    return f"conditions on conditions, more than {DEEPEST} deep"
-
-
-def _unmet(parameters: Mapping[str, Parameter], name: str) -> str | None:
-    """Why the parameter can never be active, or None: what its ancestors demand, taken together."""
-    demands: dict[str, set[tuple[type, Value]]] = {}
-    waiting = [name]
-    while waiting:
-        for parent, wanted in parameters[waiting.pop()].when.items():
-            allowed = {(type(value), value) for value in wanted}
-            if parent not in demands:
-                waiting.append(parent)
-            demands[parent] = demands.get(parent, allowed) & allowed
-            if not demands[parent]:
-                return f"never active: no value of {parent!r} meets every condition above it"
-    return None

@@ -14,25 +14,40 @@ import numpy as np
 import numpy.typing as npt
 
 from hpogen.errors import UserError, quoted, unknown
-from hpogen.space.form import parse
-from hpogen.space.parameters import Choice, Constant, Number, Parameter, When, same
+from hpogen.space.forbid import Forbidden
+from hpogen.space.form import FORBID, invalid, parse
+from hpogen.space.mistake import Mistake
+from hpogen.space.parameters import (
+    Choice,
+    Constant,
+    Number,
+    Parameter,
+    When,
+    number_of,
+    places,
+    same,
+)
 from hpogen.trial import Config, Value
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
 Point = npt.NDArray[np.float64]
+LOAD_TRIES = 1000  # draws of which one at least is not forbidden, when a space is loaded
+DRAWS = 100_000  # in a row, when it is searched
 
 
 @dataclass(frozen=True)
 class Space:
     """A search space: named parameters, some of them active only under a condition.
 
-    A configuration has every active parameter and no inactive one. A point of the unit cube has
-    one coordinate per number (log where asked) and one per value of a choice.
+    A configuration has every active parameter and no inactive one, and none of `forbidden` holds
+    for it. A point of the unit cube has one coordinate per number (log where asked) or ordered
+    choice, and one per value of another choice.
     """
 
     parameters: Mapping[str, Parameter]
+    forbidden: tuple[Forbidden, ...] = ()
 
     @staticmethod
     def parse(mapping: Mapping[str, Any]) -> Space:
@@ -40,11 +55,16 @@ class Space:
 
         Raises pydantic.ValidationError with one line per mistake, `loc` within the mapping.
         """
-        return Space(parse(mapping))
+        space = Space(*parse(mapping))
+        if (mistake := space._too_strict()) is not None:
+            raise invalid([mistake])
+        return space
 
     def record(self) -> dict[str, Any]:
         """The YAML mapping with every default filled in; parsing it gives this space."""
-        return {name: parameter.record() for name, parameter in self.parameters.items()}
+        record = {name: parameter.record() for name, parameter in self.parameters.items()}
+        texts = [rule.text for rule in self.forbidden]
+        return record | ({FORBID: texts} if texts else {})
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -103,6 +123,24 @@ class Space:
                 raise UserError(f"{name}: {error}") from None
         return self._active(values)
 
+    def forbids(self, config: Config) -> str:
+        """The first of `forbidden` that holds for a configuration, as written; empty: none."""
+        return next((rule.text for rule in self.forbidden if rule.holds(config)), "")
+
+    def _too_strict(self) -> Mistake | None:
+        """What is wrong where the defaults are forbidden, or next to everything."""
+        if text := self.forbids(self.default):
+            i = next(i for i, rule in enumerate(self.forbidden) if rule.text == text)
+            got = {name: x for name, x in self.default.items() if name in text}
+            said = f"forbids the defaults, {quoted(got)}: give another default"
+            return Mistake((FORBID, i), text, said)
+        generator = np.random.default_rng(0)
+        tries = range(LOAD_TRIES if self.forbidden else 0)
+        if not tries or any(not self.forbids(self._drawn(generator)) for _ in tries):
+            return None
+        said = f"forbids each of {len(tries)} drawn configurations: narrow the ranges instead"
+        return Mistake((FORBID,), [rule.text for rule in self.forbidden], said)
+
     def contains(self, config: Mapping[str, object]) -> bool:
         """Whether it has exactly the active parameters, each a plain value inside its range."""
         return self.why_not(config) == ""
@@ -118,7 +156,10 @@ class Space:
         if idle := next((name for name in config if name not in complete), None):
             return f"has {idle!r}, which is not active there"
         other = (name for name in complete if not same(complete[name], config[name]))
-        return next((f"{name}: got {quoted(config[name])}, another kind" for name in other), "")
+        for name in other:
+            return f"{name}: got {quoted(config[name])}, another kind"
+        text = self.forbids(complete)
+        return text and f"is forbidden: {text}"
 
     def decode(self, point: Point) -> Config:
         """The configuration at a point of the unit cube, of shape (dimension,)."""
@@ -137,22 +178,45 @@ class Space:
         )  # (dimension,)
 
     def sample(self, generator: np.random.Generator) -> Config:
-        """A configuration at a uniformly drawn point of the unit cube."""
-        return self.decode(generator.random(self.dimension))
+        """A configuration at a random point: uniform, or by the priors; again where forbidden.
+
+        Raises UserError where a hundred thousand draws are all forbidden.
+        """
+        for _ in range(DRAWS):
+            config = self._drawn(generator)
+            if not self.forbidden or not self.forbids(config):
+                return config
+        raise UserError(f"search_space.{FORBID}: {DRAWS} draws in a row are forbidden")
+
+    @cached_property
+    def priors(self) -> tuple[str, ...]:
+        """The names of the parameters that have a prior."""
+        return tuple(n for n, p in self.parameters.items() if isinstance(p, Number) and p.prior)
+
+    def _drawn(self, generator: np.random.Generator) -> Config:
+        point = generator.random(self.dimension)
+        for name, parameter, block in self._blocks if self.priors else ():
+            if name in self.priors and isinstance(parameter, Number):
+                point[block] = parameter.drawn(float(point[block][0]))
+        return self.decode(point)
 
     def configspace(self) -> ConfigurationSpace:
-        """The space without its constants, for engines that take a ConfigSpace.
+        """The space without its constants and its `forbidden`, for engines that take a ConfigSpace.
 
-        A choice's values are their indices, because ConfigSpace makes one type of mixed values. A
-        new one each time, because it holds a random generator; the import takes over a second.
-        Raises ValueError, naming the parameter, for a range lost in ConfigSpace's 13 decimals.
+        A choice's values and the steps of a number are their indices, because ConfigSpace makes one
+        type of mixed values and knows no steps. A new one each time, because it holds a random
+        generator; the import takes over a second. Raises ValueError, naming the parameter, for a
+        range lost in ConfigSpace's 13 decimals.
         """
         import ConfigSpace as cs
 
         def hyperparameter(name: str, p: Number | Choice) -> Any:
+            default = number_of(p, p.default)
+            if (count := places(p)) is not None:
+                return cs.UniformIntegerHyperparameter(name, 0, count - 1, default_value=default)
             if isinstance(p, Choice):
                 indices = range(len(p.values))
-                return cs.CategoricalHyperparameter(name, indices, default_value=p.index(p.default))
+                return cs.CategoricalHyperparameter(name, indices, default_value=default)
             if p.integer:
                 return cs.UniformIntegerHyperparameter(
                     name, int(p.low), int(p.high), default_value=int(p.default), log=p.log
@@ -169,7 +233,7 @@ class Space:
             for parent, values in p.when.items():
                 if (other := searched.get(parent)) is None:
                     continue  # a condition on a constant always holds
-                wanted = [other.index(v) if isinstance(other, Choice) else v for v in values]
+                wanted = [number_of(other, value) for value in values]
                 parts.append(cs.InCondition(result[name], result[parent], wanted))
             if parts:
                 result.add(parts[0] if len(parts) == 1 else cs.AndConjunction(*parts))

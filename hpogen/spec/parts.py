@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, create_mod
 from pydantic_core import PydanticSerializationError
 
 from hpogen import plugins
-from hpogen.errors import UserError
+from hpogen.errors import Refusal, UserError
 from hpogen.plugins.guest import guarded, guest
 from hpogen.searchers.base import Searcher
 from hpogen.space import Space
@@ -36,6 +36,10 @@ FUNCTION_KEYS: Mapping[str, Any] = {  # of a `@task` function beside its options
         Annotated[Threads, doc("CPUs that a worker reserves, and torch's threads")],
         1,
     ),
+}
+HEED = {  # which searchers honour what a space may have beside its parameters' ranges
+    "prior": "random, optuna (TPE) or cmaes",
+    "forbid": "a searcher of hpogen, all of which do",
 }
 OURS = {"space", "budgets", "seed", "enqueue"}  # what a searcher is given besides its options
 
@@ -91,12 +95,23 @@ class SearcherSpec:
         self, space: Space, budgets: Sequence[int], seed: int, enqueue: Sequence[Config]
     ) -> Searcher:
         """A fresh searcher. Raises Refusal for what the engine cannot treat."""
+        self._check_honoured(space)
         with guest():
             searcher: Searcher = self.part(space, budgets, seed, enqueue=enqueue, **self.options)
         if plugins.searchers.is_plugin(self.name):
             ours: Any = SimpleNamespace(ask=guarded(searcher.ask), tell=guarded(searcher.tell))
             return ours  # type: ignore[no-any-return]
         return searcher
+
+    def _check_honoured(self, space: Space) -> None:
+        """Priors and forbidden combinations are heeded, or refused; never passed over."""
+        honoured: Collection[str] = getattr(self.part, "honours", ())
+        given = [(f"{name!r} has a prior", "prior") for name in space.priors[:1]]
+        given += [("the space has forbid", "forbid")] if space.forbidden else []
+        for what, feature in given:
+            if feature not in honoured:
+                text = f"which {self.name} does not honour: leave it out, or take {HEED[feature]}"
+                raise Refusal(f"{self.name}: {what}, {text}")
 
 
 def searcher_of(form: SearcherForm, mistakes: Mistakes) -> SearcherSpec | None:

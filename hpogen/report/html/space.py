@@ -168,7 +168,7 @@ def _slice(
             log_axis(axes, "x", parameter.low, parameter.high)
         for config in chosen:
             if ours := [i for i in known if configs[i] == config]:
-                ring(axes, float(config[name]), float(scores[ours].min()), 6.5)
+                ring(axes, float(config[name] or 0), float(scores[ours].min()), 6.5)
     else:
         values = list(dict.fromkeys(map(value, x)))
         at = np.array([values.index(value(v)) for v in x], dtype=np.float64)

@@ -271,7 +271,9 @@ class Settings(Part):
         size = samples or self.dataset.subset_size()  # of a built-in data set it is known before
         if name != "batch_size" or size is None:
             return None
-        return check_batch_sizes([int(value) for value in values], size, self.dataset.noun)
+        return check_batch_sizes(
+            [int(value) for value in values if value is not None], size, self.dataset.noun
+        )
 
     @plugins.scoped
     def weights_bytes(self, values: Mapping[str, Sequence[Value]]) -> int | None:
