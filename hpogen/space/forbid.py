@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import keyword
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -243,3 +244,9 @@ def _is_number(parameter: Parameter) -> bool:
         return False
     ordered = isinstance(parameter, Choice) and parameter.ordered
     return not ordered or numbers == sorted(numbers)
+
+
+def mentioned(name: str) -> str:
+    """How a condition names a parameter: in backticks where Python could not."""
+    bare = name.isidentifier() and not keyword.iskeyword(name) and name not in WORDS
+    return name if bare else f"`{name}`"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hpogen.errors import UserError, quoted
+from hpogen.space.foreign import from_configspace, of_distribution, of_hyperparameter, package_of
 from hpogen.trial import Value
 
 Condition = Mapping[str, Value | Sequence[Value]]
@@ -25,7 +26,9 @@ class Float:
     """A real number from `low` to `high`, both included.
 
     `log`: equal ratios are equally likely. `default` is the value of trial 0; left out, the middle.
-    `when` names what must have which value, or one of which values, for the parameter to exist.
+    With `step` only low, low + step, … high are drawn. `prior={"center": 0.1, "width": 10}` says
+    where the best value is thought to be. `when` names what must have which value, or one of which
+    values, for the parameter to exist.
     """
 
     low: float
@@ -33,6 +36,8 @@ class Float:
     _: KW_ONLY
     log: bool = False
     default: float | EllipsisType = ...
+    step: float | None = None
+    prior: Mapping[str, float] | None = None
     when: Condition | None = None
 
     @property
@@ -50,6 +55,8 @@ class Int:
     _: KW_ONLY
     log: bool = False
     default: int | EllipsisType = ...
+    step: int | None = None
+    prior: Mapping[str, float] | None = None
     when: Condition | None = None
 
     @property
@@ -60,10 +67,14 @@ class Int:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of the values; `default`, left out, is the first. `when` as `Float` has it."""
+    """One of the values; `default`, left out, is the first. `when` as `Float` has it.
+
+    `ordered`: searchers see their order, as one number.
+    """
 
     values: Sequence[Value]
     _: KW_ONLY
+    ordered: bool = False
     default: Value | EllipsisType = ...
     when: Condition | None = None
 
@@ -86,6 +97,7 @@ class Constant:
 
 
 OBJECTS = (Float, Int, Choice, Constant)
+FOREIGN = {"ConfigSpace": of_hyperparameter, "optuna": of_distribution}  # by package
 FIRST = ("low", "high", "values")  # what the YAML names by the kind
 
 
@@ -99,10 +111,14 @@ def _given(parameter: Float | Int | Choice) -> dict[str, Any]:
 def space_form(space: Mapping[str, Any]) -> dict[str, Any]:
     """The `search_space` mapping of the YAML for a mapping of names to hyper-parameters.
 
-    A value may be `Float`, `Int`, `Choice`, `Constant`, the YAML's own form, or a bare value, which
-    is a constant. What the values are is checked where the mapping is loaded. Raises UserError for
-    what is no mapping.
+    A value may be `Float`, `Int`, `Choice`, `Constant`, the YAML's own form, a hyper-parameter of
+    ConfigSpace, a distribution of Optuna, or a bare value, which is a constant; with them `forbid`
+    may be a list of conditions. The space may be a whole ConfigSpace. What the values are is
+    checked where the mapping is loaded. Raises UserError for what is no mapping, and for what
+    ConfigSpace has and hpogen has no word for.
     """
+    if hasattr(space, "forbidden_clauses") and package_of(space) == "ConfigSpace":
+        return {name: _plain(form) for name, form in from_configspace(space).items()}
     if not isinstance(space, Mapping):
         raise UserError(
             f"search space: got {quoted(space)}, expected a mapping: "
@@ -115,6 +131,8 @@ def _plain(given: Any) -> Any:
     """In the YAML's types alone: NumPy's numbers and tuples come from Python."""
     if isinstance(given, OBJECTS):
         return _plain(given.form)
+    if package_of(given) in FOREIGN:
+        return _plain(FOREIGN[package_of(given)](given))
     if isinstance(given, np.generic):
         return given.item()
     if isinstance(given, np.ndarray | tuple | list | range):
