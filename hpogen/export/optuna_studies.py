@@ -121,14 +121,16 @@ def _trial(study: Folder, record: Record) -> FrozenTrial:
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
-    """A constant is a choice of one."""
+    """A constant is a choice of one; Optuna has no ordered choices, priors, forbidden ones."""
     if isinstance(parameter, Constant):
         return CategoricalDistribution((parameter.default,))
     if isinstance(parameter, Choice):
         return CategoricalDistribution(parameter.values)
     if parameter.integer:
-        return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+        step = 1 if parameter.step is None else int(parameter.step)
+        low, high = int(parameter.low), int(parameter.high)
+        return IntDistribution(low, high, log=parameter.log, step=step)
+    return FloatDistribution(parameter.low, parameter.high, parameter.log, parameter.step)
 
 
 def _attributes(study: Folder, record: Record) -> dict[str, Any]:

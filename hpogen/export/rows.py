@@ -33,13 +33,14 @@ def table(studies: Sequence[Folder]) -> pd.DataFrame:
 
     `score` is missing where it is infinite: for failed trials. `duplicate_of` and `parent` are
     trials of the same study, `reused` is `STUDY/7`. `config.*`, `metrics.*`, `audit.*` and
-    `seconds.*` have a column per name. A parameter whose values are of several types is JSON text.
+    `seconds.*` have a column per name. A parameter whose values are of several types is JSON text;
+    a null that was chosen is one of them, where others have no value.
     """
     import pandas as pd
 
     rows = [row(study, record) for study in studies for record in study.history.records]
     columns = _columns(studies, rows)
-    return pd.DataFrame({name: _column([cells.get(name) for cells in rows]) for name in columns})
+    return pd.DataFrame({name: _column(name, rows) for name in columns})
 
 
 def row(study: Folder, record: Record) -> dict[str, Any]:
@@ -99,10 +100,17 @@ def _columns(studies: Sequence[Folder], rows: Sequence[Mapping[str, Any]]) -> li
     return [*dict.fromkeys([*fixed, *searched, *first, *rest])]
 
 
-def _column(values: Sequence[Any]) -> pd.Series[Any]:
-    """The values with one type, which allows for missing ones; None is missing."""
+def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> pd.Series[Any]:
+    """The values with one type, which allows for missing ones; None is missing.
+
+    A parameter that is there with the value None has chosen it, and is JSON text.
+    """
     import pandas as pd
 
+    values = [cells.get(name) for cells in rows]
+    if name.startswith("config.") and any(name in cells and cells[name] is None for cells in rows):
+        texts = [json.dumps(cells[name]) if name in cells else None for cells in rows]
+        return pd.Series(texts, dtype="string")
     kinds = {type(value) for value in values} - {type(None)}
     if kinds == {int, float}:
         kinds = {float}

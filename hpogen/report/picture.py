@@ -164,13 +164,13 @@ def _ended_as(record: Record) -> Progress:
 def _row(
     spec: StudySpec, trial: Trial, progress: Progress | None, names: Mapping[str, tuple[str, ...]]
 ) -> Row:
-    config = (trial.config.get(name) for name, _ in varying(spec))
+    config, searched = trial.config, [name for name, _ in varying(spec)]
     done, where = how_far(trial, progress)
     return (
         str(trial.id),
         done,
         *figures(names, progress.metrics if progress else {}, blank=""),
-        *("" if x is None else value(x) for x in config),
+        *(value(config[name]) if name in config else "" for name in searched),
         where,
     )
 

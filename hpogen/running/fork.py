@@ -169,7 +169,7 @@ def _cause(space: Space, outside: Sequence[Config]) -> str:
     """Why they are not in the space: for want of a parameter, or else what the first one says."""
     known, parameters = set().union(*outside), space.parameters
     absent = [name for name, p in parameters.items() if name not in known and not p.when]
-    rest = Space({name: p for name, p in parameters.items() if name not in absent})
+    rest = Space({n: p for n, p in parameters.items() if n not in absent}, space.forbidden)
     inside = sum(map(rest.contains, outside))
     if not absent or not inside:
         return f"the first of them: {space.why_not(outside[0])}"

@@ -234,4 +234,12 @@ def _config(
         except UserError as error:
             mistakes.add((*path, key), str(error).removeprefix(f"{key}: "))
             wrong = True
-    return None if wrong else space.complete(partial)
+    if wrong:
+        return None
+    config = space.complete(partial)
+    if text := space.forbids(config):
+        mistakes.add(
+            path, f"got {shown(dict(partial))}, which search_space.forbid rules out: {text}"
+        )
+        return None
+    return config

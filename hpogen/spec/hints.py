@@ -33,6 +33,7 @@ SYNONYMS = {  # what keys are called elsewhere, in lower case
     **dict.fromkeys(("learning_rate", "init_lr", "initial_lr"), "search_space.lr"),
     **dict.fromkeys(("bs", "batch", "batchsize", "train_batch_size"), "search_space.batch_size"),
     **dict.fromkeys(("wd", "l2", "decay"), "search_space.weight_decay"),
+    **dict.fromkeys(("forbid", "forbidden", "constraints"), "search_space.forbid"),
     **dict.fromkeys(("space", "parameters", "params", "hyperparameters"), "search_space"),
     **dict.fromkeys(("algorithm", "search_algorithm", "search_alg", "tuner"), "searcher"),
     **dict.fromkeys(("sampler",), "searcher: {name: optuna, sampler: …}"),

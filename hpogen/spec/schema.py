@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from hpogen import plugins
 from hpogen.objective import PRESETS
-from hpogen.space.form import FORMS
+from hpogen.space.form import FORBID, FORMS
 from hpogen.spec.described import Described
 from hpogen.spec.form import StudyForm
 
@@ -49,6 +49,10 @@ def schema() -> dict[str, Any]:
 
 def _search_space(parameters: list[dict[str, Any]]) -> dict[str, Any]:
     constant = TypeAdapter(bool | int | float | str).json_schema()
+    forbid = {
+        "description": "combinations that no trial has: `kernel == 'rbf' and lr > 0.1`",
+        "anyOf": [{"type": "array", "items": {"type": "string"}}, *parameters],
+    }
     return {
         "description": "parameters by name, or the path of a YAML file that holds them",
         "anyOf": [
@@ -56,6 +60,7 @@ def _search_space(parameters: list[dict[str, Any]]) -> dict[str, Any]:
             {
                 "type": "object",
                 "minProperties": 1,
+                "properties": {FORBID: forbid},
                 "additionalProperties": {"anyOf": [*parameters, constant]},
             },
         ],

@@ -224,7 +224,7 @@ def _differences(proposal: Proposal | None, trial: Trial) -> Iterator[tuple[str,
             yield (name, was, now)
     for name in sorted({*trial.config, *proposal.config}):
         recorded, proposed = trial.config.get(name), proposal.config.get(name)
-        if recorded != proposed:
+        if recorded != proposed or (name in trial.config) != (name in proposal.config):
             yield (name, recorded, proposed)
 
 

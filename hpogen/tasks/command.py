@@ -253,6 +253,8 @@ def _placeholders(command: str) -> list[str]:
 
 
 def _text(value: object) -> str:
+    if value is None:
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -28,7 +28,7 @@ from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.report.html.scores import scored
 from hpogen.report.text import count, percent, value, words
 from hpogen.space import Space
-from hpogen.space.parameters import Number, height
+from hpogen.space.parameters import Choice, Number, height
 from hpogen.trial import Config
 
 if TYPE_CHECKING:
@@ -168,9 +168,11 @@ def _slice(
             log_axis(axes, "x", parameter.low, parameter.high)
         for config in chosen:
             if ours := [i for i in known if configs[i] == config]:
-                ring(axes, float(config[name] or 0), float(scores[ours].min()), 6.5)
+                ring(axes, x[known.index(ours[0])], float(scores[ours].min()), 6.5)
     else:
-        values = list(dict.fromkeys(map(value, x)))
+        ordered = isinstance(parameter, Choice) and parameter.ordered
+        seen = sorted(x, key=partial(height, parameter)) if ordered else x
+        values = list(dict.fromkeys(map(value, seen)))
         at = np.array([values.index(value(v)) for v in x], dtype=np.float64)
         jitter = np.random.default_rng(0).uniform(-0.2, 0.2, len(at))
         points(axes, at + jitter, y, arm_colour(arm.number), of, size=2.6)

@@ -121,8 +121,11 @@ def _figure(x: float | None) -> Cell:
 
 
 def _parameter(record: Record, name: str) -> Cell:
-    x = record.trial.config.get(name)
-    return ("", "") if x is None else (value(x), str(x))
+    config = record.trial.config
+    if name not in config:
+        return "", ""
+    x = config[name]
+    return value(x), value(x) if x is None else str(x)
 
 
 def _failure(record: Record) -> Cell:

@@ -37,7 +37,7 @@ from hpogen.report.watch.followed import Followed
 from hpogen.space.parameters import Choice, Number, Parameter, height
 from hpogen.study.standing import rule
 from hpogen.study.status import ended, finite, last_epoch, under_way
-from hpogen.trial import Trial, plain
+from hpogen.trial import Config, Trial, plain
 
 LATEST = 20  # trials in the table
 MOST_CURVES = 24  # trials under way whose curves are drawn
@@ -106,7 +106,7 @@ class Told:
         for name, column in self._columns.items():
             column += new[name]
         for (name, parameter), heights in zip(axes, self._heights, strict=True):
-            heights += [_height(parameter, record.trial.config.get(name)) for record in records]
+            heights += [_height(name, parameter, record.trial.config) for record in records]
 
 
 def _may_be_chosen(study: Followed, record: Record) -> bool:
@@ -114,9 +114,11 @@ def _may_be_chosen(study: Followed, record: Record) -> bool:
     return first and record.failure is None and record.trial.rung == study.spec.ladder[-1]
 
 
-def _height(parameter: Parameter, x: Any) -> int | None:
+def _height(name: str, parameter: Parameter, config: Config) -> int | None:
     """None where the parameter is not active."""
-    return None if x is None else round(1000 * min(max(height(parameter, x), 0.0), 1.0))
+    if name not in config:
+        return None
+    return round(1000 * min(max(height(parameter, config[name]), 0.0), 1.0))
 
 
 def state(study: Followed) -> dict[str, Any]:
