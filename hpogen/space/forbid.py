@@ -62,6 +62,7 @@ class Forbidden:
             return Forbidden(text, _Reader(parameters, names).truth(tree))
         except (SyntaxError, RecursionError, MemoryError) as error:
             why = getattr(error, "msg", None) or "it is nested too deeply"
+            why = "equal is written ==" if re.search(r"(?<![=!<>])=(?!=)", readable) else why
             raise ValueError(f"got {quoted(text)}, expected a condition, {SUCH}: {why}") from None
 
     def holds(self, config: Config) -> bool:
@@ -104,6 +105,7 @@ class _Reader:
             return found if isinstance(op, ast.In) else _not(found)
         a, b = self.name(left), self.name(right)
         if a is None and b is None:
+            self.value(left), self.value(right)
             shown = f"{self.shown(left)} with {self.shown(right)}"
             raise ValueError(f"compares {shown}, expected a parameter on one side")
         if isinstance(op, ast.Eq | ast.NotEq):

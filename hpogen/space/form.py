@@ -160,7 +160,7 @@ def _reworded(name: str, error: ValidationError) -> Iterator[Mistake]:
     for detail in error.errors():
         location, got = detail["loc"], detail["input"]
         if detail["type"] == "extra_forbidden":
-            form = _Prior if location[0] == "prior" else FORMS[error.title]
+            form = FORMS[error.title] if len(location) == 1 else _Prior
             fields = form.model_fields.items()
             text = unknown("", location[-1], [info.alias or key for key, info in fields])
         else:
