@@ -48,7 +48,7 @@ class _Form(BaseModel):
     """The parameter exists only where another one has this value, or one of these values."""
 
 
-class _Prior(BaseModel):
+class PriorForm(BaseModel):
     """Where the best value is thought to be: a normal distribution, cut off at the range's ends."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
@@ -65,7 +65,7 @@ class _Float(_Form, title="float"):
     """Whether equal ratios are equally likely, not equal differences; then bounds are > 0."""
     step: Annotated[float, Gt(0)] | None = None
     """Only low, low + step, … high are drawn, equally often; not with `log: true`."""
-    prior: _Prior | None = None
+    prior: PriorForm | None = None
     """Where the best value is thought to be; for `random`, `optuna` (TPE) and `cmaes`."""
 
 
@@ -76,7 +76,7 @@ class _Integer(_Form, title="int"):
     """Whether equal ratios are equally likely, not equal differences; then bounds are > 0."""
     step: Annotated[int, Gt(0)] | None = None
     """Only low, low + step, … high are drawn, equally often; not with `log: true`."""
-    prior: _Prior | None = None
+    prior: PriorForm | None = None
     """Where the best value is thought to be; for `random`, `optuna` (TPE) and `cmaes`."""
 
 
@@ -160,7 +160,7 @@ def _reworded(name: str, error: ValidationError) -> Iterator[Mistake]:
     for detail in error.errors():
         location, got = detail["loc"], detail["input"]
         if detail["type"] == "extra_forbidden":
-            form = FORMS[error.title] if len(location) == 1 else _Prior
+            form = FORMS[error.title] if len(location) == 1 else PriorForm
             fields = form.model_fields.items()
             text = unknown("", location[-1], [info.alias or key for key, info in fields])
         else:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from ruamel.yaml import YAML
 
 from hpogen import plugins
-from hpogen.space.form import FORMS
+from hpogen.space.form import FORMS, PriorForm
 from hpogen.spec.described import Described, descriptions, documentation
 from hpogen.spec.form import StudyForm
 from hpogen.tasks.command import Command
@@ -176,7 +176,8 @@ def first_paragraph(form: type) -> str:
 
 def space() -> str:
     """The keys of a parameter of the search space, by its type."""
-    parts = (f"### `{name}`\n\n{keys(form, f'{name}.')}" for name, form in FORMS.items())
+    forms = {**FORMS, "prior": PriorForm}
+    parts = (f"### `{name}`\n\n{keys(form, f'{name}.')}" for name, form in forms.items())
     return "\n\n".join(parts)
 
 

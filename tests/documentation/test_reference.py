@@ -18,7 +18,7 @@ from hpogen import measures, plugins
 from hpogen.cli import beginning, launching, looking, results
 from hpogen.cli.app import app
 from hpogen.objective import PRESETS, SCALES
-from hpogen.space.form import FORMS
+from hpogen.space.form import FORMS, PriorForm
 from hpogen.spec.form import StudyForm
 from hpogen.spec.schema import schema
 from hpogen.tasks.command import Command
@@ -40,6 +40,7 @@ FORMS_SHOWN = {
         Command,
         Hyperparameters,
         *FORMS.values(),
+        PriorForm,
         *(form for _, form in tables.forms_within(StudyForm, tables.OPEN)),
     ]
 }
@@ -91,7 +92,7 @@ def test_every_hyperparameter_has_a_place(site: Path) -> None:
 
 def test_every_parameter_of_a_space_has_a_place(site: Path) -> None:
     there = ids(site / "reference" / "search-space.html")
-    for name, form in FORMS.items():
+    for name, form in {**FORMS, "prior": PriorForm}.items():
         wanted = {f"{name}.{key}" for key in form.model_json_schema()["properties"]}
         assert wanted <= there
 
