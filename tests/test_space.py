@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from hpogen.errors import UserError
 from hpogen.space import Space
-from hpogen.space.parameters import Choice, same
+from hpogen.space.parameters import same, value_of
 
 F = [0, 1]
 SGD = Space.parse(
@@ -42,10 +42,16 @@ def spaces(draw: st.DrawFn) -> Space:
     finite = st.floats(-1e6, 1e6).map(lambda x: round(x, 6))
     for i in range(draw(st.integers(1, 5))):
         log = draw(st.booleans())
-        kind = draw(st.sampled_from(["float", "int", "choice"]))
-        if kind == "choice":
-            values = st.lists(st.sampled_from(["a", "b", 7, 2.5, True]), min_size=1, unique=True)
-            form: dict[str, Any] = {"choice": draw(values)}
+        kind = draw(st.sampled_from(["float", "int", "choice", "ordered", "steps"]))
+        if kind in ("choice", "ordered"):
+            values = st.sampled_from(["a", "b", 7, 2.5, True, None])
+            few = 1 if kind == "choice" else 2
+            form: dict[str, Any] = {"choice": draw(st.lists(values, min_size=few, unique=True))}
+            form |= {"ordered": True} if kind == "ordered" else {}
+        elif kind == "steps":
+            low, count = draw(st.integers(-50, 50)), draw(st.integers(1, 30))
+            step = draw(st.sampled_from([1, 3, 7]))
+            form = {"int": [low, low + count * step], "step": step}
         else:
             number = st.integers(1, 2000) if kind == "int" else finite
             number = st.floats(1e-9, 1e6) if kind == "float" and log else number
@@ -107,8 +113,7 @@ def test_configspace_leaves_constants_out_and_shares_no_generator() -> None:
 
 
 def plain(space: Space, name: str, value: Any) -> Any:
-    parameter = space.parameters[name]
-    return parameter.values[int(value)] if isinstance(parameter, Choice) else value
+    return value_of(space.parameters[name], value)  # type: ignore[arg-type]
 
 
 def test_numbers_are_uniform_on_their_scale() -> None:

