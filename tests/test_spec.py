@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -274,6 +276,22 @@ def test_the_schema_knows_the_keys() -> None:
     for reference in _references(found):
         assert reference.removeprefix("#/$defs/") in found["$defs"]
     json.dumps(found, allow_nan=False)
+
+
+def test_the_schema_knows_every_kind_of_hyper_parameter() -> None:
+    space: dict[str, Any] = {
+        "lr": {"float": [0.1, 1], "log": True, "prior": {"center": 0.2, "width": 2}},
+        "dropout": {"float": [0, 1], "step": 0.1},
+        "size": {"choice": ["s", None], "ordered": True, "when": {"width": None}},
+        "width": {"choice": [None, 3]},
+        "forbid": ["size == 's' and lr > 0.5"],
+    }
+    study = {"task": {"name": "t"}, "searcher": "random", "stop": {"trials": 1}}
+    jsonschema.validate({**study, "search_space": space}, schema())
+    wrong = ({"forbid": [3]}, {"lr": {"float": [0, 1], "prior": {"centre": 1}}}, {"size": None})
+    for part in wrong:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**study, "search_space": {**space, **part}}, schema())
 
 
 def _references(node: object) -> list[str]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hpogen.errors import UserError
 from hpogen.report import text
+from hpogen.trial import Value
 
 
 @pytest.mark.parametrize(
@@ -43,11 +44,12 @@ def test_a_metric_has_three_digits(x: float, expected: str) -> None:
         (12.34, "12.3"),
         (212, "212"),
         (True, "true"),
+        (None, "null"),
         ("adamw", "adamw"),
         (123456.7, "123,457"),
     ],
 )
-def test_a_hyper_parameter_is_short(x: int | float | str | bool, expected: str) -> None:
+def test_a_hyper_parameter_is_short(x: Value, expected: str) -> None:
     assert text.value(x) == expected
 
 

@@ -57,6 +57,12 @@ def told(path: Path, **options: Any) -> dict[str, Any]:
     return by_trial(ledger.read(path.parent / "q"), "told").get(0, {})
 
 
+def test_null_is_the_text_null(tmp_path: Path) -> None:
+    body = "assert sys.argv[1] == 'null', sys.argv\nfor i in range(2): epoch()"
+    space = {"x": {"choice": [None, 1]}}
+    assert told(script(tmp_path, body, search_space=space))["failure"] is None
+
+
 def logged(path: Path) -> str:
     return folder.log_path(path.parent / "q", 0).read_text()
 
