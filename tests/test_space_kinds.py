@@ -112,7 +112,10 @@ def test_integers_and_steps_have_priors_too() -> None:
 
 def test_the_center_is_the_default_unless_there_is_one() -> None:
     prior = {"center": 0.93, "width": 0.1}
-    assert Space.parse({"a": {"float": F, "prior": prior}}).default["a"] == pytest.approx(0.93)
+    assert Space.parse({"a": {"float": F, "prior": prior}}).default["a"] == 0.93
+    log = {"float": [0.01, 1], "log": True, "prior": {"center": 0.1, "width": 2}}
+    assert Space.parse({"a": log}).default["a"] == 0.1
+    assert Space.parse({"a": {"int": F, "prior": prior}}).default["a"] == 1
     stepped = {"float": F, "step": 0.1, "prior": prior}
     assert Space.parse({"a": stepped}).default["a"] == 0.9
     assert Space.parse({"a": {**stepped, "default": 0.2}}).default["a"] == 0.2

@@ -203,16 +203,13 @@ def _number(name: str, form: _Float | _Integer) -> Number:
     if problem:
         location = (name, "int" if integer else "float")
         raise Mistake(location, form.bounds, f"got {form.bounds}, {problem}")
-    middle = math.sqrt(low) * math.sqrt(high) if form.log else low + (high - low) / 2
-    default = min(max(round(middle) if integer else middle, low), high)
-    number = Number(low, high, form.log, integer, default)
     _check_step(name, form)
     prior = _prior(name, form)
-    number = replace(number, step=form.step, prior=prior)
-    if form.step or prior:
-        center = middle if prior is None else prior.center
-        number = replace(number, default=number.decode(number.encode(center)))
-    return number
+    middle = math.sqrt(low) * math.sqrt(high) if form.log else low + (high - low) / 2
+    best = middle if prior is None else prior.center
+    default = min(max(round(best) if integer else best, low), high)
+    number = Number(low, high, form.log, integer, default, step=form.step, prior=prior)
+    return replace(number, default=number.at(number.place(best))) if form.step else number
 
 
 def _check_step(name: str, form: _Float | _Integer) -> None:
