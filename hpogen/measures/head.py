@@ -20,7 +20,7 @@ from hpogen.measures.head_reduced import CHUNK, Reduced, add_samples, no_moments
 from hpogen.measures.last_linear import sizes
 from hpogen.measures.moments import ROUNDING, Moments, ratio
 from hpogen.measures.passes import Predictions, check_finite
-from hpogen.measures.targets import LossFunction, classes_of, counted, rows
+from hpogen.measures.targets import LossFunction, by_rows, classes_of, counted, rows
 
 CANCELLED = 1e-6  # E[h²] − E[h]² has lost digits where it is less than this part of E[h]²
 TINY = 1e-300  # in the place of Σq = 0, where all is 0
@@ -123,7 +123,7 @@ class HeadStatistics:
     @cached_property
     def closed_forms(self) -> ClosedForms:
         """The same but `brier`, () float64 on the device: reading them is left to the caller."""
-        return ClosedForms(self.output_gradients, self._squares, self._sizes, self.labels)
+        return ClosedForms(self.predictions, self._squares, self._sizes)
 
     @property
     def gsnr(self) -> float:
@@ -169,8 +169,9 @@ class HeadStatistics:
         if isinstance(self.seen, Reduced) and self.seen.moments is not None:
             return self.seen.moments
         moments = no_moments(self.weight, *self._counts)
+        d = output_gradients(self.logits, self.labels, self.loss_function)  # (N, C)
         for part in self._parts():
-            add_samples(moments, self.output_gradients[part], self.features[part], self._counts[0])
+            add_samples(moments, d[part], self.features[part], self._counts[0])
         return moments
 
     @cached_property
@@ -201,14 +202,12 @@ class HeadStatistics:
         return low, middle, high
 
     @cached_property
-    def output_gradients(self) -> Tensor:
-        """d (N, C) float64, see `output_gradients`."""
-        return output_gradients(self.logits, self.labels, self.loss_function)
-
-    @cached_property
     def _squares(self) -> Tensor:
         """‖d_i‖² (N,)."""
-        return self.output_gradients.square().sum(1)
+        loss = self.loss_function
+        return by_rows(
+            lambda z, y: output_gradients(z, y, loss).square().sum(1), self.logits, self.labels
+        )
 
     @property
     def _sizes(self) -> Tensor:
@@ -258,13 +257,12 @@ class HeadStatistics:
 class ClosedForms:
     """The head measures that are a mean over samples and no more, left on the device unread.
 
-    Each property is () float64. d = p − q (N, C) float64, `sizes` ‖h_i‖² + 1 (N,) float64.
+    Each property is () float64. d = p − q (N, C) is not kept, but computed from the predictions.
     """
 
-    output_gradients: Tensor  # d
-    squares: Tensor  # ‖d_i‖² (N,)
-    sizes: Tensor
-    labels: Tensor  # (N,) int64, or probabilities (N, C)
+    predictions: Predictions
+    squares: Tensor  # ‖d_i‖² (N,) float64
+    sizes: Tensor  # ‖h_i‖² + 1 (N,) float64
 
     @property
     def agn(self) -> Tensor:
@@ -278,18 +276,28 @@ class ClosedForms:
     @cached_property
     def trace_hessian(self) -> Tensor:
         """mean_i Σq_i (1 − ‖p_i‖²)(‖h_i‖² + 1); of one logit, p(1 − p) in the place of 1 − ‖p‖²."""
-        d, labels = self.output_gradients, self.labels
-        if d.shape[1] == 1:  # |d| is p or 1 − p
-            p = (d + labels)[:, 0] if labels.is_floating_point() else d[:, 0].abs()
-            variances = p * (1 - p)
-        elif labels.is_floating_point():  # (Σq)² (1 − ‖p‖²) = (Σq)² − ‖q‖² − 2 d·q − ‖d‖²
-            q, total = labels.double(), labels.double().sum(1)
-            variances = total.square() - q.square().sum(1) - 2 * (d * q).sum(1) - self.squares
-            variances = variances / total.clamp_min(TINY)
-        else:  # −2 d_y − ‖d‖²: nothing cancels where the label is the likeliest class
-            variances = -2 * d.gather(1, labels[:, None])[:, 0] - self.squares
-        return variances.clamp_min(0) @ self.sizes / len(self.sizes)
+        seen = self.predictions
+        variances = by_rows(
+            lambda z, y: _variances(output_gradients(z, y, seen.loss_function), y),
+            seen.logits,
+            seen.labels,
+        )
+        return variances @ self.sizes / len(self.sizes)
 
     @property
     def tic(self) -> Tensor:
         return ratio(self.agn, self.trace_hessian)
+
+
+def _variances(d: Tensor, labels: Tensor) -> Tensor:
+    """Σq_i (1 − ‖p_i‖²) (N,) from d (N, C); of one logit p(1 − p)."""
+    if d.shape[1] == 1:  # |d| is p or 1 − p
+        p = (d + labels)[:, 0] if labels.is_floating_point() else d[:, 0].abs()
+        return (p * (1 - p)).clamp_min_(0)
+    squares = d.square().sum(1)
+    if labels.is_floating_point():  # (Σq)² (1 − ‖p‖²) = (Σq)² − ‖q‖² − 2 d·q − ‖d‖²
+        q, total = labels.double(), labels.double().sum(1)
+        found = total.square() - q.square().sum(1) - 2 * (d * q).sum(1) - squares
+        return (found / total.clamp_min(TINY)).clamp_min_(0)
+    # −2 d_y − ‖d‖²: nothing cancels where the label is the likeliest class
+    return (-2 * d.gather(1, labels[:, None])[:, 0] - squares).clamp_min_(0)

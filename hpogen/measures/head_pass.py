@@ -66,24 +66,27 @@ def _tried(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
 class HeadCollector:
     """Collects HeadStatistics from the forward passes that run while it is entered.
 
-    Where labels are `known` to be classes they are not looked at: no GPU has to be waited for; and
-    of these features are kept only where something `reads` them, else what is made of them.
+    Labels may be `known`, as a PredictionCollector's; features are then kept only where something
+    `reads` them, else what is made of them.
     """
 
     def __init__(
         self,
         model: nn.Module,
         loss: LossFunction | None = None,
-        known: bool = False,
+        known: Tensor | None = None,
         reads: Literal["features", "moments", "forms"] = "features",
     ) -> None:
         self._group = group_of(model)
         self._last = LastLinear(model)
         self._loss, self._known = loss, known
-        self._logits, self._labels = Rows(), Rows()
+        expected = 0 if known is None else len(known)
+        self._logits, self._labels = Rows(expected), Rows()
         self._features: list[Tensor] = []
         self._reducing = (
-            Reducing(loss, reads == "moments") if known and reads != "features" else None
+            None
+            if known is None or reads == "features"
+            else Reducing(loss, reads == "moments", expected)
         )
         self._layer: nn.Linear | None = None
 
@@ -100,7 +103,8 @@ class HeadCollector:
             logits, labels = rows(logits, labels)
         logits, features = at_least_float32(logits), at_least_float32(features)
         self._logits.add(logits)
-        self._labels.add(labels)
+        if self._known is None:
+            self._labels.add(labels)
         if self._reducing is None:
             self._features.append(features)
         else:
@@ -110,7 +114,8 @@ class HeadCollector:
         """Raises ValueError when no sample was seen, Refusal for a label that is no class."""
         if self._layer is None:
             raise ValueError("got no samples: the batches are empty")
-        logits, labels = (gathered(x.result(), self._group) for x in (self._logits, self._labels))
+        labels = self._labels.result() if self._known is None else self._known
+        logits, labels = (gathered(x, self._group) for x in (self._logits.result(), labels))
         if not len(logits):
             raise ValueError("got no samples: the batches are empty")
         seen = (
@@ -118,7 +123,7 @@ class HeadCollector:
             if self._reducing
             else gathered(torch.cat(self._features), self._group)
         )
-        kept = None if self._known else counted(logits, labels, self._loss)
+        kept = None if self._known is not None else counted(logits, labels, self._loss)
         if kept is not None and isinstance(seen, Tensor):
             logits, labels, seen = logits[kept], labels[kept], seen[kept]
         if not len(logits):

@@ -61,9 +61,9 @@ class Reducing:
     These wait in one place: to put together what is large would tear holes into the memory.
     """
 
-    def __init__(self, loss: LossFunction | None, moments: bool) -> None:
+    def __init__(self, loss: LossFunction | None, moments: bool, expected: int) -> None:
         self._loss, self._wanted = loss, moments
-        self._sizes = Rows()
+        self._sizes = Rows(expected)
         self._moments: Moments | None = None
         self._waiting: tuple[Tensor, ...] = ()  # logits, labels, features: (CHUNK, …) each
         self._count = 0  # of those that do

@@ -43,9 +43,11 @@ class Moments:
         The numbers that are computed from the sums must not have been read before.
         """
         width, squares, signs = h.shape[1], d.square(), d.sign().float()
-        inputs, input_signs = h.double(), h.sign().float()  # float32 counts exactly to 2²⁴
+        inputs = h.to(torch.float64, copy=True)
         self.first[:, :width] += d.T @ inputs
-        self.second[:, :width] += squares.T @ inputs.square()
+        self.second[:, :width] += squares.T @ inputs.square_()
+        del inputs  # the largest of them
+        input_signs = h.sign().float()  # float32 counts exactly to 2²⁴
         self.signs[:, :width] += signs.T @ input_signs
         self.nonzero[:, :width] += signs.abs().T @ input_signs.abs_()
         if self.first.shape[1] > width:  # the bias, whose input is 1

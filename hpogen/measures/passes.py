@@ -57,9 +57,12 @@ class Predictions:
     def count(self) -> int:
         return len(self.labels)
 
-    @cached_property
+    @property
     def losses(self) -> Tensor:
-        """The loss of each sample, (N,) float64: the cross-entropy, of one logit the binary one."""
+        """The loss of each sample, (N,) float64: the cross-entropy, of one logit the binary one.
+
+        Computed when asked for: mostly their mean alone is.
+        """
         loss = self.loss_function
         if loss is not None:
             return by_rows(lambda z, y: each(loss, z, y).detach(), self.logits, self.labels)
@@ -84,7 +87,7 @@ class Predictions:
 
         Of one logit its sign tells. A sample with a NaN has none.
         """
-        return hits(self.logits, self.labels) & ~self.logits.isnan().any(1)
+        return by_rows(lambda z, y: hits(z, y) & ~z.isnan().any(1), self.logits, self.labels)
 
     @cached_property
     def hit_rate(self) -> Tensor:
@@ -106,17 +109,19 @@ class Rows:
 
     Small ones that stay, made between large ones that go, would tear holes into the memory that
     nothing large fits into again: a pass over many batches took several times what it needs.
+    Where it is known how many there will be, that place is made once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int = 0) -> None:
         self._place: Tensor | None = None  # what is behind the rows is empty
-        self._count = 0
+        self._expected, self._count = expected, 0
 
     def add(self, values: Tensor) -> None:
         """Raises RuntimeError for values of another shape than the first."""
         place, count = self._place, self._count + len(values)
         if place is None or count > len(place):
-            self._place = values.new_empty(count + count // 4, *values.shape[1:])
+            size = self._expected if count <= self._expected else count + count // 4
+            self._place = values.new_empty(size, *values.shape[1:])
             if place is not None:
                 self._place[: self._count] = place[: self._count]
             place = self._place
@@ -136,28 +141,33 @@ class PredictionCollector:
     """Keeps logits and labels, as `targets.rows` takes them: losses and accuracies of any model.
 
     With a loss of one's own, labels are what that takes.
-    Where labels are `known` to be classes they are not looked at: no GPU has to be waited for.
+    Where the labels of all samples, in their order, are `known`, and to be classes, they are not
+    looked at: no GPU has to be waited for; and they are not kept a second time.
     """
 
-    def __init__(self, known: bool = False, loss: LossFunction | None = None) -> None:
+    def __init__(self, known: Tensor | None = None, loss: LossFunction | None = None) -> None:
         self._known, self._loss = known, loss
-        self._logits, self._labels = Rows(), Rows()
+        self._logits, self._labels = Rows(0 if known is None else len(known)), Rows()
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         if self._loss is None:
             logits, labels = rows(logits, labels)
         self._logits.add(at_least_float32(logits))
-        self._labels.add(labels)
+        if self._known is None:
+            self._labels.add(labels)
 
     def result(self) -> Predictions:
         """Without the samples that are labelled −100.
 
         Raises ValueError when there is none, Refusal for a label that is no class.
         """
-        if not len(self._labels):
+        if not len(self._logits):
             raise ValueError("got no samples: the batches are empty")
-        logits, labels = self._logits.result(), self._labels.result()
-        kept = None if self._known else counted(logits, labels, self._loss)
+        logits = self._logits.result()
+        if self._known is not None:
+            return Predictions(logits, self._known, self._loss)
+        labels = self._labels.result()
+        kept = counted(logits, labels, self._loss)
         if kept is not None:
             logits, labels = logits[kept], labels[kept]
         if not len(labels):

@@ -151,7 +151,8 @@ def head_collector(
     """What collects all that those measures of the last layer read."""
     loss, reads = recipe.measured_loss, _reads(measures)
     if recipe.data.target.name != "positions":
-        return HeadCollector(state.judged, loss, known=True, reads=reads)
+        known = recipe.batches(recipe.data.subset).targets
+        return HeadCollector(state.judged, loss, known, reads)
     return SequenceHeadCollector(state.judged, loss, known=True, moments=reads != "forms")
 
 
@@ -170,9 +171,12 @@ def _head(
 
 
 def _predictions(recipe: Recipe, state: State, split: Split) -> Generator[None, None, Seen]:
-    many = recipe.data.target.name == "positions"
-    collects = SequenceCollector if many else PredictionCollector
-    collector = collects(known=True, loss=recipe.measured_loss)
+    loss = recipe.measured_loss
+    collector = (
+        SequenceCollector(loss, known=True)
+        if recipe.data.target.name == "positions"
+        else PredictionCollector(recipe.batches(split).targets, loss)
+    )
     yield from _forward(recipe, state, split, collector)
     return collector.result()
 

@@ -24,7 +24,7 @@ def collected(
     model: nn.Module, x: Tensor, y: Tensor, reads: Reads, size: int, loss: LossFunction | None
 ) -> HeadStatistics:
     parts = list(zip(x.split(size), y.split(size), strict=True))
-    with HeadCollector(model, loss, known=True, reads=reads) as collector:
+    with HeadCollector(model, loss, y, reads) as collector:
         for _ in forward_pass(model, parts, collector):
             pass
         return collector.result()
@@ -68,7 +68,7 @@ def test_losses_of_many_rows_are_those_of_each_row(classes: int) -> None:
     torch.manual_seed(0)
     logits = 3 * torch.randn(2 * ROWS + 5, classes)
     labels = torch.randint(0, max(classes, 2), (len(logits),))
-    collector = PredictionCollector(known=True)
+    collector = PredictionCollector(labels)
     for start in range(0, len(labels), 9_999):
         part = slice(start, start + 9_999)
         collector.add(logits[part], labels[part])

@@ -146,6 +146,12 @@ class Batches:
                 targets = split.targets[part]
                 yield inputs, targets if self.unit is None else self.unit(targets)
 
+    @property
+    def targets(self) -> Tensor:
+        """Those of all samples, as the batches have them."""
+        targets = self.split.targets
+        return targets if self.unit is None else self.unit(targets)
+
     def sample(self, count: int | None) -> Batches:
         """The same with `count` samples, evenly spaced in the split's order."""
         if count is None or count >= len(self.split):
