@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpogen.training.data.fitted import Fit, Normalization, X
+from hpogen.training.data.fitted import ByName, Fit, Normalization, X, unchanged
 from hpogen.training.data.pictures import Pictures
 from hpogen.training.data.stream import Streamed
+
+READY = 1 << 24  # bytes of standardised inputs that a trial keeps
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether all its inputs are tensors."""
+        parts = self.inputs.parts.values() if isinstance(self.inputs, Named) else [self.inputs]
+        return all(isinstance(getattr(part, "source", part), Tensor) for part in parts)
+
     def take(self, chosen: Tensor) -> tuple[Any, Tensor]:
         """The inputs (n, …) and the targets at `chosen` (n,), for a batch."""
         return _taken(self.inputs, chosen), self.targets.index_select(0, chosen)
@@ -151,6 +159,22 @@ class Batches:
         """Those of all samples, as the batches have them."""
         targets = self.split.targets
         return targets if self.unit is None else self.unit(targets)
+
+    def ready(self) -> Batches:
+        """The same, standardised now where that is little: reading a batch is then all there is."""
+        if not self.split.in_memory or len(self.split) * self._bytes_each() > READY:
+            return self
+        inputs, targets = next(iter(replace(self, size=len(self.split))))
+        if isinstance(inputs, Mapping):
+            split, fit = Split(Named(inputs), targets), ByName(dict.fromkeys(inputs, unchanged))
+            return replace(self, split=split, normalization=fit, unit=None)
+        return replace(self, split=Split(inputs, targets), normalization=unchanged, unit=None)
+
+    def _bytes_each(self) -> int:
+        """What the inputs of a sample take when they are standardised."""
+        inputs, _ = next(iter(replace(self.sample(1), size=1)))
+        parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+        return sum(part.nbytes for part in parts)
 
     def sample(self, count: int | None) -> Batches:
         """The same with `count` samples, evenly spaced in the split's order."""
