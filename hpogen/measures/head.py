@@ -7,7 +7,7 @@ the target.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +20,7 @@ from hpogen.measures.head_reduced import CHUNK, Reduced, add_samples, no_moments
 from hpogen.measures.last_linear import sizes
 from hpogen.measures.moments import ROUNDING, Moments, ratio
 from hpogen.measures.passes import Predictions, check_finite
-from hpogen.measures.targets import LossFunction, by_rows, classes_of, counted, rows
+from hpogen.measures.targets import ROWS, LossFunction, by_rows, classes_of, counted, rows
 
 CANCELLED = 1e-6  # E[h²] − E[h]² has lost digits where it is less than this part of E[h]²
 TINY = 1e-300  # in the place of Σq = 0, where all is 0
@@ -123,7 +123,7 @@ class HeadStatistics:
     @cached_property
     def closed_forms(self) -> ClosedForms:
         """The same but `brier`, () float64 on the device: reading them is left to the caller."""
-        return ClosedForms(self.predictions, self._squares, self._sizes)
+        return ClosedForms(self._gradients, self._squares, self._sizes)
 
     @property
     def gsnr(self) -> float:
@@ -169,7 +169,7 @@ class HeadStatistics:
         if isinstance(self.seen, Reduced) and self.seen.moments is not None:
             return self.seen.moments
         moments = no_moments(self.weight, *self._counts)
-        d = output_gradients(self.logits, self.labels, self.loss_function)  # (N, C)
+        d = self._gradients.whole
         for part in self._parts():
             add_samples(moments, d[part], self.features[part], self._counts[0])
         return moments
@@ -204,10 +204,11 @@ class HeadStatistics:
     @cached_property
     def _squares(self) -> Tensor:
         """‖d_i‖² (N,)."""
-        loss = self.loss_function
-        return by_rows(
-            lambda z, y: output_gradients(z, y, loss).square().sum(1), self.logits, self.labels
-        )
+        return self._gradients.each(lambda d, _: d.square().sum(1))
+
+    @cached_property
+    def _gradients(self) -> OutputGradients:
+        return OutputGradients(self.predictions)
 
     @property
     def _sizes(self) -> Tensor:
@@ -254,13 +255,42 @@ class HeadStatistics:
 
 
 @dataclass(frozen=True)
+class OutputGradients:
+    """d = p − q (N, C) float64, see `output_gradients`; of many rows made anew each time."""
+
+    seen: Predictions
+
+    def each(self, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """(N,): what a function makes of the d and the label of each row by itself."""
+        seen = self.seen
+        if seen.count <= ROWS:
+            return function(self._kept, seen.labels)
+        return by_rows(
+            lambda z, y: function(output_gradients(z, y, seen.loss_function), y),
+            seen.logits,
+            seen.labels,
+        )
+
+    @property
+    def whole(self) -> Tensor:
+        seen = self.seen
+        if seen.count <= ROWS:
+            return self._kept
+        return output_gradients(seen.logits, seen.labels, seen.loss_function)
+
+    @cached_property
+    def _kept(self) -> Tensor:
+        return output_gradients(self.seen.logits, self.seen.labels, self.seen.loss_function)
+
+
+@dataclass(frozen=True)
 class ClosedForms:
     """The head measures that are a mean over samples and no more, left on the device unread.
 
-    Each property is () float64. d = p − q (N, C) is not kept, but computed from the predictions.
+    Each property is () float64.
     """
 
-    predictions: Predictions
+    gradients: OutputGradients
     squares: Tensor  # ‖d_i‖² (N,) float64
     sizes: Tensor  # ‖h_i‖² + 1 (N,) float64
 
@@ -276,13 +306,7 @@ class ClosedForms:
     @cached_property
     def trace_hessian(self) -> Tensor:
         """mean_i Σq_i (1 − ‖p_i‖²)(‖h_i‖² + 1); of one logit, p(1 − p) in the place of 1 − ‖p‖²."""
-        seen = self.predictions
-        variances = by_rows(
-            lambda z, y: _variances(output_gradients(z, y, seen.loss_function), y),
-            seen.logits,
-            seen.labels,
-        )
-        return variances @ self.sizes / len(self.sizes)
+        return self.gradients.each(_variances) @ self.sizes / len(self.sizes)
 
     @property
     def tic(self) -> Tensor:

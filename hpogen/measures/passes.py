@@ -180,14 +180,16 @@ def forward_pass(
     batches: Iterable[Batch],
     collector: Collector,
     within: Callable[[], AbstractContextManager[object]] = nullcontext,
+    loads: bool = True,
 ) -> Iterator[None]:
     """Run the model on every batch in evaluation mode; yields after each, to be driven to its end.
 
     Images and labels are moved to the model's device. Each forward runs inside `within()`, an
-    autocast, say. Raises Refusal for batches and outputs of another kind.
+    autocast, say. `loads` as `undisturbed` has it. Raises Refusal for batches and outputs of
+    another kind.
     """
     device = device_of(model)
-    with undisturbed(model):
+    with undisturbed(model, loads=loads):
         for x, y in pairs(batches, named=True):
             with torch.no_grad(), within():
                 labels = y.to(device)

@@ -42,6 +42,8 @@ class Draws:
     def of(self, part: slice | Tensor) -> Draws:
         """The draws of a batch: of a slice of the order, or of indices (B,) into it."""
         if isinstance(part, slice):
+            if self.shifts is self.flips is self.angles is self.partners is None:
+                return Draws(self.order[part])
             return self.map(lambda drawn: drawn[part])
         return self.map(lambda drawn: drawn.index_select(0, part))
 

@@ -182,7 +182,8 @@ def _predictions(recipe: Recipe, state: State, split: Split) -> Generator[None, 
 
 
 def _forward(recipe: Recipe, state: State, split: Split, collector: Collector) -> Generator[None]:
-    yield from forward_pass(state.judged, recipe.batches(split), collector, recipe.autocast)
+    batches, loads = recipe.batches(split), not split.in_memory
+    yield from forward_pass(state.judged, batches, collector, recipe.autocast, loads)
 
 
 def _gaps(metrics: Metrics) -> Metrics:
