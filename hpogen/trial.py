@@ -22,7 +22,8 @@ Config = Mapping[str, Value]
 
 Keep = Literal["best", "none", "final", "all"]
 WEIGHTS = "weights.safetensors"  # of a trial's files: its network, ready to predict
-FailureKind = Literal["lost", "oom", "diverged", "timeout", "error"]
+FailureKind = Literal["lost", "oom", "diverged", "timeout", "error", "pruned"]
+"""`pruned`: the study has ended the trial, by what others came to."""
 
 
 class Parts(NamedTuple):
@@ -121,7 +122,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended. Metrics and audit are finite and hold no times; empty after a failure.
+    """How a trial ended. Metrics and audit are finite and hold no times; empty after a failure,
+    but for the metrics of a pruned one.
 
     `seconds` has the keys train, validation, measures, total. `epochs` is what was really trained
     (None: the whole budget); `spared` epochs of the budget are not charged. `files` are small files
@@ -134,7 +136,7 @@ class Outcome:
     audit: Mapping[str, float] = field(default_factory=dict)  # held-out truth, for analysis only
     seconds: Mapping[str, float] = field(default_factory=dict)
     epochs: int | None = None
-    failure: Failure | None = None
+    failure: Failure | None = None  # without which it has finished
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     code: str = ""
     spared: int = 0

@@ -17,7 +17,8 @@ from hpogen.errors import UserError
 from hpogen.executors.base import Event
 from hpogen.executors.inline import InlineExecutor, resolve_device
 from hpogen.record import folder, ledger
-from hpogen.running.runner import MAX_LOST, Result, run
+from hpogen.running.drive import MAX_LOST, Result
+from hpogen.running.runner import run
 from hpogen.spec import load_study
 from hpogen.study.study import Study
 from hpogen.trial import Failure, Outcome

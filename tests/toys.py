@@ -91,13 +91,14 @@ class ShuffledExecutor:
         self.slots = slots
         self._random = random.Random(seed)
         self._running: dict[Job, Iterator[Progress | Outcome | None]] = {}
+        self._ended: list[Event] = []
 
     def submit(self, job: Job) -> None:
         assert len(self._running) < self.slots
         self._running[job] = run_job(job, "cpu")
 
     def wait(self, timeout: float) -> list[Event]:
-        events: list[Event] = []
+        events, self._ended = self._ended, []
         for _ in range(self._random.randrange(1, 6)):
             if not self._running:
                 break
@@ -108,6 +109,11 @@ class ShuffledExecutor:
             if isinstance(step, Outcome):
                 del self._running[job]
         return events
+
+    def end(self, job: Job) -> None:
+        if job in self._running:  # else its outcome is on the way
+            self._running.pop(job).close()  # type: ignore[attr-defined]
+            self._ended.append((job, None))
 
     def cancel(self) -> None:
         for steps in self._running.values():

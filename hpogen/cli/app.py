@@ -19,7 +19,7 @@ from hpogen.plugins.guest import Raised, described, place_of
 from hpogen.report.text import count
 
 if TYPE_CHECKING:
-    from hpogen.running.runner import End
+    from hpogen.running.drive import End
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -23,9 +23,9 @@ from hpogen.report.terminal import print_page, program, width
 from hpogen.report.text import count, seconds_of
 from hpogen.report.verdict import ending, next_commands, verdict
 from hpogen.running import runner
+from hpogen.running.drive import End, Result
 from hpogen.running.logs import logged
 from hpogen.running.observer import Observer
-from hpogen.running.runner import End, Result
 from hpogen.spec import StudySpec
 from hpogen.study.ensemble import plan_again_members, plan_members
 from hpogen.study.open import open_studies, open_study

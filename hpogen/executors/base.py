@@ -30,9 +30,11 @@ class Job:
     sources: str = ""  # digest of their contents
     limits: Mapping[str, float] = field(default_factory=dict)  # trial_seconds, epoch_seconds
     alone: bool = False  # on its device: it ran out of memory beside others
+    watched: bool = False  # after each epoch somebody decides whether it goes on
 
 
-Event = tuple[Job, Outcome | Progress]
+Event = tuple[Job, Outcome | Progress | None]
+"""What has happened to a job; None: it has ended as `end` asked."""
 
 
 class ExecutorLost(Exception):
@@ -58,7 +60,14 @@ class Executor(Protocol):
         ...
 
     def wait(self, timeout: float) -> list[Event]:
-        """What has happened to which job; returns within about `timeout` seconds, maybe empty."""
+        """What has happened to which job; returns within about `timeout` seconds, maybe empty.
+
+        A `watched` job is at most one epoch ahead of what has been told of it.
+        """
+        ...
+
+    def end(self, job: Job) -> None:
+        """Let a job end soon, cleanly. `wait` tells of it once more: None, or an Outcome."""
         ...
 
     def cancel(self) -> None:

@@ -24,6 +24,7 @@ class InlineExecutor:
         self.device = resolve_device(device)
         self._job: Job | None = None
         self._steps: Iterator[Progress | Outcome | None] | None = None
+        self._ended: list[Event] = []
 
     @property
     def device_type(self) -> str:
@@ -35,7 +36,7 @@ class InlineExecutor:
         self._job, self._steps = job, run_job(job, self.device)
 
     def wait(self, timeout: float) -> list[Event]:
-        events: list[Event] = []
+        events, self._ended = self._ended, []
         deadline = time.monotonic() + timeout
         while self._job and self._steps is not None:
             step = next(self._steps)
@@ -43,9 +44,15 @@ class InlineExecutor:
                 events.append((self._job, step))
             if isinstance(step, Outcome):
                 self.cancel()
-            if time.monotonic() > deadline:
+            watched = self._job and self._job.watched and step is not None
+            if watched or time.monotonic() > deadline:
                 break
         return events
+
+    def end(self, job: Job) -> None:
+        if job is self._job:
+            self.cancel()
+            self._ended.append((job, None))
 
     def cancel(self) -> None:
         steps: Any = self._steps

@@ -11,7 +11,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from hpogen.errors import UserError
@@ -21,12 +20,10 @@ from hpogen.executors.ray_member import Device, Member, end_jobs, failed, kind_o
 from hpogen.executors.ray_room import equal_share, refuse_many_gpus
 from hpogen.executors.ray_watch import Aside, Watch, within
 from hpogen.executors.ray_worker import Luggage, Packed, Place, Tail, Worker, append_tails
-from hpogen.trial import Outcome, Progress
 
 log = logging.getLogger("hpogen.executors")
 
 SLICE = 0.5  # seconds that a worker trains per call
-AHEAD = 2  # calls that wait at a worker, so that it never waits for the driver
 TEND_SECONDS = 2.0  # between two looks at the cluster's nodes
 STOP_SECONDS = 15.0  # for the running trials to write their checkpoints
 LEAVE_SECONDS = 15.0  # for Ray to end
@@ -90,6 +87,12 @@ class RayExecutor:
 
     def wait(self, timeout: float) -> list[Event]:
         return self._call_ray(functools.partial(self._wait, timeout))
+
+    def end(self, job: Job) -> None:
+        for member in self.members:
+            if member.job is job and not member.ending:
+                member.ending = True
+                self._call_ray(functools.partial(self._call, member, member.actor.stop))
 
     def cancel(self) -> None:
         """End the running jobs, each with a checkpoint where it can have one; the workers stay."""
@@ -285,20 +288,15 @@ class RayExecutor:
         job = member.job
         if job is not None:
             append_tails(job, found)
+        if member.ending and not member.waiting:  # the last call was to stop
+            member.job, member.ending = None, False
+            return [(job, None)] if job else []
+        several = len(self._watch.nodes) > 1
         news = [event for event in found if not isinstance(event, Tail)]
-        events = [(job, self._noted(member, event)) for event in news] if job else []
-        while member.job is not None and member.waiting < AHEAD:
+        events: list[Event] = [(job, member.noted(event, several)) for event in news] if job else []
+        while member.waiting < member.ahead:
             self._advance(member, None)
         return events
-
-    def _noted(self, member: Member, event: Outcome | Progress) -> Outcome | Progress:
-        if isinstance(event, Outcome):
-            member.job = None
-            return event
-        member.reported = time.monotonic()
-        several = len(self._watch.nodes) > 1 and member.place is not None
-        host = f" {member.place.host}" if several and member.place else ""
-        return replace(event, device=event.device + host)
 
     def _hung(self) -> list[Event]:
         """Kill the workers whose trial is far beyond a limit: they no longer look at the clock."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hpogen.executors.base import Job
 from hpogen.executors.ray_worker import Place, append_tails
-from hpogen.trial import Failure, FailureKind, Outcome
+from hpogen.trial import Failure, FailureKind, Outcome, Progress
 
 HUNG_SECONDS = 10.0  # beyond a limit that a worker has not kept itself, it is killed
+AHEAD = 2  # calls that wait at a worker, so that it never waits for the driver
 LOW_MEMORY = ("running low on memory", "OutOfMemory")  # Ray's own watch kills the largest process
 
 Device = tuple[str, str]  # a node and a device of it
@@ -28,6 +29,7 @@ class Member:
     actor: Any
     place: Place | None = None
     job: Job | None = None
+    ending: bool = False  # the job was asked to end, and has not yet
     began: float = 0.0
     reported: float = 0.0  # the last epoch
     waiting: int = 0  # calls
@@ -44,6 +46,20 @@ class Member:
         return ""
 
     @property
+    def ahead(self) -> int:
+        """How many calls are to wait at it."""
+        return 0 if self.job is None or self.ending else 1 if self.job.watched else AHEAD
+
+    def noted(self, event: Outcome | Progress, several: bool) -> Outcome | Progress:
+        """What happened to its job; with `several` nodes an epoch's device has the host's name."""
+        if isinstance(event, Outcome):
+            self.job, self.ending = None, False
+            return event
+        self.reported = time.monotonic()
+        host = f" {self.place.host}" if several and self.place else ""
+        return replace(event, device=event.device + host)
+
+    @property
     def device(self) -> Device | None:
         return (self.place.node, self.place.device) if self.place else None
 
@@ -58,7 +74,7 @@ def end_jobs(members: Sequence[Member]) -> None:
             member, job = stopping.pop(call)
             with contextlib.suppress(ray.exceptions.RayError):
                 append_tails(job, ray.get(call))
-                member.job = None
+                member.job, member.ending = None, False
 
 
 def failed(job: Job, kind: FailureKind, text: str) -> Outcome:

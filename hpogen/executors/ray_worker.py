@@ -105,7 +105,7 @@ class Worker:
             os.environ["OMP_NUM_THREADS"] = str(job.task.threads)
             self._limit_memory(job.alone)
             self._executor.submit(self._logged(job))
-        events = [event for _, event in self._executor.wait(seconds)]
+        events = [event for _, event in self._executor.wait(seconds) if event is not None]
         ended = any(isinstance(event, Outcome) for event in events)
         if self._share and ended:
             _free_memory()
@@ -118,6 +118,8 @@ class Worker:
     def stop(self) -> list[Tail]:
         """End the running job, which keeps a checkpoint."""
         self._executor.stop()
+        if self._share:
+            _free_memory()
         return self._tails()
 
     def _logged(self, job: Job) -> Job:

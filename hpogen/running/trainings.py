@@ -29,6 +29,10 @@ class Trainings:
         ended = history.records[trial].parts
         self._left.extend((trial, part) for part in history.parts.each if part not in ended)
 
+    def drop(self, trial: int) -> None:
+        """Those of a trial that are not to be trained any more."""
+        self._left = deque(training for training in self._left if training[0] != trial)
+
     def pop(self) -> tuple[int, int | None]:
         """The trial, and the number of its training."""
         return self._left.popleft()

@@ -35,7 +35,9 @@ class Searcher(Protocol):
     before they have others: a study that was begun with these goes on with them. `imports` are
     modules that it imports when it is first asked: where a study is planned by asking against the
     clock, they are imported before. `honours` are those of `forbid` and `prior` that it heeds in a
-    space; without it, spaces that have one are refused.
+    space; without it, spaces that have one are refused. It may have `tell_pruned(trial, score,
+    epochs)`: the trial was ended after so many epochs with that score, which is not to be compared
+    with those of `tell`; without it such a trial is told as a failed one.
     """
 
     enqueues_default: ClassVar[bool]  # whether `enqueue` is `[default]` when the study has none

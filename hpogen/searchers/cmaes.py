@@ -52,6 +52,7 @@ class CmaesSearcher:
         engine = Ipop(space, seed, population or 4 + int(3 * math.log(space.dimension)), sigma)
         generations = Generations(space, budgets[-1], enqueue, engine)
         self.ask, self.tell = generations.ask, generations.tell
+        self.tell_pruned = generations.tell_pruned
 
 
 class Ipop:

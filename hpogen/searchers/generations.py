@@ -56,6 +56,8 @@ class Generations:
         self._points: list[Point] = []
         self._tried: list[int] = []  # the points that are trials
         self._scores: dict[int, float] = {}  # by trial
+        self._pruned: dict[int, tuple[int, float]] = {}  # by trial: epochs and score
+        self._range = (math.inf, -math.inf)  # of the finite scores
         self._first = 0  # the generation's first trial
         self._next = 0  # the trial that the next proposal will be
 
@@ -95,9 +97,24 @@ class Generations:
 
     def tell(self, trial: int, score: float) -> None:
         self._scores[trial] = score
-        if len(self._scores) == len(self._tried):
-            scores = [math.inf] * len(self._points)
-            for i, t in zip(self._tried, sorted(self._scores), strict=True):
-                scores[i] = self._scores[t]
-            self._engine.tell(self._points, scores)
-            self._points, self._tried, self._scores, self._first = [], [], {}, self._next
+        if math.isfinite(score):
+            self._range = min(self._range[0], score), max(self._range[1], score)
+        self._tell_engine()
+
+    def tell_pruned(self, trial: int, score: float, epochs: int) -> None:
+        """It comes behind all that have finished, before those that failed; the furthest first."""
+        self._pruned[trial] = (-epochs, score)
+        self._tell_engine()
+
+    def _tell_engine(self) -> None:
+        if len(self._scores) + len(self._pruned) < len(self._tried):
+            return
+        low, high = self._range if self._range[0] < math.inf else (0.0, 0.0)
+        for place, trial in enumerate(sorted(self._pruned, key=self._pruned.__getitem__), 1):
+            self._scores[trial] = high + place * (high - low or 1.0)
+        scores = [math.inf] * len(self._points)
+        for i, t in zip(self._tried, sorted(self._scores), strict=True):
+            scores[i] = self._scores[t]
+        self._engine.tell(self._points, scores)
+        self._points, self._tried, self._scores, self._first = [], [], {}, self._next
+        self._pruned = {}

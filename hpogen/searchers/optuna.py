@@ -93,6 +93,9 @@ class OptunaSearcher:
     def tell(self, trial: int, score: float) -> None:
         self._pool.tell(trial, score)
 
+    def tell_pruned(self, trial: int, score: float, epochs: int) -> None:
+        self._pool.tell_pruned(trial, score, epochs)
+
 
 class Pool:
     """An Optuna study that proposes configurations for one budget, the enqueued ones first.
@@ -131,9 +134,10 @@ class Pool:
         self._study = optuna.create_study(sampler=made)
         self._generator = np.random.default_rng(seed)  # for what no sampler draws
         self._from_prior = _startup(options) if space.priors else 0  # scores that are still wanted
-        self._numbers: list[int] = []  # of the proposals, in the study
+        self._trials: list[optuna.trial.Trial] = []  # by the number of the proposal
         self._range: tuple[float, float] | None = None  # of the finite scores
         self._failed: list[int] = []  # before any score was finite
+        self._learns_of_pruned = sampler == "TPESampler" or options.get("consider_pruned_trials")
 
     def ask(self) -> Proposal:
         if self._enqueue:
@@ -144,7 +148,7 @@ class Pool:
             drawn = self._study.ask(self._distributions)
             config = self._plain(drawn.params)
             if not self._space.forbids(config):
-                self._numbers.append(drawn.number)
+                self._trials.append(drawn)
                 return Proposal(config, self._budget)
             self._learn(drawn.number, math.inf)
         return self._given(self._space.sample(self._generator))
@@ -154,7 +158,7 @@ class Pool:
         of = self._space.parameters
         searched = {n: _outside(of[n], v) for n, v in config.items() if n in self._distributions}
         self._study.enqueue_trial(searched)
-        self._numbers.append(self._study.ask(self._distributions).number)
+        self._trials.append(self._study.ask(self._distributions))
         return Proposal(config, self._budget)
 
     def _plain(self, params: Mapping[str, Any]) -> Config:
@@ -164,7 +168,7 @@ class Pool:
     def tell(self, number: int, score: float) -> None:
         """The score of the proposal of that number; inf for a failure."""
         self._from_prior -= 1
-        self._learn(self._numbers[number], score)
+        self._learn(self._trials[number].number, score)
 
     def _learn(self, number: int, score: float) -> None:
         if math.isinf(score):
@@ -178,6 +182,18 @@ class Pool:
             for failed in self._failed:
                 self._study.tell(failed, high + (high - low or 1.0))
             self._failed = []
+
+    def tell_pruned(self, number: int, score: float, epochs: int) -> None:
+        """The proposal ended after so many epochs: as Optuna has it, or for want of that a failure.
+
+        Most of its samplers look at finished trials alone.
+        """
+        if not self._learns_of_pruned:
+            self.tell(number, math.inf)
+            return
+        self._from_prior -= 1
+        self._trials[number].report(score, epochs)
+        self._study.tell(self._trials[number].number, state=optuna.trial.TrialState.PRUNED)
 
 
 def _outside(parameter: Parameter, value: Value) -> Value:

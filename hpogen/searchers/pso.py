@@ -87,6 +87,7 @@ class PsoSearcher:
         )
         generations = Generations(space, budgets[-1], enqueue, swarm)
         self.ask, self.tell = generations.ask, generations.tell
+        self.tell_pruned = generations.tell_pruned
 
 
 class Swarm:

@@ -17,6 +17,7 @@ from hpogen.spec.form import BudgetsForm, StudyForm
 from hpogen.spec.mistakes import Mistakes
 from hpogen.spec.parts import SearcherSpec
 from hpogen.spec.positions import KeyPath
+from hpogen.spec.pruning import OF_TRAININGS, Prune
 from hpogen.spec.reserve import Reserve, reserve
 from hpogen.tasks.base import Task
 from hpogen.trial import Rung, exact, plain
@@ -127,6 +128,46 @@ def _stop_of_finalists(
                 f"for finalists, and to have {count} the search needs {plain(of_search):,}"
             )
             mistakes.add(("stop", unit), text)
+
+
+def prune(
+    form: StudyForm,
+    task: Task,
+    searcher: SearcherSpec | None,
+    objective: Objective | None,
+    mistakes: Mistakes,
+) -> None:
+    """What is pruned has a running objective, and nothing else ends it early."""
+    path: KeyPath = ("prune",)
+    if form.prune is None:
+        return
+    if searcher is not None and searcher.declares("multi_fidelity"):
+        text = f"searcher {searcher.name!r} ends trials early itself, at its rungs: drop prune,"
+        mistakes.add(path, f"{text} or use a searcher of one budget")
+    if objective is not None and objective.uses("rank"):
+        text = "a term with scale: rank is known when its whole cohort has ended, and of a running"
+        mistakes.add(path, f"{text} trial nothing is: use another scale, or drop prune")
+    _pruned(form.prune, task, mistakes)
+
+
+def _pruned(form: Prune, task: Task, mistakes: Mistakes) -> None:
+    """Trials have what the rule compares: epochs, or several trainings."""
+    path: KeyPath = ("prune",)
+    count, word = task.parts
+    several = count > 1
+    if several != (form.rule == OF_TRAININGS):
+        one = f"compares epochs, and a trial is {count} {word}s: use rule: wilcoxon"
+        two = (
+            "compares trainings of a trial, and it has one: give task.dataset.validation folds or "
+            "repeats, or use median, percentile or asha"
+        )
+        mistakes.add((*path, "rule"), f"{form.rule!r} {one if several else two}")
+    elif not several and form.after >= task.epochs:
+        text = f"got {form.after}, but trials have {task.epochs} epochs: none could end before"
+        mistakes.add((*path, "after"), f"{text}; expected less")
+    elif several and (form.n_startup_steps or 0) >= count:
+        text = f"got {form.n_startup_steps}, but a trial has {count} {word}s: expected less"
+        mistakes.add((*path, "n_startup_steps"), text)
 
 
 def rungs(form: StudyForm, task: Task, mistakes: Mistakes) -> None:

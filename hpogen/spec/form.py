@@ -23,6 +23,7 @@ from pydantic import (
 from hpogen.record.stores import is_url
 from hpogen.selection import SelectionName
 from hpogen.spec.choice import RACE, Finalists, ObjectiveForm, also
+from hpogen.spec.pruning import Prune
 from hpogen.spec.strict import STRICT, Count, Form
 from hpogen.trial import Keep, Rung, plain
 
@@ -242,6 +243,8 @@ class StudyForm(Form):
     """The best trials, trained again with other seeds in a race for the answer; left out: none."""
     stop: Stop
     """When the search ends: at least one of its two keys is needed. It may be raised later."""
+    prune: Annotated[Prune, _mapping_with("rule")] | None = None
+    """Which running trials end before their budget; a bare string is its rule; left out: none."""
     baselines: dict[str, dict[str, Any]] | None = None
     """Configurations by name, set beside the answer; left out: `default`, the space's defaults."""
     limits: Limits = Limits()

@@ -41,12 +41,13 @@ from hpogen.spec.form import (
 from hpogen.spec.matrix import MATRIX
 from hpogen.spec.mistakes import Mistakes
 from hpogen.spec.parts import SearcherSpec, searcher_of, space_of, task_of
+from hpogen.spec.pruning import Prune
 from hpogen.spec.reserve import Reserve, check_finalists, reserve
 from hpogen.spec.source import Source, anchored, load, of_record
 from hpogen.tasks.base import Task
 from hpogen.trial import Config, Rung, Trial, exact
 
-AS_WRITTEN = ("seed", "selection", "finalists", "stop", "limits", "rungs", "primary")
+AS_WRITTEN = (*("seed", "selection", "finalists", "stop", "prune", "limits", "rungs", "primary"),)
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class StudySpec:
     selection: SelectionName
     finalists: Finalists | None
     stop: Stop
+    prune: Prune | None
     baselines: Mapping[str, Config]
     limits: Limits
     enqueue: tuple[Config, ...]
@@ -127,6 +129,7 @@ class StudySpec:
             "selection": self.selection,
             "finalists": self.finalists and self.finalists.model_dump(),
             "stop": self.stop.model_dump(),
+            **({"prune": self.prune.model_dump(exclude_none=True)} if self.prune else {}),
             "baselines": {name: dict(config) for name, config in self.baselines.items()},
             "limits": self.limits.model_dump(),
             "enqueue": [dict(config) for config in self.enqueue],
@@ -198,7 +201,8 @@ class StudySpec:
 
     def shares(self, trial: Trial) -> bool:
         """Whether the same trial of another study has the same outcome, and all that is needed."""
-        return not self.may_go_on(trial.rung) and not (self.warm and trial.parent is not None)
+        continued = self.may_go_on(trial.rung) or (self.warm and trial.parent is not None)
+        return not continued and self.prune is None
 
     def make_searcher(self) -> Searcher:
         """A fresh searcher, which has been asked nothing. Raises Refusal."""
@@ -284,6 +288,7 @@ def _resolved(
             resolved["data"] = form.budgets
             fitting.data(form.budgets, task, space, resolved["objective"], mistakes)
         fitting.stop(form, task, mistakes)
+        fitting.prune(form, task, searcher, resolved["objective"], mistakes)
         if space:
             checks.searcher(searcher, space, budgets, form.seed, enqueue, mistakes)
     return resolved

@@ -99,7 +99,9 @@ class SearcherSpec:
         with guest():
             searcher: Searcher = self.part(space, budgets, seed, enqueue=enqueue, **self.options)
         if plugins.searchers.is_plugin(self.name):
-            ours: Any = SimpleNamespace(ask=guarded(searcher.ask), tell=guarded(searcher.tell))
+            told = [name for name in ("tell", "tell_pruned") if hasattr(searcher, name)]
+            own = {name: guarded(getattr(searcher, name)) for name in ("ask", *told)}
+            ours: Any = SimpleNamespace(**own)
             return ours  # type: ignore[no-any-return]
         return searcher
 

@@ -20,6 +20,7 @@ SPACE = "search_space"
 SHORTHAND: dict[KeyPath, str] = {  # where a string stands for a mapping with this key
     ("searcher",): "name",
     ("objective",): "preset",
+    ("prune",): "rule",
     ("task", "model"): "name",
     ("task", "dataset"): "name",
     ("task", "schedule"): "name",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
+from hpogen.study.read import AnyStudy
 from hpogen.trial import Failure, Outcome, Trial
 
 
@@ -34,3 +35,30 @@ def checked(outcome: Outcome, trial: Trial, wanted: Set[str]) -> Outcome:
 def copied(outcome: Outcome, trial: int) -> Outcome:
     """A duplicate's outcome: the same numbers, nothing trained."""
     return replace(outcome, trial=trial, epochs=0, seconds={}, files={})
+
+
+def scored(
+    study: AnyStudy, outcome: Outcome, ranks: Mapping[str, float] | None
+) -> tuple[Outcome, float]:
+    """The outcome with its score, which of a pruned trial is that of its last epoch.
+
+    Infinity after another failure, and a failure where the score is not defined.
+    """
+    if outcome.failure is not None and outcome.failure.kind != "pruned":
+        return outcome, math.inf
+    trial = study.history.records[outcome.trial].trial
+    epochs = trial.budget if study.history.parts.number > 1 else trial.budget - outcome.spared
+    locations = study.history.locations.get(trial.rung)
+    try:
+        score = study.spec.objective.score(
+            outcome.metrics,
+            epochs if outcome.failure else trial.budget,
+            locations,
+            ranks,
+            trial.data,
+        )
+        if not math.isfinite(score):
+            raise ValueError(f"the score is {score}")
+    except ValueError as error:
+        return replace(outcome, failure=Failure("error", str(error))), math.inf
+    return outcome, score

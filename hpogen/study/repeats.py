@@ -7,12 +7,13 @@ rounds, whose trials run side by side. The Study calls all of this.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hpogen.record.history import History, key_of
+from hpogen.record.history import History, Record, key_of
 from hpogen.searchers.base import Searcher
 from hpogen.selection import candidates
 from hpogen.selection.evidence import REPEATS, TOP, late_loss
@@ -49,9 +50,17 @@ class Engine:
         self._numbers[trial] = len(self._trials)
         self._trials.append(trial)
 
-    def tell(self, trial: int, score: float) -> None:
-        if trial in self._numbers:
-            self._searcher.tell(self._numbers[trial], score)
+    def tell(self, record: Record, history: History) -> None:
+        """The score of a trial that was told; of a pruned one also how far it came."""
+        if record.trial.id not in self._numbers:
+            return
+        number, failure = self._numbers[record.trial.id], record.failure
+        if failure is None or failure.kind != "pruned":
+            self._searcher.tell(number, record.score)
+        elif (tell_pruned := getattr(self._searcher, "tell_pruned", None)) is not None:
+            tell_pruned(number, record.score, int(history.charge(record)))
+        else:
+            self._searcher.tell(number, math.inf)
 
 
 class Repeats:

@@ -231,6 +231,7 @@ def alone(config: Config, trials: int) -> dict[str, Any]:
         "selection": "score",
         "finalists": None,
         "stop": {"trials": trials},
+        "prune": None,
         "baselines": {},
         "limits": {},
         "enqueue": [dict(config)],

@@ -13,7 +13,6 @@ import logging
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from hpogen.record import events, folder, history
@@ -21,19 +20,11 @@ from hpogen.record.history import History, Record
 from hpogen.record.ledger import Event, Ledger
 from hpogen.spec import StudySpec
 from hpogen.study import parts, places, replay, scales
-from hpogen.study.outcomes import checked, copied
+from hpogen.study.outcomes import checked, copied, scored
+from hpogen.study.pruning import Pruning
 from hpogen.study.repeats import Engine, Repeats
 from hpogen.study.standing import fits, wanted
-from hpogen.trial import (
-    Failure,
-    Outcome,
-    Progress,
-    Proposal,
-    Rung,
-    RunningTrial,
-    Trial,
-    trial_seed,
-)
+from hpogen.trial import Outcome, Progress, Proposal, Rung, RunningTrial, Trial, trial_seed
 
 log = logging.getLogger("hpogen.study")
 
@@ -51,6 +42,7 @@ class Study:
         self.history = History()
         self._searcher = Engine(spec.make_searcher(), spec.rung)
         self._repeats = Repeats(self)
+        self._pruning = Pruning(self)
         self._again: deque[int] = deque()  # asked before an interruption, to be run again
         self._ended = False
         self._told: list[int] = []  # not taken yet
@@ -112,14 +104,19 @@ class Study:
         self._write(events.reused(trial, source.name, outcome.trial))
         self.record(copied(outcome, trial))
 
-    def progress(self, progress: Progress, part: int | None = None) -> None:
+    def progress(self, progress: Progress, part: int | None = None) -> bool:
         """Add an epoch to a running trial's curve, or to that of its training `part`.
 
-        Of a single epoch the ledger says it all.
+        Of a single epoch the ledger says it all. True: with this epoch `prune` has ended the
+        trial, which is told; what else comes of it is not to be recorded.
         """
         self._ledger.owner.check()
         if self.history.records[progress.trial].trial.budget > 1:
             folder.append_curve(self.directory, progress, self.history.id, part)
+        outcome = self._pruning.progressed(progress)
+        if outcome is not None:
+            self._settle(outcome)
+        return outcome is not None
 
     def lost(self, trial: int, text: str, part: int | None = None) -> int:
         """Note that a trial's worker died, to be dispatched again; how often it has by now.
@@ -204,7 +201,7 @@ class Study:
                 self._ask_again(event, f"{self._ledger.path}:{number}")
             self.history.apply(event)
             if event["kind"] == "told":
-                self._searcher.tell(event["trial"], self.history.records[event["trial"]].score)
+                self._learn(self.history.records[event["trial"]])
         self._catch_up()
         self._again.extend(sorted(self.history.running))
 
@@ -226,6 +223,9 @@ class Study:
         for record in self.history.records:
             if record.state == "running" and record.twin is not None:
                 self._settle_twin(record.trial.id)
+        for trial in sorted(self.history.running):
+            if (outcome := self._pruning.resumed(self.history.records[trial])) is not None:
+                self._settle(outcome)
 
     # Asking.
 
@@ -266,8 +266,11 @@ class Study:
         self._freeze(rung)
 
     def _settle_whole(self, record: Record) -> None:
-        """A trial that is several trainings ends with the last of them."""
-        if record.parts and (outcome := parts.whole(self, record)) is not None:
+        """A trial that is several trainings ends with the last of them, or is pruned before."""
+        if not record.parts:
+            return
+        outcome = parts.whole(self, record) or self._pruning.training_ended(record)
+        if outcome is not None:
             self._settle(outcome)
 
     def _freeze(self, rung: Rung) -> None:
@@ -303,24 +306,17 @@ class Study:
                 self._tell(record.outcome, ranks.get(record.trial.id))
 
     def _tell(self, outcome: Outcome, ranks: Mapping[str, float] | None = None) -> None:
-        score = math.inf
-        if outcome.failure is None:
-            rung = self.history.records[outcome.trial].trial.rung
-            locations = self.history.locations.get(rung)
-            try:
-                score = self.spec.objective.score(
-                    outcome.metrics, rung.epochs, locations, ranks, rung.data
-                )
-                if not math.isfinite(score):
-                    raise ValueError(f"the score is {score}")
-            except ValueError as error:
-                score = math.inf
-                outcome = replace(outcome, failure=Failure("error", str(error)))
+        outcome, score = scored(self, outcome, ranks)
         self._write(events.told(outcome, score))
         told = (self.spec.name, outcome.trial, score, outcome.failure)
         log.info("tell study=%s trial=%d score=%r failure=%s", *told)
-        self._searcher.tell(outcome.trial, score)
+        self._learn(self.history.records[outcome.trial])
         self._told.append(outcome.trial)
+
+    def _learn(self, record: Record) -> None:
+        """What was told goes to the searcher, and to those who prune."""
+        self._searcher.tell(record, self.history)
+        self._pruning.told(record)
 
     def _write(self, event: Event) -> None:
         self._ledger.append(event)

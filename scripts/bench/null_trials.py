@@ -19,7 +19,7 @@ from pathlib import Path
 
 import hpogen
 from hpogen.record import ledger
-from hpogen.running.runner import Result
+from hpogen.running.drive import Result
 
 TASK = """
 from hpogen.plugins import task

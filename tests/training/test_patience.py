@@ -13,7 +13,7 @@ from training.runs import SMALL, epochs, task, trial
 from hpogen import run
 from hpogen.errors import UserError
 from hpogen.record import ledger
-from hpogen.running.runner import Result
+from hpogen.running.drive import Result
 from hpogen.spec import StudySpec
 from hpogen.study.open import open_study
 from hpogen.study.read import read
