@@ -33,8 +33,8 @@ LARGEST_AUDIT = 1_000_000  # images; for finding the number behind the accuracie
 class FinishedTrials:
     """The trials of a study's largest budget that finished, n of them, in the order of asking.
 
-    Failed trials, duplicates and those without audit are not among them; `left_out` counts them by
-    reason.
+    Failed and pruned trials, duplicates and those without audit are not among them; `left_out`
+    counts them by reason.
     """
 
     study: str
@@ -130,7 +130,7 @@ def _reason(record: Record, rung: Rung, metric: str) -> str:
     if record.state != "told" or record.outcome is None:
         return "unfinished"
     if record.failure is not None:
-        return "failed"
+        return "pruned" if record.pruned else "failed"
     if not {"loss", metric} <= record.outcome.audit.keys():
         return "without audit"
     needed = {"train_loss", f"train_{metric}"}

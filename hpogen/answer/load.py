@@ -179,8 +179,9 @@ def _finished(study: Folder, number: int) -> Record:
     if record.outcome is None:
         raise UserError(f"{study.directory}: trial {number} has not finished")
     if (failure := record.failure) is not None:
+        how = "was pruned" if record.pruned else f"failed ({failure.kind})"
         raise UserError(
-            f"{study.directory}: trial {number} failed ({failure.kind}), it has no weights: take "
+            f"{study.directory}: trial {number} {how}, it has no weights: take "
             f"one that finished, such as hpogen best {study.directory} names"
         )
     return record

@@ -72,7 +72,8 @@ def _add(client: Any, experiment: str, study: Folder, record: Record) -> None:
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run, metrics=metrics[start : start + BATCH])
     if record.state == "told":
-        client.set_terminated(run, "FAILED" if record.failure else "FINISHED", now)
+        failed = "KILLED" if record.pruned else "FAILED"
+        client.set_terminated(run, failed if record.failure else "FINISHED", now)
 
 
 def _metrics(

@@ -101,7 +101,8 @@ def _trial(study: Folder, record: Record) -> FrozenTrial:
     """Its times are those of the export, as far apart as training took: the ledger has none."""
     state = TrialState.RUNNING
     if record.state == "told":
-        state = TrialState.FAIL if record.failure else TrialState.COMPLETE
+        failed = TrialState.PRUNED if record.pruned else TrialState.FAIL
+        state = failed if record.failure else TrialState.COMPLETE
     seconds = record.outcome.seconds.get("total", 0.0) if record.outcome else 0.0
     now = datetime.datetime.now()
     config = record.trial.config

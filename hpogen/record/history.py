@@ -41,7 +41,7 @@ class Record:
     trial: Trial
     state: State = "running"
     outcome: Outcome | None = None
-    score: float = math.inf  # inf until told, and for a failed trial
+    score: float = math.inf  # inf until told, and for a failed trial that was not pruned
     twin: int | None = None  # the earlier trial of the same config, rung and replicate
     trainings: Parts = ONE  # how many it is
     parts: dict[int, Outcome] = field(default_factory=dict)  # of those that have ended
@@ -62,6 +62,11 @@ class Record:
     @property
     def failure(self) -> Failure | None:
         return self.outcome.failure if self.outcome else None
+
+    @property
+    def pruned(self) -> bool:
+        """Whether the study has ended it before its budget, by what others came to."""
+        return self.failure is not None and self.failure.kind == "pruned"
 
 
 def key_of(trial: Proposal) -> Key:

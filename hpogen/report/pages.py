@@ -29,6 +29,7 @@ from hpogen.report.text import (
 )
 from hpogen.report.verdict import command
 from hpogen.spec import StudySpec
+from hpogen.spec.pruning import OF_TRAININGS, Prune
 from hpogen.study.read import Folder
 from hpogen.study.rehearsal import COSTS
 from hpogen.study.standing import commonest, rule, standing
@@ -160,6 +161,7 @@ def check_page(
         *_kept(spec.checkpoints.keep, spec.checkpoints.top, plan["disk"]),
         *_probabilities(plan["disk"]["probabilities"]),
         *([f"rungs:      {WARM}"] if spec.warm else []),
+        *([f"prune:      {_prunes(spec.prune)}"] if spec.prune else []),
         *_brackets(plan["brackets"] or []),
         "search_space:",
         *(f"  {name}: {json.dumps(p)}" for name, p in plan["study"]["search_space"].items()),
@@ -170,6 +172,14 @@ def _each(spec: StudySpec) -> str:
     """Where a trial is several trainings, how many."""
     number, word = spec.task.parts
     return f" for each of {number} {word}s" if number > 1 else ""
+
+
+def _prunes(prune: Prune) -> str:
+    """The rule, and what it does to the plan above."""
+    after = "" if prune.rule == OF_TRAININGS else f" after {count(prune.after, 'epoch')}"
+    return (
+        f"{prune.rule}{after}; the plan is of trials that all finish, pruned ones are charged less"
+    )
 
 
 def _finalists(spec: StudySpec) -> list[str]:

@@ -14,7 +14,7 @@ from rich.text import Text
 from hpogen.report.text import paragraph
 
 TERMS = {  # how a word appears in a block of lines: what it means
-    r"\bcharged\b": "charged: epochs counted against stop, also where fewer were trained",
+    r"\bcharged\b": "charged: epochs counted against stop, also of failed trials and duplicates",
     r"α|\balpha\b": "α (alpha): the weight of AGN, the accumulated gradient norm, in the score",
     r"\baudit\b.*\berror\b": "audit error: share misclassified of samples the search never saw",
 }

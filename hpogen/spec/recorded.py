@@ -23,7 +23,7 @@ from hpogen.spec.loading import AS_WRITTEN, StudySpec, form_of
 from hpogen.spec.mistakes import Mistakes
 from hpogen.spec.parts import SearcherSpec, searcher_of, space_of
 from hpogen.spec.source import Source
-from hpogen.tasks.base import Opaque, Task
+from hpogen.tasks.base import Opaque, Task, check_patience
 from hpogen.trial import Parts
 
 POINTWISE = ("per_epoch", "log")  # scales that divide a sum by the budget
@@ -66,6 +66,9 @@ class RecordedTask(Opaque):
 
     def step_sums(self) -> frozenset[str]:
         return frozenset(self.declared.get("step_sums", ()))
+
+    def check(self, wanted: frozenset[str]) -> None:
+        check_patience(self.mapping.get("patience"), wanted, self.sums())
 
     def record(self) -> dict[str, Any]:
         return dict(self.mapping)

@@ -54,8 +54,8 @@ class Engine:
         """The score of a trial that was told; of a pruned one also how far it came."""
         if record.trial.id not in self._numbers:
             return
-        number, failure = self._numbers[record.trial.id], record.failure
-        if failure is None or failure.kind != "pruned":
+        number = self._numbers[record.trial.id]
+        if not record.pruned:
             self._searcher.tell(number, record.score)
         elif (tell_pruned := getattr(self._searcher, "tell_pruned", None)) is not None:
             tell_pruned(number, record.score, int(history.charge(record)))

@@ -38,6 +38,7 @@ class Standing:
     told: int
     held: int  # trained, waiting for their scale
     failures: Mapping[str, int]  # by kind
+    pruned: int
     duplicates: int
     race: Final | None = None  # of the finalists, once the search has ended
 
@@ -55,7 +56,8 @@ def standing(study: AnyStudy) -> Standing:
         baselines=_baselines(spec, history),
         told=len(told),
         held=sum(record.state == "held" for record in history.records),
-        failures=Counter(record.failure.kind for record in told if record.failure),
+        failures=Counter(r.failure.kind for r in told if r.failure and not r.pruned),
+        pruned=sum(record.pruned for record in told),
         duplicates=history.duplicates,
         race=race,
     )
@@ -77,7 +79,7 @@ class Reason:
 
 def commonest(history: History) -> Reason | None:
     """What most of the failed trials failed of, numbers aside; None while none has failed."""
-    told = history.told()
+    told = [record for record in history.told() if not record.pruned]
     failed = [(r.trial.id, f"{r.failure.kind}: {r.failure.text}") for r in told if r.failure]
     if not failed:
         return None

@@ -39,6 +39,7 @@ def status(study: Folder) -> dict[str, Any]:
         "trials": len(history.records),
         "told": now.told,
         "failed": dict(now.failures),
+        **({"pruned": now.pruned} if spec.prune else {}),
         "duplicates": now.duplicates,
         "reused": history.reused,
         "epochs_charged": history.charged,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from annotated_types import Ge, Le
 
 from hpogen import plugins
-from hpogen.errors import why
+from hpogen.errors import Refusal, why
 from hpogen.tasks.keys import Meaning
 from hpogen.trial import ONE, Parts, RunningTrial, Value
 
@@ -41,6 +41,15 @@ class Epoch:
 
 class Diverged(Exception):
     """Raised where a loss, a weight or a metric has no finite value: the trial ends at once."""
+
+
+def check_patience(patience: int | None, wanted: frozenset[str], sums: frozenset[str]) -> None:
+    """Raise Refusal for metrics that do not compare trials of different numbers of epochs."""
+    if patience and (summed := sorted(wanted & sums)):
+        raise Refusal(
+            f"{summed[0]!r} is a sum over the epochs, of which task.patience gives each trial "
+            f"another number: name a metric of one epoch, or their mean, such as agn_mean"
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

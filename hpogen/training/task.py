@@ -15,7 +15,7 @@ from pydantic import PrivateAttr, model_validator
 
 from hpogen import plugins
 from hpogen.errors import Refusal, UserError
-from hpogen.tasks.base import Epoch
+from hpogen.tasks.base import Epoch, check_patience
 from hpogen.training.forms.dataset import Dataset
 from hpogen.training.forms.inputs import Inputs
 from hpogen.training.forms.kinds import KINDS
@@ -68,7 +68,7 @@ class Trained(Settings):
     @plugins.scoped
     def check(self, wanted: frozenset[str]) -> None:
         self._wanted.update(wanted)
-        self.check_patience(wanted)
+        check_patience(self.patience, wanted, self.sums())
         if self.dataset.kind is not None:
             self.check_kind(self.dataset.kind, wanted)
         self._refuse_metrics(wanted)

@@ -106,7 +106,7 @@ def _state(study: Folder, record: Record) -> str:
     if record.state != "told":
         return record.state
     if record.failure is not None:
-        return "failed"
+        return "pruned" if record.pruned else "failed"
     if record.twin is not None:
         return f"as trial {record.twin}"
     if record.repeat:

@@ -125,14 +125,6 @@ class Settings(Part):
                 f"{self.dataset.name!r} has {classes} classes: expected one for each, or 'balanced'"
             )
 
-    def check_patience(self, wanted: frozenset[str]) -> None:
-        """Raise Refusal for metrics that do not compare trials of different numbers of epochs."""
-        if self.patience and (sums := sorted(wanted & self.sums())):
-            raise Refusal(
-                f"{sums[0]!r} is a sum over the epochs, of which task.patience gives each trial "
-                f"another number: name a metric of one epoch, or their mean, such as agn_mean"
-            )
-
     @property
     def own_metrics(self) -> frozenset[str]:
         """The metrics of a split beside its loss and accuracy."""
