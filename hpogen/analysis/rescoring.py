@@ -14,12 +14,13 @@ import numpy as np
 
 from hpogen.analysis.choices import Choice, Rule, Trials
 from hpogen.analysis.fewer_labels import AtLabels, over_labels, require_losses
+from hpogen.analysis.pruning import Pruned, would_prune
 from hpogen.analysis.trials import NOT_ADAPTIVE
 from hpogen.errors import UserError
 from hpogen.objective import Objective, Term
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
-from hpogen.study.restate import Form, objective_form, restated
+from hpogen.study.restate import Form, objective_form, pruning, restated
 from hpogen.study.standing import VALIDATION, chooses_by_validation, chosen
 
 ALPHAS: tuple[float, ...] = tuple(float(x) for x in np.logspace(-4, 2, 25))
@@ -63,6 +64,7 @@ class Rescoring:
     weighed: str  # the objective whose alpha varies; empty: it has no measure
     alphas: tuple[AtAlpha, ...]
     labels: tuple[AtLabels, ...]
+    pruning: Pruned | None = None
 
 
 def rescore(
@@ -76,12 +78,14 @@ def rescore(
     validation: Sequence[int] = (),
     subsamples: int = SUBSAMPLES,
     seed: int = 0,
+    prune: str | None = None,
 ) -> Rescoring:
     """Choose anew among the finished trials of the largest budget.
 
     `objective` is a preset or YAML terms, see `restate.objective_form`; with it the score
     selects, unless a `selection` is named. `alphas` (default: 25 from 1e-4 to 100, and 0) weigh the
-    objective's measures. `validation` are numbers of validation images. Raises UserError for a
+    objective's measures. `validation` are numbers of validation images. `prune` is a rule, or a
+    mapping as YAML, that the curves of the trials are shown to. Raises UserError for a
     folder without a study or a finished trial, for what cannot be asked, and where metrics or
     losses are missing.
     """
@@ -91,6 +95,7 @@ def rescore(
     asked = restated(study, form, selection or (None if form is None else "score"))
     trials = Trials(study)
     rules = _rules(spec, asked, trials)
+    pruned = None if prune is None else would_prune(study, trials, pruning(study, prune))
     weighed = asked.objective if _measures(asked.objective) else None
     return Rescoring(
         study=spec.name,
@@ -108,6 +113,7 @@ def rescore(
         weighed=weighed.label if weighed else "",
         alphas=_over_alphas(trials, weighed, ALPHAS if alphas is None else alphas),
         labels=_over_labels(trials, rules, validation, subsamples, seed),
+        pruning=pruned,
     )
 
 

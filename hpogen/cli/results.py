@@ -102,6 +102,9 @@ def rescore(
     validation: Annotated[
         str, typer.Option(metavar="250,1000", help="with so many validation images only")
     ] = "",
+    prune: Annotated[
+        str | None, typer.Option(metavar="RULE|YAML", help="what pruning would have saved and lost")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="a picture")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -125,6 +128,7 @@ def rescore(
         scale=scale,
         alphas=weights or None,
         validation=sizes,
+        prune=prune,
     )
     count_looks([directory] if found.judged_by else [], "rescore")
     if plot is not None:

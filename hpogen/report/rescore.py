@@ -9,9 +9,10 @@ from typing import Any
 
 from hpogen.analysis.choices import Choice
 from hpogen.analysis.fewer_labels import AtLabels
+from hpogen.analysis.pruning import Pruned
 from hpogen.analysis.rescoring import AtAlpha, Rescoring
 from hpogen.report.table import grid
-from hpogen.report.text import BLANK, count, error_text, next_lines, number, paragraph, rung
+from hpogen.report.text import BLANK, count, error_text, next_lines, number, paragraph, rung, tally
 from hpogen.report.verdict import LIMIT, command
 from hpogen.trial import Rung
 
@@ -20,7 +21,10 @@ SUGGESTED = (50, 250, 1000)  # validation images
 
 def rescore_data(found: Rescoring) -> dict[str, Any]:
     """All of it, as data that goes through JSON."""
-    return dataclasses.asdict(found)
+    data = dataclasses.asdict(found)
+    if found.pruning is None:
+        del data["pruning"]
+    return data
 
 
 def rescore_page(found: Rescoring, directory: str, width: int, program: str) -> list[str]:
@@ -32,6 +36,8 @@ def rescore_page(found: Rescoring, directory: str, width: int, program: str) -> 
     choices = {choice.rule: choice for choice in shown if choice}.values()
     rows = [(_marked(choice, found.own.rule), choice) for choice in choices]
     lines += ["", *_choices(found, rows, "rule", width)]
+    if found.pruning is not None:
+        lines += ["", *paragraph(pruned(found.pruning), width)]
     if found.alphas:
         lines += ["", f" {found.weighed}, with another α"]
         lines += _choices(found, ranges(found.alphas), "α", width)
@@ -39,6 +45,22 @@ def rescore_page(found: Rescoring, directory: str, width: int, program: str) -> 
         lines += ["", *_labels(found, width), "", *paragraph(" ".join(pays(found)), width)]
     lines += ["", *paragraph(LIMIT, width)]
     return lines + next_lines([_next(found, directory, program)])
+
+
+def pruned(found: Pruned) -> str:
+    """What a rule would have saved and lost, in two sentences."""
+    if found.lost is None:
+        worse = "the best is 0: no share of it can be told"
+    else:
+        worse = f"{found.lost:.1%} worse" if found.left > found.best else "nothing is lost"
+    share = found.charged / found.whole
+    return (
+        f"With prune: {found.rule} (after {count(found.after, 'epoch')}) {len(found.pruned)} of "
+        f"{count(found.trials, 'trial')} would have ended early, and "
+        f"{tally(found.charged)} of {count(found.whole, 'epoch')} been charged ({share:.0%}). "
+        f"The best score left is {number(found.left)} (trial {found.choice.trial}), of all trials "
+        f"{number(found.best)} (trial {found.best_choice.trial}): {worse}."
+    )
 
 
 def _limits(found: Rescoring) -> list[str]:

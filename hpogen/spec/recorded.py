@@ -16,6 +16,7 @@ from typing import Any, cast
 from hpogen import plugins
 from hpogen.objective import Objective
 from hpogen.record.history import History
+from hpogen.spec import budgets as fitting
 from hpogen.spec import checks
 from hpogen.spec.choice import RACE
 from hpogen.spec.form import SearcherForm
@@ -166,6 +167,17 @@ def restated_spec(
     checks.selection(form.selection, spec.task, mistakes)
     mistakes.raise_first()
     return replace(spec, objective=found, selection=form.selection, finalists=None)
+
+
+def with_prune(spec: StudySpec, prune: object) -> StudySpec:
+    """The spec with a `prune` in the form of the YAML. Raises UserError as `load_study` does."""
+    record = {**spec.record(), "prune": prune}
+    mistakes = Mistakes(Source(record, spec.name))
+    form = form_of(record, mistakes)
+    if "prune" not in mistakes.wrong:
+        fitting.prune(form, spec.task, spec.searcher, spec.objective, mistakes)
+    mistakes.raise_first()
+    return replace(spec, prune=form.prune)
 
 
 def _task(mapping: Mapping[str, Any], known: Mapping[str, Any]) -> Task:

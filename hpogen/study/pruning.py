@@ -106,13 +106,7 @@ class Pruning:
 
     def _of_trainings(self, record: Record) -> dict[int, float]:
         """By number of the training, of those that have ended well."""
-        spec, history, trial = self._study.spec, self._study.history, record.trial
-        found = {}
-        for part, outcome in record.parts.items():
-            row = {"epoch": trial.budget - outcome.spared, "metrics": outcome.metrics}
-            for value in running(spec.objective, [row], trial, history).values():
-                found[part] = value
-        return found
+        return values_of_trainings(self._study.spec.objective, record, self._study.history)
 
     def _ended(self, record: Record, epoch: int) -> Outcome | None:
         trial = record.trial
@@ -161,6 +155,16 @@ def running(
                 )
             except ValueError:  # it has no logarithm
                 continue
+    return found
+
+
+def values_of_trainings(objective: Objective, record: Record, history: History) -> dict[int, float]:
+    """The objective of each training of a trial that has ended well, by its number."""
+    found = {}
+    for part, outcome in record.parts.items():
+        row = {"epoch": record.trial.budget - outcome.spared, "metrics": outcome.metrics}
+        for value in running(objective, [row], record.trial, history).values():
+            found[part] = value
     return found
 
 

@@ -15,7 +15,8 @@ from hpogen.objective import PRESETS, SCALES
 from hpogen.selection import SELECTIONS
 from hpogen.spec import StudySpec
 from hpogen.spec.positions import Unreadable, parse
-from hpogen.spec.recorded import restated_spec
+from hpogen.spec.pruning import Prune
+from hpogen.spec.recorded import restated_spec, with_prune
 from hpogen.study.read import Folder
 
 Form = Mapping[str, Any]
@@ -70,6 +71,22 @@ def restated(
     except UserError as error:
         raise UserError(f"{study.directory}: {error}") from error
     _require_metrics(found, study)
+    return found
+
+
+def pruning(study: Folder, text: str) -> Prune:
+    """A `prune` as it is typed: a rule, or a mapping as YAML. Raises UserError."""
+    try:
+        data = parse(text).data
+    except Unreadable as error:
+        raise UserError(f"--prune: got {quoted(text)}: {error}") from None
+    if not isinstance(data, (str, dict)):
+        raise UserError(f"--prune: got {quoted(text)}, expected a rule, or a mapping with rule")
+    try:
+        found = with_prune(study.spec, data).prune
+    except UserError as error:
+        raise UserError(f"{study.directory}: {error}") from error
+    assert found is not None
     return found
 
 
