@@ -129,7 +129,7 @@ class StudySpec:
             "selection": self.selection,
             "finalists": self.finalists and self.finalists.model_dump(),
             "stop": self.stop.model_dump(),
-            **({"prune": self.prune.model_dump(exclude_none=True)} if self.prune else {}),
+            **({"prune": self.prune.record()} if self.prune else {}),
             "baselines": {name: dict(config) for name, config in self.baselines.items()},
             "limits": self.limits.model_dump(),
             "enqueue": [dict(config) for config in self.enqueue],

@@ -78,6 +78,11 @@ class Prune(Form):
         filled = {**RULES[rule], **({"min_delta": 0.0} if "patience" in given else {})}
         return {**filled, **given}
 
+    def record(self) -> dict[str, Any]:
+        """With every default of the rule's options, and none of other rules."""
+        without = {"after"} if self.rule == OF_TRAININGS else set()
+        return self.model_dump(exclude=without, exclude_none=True)
+
     @property
     def options(self) -> dict[str, Any]:
         """Of the rule alone, and `patience`; under Optuna's names."""
