@@ -201,6 +201,16 @@ def race(folder: Path) -> Story:
     return Story([["run", str(path), "--dir", "DIR"]])
 
 
+def pruned(folder: Path) -> Story:
+    """Most of the trials end before their budget."""
+    keys = {
+        "task": {**IMAGES["task"], "epochs": 6},
+        "prune": {"rule": "median", "after": 2, "n_startup_trials": 2},
+    }
+    path = study_file(folder, **{**IMAGES, **keys})
+    return Story([["run", str(path), "--dir", "DIR"]])
+
+
 RACE = pytest.param(race, marks=pytest.mark.slow)
 
 
@@ -270,6 +280,7 @@ def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
     "story",
     [
         images,
+        pruned,
         pytest.param(folds, marks=pytest.mark.slow),
         pytest.param(race, marks=pytest.mark.slow),
         streaming,

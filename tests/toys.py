@@ -108,6 +108,8 @@ class ShuffledExecutor:
                 events.append((job, step))
             if isinstance(step, Outcome):
                 del self._running[job]
+            if step is not None and job.watched:
+                break
         return events
 
     def end(self, job: Job) -> None:

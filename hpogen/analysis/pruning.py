@@ -13,7 +13,6 @@ from typing import Any
 from hpogen.analysis.choices import Choice, Trials
 from hpogen.errors import UserError
 from hpogen.record.history import Record
-from hpogen.searchers.pruners import Pruner
 from hpogen.selection import rescore
 from hpogen.spec.pruning import Prune
 from hpogen.study.pruning import running, values_of_trainings
@@ -59,6 +58,10 @@ def would_prune(study: Folder, trials: Trials, prune: Prune) -> Pruned:
     scores = rescore(trials.records, study.spec.objective, history.locations)
     numbers = [record.trial.id for record in trials.records]
     kept = [i for i, number in enumerate(numbers) if number not in ends]
+    if not kept:
+        raise UserError(
+            f"{study.directory}: --prune: rule {prune.rule!r} would have ended all trials"
+        )
     first = min(range(len(scores)), key=scores.__getitem__)
     left = min(kept, key=scores.__getitem__)
     best = scores[first]
@@ -82,6 +85,8 @@ def would_prune(study: Folder, trials: Trials, prune: Prune) -> Pruned:
 
 def _ends(study: Folder, trials: Trials, prune: Prune) -> dict[int, int]:
     """By trial, the step that the rule ends it after; the first trial always finishes."""
+    from hpogen.searchers.pruners import Pruner  # and with it Optuna
+
     pruner = Pruner(prune.rule, prune.after, prune.options)
     there = {record.trial.id: record for record in trials.records}
     ends: dict[int, int] = {}

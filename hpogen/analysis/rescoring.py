@@ -84,10 +84,9 @@ def rescore(
 
     `objective` is a preset or YAML terms, see `restate.objective_form`; with it the score
     selects, unless a `selection` is named. `alphas` (default: 25 from 1e-4 to 100, and 0) weigh the
-    objective's measures. `validation` are numbers of validation images. `prune` is a rule, or a
-    mapping as YAML, that the curves of the trials are shown to. Raises UserError for a
-    folder without a study or a finished trial, for what cannot be asked, and where metrics or
-    losses are missing.
+    objective's measures. `validation` are numbers of validation images. `prune` is a rule, or YAML.
+    Raises UserError for a folder without a study or a finished trial, for what cannot be asked, and
+    where metrics or losses are missing.
     """
     _require_alphas(alphas or ())
     spec = study.spec
@@ -95,7 +94,6 @@ def rescore(
     asked = restated(study, form, selection or (None if form is None else "score"))
     trials = Trials(study)
     rules = _rules(spec, asked, trials)
-    pruned = None if prune is None else would_prune(study, trials, pruning(study, prune))
     weighed = asked.objective if _measures(asked.objective) else None
     return Rescoring(
         study=spec.name,
@@ -112,8 +110,8 @@ def rescore(
         oracle=trials.oracle(),
         weighed=weighed.label if weighed else "",
         alphas=_over_alphas(trials, weighed, ALPHAS if alphas is None else alphas),
-        labels=_over_labels(trials, rules, validation, subsamples, seed),
-        pruning=pruned,
+        labels=_over_labels(trials, rules, validation, (subsamples, seed)),
+        pruning=would_prune(study, trials, pruning(study, prune)) if prune else None,
     )
 
 
@@ -132,12 +130,12 @@ def _choice(trials: Trials, rule: Rule | None) -> Choice | None:
 
 
 def _over_labels(
-    trials: Trials, rules: Mapping[str, Rule], sizes: Sequence[int], subsamples: int, seed: int
+    trials: Trials, rules: Mapping[str, Rule], sizes: Sequence[int], drawn: tuple[int, int]
 ) -> tuple[AtLabels, ...]:
     """A rule that was asked for is not left out in silence."""
     if sizes and "asked" in rules:
         require_losses(rules["asked"], trials.study.directory)
-    return over_labels(trials, [*rules.values()], sizes, subsamples, seed)
+    return over_labels(trials, [*rules.values()], sizes, *drawn)
 
 
 def _form(own: Form, objective: str | None, alpha: float | None, scale: str | None) -> Form | None:

@@ -102,9 +102,7 @@ def rescore(
     validation: Annotated[
         str, typer.Option(metavar="250,1000", help="with so many validation images only")
     ] = "",
-    prune: Annotated[
-        str | None, typer.Option(metavar="RULE|YAML", help="what pruning would have saved and lost")
-    ] = None,
+    prune: Annotated[str | None, typer.Option(metavar="RULE", help="what pruning saves")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="a picture")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -118,16 +116,14 @@ def rescore(
 
     if plot is not None:
         check_plot_path(plot)
-    sizes = numbers("--validation", validation, int)
-    weights = numbers("--alphas", alphas, float)
     found = rescore(
         read(directory),
         objective,
         selection,
         alpha=alpha,
         scale=scale,
-        alphas=weights or None,
-        validation=sizes,
+        alphas=numbers("--alphas", alphas, float) or None,
+        validation=numbers("--validation", validation, int),
         prune=prune,
     )
     count_looks([directory] if found.judged_by else [], "rescore")

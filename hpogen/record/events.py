@@ -1,6 +1,6 @@
-"""The lines of a ledger, kind by kind, and the rows of a curve: what each holds, written and read.
+"""The lines of a ledger, kind by kind: what each holds, written and read.
 
-The Study writes with the functions here, `history.py` and `folder.py` read. A line with a right
+The Study writes with the functions here, `history.py` reads. A line with a right
 checksum may still be another program's, or a newer hpogen's: it is checked before it is believed.
 """
 
@@ -16,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 from hpogen.errors import KEPT, quoted, shortened
 from hpogen.objective import Location
 from hpogen.record.ledger import Event
-from hpogen.trial import Failure, FailureKind, Outcome, Progress, Rung, Trial
+from hpogen.trial import Failure, FailureKind, Outcome, Rung, Trial
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 OPEN = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
@@ -28,7 +28,7 @@ Number = Annotated[float, Field(strict=True)]
 Numbers = dict[str, Number]
 Share = Annotated[float, Field(gt=0, le=1)]
 Values = dict[str, bool | int | float | str | None]
-Stop = dict[str, Positive | None]
+Stop = dict[str, Positive | Annotated[float, Field(strict=True, gt=0)] | None]
 Words = dict[str, str]
 Machine = dict[str, str | int]
 
@@ -158,6 +158,20 @@ class Extended(TypedDict):
     stop: Stop
 
 
+class Finished(TypedDict):
+    """The search has ended before its trials and epochs; a raised `stop` takes that back."""
+
+    kind: Literal["ended"]
+    why: Literal["hours", "no_improvement"]
+
+
+class Ran(TypedDict):
+    """How long the study has run so far, in all of its runs."""
+
+    kind: Literal["ran"]
+    seconds: Annotated[float, Field(strict=True, ge=0)]
+
+
 class Reused(TypedDict):
     kind: Literal["reused"]
     trial: Count
@@ -186,7 +200,19 @@ class Looked(TypedDict):
 
 
 Line = Annotated[
-    Began | Asked | PartEnded | Held | Told | Scale | Extended | Reused | Lost | Measured | Looked,
+    Began
+    | Asked
+    | PartEnded
+    | Held
+    | Told
+    | Scale
+    | Extended
+    | Finished
+    | Ran
+    | Reused
+    | Lost
+    | Measured
+    | Looked,
     Field(discriminator="kind"),
 ]
 _LINE: TypeAdapter[Any] = TypeAdapter(Line, config=STRICT)
@@ -213,7 +239,7 @@ def _words(error: ValidationError, event: Event) -> str:
 
 
 def asked(trial: Trial, repeat: bool = False) -> Event:
-    own = _plain(trial, "id", *(("data",) if trial.data is None else ()))
+    own = plain_fields(trial, "id", *(("data",) if trial.data is None else ()))
     line = {"kind": "asked", "trial": trial.id, **own}
     return {**line, "repeat": True} if repeat else line
 
@@ -240,8 +266,8 @@ def told(outcome: Outcome, score: float) -> Event:
 
 
 def _ended(outcome: Outcome) -> Event:
-    own = _plain(outcome, "files", *(() if outcome.spared else ("spared",)))
-    return {**own, "failure": outcome.failure and _plain(outcome.failure)}
+    own = plain_fields(outcome, "files", *(() if outcome.spared else ("spared",)))
+    return {**own, "failure": outcome.failure and plain_fields(outcome.failure)}
 
 
 def outcome_of(line: Event) -> Outcome:
@@ -254,7 +280,7 @@ def outcome_of(line: Event) -> Outcome:
 
 
 def scale(rung: Rung, locations: Mapping[str, Location]) -> Event:
-    numbers = {metric: _plain(at) for metric, at in locations.items()}
+    numbers = {metric: plain_fields(at) for metric, at in locations.items()}
     data = {} if rung.data is None else {"data": rung.data}
     return {"kind": "scale", "budget": rung.epochs, **data, "metrics": numbers}
 
@@ -267,8 +293,16 @@ def locations_of(line: Event) -> dict[str, Location]:
     return {metric: Location(**numbers) for metric, numbers in line["metrics"].items()}
 
 
-def extended(stop: Mapping[str, int | None]) -> Event:
+def extended(stop: Stop) -> Event:
     return {"kind": "extended", "stop": dict(stop)}
+
+
+def ended(why: str) -> Event:
+    return {"kind": "ended", "why": why}
+
+
+def ran(seconds: float) -> Event:
+    return {"kind": "ran", "seconds": seconds}
 
 
 def reused(trial: int, study: str, of: int) -> Event:
@@ -288,42 +322,7 @@ def looked(command: str) -> Event:
     return {"kind": "looked", "command": command}
 
 
-def _plain(data: object, *but: str) -> Event:
+def plain_fields(data: object, *but: str) -> Event:
     """The fields of a dataclass for JSON, without some; so a line has whatever field is added."""
     given = {key: value for key, value in vars(data).items() if key not in but}
     return {key: dict(x) if isinstance(x, Mapping) else x for key, x in given.items()}
-
-
-@with_config(OPEN)
-class Memory(TypedDict):
-    peak: Positive
-    total: Positive
-
-
-@with_config(OPEN)
-class Row(TypedDict):
-    """A `Progress` without its trial, in the study of that id."""
-
-    epoch: Annotated[int, Field(ge=1, le=2**31)]
-    metrics: Numbers
-    seconds: NotRequired[Numbers]
-    device: NotRequired[str]
-    memory: NotRequired[Memory]
-    audit: NotRequired[Numbers]
-    study: NotRequired[str]
-
-
-_ROW = TypeAdapter(Row)
-
-
-def row(progress: Progress) -> Event:
-    own = _plain(progress, "trial")
-    return {key: value for key, value in own.items() if value or key == "metrics"}
-
-
-def row_of(line: bytes) -> Event | None:
-    """A curve's row; None for a torn one, and for whatever else stands there."""
-    try:
-        return {"seconds": {}, "device": "cpu", **_ROW.validate_json(line)}
-    except ValidationError:
-        return None

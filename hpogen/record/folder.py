@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError, explained, shortened
-from hpogen.record.events import row, row_of
 from hpogen.record.ledger import TORN, study_id, write_whole
+from hpogen.record.rows import row, row_of
 from hpogen.record.stores import checkpoint_prefix
 from hpogen.trial import Progress
 

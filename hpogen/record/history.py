@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hpogen.errors import shortened
 from hpogen.objective import Location
@@ -80,7 +80,9 @@ class History:
 
     header: Event = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
-    stop: dict[str, int | None] = field(default_factory=dict)
+    stop: dict[str, Any] = field(default_factory=dict)  # numbers, or None
+    ended: str = ""  # by which of its other limits the search has ended
+    ran: float = 0.0  # seconds, as far as that is written down
     locations: dict[Rung, dict[str, Location]] = field(default_factory=dict)
     spent: int | Fraction = 0  # the epochs charged, exactly
     done: int | Fraction = 0  # the epochs trained, exactly
@@ -153,7 +155,13 @@ class History:
         self.stop = dict(event["spec"]["stop"])
 
     def _extended(self, event: Event) -> None:
-        self.stop = dict(event["stop"])
+        self.stop, self.ended = dict(event["stop"]), ""
+
+    def _ended(self, event: Event) -> None:
+        self.ended = event["why"]
+
+    def _ran(self, event: Event) -> None:
+        self.ran = event["seconds"]
 
     def _asked(self, event: Event) -> None:
         trial = events.trial_of(event)

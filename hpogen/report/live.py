@@ -191,7 +191,7 @@ class Pace:
         history = self._study.history
         epochs, trials = history.stop["epochs"], history.stop["trials"]
         each = history.charged / max(len(history.records), 1)
-        limits = (epochs, trials * each if trials else None)
+        limits: tuple[float | None, ...] = (epochs, trials * each if trials else None)
         return min(limit for limit in limits if limit is not None)
 
 

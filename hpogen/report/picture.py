@@ -218,7 +218,7 @@ def _header(study: AnyStudy, width: int, left: str | None) -> list[Text]:
 def used_up(history: History) -> tuple[float, str, float, int]:
     """How much of `stop` has ended, by the limit that is nearer: share, unit, done, limit."""
     done = over(history)
-    limits = {unit: limit for unit, limit in history.stop.items() if limit is not None}
+    limits = {unit: x for unit, x in history.stop.items() if unit in done and x is not None}
     return max((done[unit] / limit, unit, done[unit], limit) for unit, limit in limits.items())
 
 

@@ -78,8 +78,8 @@ class Drive:
     def share(self) -> float:
         """How much of `stop` has been charged."""
         history, stop = self.study.history, self.study.stop
-        done = {"epochs": history.charged, "trials": len(history.records)}
-        return max(done[unit] / limit for unit, limit in stop.items() if limit)
+        done: dict[str, float] = {"epochs": history.charged, "trials": len(history.records)}
+        return max(done[unit] / float(stop[unit]) for unit in done if stop[unit])
 
     def next(self) -> Trial | None:
         """The next trial to run; None: it waits, or has ended."""

@@ -88,7 +88,7 @@ def _ladder(form: BudgetsForm | None, task: Task) -> tuple[Rung, ...]:
         raise UserError(str(error)) from None
 
 
-def stop(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
+def stop(form: StudyForm, task: Task, objective: Objective | None, mistakes: Mistakes) -> None:
     """At least one trial fits, beside those that the study keeps for its end."""
     try:
         ladder = _ladder(form.budgets, task)
@@ -101,6 +101,9 @@ def stop(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
         kept = reserve(form.selection, form.finalists, cost)
         _stop_of_finalists(form, kept, form.finalists.count, top, mistakes)
         return
+    if form.stop.no_improvement is not None and objective is not None and objective.uses("rank"):
+        text = "a score by rank is of its cohort alone, and none is better than an earlier one: use"
+        mistakes.add(("stop", "no_improvement"), f"{text} another scale, or drop no_improvement")
     kept = reserve(form.selection, None, top)
     trials, epochs = kept.room(form.stop.model_dump())
     text = f", and selection {form.selection!r} keeps {kept.trials} for the end"

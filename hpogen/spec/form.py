@@ -33,18 +33,31 @@ Matrix = dict[str, Annotated[list[Any], Len(1)]]  # by dotted key; one study per
 
 
 class Stop(Form):
-    """When to stop asking: after so many epochs charged, or so many trials; at least one."""
+    """When to stop asking: after so many epochs charged, or so many trials; at least one.
+
+    With `hours` or `no_improvement` it may be earlier.
+    """
 
     epochs: Count | None = None
     """No trial is asked for whose budget would bring the epochs charged above this number."""
     trials: Count | None = None
     """No more than this number of trials is asked for."""
+    hours: Annotated[float, Gt(0)] | None = None
+    """Hours of running, in all runs of the study, after which no trial is asked for."""
+    no_improvement: Count | None = None
+    """Trials in a row without a better score, after which no trial is asked for."""
 
     @model_validator(mode="after")
     def _at_least_one(self) -> Stop:
         if self.epochs is None and self.trials is None:
             raise ValueError("needs epochs or trials")
         return self
+
+    def record(self) -> dict[str, Any]:
+        """Without `hours` and `no_improvement` where they are not given, as before there were."""
+        young = {"hours", "no_improvement"}
+        given = self.model_dump()
+        return {key: x for key, x in given.items() if x is not None or key not in young}
 
 
 class Limits(Form):
@@ -242,7 +255,7 @@ class StudyForm(Form):
     finalists: Finalists | None = None
     """The best trials, trained again with other seeds in a race for the answer; left out: none."""
     stop: Stop
-    """When the search ends: at least one of its two keys is needed. It may be raised later."""
+    """When the search ends: `trials` or `epochs` is needed. It may be raised later."""
     prune: Annotated[Prune, _mapping_with("rule")] | None = None
     """Which running trials end before their budget; a bare string is its rule; left out: none."""
     baselines: dict[str, dict[str, Any]] | None = None

@@ -128,7 +128,7 @@ class StudySpec:
             "objective": self.objective.record(),
             "selection": self.selection,
             "finalists": self.finalists and self.finalists.model_dump(),
-            "stop": self.stop.model_dump(),
+            "stop": self.stop.record(),
             **({"prune": self.prune.record()} if self.prune else {}),
             "baselines": {name: dict(config) for name, config in self.baselines.items()},
             "limits": self.limits.model_dump(),
@@ -287,7 +287,7 @@ def _resolved(
         if form.budgets is not None and form.budgets.on_data:
             resolved["data"] = form.budgets
             fitting.data(form.budgets, task, space, resolved["objective"], mistakes)
-        fitting.stop(form, task, mistakes)
+        fitting.stop(form, task, resolved["objective"], mistakes)
         fitting.prune(form, task, searcher, resolved["objective"], mistakes)
         if space:
             checks.searcher(searcher, space, budgets, form.seed, enqueue, mistakes)

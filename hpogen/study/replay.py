@@ -41,7 +41,7 @@ ENGINES = {
 SHOWN_AFTER = 2.0  # seconds that a replay may take without a word
 SAME = 1e-9  # how far a replayed number may be from the recorded one, relatively
 
-Stop = Mapping[str, int | None]
+Stop = dict[str, Any]
 
 
 def begin(spec: StudySpec, directory: Path, forked: Forked | None = None) -> Event:
@@ -173,11 +173,12 @@ def _anew(spec: StudySpec, directory: Path) -> str:
 
 
 def _raised(spec: StudySpec, directory: Path, was: Stop, now: Stop) -> Stop | None:
-    for key in was:
-        if (now[key] or math.inf) < (was[key] or math.inf):
+    for key in {**was, **now}:
+        before, after = was.get(key), now.get(key)
+        if (after or math.inf) < (before or math.inf):
             raise UserError(
-                f"{spec.where(f'stop.{key}')}: stop.{key}: {now[key]}, but the study in "
-                f"{directory} has {was[key]}; stop can only be raised"
+                f"{spec.where(f'stop.{key}')}: stop.{key}: {after}, but the study in "
+                f"{directory} has {before or 'none'}; stop can only be raised"
             )
     return now if now != was else None
 

@@ -120,6 +120,8 @@ def rule(spec: StudySpec) -> str:
 def fits(study: AnyStudy, rung: Rung) -> bool:
     """Whether `stop` has room for a trial of that rung after those that were asked."""
     spec, history = study.spec, study.history
+    if history.ended:
+        return False
     trials, epochs = spec.reserve.room(history.stop)
     return len(history.records) < trials and history.spent + history.cost(rung) <= epochs
 

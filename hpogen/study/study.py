@@ -14,12 +14,14 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hpogen.record import events, folder, history
 from hpogen.record.history import History, Record
 from hpogen.record.ledger import Event, Ledger
 from hpogen.spec import StudySpec
 from hpogen.study import parts, places, replay, scales
+from hpogen.study.ending import Ending
 from hpogen.study.outcomes import checked, copied, scored
 from hpogen.study.pruning import Pruning
 from hpogen.study.repeats import Engine, Repeats
@@ -43,6 +45,7 @@ class Study:
         self._searcher = Engine(spec.make_searcher(), spec.rung)
         self._repeats = Repeats(self)
         self._pruning = Pruning(self)
+        self._ending = Ending(self, self._write)
         self._again: deque[int] = deque()  # asked before an interruption, to be run again
         self._ended = False
         self._told: list[int] = []  # not taken yet
@@ -58,6 +61,7 @@ class Study:
         while True:
             if self._again:
                 return self.history.records[self._again.popleft()].trial
+            self._ended = self._ended or self._ending.has_come()
             proposal = None if self._ended else self._searcher.ask()
             if proposal is not None and not fits(self, proposal.rung):
                 self._ended = True
@@ -157,8 +161,8 @@ class Study:
         return frozenset(self.history.running.difference(self._again))
 
     @property
-    def stop(self) -> Mapping[str, int | None]:
-        """The limits in force: `epochs`, `trials`."""
+    def stop(self) -> Mapping[str, Any]:
+        """The limits in force: `epochs`, `trials`; `hours` and `no_improvement` if given."""
         return self.history.stop
 
     def check(self) -> None:
@@ -171,6 +175,7 @@ class Study:
 
     def close(self) -> None:
         """Sync the ledger and release the folder. The study cannot be used afterwards."""
+        self._ending.close()
         self._ledger.close()
 
     def __enter__(self) -> Study:
@@ -317,6 +322,7 @@ class Study:
         """What was told goes to the searcher, and to those who prune."""
         self._searcher.tell(record, self.history)
         self._pruning.told(record)
+        self._ending.told(record)
 
     def _write(self, event: Event) -> None:
         self._ledger.append(event)

@@ -28,6 +28,8 @@ from hpogen.plugins import task
 def odd(trial, *, mood: str = "good", pause: float = 0.0):
     print("hello from", trial.id)
     for epoch in range(trial.budget):
+        if mood == "counts":
+            print("epoch", epoch + 1)
         time.sleep(pause)
         if trial.id % 3 == 2 and mood == "raises":
             raise RuntimeError("not in the mood")
@@ -147,6 +149,31 @@ def interrupt(path: Path, executor: Any) -> None:
     with Study(load_study(path), path.parent / "run") as study:
         assert runner.run(study, executor, observer=Stops()).end == "interrupted"
     assert len(by_trial(ledger.read(path.parent / "run"), "told")) < 6
+
+
+def test_a_pruned_trial_gives_its_place_to_the_next(make: Make, tmp_path: Path) -> None:
+    """It trains one epoch more at most, of which nothing is recorded."""
+    (tmp_path / "odd.py").write_text(TASK)
+    path = study_file(
+        tmp_path,
+        task={"name": "odd", "epochs": 20, "mood": "counts", "pause": 0.002},
+        prune={"rule": "asha", "after": 2, "reduction_factor": 2},
+        plugins=["odd.py"],
+        stop={"trials": 14},
+    )
+    executor = make()
+    found = told(path, executor)
+    ended = {n: e["epochs"] for n, e in found.items() if e["failure"]}
+    assert len(found) == 14 and 4 <= len(ended) < 14
+    for trial, event in found.items():
+        epochs = ended.get(trial, 20)
+        assert event["failure"] is None or event["failure"]["kind"] == "pruned"
+        rows = folder.read_curve(tmp_path / "run", trial)
+        assert [row["epoch"] for row in rows] == [*range(1, epochs + 1)]
+        counted = folder.log_path(tmp_path / "run", trial).read_text().count("epoch")
+        more = 0 if isinstance(executor, InlineExecutor) else 1
+        assert epochs <= counted <= min(epochs + more, 20)
+    assert not [path for path in (tmp_path / "run" / folder.TRIALS).iterdir() if path.is_dir()]
 
 
 def test_stopped_and_gone_on_with(make: Make, tmp_path: Path) -> None:
