@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from hpogen.errors import UserError
 from hpogen.objective import Objective, Term
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
-from hpogen.study.restate import Form, objective_form, pruning, restated
+from hpogen.study.restate import objective_form, pruning, restated
 from hpogen.study.standing import VALIDATION, chooses_by_validation, chosen
 
 ALPHAS: tuple[float, ...] = tuple(float(x) for x in np.logspace(-4, 2, 25))
@@ -85,13 +86,11 @@ def rescore(
     `objective` is a preset or YAML terms, see `restate.objective_form`; with it the score
     selects, unless a `selection` is named. `alphas` (default: 25 from 1e-4 to 100, and 0) weigh the
     objective's measures. `validation` are numbers of validation images. `prune` is a rule, or YAML.
-    Raises UserError for a folder without a study or a finished trial, for what cannot be asked, and
-    where metrics or losses are missing.
+    Raises UserError for what cannot be asked, and where trials, metrics or losses are missing.
     """
     _require_alphas(alphas or ())
     spec = study.spec
-    form = _form(spec.record()["objective"], objective, alpha, scale)
-    asked = restated(study, form, selection or (None if form is None else "score"))
+    asked = _asked(study, objective, selection, {"alpha": alpha, "scale": scale})
     trials = Trials(study)
     rules = _rules(spec, asked, trials)
     weighed = asked.objective if _measures(asked.objective) else None
@@ -110,7 +109,7 @@ def rescore(
         oracle=trials.oracle(),
         weighed=weighed.label if weighed else "",
         alphas=_over_alphas(trials, weighed, ALPHAS if alphas is None else alphas),
-        labels=_over_labels(trials, rules, validation, (subsamples, seed)),
+        labels=_over_labels(trials, rules, validation, subsamples, seed),
         pruning=would_prune(study, trials, pruning(study, prune)) if prune else None,
     )
 
@@ -130,21 +129,25 @@ def _choice(trials: Trials, rule: Rule | None) -> Choice | None:
 
 
 def _over_labels(
-    trials: Trials, rules: Mapping[str, Rule], sizes: Sequence[int], drawn: tuple[int, int]
+    trials: Trials, rules: Mapping[str, Rule], sizes: Sequence[int], subsamples: int, seed: int
 ) -> tuple[AtLabels, ...]:
     """A rule that was asked for is not left out in silence."""
     if sizes and "asked" in rules:
         require_losses(rules["asked"], trials.study.directory)
-    return over_labels(trials, [*rules.values()], sizes, *drawn)
+    return over_labels(trials, [*rules.values()], sizes, subsamples, seed)
 
 
-def _form(own: Form, objective: str | None, alpha: float | None, scale: str | None) -> Form | None:
-    """The objective asked for; None: the study's own."""
+def _asked(
+    study: Folder, objective: str | None, selection: str | None, weighing: Mapping[str, Any]
+) -> StudySpec:
+    """The study's spec with what is asked for, `alpha` and `scale` as far as they are given."""
+    own, form = study.spec.record()["objective"], None
+    given = {key: value for key, value in weighing.items() if value is not None}
     if objective is not None:
-        return objective_form(objective, alpha, scale, own)
-    given = {"alpha": alpha, "scale": scale}
-    given = {key: value for key, value in given.items() if value is not None}
-    return {**own, **given} if given else None
+        form = objective_form(objective, **weighing, own=own)
+    elif given:
+        form = {**own, **given}
+    return restated(study, form, selection or (None if form is None else "score"))
 
 
 def _require_alphas(alphas: Sequence[float]) -> None:
