@@ -142,7 +142,7 @@ FIXED = " A single value there is held fixed."
         (
             {"stop": {"trials": 4, "time": "6h"}},
             "time",
-            "hpogen run --for 6h or limits.trial_seconds?",
+            "stop.hours, hpogen run --for 6h or limits.trial_seconds?",
         ),
         ({"device": "cuda"}, "device", "hpogen run --device cuda:0?"),
         (

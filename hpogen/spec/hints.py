@@ -37,12 +37,15 @@ SYNONYMS = {  # what keys are called elsewhere, in lower case
     **dict.fromkeys(("space", "parameters", "params", "hyperparameters"), "search_space"),
     **dict.fromkeys(("algorithm", "search_algorithm", "search_alg", "tuner"), "searcher"),
     **dict.fromkeys(("sampler",), "searcher: {name: optuna, sampler: …}"),
-    **dict.fromkeys(("pruner", "early_stopping"), "searcher: asha"),
+    "pruner": "prune: {rule: median, after: 10}",
+    "early_stopping": "prune: {rule: median, after: 10} or task.patience",
+    **dict.fromkeys(("max_hours", "time_budget"), "stop.hours"),
     **dict.fromkeys(("loss", "criterion", "monitor", "target"), "objective"),
     **dict.fromkeys(("n_trials", "num_trials", "max_trials", "num_samples"), "stop.trials"),
     **dict.fromkeys(("random_seed", "random_state"), "seed"),
     **dict.fromkeys(
-        ("time", "timeout", "duration", "max_time"), "hpogen run --for 6h or limits.trial_seconds"
+        ("time", "timeout", "duration", "max_time"),
+        "stop.hours, hpogen run --for 6h or limits.trial_seconds",
     ),
     **dict.fromkeys(("dir", "directory", "output", "output_dir"), "hpogen run --dir DIR"),
     **dict.fromkeys(("workers", "n_jobs", "parallel", "concurrency"), "hpogen run --workers N"),
@@ -74,6 +77,7 @@ MAPPINGS = {  # what could stand where a mapping is expected
     "objective": "{terms: [{metric: val_loss}]}",
     "objective.terms.0": "{metric: val_loss}",
     "budgets": "{min: 1, max: 9, eta: 3}",
+    "prune": "{rule: median, after: 10}",
     "limits": "{trial_seconds: 600}",
     "checkpoints": "{keep: final}",
 }
