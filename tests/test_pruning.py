@@ -335,14 +335,17 @@ def test_folds_are_pruned_by_wilcoxon(tmp_path: Path) -> None:
     ("keys", "told"),
     [
         ({"prune": "medan"}, "prune: 'medan' is unknown; did you mean 'median'?"),
-        ({"prune": {"rule": "percentile"}}, "prune: needs percentile, as in {rule: percentile,"),
+        (
+            {"prune": {"rule": "percentile"}},
+            "prune.rule: 'percentile' needs one, as in {rule: percentile,",
+        ),
         (
             {"prune": {"rule": "median", "reduction_factor": 2}},
-            "prune: reduction_factor is no option of the rule 'median': it has n_startup_trials",
+            "prune.reduction_factor: is no option of the rule 'median': it has n_startup_trials",
         ),
         (
             {"prune": {**MEDIAN, "min_delta": 0.1}},
-            "prune: min_delta is an option of patience: add it, or drop min_delta",
+            "prune.min_delta: is an option of patience: add it, or drop min_delta",
         ),
         (
             {"prune": {"rule": "median", "after": 12}},
@@ -374,7 +377,7 @@ def test_folds_are_pruned_by_wilcoxon(tmp_path: Path) -> None:
         ),
         (
             {**FOLDS, "prune": {"rule": "wilcoxon", "after": 2}},
-            "prune: after is no option of the rule 'wilcoxon': it has p_threshold, n_startup_steps",
+            "prune.after: is no option of the rule 'wilcoxon': it has p_threshold, n_startup_steps",
         ),
     ],
 )

@@ -158,6 +158,9 @@ def _pruned(form: Prune, task: Task, mistakes: Mistakes) -> None:
     path: KeyPath = ("prune",)
     count, word = task.parts
     several = count > 1
+    if (mistaken := form.mistaken()) is not None:
+        key, text = mistaken
+        mistakes.add((*path, key), text)
     if several != (form.rule == OF_TRAININGS):
         one = f"compares epochs, and a trial is {count} {word}s: use rule: wilcoxon"
         two = (

@@ -22,7 +22,6 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "wilcoxon": {"p_threshold": 0.1, "n_startup_steps": 2},
 }
 """The options of each rule with Optuna's defaults; None: it has none."""
-WRAPPED: Mapping[str, Any] = {"patience": None, "min_delta": 0.0}
 OF_TRAININGS = "wilcoxon"
 
 
@@ -62,21 +61,27 @@ class Prune(Form):
     @model_validator(mode="before")
     @classmethod
     def _filled(cls, data: Any) -> Any:
-        """With the defaults of the rule's options; those of other rules are refused."""
+        """With the defaults of the rule's options."""
         rule = data.get("rule") if isinstance(data, dict) else None
         if not isinstance(rule, str) or rule not in RULES:
             return data
         given = {key: value for key, value in data.items() if value is not None}
-        known = {**RULES[rule], **(WRAPPED if rule != OF_TRAININGS else {})}
-        own = {*known, "rule", *(("after",) if rule != OF_TRAININGS else ())}
-        for key in given.keys() & cls.model_fields.keys() - own:
-            raise ValueError(f"{key} is no option of the rule {rule!r}: it has {', '.join(known)}")
-        if "percentile" in known and "percentile" not in given:
-            raise ValueError("needs percentile, as in {rule: percentile, percentile: 25}")
-        if "min_delta" in given and "patience" not in given:
-            raise ValueError("min_delta is an option of patience: add it, or drop min_delta")
-        filled = {**RULES[rule], **({"min_delta": 0.0} if "patience" in given else {})}
-        return {**filled, **given}
+        patience = {"min_delta": 0.0} if "patience" in given else {}
+        return {**RULES[rule], **patience, **given}
+
+    def mistaken(self) -> tuple[str, str] | None:
+        """An option that does not go with the rule, and what is wrong with it, if there is one."""
+        trainings = self.rule == OF_TRAININGS
+        known = [*RULES[self.rule], *(() if trainings else ("patience", "min_delta"))]
+        own = {*known, "rule", *(() if trainings else ("after",))}
+        given = {key for key in self.model_fields_set if getattr(self, key) is not None}
+        for key in sorted(given - own):
+            return key, f"is no option of the rule {self.rule!r}: it has {', '.join(known)}"
+        if "percentile" in known and self.percentile is None:
+            return "rule", "'percentile' needs one, as in {rule: percentile, percentile: 25}"
+        if self.min_delta is not None and self.patience is None:
+            return "min_delta", "is an option of patience: add it, or drop min_delta"
+        return None
 
     def record(self) -> dict[str, Any]:
         """With every default of the rule's options, and none of other rules."""
