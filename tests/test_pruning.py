@@ -416,6 +416,19 @@ def test_what_rescore_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "--prune: got '[1]', expected a rule" in capsys.readouterr().err
 
 
+def test_who_takes_its_trials_over(tmp_path: Path) -> None:
+    """Optuna has the state, a fork trains pruned trials anew."""
+    events = finished(toy(tmp_path), tmp_path / "run")
+    storage = f"sqlite:///{tmp_path}/optuna.db"
+    assert typed("export", tmp_path / "run", "--to", storage) == 0
+    trials = optuna.load_study(study_name=None, storage=storage).trials
+    states = {t.number for t in trials if t.state == optuna.trial.TrialState.PRUNED}
+    assert states == {*pruned(events)}
+    other = toy(tmp_path / "other", None)
+    assert typed("fork", tmp_path / "run", other, "--dir", tmp_path / "forked") == 0
+    assert read(tmp_path / "forked").history.reused == 24 - len(states)
+
+
 def test_what_is_shown_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = toy(tmp_path)
     assert typed("check", path) == 0
