@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analysis.rescored import EPOCHS, made_study, made_trials
+from analysis.rescored import EPOCHS, IMAGES, made_study, made_trials
 
 from hpogen.analysis.choices import Choice
 from hpogen.analysis.rescoring import ALPHAS, Rescoring, at_alpha, rescore
@@ -328,3 +328,15 @@ def test_folders_that_cannot_be_rescored(tmp_path: Path) -> None:
         rescore(read(empty))
     with pytest.raises(UserError, match="studies of a matrix"):
         rescore(read(tmp_path / "a"))
+
+
+def test_sums_are_refused_where_trials_had_patience(tmp_path: Path) -> None:
+    """As a study refuses them: trials of different numbers of epochs have other sums."""
+    metrics, _, audits = made_trials(0, 5, 20)
+    task = {**IMAGES["task"], "patience": 2}
+    home = made_study(tmp_path, metrics, audits=audits, task=task)
+    with pytest.raises(
+        UserError, match=r"objective: 'agn' is a sum over the epochs, of which task"
+    ):
+        rescore(read(home), "agn+val", alpha=0.3)
+    assert rescore(read(home), "val").asked is None
