@@ -15,6 +15,7 @@ from hpogen.record import ledger
 from hpogen.running.runner import run
 from hpogen.space import Space
 from hpogen.spec import Checkpoints, Limits, SearcherSpec, Stop, StudySpec, load_study
+from hpogen.spec.pruning import Prune
 from hpogen.study.open import loaded
 from hpogen.study.read import read
 from hpogen.study.standing import standing
@@ -22,6 +23,7 @@ from hpogen.study.study import Study
 
 MIXED = Objective((Term("gap_loss", -1.0), Term("agn", 1, "per_epoch")), "mine")
 NARROW = Space.parse({"x": {"float": [0.0, 0.1]}, "y": {"int": [1, 5]}})
+MEDIAN = Prune.model_validate({"rule": "median", "after": 1})
 OTHER: dict[str, Any] = {  # by field: a value that the YAML has not, and what the record says then
     "name": ("other", "other"),
     "seed": (7, 7),
@@ -38,6 +40,7 @@ OTHER: dict[str, Any] = {  # by field: a value that the YAML has not, and what t
     "checkpoints": (Checkpoints(keep="final"), {"keep": "final", "top": 1, "path": None}),
     "budgets": ((2, 4), {"min": 2, "max": 4, "eta": 2}),
     "finalists": (None, None),  # a toy has no losses of each sample: see `test_finalists`
+    "prune": (MEDIAN, MEDIAN.record()),
     "rungs": ("continue", "continue"),
     "primary": ("a - b", "a - b"),
 }
