@@ -496,10 +496,7 @@ FLOODS = {
 @pytest.mark.parametrize("lines", FLOODS.values(), ids=FLOODS)
 def test_a_flood_is_refused_in_two_seconds(tmp_path: Path, lines: dict[str, str]) -> None:
     path = write(tmp_path, **lines)
-    taken = []
-    while not taken or (min(taken) >= 2 and len(taken) < 3):  # a busy core takes twice as long
-        begin = time.process_time()
-        with contextlib.suppress(UserError):  # a choice is only long
-            load_study(path)
-        taken.append(time.process_time() - begin)
-    assert min(taken) < 2
+    begin = time.process_time()
+    with contextlib.suppress(UserError):  # a choice is only long
+        load_study(path)
+    assert time.process_time() - begin < 2

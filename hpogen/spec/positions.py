@@ -101,6 +101,8 @@ def parse(text: str) -> Document:
     """The document in a text; None without positions when there is none. Raises Unreadable."""
     if text.count("\n") > MAX_LINES:
         raise Unreadable(f"has more than {MAX_LINES} lines, which no study has")
+    if text.count(",") > MAX_VALUES:  # a long list, told before the parser takes a second for it
+        raise Unreadable(f"has more than {MAX_VALUES} commas, which no study has")
     events = _events(text)
     next(events)  # the stream's start
     if isinstance(next(events), StreamEndEvent):
