@@ -6,6 +6,7 @@ A study is the base below with some of its lines replaced; positions are counted
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import re
 import time
@@ -496,7 +497,11 @@ FLOODS = {
 @pytest.mark.parametrize("lines", FLOODS.values(), ids=FLOODS)
 def test_a_flood_is_refused_in_two_seconds(tmp_path: Path, lines: dict[str, str]) -> None:
     path = write(tmp_path, **lines)
+    gc.collect()
+    gc.freeze()  # what the tests before this one left is no part of a study's time
     begin = time.process_time()
     with contextlib.suppress(UserError):  # a choice is only long
         load_study(path)
-    assert time.process_time() - begin < 2
+    seconds = time.process_time() - begin
+    gc.unfreeze()
+    assert seconds < 2

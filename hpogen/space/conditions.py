@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 
 from hpogen.errors import unknown
 from hpogen.space.mistake import Mistake
@@ -31,9 +31,12 @@ def _impossible(parameters: Mapping[str, Parameter]) -> Iterator[Mistake]:
                 yield Mistake((name, "when", parent), wanted, problem)
     if not sound:
         return
-    circle = _circle(parameters)
+    unending = _unending(parameters)
     for name, parameter in parameters.items():
-        problem = circle.get(name) if circle else _unmet(parameters, name)
+        if not unending:
+            problem = _unmet(parameters, name)
+        else:
+            problem = _way(parameters, name, unending) if name in unending else None
         if problem is not None:
             yield Mistake((name, "when"), dict(parameter.when), problem)
 
@@ -54,8 +57,8 @@ def _problem(
     return None
 
 
-def _circle(parameters: Mapping[str, Parameter]) -> dict[str, str]:
-    """What goes round in a circle or hangs on one, each with its way there; else what is too deep.
+def _unending(parameters: Mapping[str, Parameter]) -> Set[str]:
+    """What goes round in a circle or hangs on one; else what is too deep.
 
     Level by level: what has conditions on earlier levels only is the next one.
     """
@@ -66,10 +69,11 @@ def _circle(parameters: Mapping[str, Parameter]) -> dict[str, str]:
             break
         for name in done:
             del left[name]
-    return {name: _way(parameters, name, left) for name in left}
+    return left.keys()
 
 
-def _way(parameters: Mapping[str, Parameter], name: str, left: Mapping[str, set[str]]) -> str:
+def _way(parameters: Mapping[str, Parameter], name: str, left: Set[str]) -> str:
+    """Where the conditions above a parameter lead, if not to an end."""
     path = [name]
     while len(path) <= DEEPEST:
         above = next((parent for parent in parameters[path[-1]].when if parent in left), None)

@@ -187,6 +187,8 @@ def told(label: str, error: Unreadable) -> str:
 def one_line(text: str) -> str:
     """The text without line breaks, and with what cannot be printed escaped."""
     text = re.sub(r"\s*\n\s*", " ", text)
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
