@@ -109,11 +109,11 @@ def test_a_trial_lost_once_more_stops_the_study_untold(tmp_path: Path) -> None:
     [
         ("yield {'other': 1.0}", "ValueError: task 'odd' yielded the metric 'other'"),
         ("yield 7", "TypeError: task 'odd' yielded 7, expected a mapping"),
-        ("yield {'val_loss': 'high'}", "ValueError: could not convert"),
+        ("yield {'val_loss': 'high'}", "TypeError: task 'odd' yielded val_loss = 'high', expected"),
         ("yield {'val_loss': 1.0}", "yielded 1 epochs, the trial's budget is 2"),
         ("yield {}\n    yield {}", "did not give the metric 'val_loss'"),
         ("import sys; sys.exit(3); yield", "SystemExit: 3"),
-        ("return 3", "TypeError: 'int' object is not iterable"),
+        ("return 3", "ValueError: task 'odd' returned, the trial's budget is 2 epochs"),
     ],
 )
 def test_a_task_that_misbehaves_fails_its_trial(body: str, said: str, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from hpogen.analysis.tables import Row, TaskTable, task_table
 from hpogen.analysis.truth import truth_of
 from hpogen.study.read import Folder, read_all
 from hpogen.study.standing import is_complete
+from hpogen.tasks.errors import audit_key
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Comparison:
     unfinished: tuple[Path, ...]
     not_retrained: tuple[Path, ...]
     audited: tuple[Path, ...]
+    audit_key: str  # what gives the trials of such a task audit figures
     looks: int
     notes: tuple[str, ...]
 
@@ -137,6 +139,7 @@ def compare_studies(
             one.study for one in answers if not one.test and one.study in retrainable
         ),
         audited=tuple(s.directory for s in studies if s.audited),
+        audit_key=audit_key(studies[0].spec.task.name),
         looks=max((s.history.looks + 1 for s in studies if s.audited), default=0),
         notes=(*design.notes, *_unpaired(errors, pair)),
     )

@@ -24,7 +24,7 @@ from hpogen.selection.evidence import HITS, Losses, kept_array, read_losses, thi
 from hpogen.spec import StudySpec
 from hpogen.study.read import AnyStudy
 from hpogen.study.standing import chooses_by_validation
-from hpogen.tasks.errors import Error
+from hpogen.tasks.errors import Error, audit_key
 
 AUDIT_HITS, AUDIT_ERRORS = "audit_hits.npy", "audit_errors.npy"
 AUDIT_COUNTS = "audit_counts.npy"
@@ -141,8 +141,8 @@ def _by_validation(study: AnyStudy, record: Record, spec: StudySpec) -> Figure |
     metrics = record.outcome.metrics if record.outcome else {}
     if "val_loss" not in metrics:
         return (
-            "there is nothing to judge by: no audit, and no validation: give task.dataset audit "
-            "images, or validation images"
+            "there is nothing to judge by: no audit, and no validation: "
+            f"{audit_key(spec.task.name)} gives the former"
         )
     if spec.reserve.trials:
         return "not known: there is no audit, and what was trained again had its say in the choice"

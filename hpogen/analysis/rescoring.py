@@ -23,6 +23,7 @@ from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
 from hpogen.study.restate import objective_form, pruning, restated
 from hpogen.study.standing import VALIDATION, chooses_by_validation, chosen
+from hpogen.tasks.errors import audit_key
 
 ALPHAS: tuple[float, ...] = tuple(float(x) for x in np.logspace(-4, 2, 25))
 SUBSAMPLES = 200
@@ -57,6 +58,7 @@ class Rescoring:
     trials: int
     adaptive: bool
     judged_by: str  # "audit error", "audit RMSE", …, or empty: no audit
+    audit_key: str  # what gives the trials of such a task audit figures
     validation_images: int | None
     own: Choice
     validation: Choice | None
@@ -89,9 +91,8 @@ def rescore(
     Raises UserError for what cannot be asked, and where trials, metrics or losses are missing.
     """
     _require_alphas(alphas or ())
-    spec = study.spec
+    spec, trials = study.spec, Trials(study)
     asked = _asked(study, objective, selection, {"alpha": alpha, "scale": scale})
-    trials = Trials(study)
     rules = _rules(spec, asked, trials)
     weighed = asked.objective if _measures(asked.objective) else None
     return Rescoring(
@@ -102,6 +103,7 @@ def rescore(
         trials=len(trials.records),
         adaptive=spec.searcher.name not in NOT_ADAPTIVE,
         judged_by=trials.truth.on("audit") if trials.truth else "",
+        audit_key=audit_key(spec.task.name),
         validation_images=trials.validation_images(),
         own=_own(study, trials, rules["own"]),
         validation=_choice(trials, rules.get("validation")),

@@ -19,7 +19,7 @@ from hpogen.analysis.truth import truth_of
 from hpogen.errors import UserError, unknown
 from hpogen.record.history import Record
 from hpogen.study.read import Folder
-from hpogen.tasks.errors import LOSS, Error, is_share
+from hpogen.tasks.errors import LOSS, Error, audit_key, is_share
 from hpogen.trial import Config, Rung
 
 TARGETS = ("audit_gap_loss", "audit_gap_error", "audit_error")
@@ -94,9 +94,10 @@ def finished_trials(study: Folder) -> FinishedTrials:
     records = [r for r, reason in zip(past.records, reasons, strict=True) if not reason]
     if not records:
         counts = ", ".join(f"{n} {reason}" for reason, n in sorted(left_out.items()))
+        needs = f"an audit ({audit_key(study.spec.task.name)})"
         raise UserError(
             f"{study.directory}: no trial can be judged ({counts or 'there are none'}): it needs "
-            f"an audit (task.dataset.audit) and the metrics train_loss and train_{error.metric}"
+            f"{needs} and the metrics train_loss and train_{error.metric}"
         )
     outcomes = [record.outcome for record in records if record.outcome]
     names = {name: None for outcome in outcomes for name in outcome.metrics}

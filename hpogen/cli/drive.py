@@ -12,6 +12,7 @@ from hpogen.analysis.outlook import outlook
 from hpogen.cli.streams import say
 from hpogen.errors import UserError, explained
 from hpogen.executors.choice import Where, executor_for, idle_gpus
+from hpogen.plugins import OWN_TASKS
 from hpogen.record.folder import own
 from hpogen.report import retrain as retraining
 from hpogen.report.ensemble import retrained_text
@@ -97,7 +98,8 @@ def retrain(
 
 
 def _retrained_page(study: Folder, ensemble: bool) -> list[str]:
-    subset = study.spec.record()["task"]["dataset"]["subset"]
+    task = study.spec.record()["task"]
+    subset = task["dataset"]["subset"] if task["name"] in OWN_TASKS else 1.0
     found = retrained(study.directory)
     notes = [*retraining.worse_than_before(study, found, program())]
     notes += retrained_text(read(study.directory), found) if ensemble else []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 from hpogen.errors import UserError, unknown
 
@@ -24,6 +24,21 @@ def name(decorator: str, value: object) -> None:
 
 
 REST = {"task": ', metrics=("val_loss",)', "measure": ', of="network"'}
+
+
+def task(
+    metrics: object, sums: object, audit: object, flags: Mapping[str, object]
+) -> dict[str, Any]:
+    """What a task declares beside its name and its function, as `TaskFunction` has it."""
+    given = names("task", "metrics", metrics)
+    if not given:
+        raise UserError("@task: got no metrics, expected those that the task yields")
+    summed = names("task", "sums", sums, within=given)
+    judged = names("task", "audit", audit)
+    for key, value in flags.items():
+        flag("task", key, value)
+    ordered = tuple(each for each in cast("Collection[str]", audit) if each in judged)
+    return {"metrics": given, "sums": summed, "audit": ordered, **flags}
 
 
 def names(decorator: str, key: str, value: object, within: Collection[str] = ()) -> frozenset[str]:

@@ -10,7 +10,6 @@ import typing
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
-from hpogen.errors import UserError
 from hpogen.plugins import declared
 from hpogen.plugins.guest import guarded
 from hpogen.plugins.parts import (
@@ -48,28 +47,32 @@ def task(
     sums: Collection[str] = (),
     resumable: bool = False,
     data: bool = False,
+    audit: Collection[str] = (),
+    split: bool = False,
 ) -> Callable[[F], F]:
     """Register `function(trial, *, options…)` that yields a mapping of metrics after each epoch.
 
-    `metrics` declares every metric it yields, `sums` those that are sums over epochs. A task that
-    is not resumable starts again at epoch 0 after an interruption; one that is goes on from
-    `trial.start_epoch`, the number of epochs whose yield was received, and must therefore have
-    saved its state in `trial.directory` before each yield. With `data` it promises to train on the
-    fraction `trial.data` of its training set, on all of it where that is None: so that smaller
-    fractions are parts of larger ones, and what it validates on stays the same.
+    It is given an `OwnTrial`. `metrics` declares every metric it yields, `sums` those that are sums
+    over epochs. A task that is not resumable starts again at epoch 0 after an interruption; one
+    that is goes on from `trial.start_epoch`, the number of epochs whose yield was received, and
+    must therefore have saved its state in `trial.directory` before each yield, unless it leaves
+    that to `trial.checkpoint`. With `data` it promises to train on the fraction `trial.data` of its
+    training set, on all of it where that is None: so that smaller fractions are parts of larger
+    ones, and what it validates on stays the same.
+
+    `audit` declares figures on samples that nothing else sees: `yield metrics, audit` gives them.
+    No objective and no selection can name one, and an answer is judged by the first. With `split`
+    it promises that where `trial.split` is "retrain" it trains on all of its data, validation and
+    audit samples among them, and that its audit figures are those of a test set then.
     """
 
     declared.name("task", name)
-    given = declared.names("task", "metrics", metrics)
-    if not given:
-        raise UserError("@task: got no metrics, expected those that the task yields")
-    summed = declared.names("task", "sums", sums, within=given)
-    declared.flag("task", "resumable", resumable)
-    declared.flag("task", "data", data)
+    flags = {"resumable": resumable, "data": data, "split": split}
+    promised = declared.task(metrics, sums, audit, flags)
 
     def register(function: F) -> F:
         declared.function("task", function, 1)
-        tasks.add(name, TaskFunction(name, function, given, summed, resumable, data))
+        tasks.add(name, TaskFunction(name, function, **promised))
         return function
 
     return register

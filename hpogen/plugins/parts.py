@@ -27,9 +27,11 @@ class TaskFunction:
     name: str
     function: Callable[..., Any]
     metrics: frozenset[str]
-    sums: frozenset[str]
-    resumable: bool
-    data: bool
+    sums: frozenset[str] = frozenset()
+    resumable: bool = False
+    data: bool = False
+    audit: tuple[str, ...] = ()  # an answer is judged by the first
+    split: bool = False
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ class Declared(TypedDict):
     step_sums: NotRequired[list[str]]
     subset: NotRequired[Share]
     parts: NotRequired[Several]
+    judged_by: NotRequired[str]
+    retrains: NotRequired[bool]
 
 
 class Forked(TypedDict):

@@ -135,7 +135,7 @@ def _notes(found: Comparison) -> Iterator[str]:
     if short:
         yield f"{', '.join(dict.fromkeys(short))}: needs that many search seeds"
     if found.judged_by is None or found.by_test:
-        yield "there are no audit figures: a task has them with audit images (task.dataset.audit)"
+        yield f"there are no audit figures: {found.audit_key} gives a task such"
 
 
 def _several(paths: Sequence[Path]) -> str:

@@ -71,7 +71,7 @@ def _limits(found: Rescoring) -> list[str]:
             "objective; with another it would have tried others."
         )
     if not found.judged_by:
-        said.append("Without audit images (task.dataset.audit) no choice can be judged.")
+        said.append(f"Without audit figures ({found.audit_key}) no choice can be judged.")
     if found.labels and _left_out(found, found.own.rule):
         said.append(f"Fewer labels cannot be asked of {found.own.rule}.")
     return said

@@ -179,12 +179,15 @@ def name(one: Retrained) -> str:
 
 
 def _spread(
-    one: Retrained, value: Callable[[Run], float], text: Callable[[float], str], unit: str = ""
+    one: Retrained,
+    value: Callable[[Run], float | None],
+    text: Callable[[float], str],
+    unit: str = "",
 ) -> str:
     """`97.31 ± 0.24 %`, both with the mean's digits; of one run without ±."""
     mean, sd = one.mean(value), one.sd(value)
     if mean is None:
-        return BLANK
+        return "" if one.n else BLANK
     shown = text(mean)
     if sd is None:
         return shown + unit

@@ -27,6 +27,7 @@ from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.strict import STRICT, Count
 from hpogen.tasks.base import Task, Threads
 from hpogen.tasks.function import FunctionTask
+from hpogen.tasks.own import Split
 from hpogen.trial import Config
 
 FUNCTION_KEYS: Mapping[str, Any] = {  # of a `@task` function beside its options: type, default
@@ -36,6 +37,9 @@ FUNCTION_KEYS: Mapping[str, Any] = {  # of a `@task` function beside its options
         Annotated[Threads, doc("CPUs that a worker reserves, and torch's threads")],
         1,
     ),
+}
+SPLIT: Mapping[str, Any] = {  # of one that declares it
+    "split": (Annotated[Split, doc("whether it searches, or trains on all of its data")], "search"),
 }
 HEED = {  # which searchers honour what a space may have beside its parameters' ranges
     "prior": "random, optuna (TPE) or cmaes",
@@ -63,11 +67,12 @@ def task_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Task | None:
 def _function_task(
     entry: plugins.TaskFunction, mapping: Mapping[str, Any], mistakes: Mistakes
 ) -> Task | None:
-    model = _options_model(entry.function, without=FUNCTION_KEYS, also=FUNCTION_KEYS)
+    keys = {**FUNCTION_KEYS, **(SPLIT if entry.split else {})}
+    model = _options_model(entry.function, without=keys, also=keys)
     with mistakes.under("task", model=model):
         options = _options(model, {"name": entry.name, **mapping})
-        name, epochs, threads = (options.pop(key) for key in FUNCTION_KEYS)
-        return FunctionTask(name, epochs, threads, options)
+        own = {key: options.pop(key) for key in keys}
+        return FunctionTask(**own, options=options)
     return None
 
 

@@ -53,11 +53,11 @@ class RecordedTask(Opaque):
 
     @property
     def judged_by(self) -> str | None:  # type: ignore[override]
-        return cast("str | None", self.mapping.get("error"))
+        return cast("str | None", self.declared.get("judged_by", self.mapping.get("error")))
 
     @property
     def retrains(self) -> bool:  # type: ignore[override]
-        return self.name in plugins.OWN_TASKS
+        return self.name in plugins.OWN_TASKS or bool(self.declared.get("retrains"))
 
     def metrics(self) -> frozenset[str]:
         return frozenset(self.declared["metrics"])
@@ -97,6 +97,9 @@ def declared(spec: StudySpec) -> dict[str, Any]:
     }
     if spec.task.parts.number > 1:
         found["parts"] = spec.task.parts._asdict()
+    if spec.task.name not in plugins.OWN_TASKS:
+        found |= {"judged_by": spec.task.judged_by} if spec.task.judged_by else {}
+        found |= {"retrains": True} if spec.task.retrains else {}
     if spec.task.subset is None:
         return found
     return {**found, "step_sums": sorted(spec.task.step_sums()), "subset": spec.task.subset}

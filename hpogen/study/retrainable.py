@@ -1,11 +1,11 @@
-"""Which studies can be retrained: those whose task knows all of its data and has a test set."""
+"""Which studies can be retrained: those whose task can train on all of its data, and be tested."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from hpogen.errors import NoTestImages, UserError
-from hpogen.plugins import DEFAULT_TASK
+from hpogen.plugins import OWN_TASKS
 from hpogen.spec import StudySpec
 from hpogen.study import status
 from hpogen.study.open import unchanged
@@ -35,9 +35,9 @@ def check_task(study: Folder) -> None:
     """Raise UserError for a task that cannot be retrained, or whose files are not as they were."""
     if not study.spec.task.retrains:
         raise UserError(
-            f"{study.directory}: the task {study.spec.task.name!r} cannot be retrained: it trains "
-            "on its own data, and hpogen knows a full training set and a test set of "
-            f"{DEFAULT_TASK!r} and 'supervised' alone"
+            f"{study.directory}: the task {study.spec.task.name!r} cannot be retrained: it does "
+            "not say that it can train on all of its data. A @task function declares split=True "
+            "and heeds trial.split; a command has the placeholder {split}"
         )
     task = study.spec.record()["task"]
     for key, sha256 in study.history.header.get("files", {}).items():
@@ -47,6 +47,15 @@ def check_task(study: Folder) -> None:
                 f"{study.directory}: {key}: {path} has changed since the study was begun: put the "
                 "file of then there"
             )
+
+
+def check_known(study: Folder, option: str) -> None:
+    """Raise UserError for a task of one's own, whose data and network hpogen does not know."""
+    if (name := study.spec.task.name) not in OWN_TASKS:
+        raise UserError(
+            f"{study.directory}: {option}: got the task {name!r}, expected one whose data and "
+            f"network hpogen knows: {' or '.join(map(repr, OWN_TASKS))}"
+        )
 
 
 def check_one_training(study: Folder, option: str) -> None:

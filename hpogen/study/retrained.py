@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError
+from hpogen.plugins import OWN_TASKS
 from hpogen.record.history import History, Record
 from hpogen.record.provenance import digest
 from hpogen.spec import StudySpec
@@ -21,7 +22,7 @@ from hpogen.study import status
 from hpogen.study.finalists import final
 from hpogen.study.open import plugin_files
 from hpogen.study.read import AGAIN, RETRAIN, Folder, read
-from hpogen.study.retrainable import check_one_training, check_task
+from hpogen.study.retrainable import check_known, check_one_training, check_task
 from hpogen.study.standing import chosen, wanted
 from hpogen.tasks.errors import LOSS, Error, judging
 from hpogen.trial import Config, Rung, canonical
@@ -65,8 +66,8 @@ class Run:
         return self.test["accuracy"]
 
     @property
-    def loss(self) -> float:
-        return self.test["loss"]
+    def loss(self) -> float | None:
+        return self.test.get("loss")  # a task of one's own need not have one
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,18 @@ class Retrained:
     def n(self) -> int:
         return len(self.runs)
 
-    def mean(self, value: Callable[[Run], float]) -> float | None:
-        """The mean of `error` or `loss` over the runs; None without any."""
-        return statistics.fmean(map(value, self.runs)) if self.runs else None
+    def mean(self, value: Callable[[Run], float | None]) -> float | None:
+        """The mean of `error` or `loss` over the runs that have it; None without any."""
+        found = self._each(value)
+        return statistics.fmean(found) if found else None
 
-    def sd(self, value: Callable[[Run], float]) -> float | None:
+    def sd(self, value: Callable[[Run], float | None]) -> float | None:
         """Their standard deviation (n − 1); None for fewer than two."""
-        return statistics.stdev(map(value, self.runs)) if self.n > 1 else None
+        found = self._each(value)
+        return statistics.stdev(found) if len(found) > 1 else None
+
+    def _each(self, value: Callable[[Run], float | None]) -> list[float]:
+        return [found for run in self.runs if (found := value(run)) is not None]
 
 
 def choices(study: Folder) -> list[Choice]:
@@ -182,6 +188,7 @@ def plan_again(study: Folder, trial: int) -> dict[Path, StudySpec]:
     The same images, seed and budget: on the same machine the same numbers. Raises UserError for a
     task that cannot be retrained, for a repeat, and where there is no such trial.
     """
+    check_known(study, "--subset")
     check_task(study)
     check_one_training(study, "--subset")
     record = status.record_of(study, trial)
@@ -243,18 +250,29 @@ def alone(config: Config, trials: int) -> dict[str, Any]:
 def _spec(spec: StudySpec, choice: Choice, seeds: int, files: Sequence[Path]) -> StudySpec:
     """The study that trains one configuration on the full training set."""
     record = spec.record()
-    task = record["task"]
-    whole = {"subset": 1.0, "balanced": False, "validation": 0, "audit": "test-each-epoch"}
-    dataset = {**task["dataset"], **whole}
     kept = record["checkpoints"]
     changed = {
         **alone(choice.config, seeds),
         "name": f"{spec.name} {choice.label}",
-        "task": {**task, "dataset": dataset, "measures": [], "patience": None},
-        "objective": {"terms": [{"metric": "train_loss_online"}]},  # costs no pass
+        **(_on_all(record["task"]) if spec.task.name in OWN_TASKS else _told_so(record["task"])),
         "checkpoints": {**kept, "keep": "best"} if kept["keep"] == "none" else kept,
     }
     return StudySpec.from_record({**record, **changed}, plugins=files)
+
+
+def _on_all(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys by which one of hpogen's tasks trains on all of its training set."""
+    whole = {"subset": 1.0, "balanced": False, "validation": 0, "audit": "test-each-epoch"}
+    dataset = {**task["dataset"], **whole}
+    return {
+        "task": {**task, "dataset": dataset, "measures": [], "patience": None},
+        "objective": {"terms": [{"metric": "train_loss_online"}]},  # costs no pass
+    }
+
+
+def _told_so(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a task of one's own, whose objective stays: it says what it can give."""
+    return {"task": {**task, "split": "retrain"}}
 
 
 def results(directory: Path) -> list[Retrained]:

@@ -17,7 +17,7 @@ from hpogen.study import status
 from hpogen.study.finalists import begun, ranking
 from hpogen.study.open import plugin_files
 from hpogen.study.read import AT, RETRAIN, Folder
-from hpogen.study.retrainable import check_one_training, check_task
+from hpogen.study.retrainable import check_known, check_one_training, check_task
 from hpogen.study.retrained import Choice, alone, choice_of
 from hpogen.tasks.base import Task
 from hpogen.trial import Config, canonical
@@ -103,6 +103,7 @@ def _check(study: Folder, seeds: int, top: int) -> None:
         raise UserError(f"--seeds: got {seeds}, expected 1 or more")
     if top < 1:
         raise UserError(f"--top: got {top}, expected 1 configuration or more")
+    check_known(study, "--at")
     check_task(study)
     check_one_training(study, "--at")
     if "val_loss" not in study.spec.task.metrics():

@@ -19,14 +19,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from subprocess import PIPE, Popen
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hpogen.errors import shortened
 from hpogen.tasks import guard
 from hpogen.tasks.base import Epoch, Opaque, Threads
+from hpogen.tasks.own import Figures, Split
 from hpogen.trial import RunningTrial
 
-PLACES = frozenset({"seed", "budget", "data", "directory", "start_epoch"})
+PLACES = frozenset({"seed", "budget", "data", "directory", "start_epoch", "split"})
+YOUNG = {"audit": [], "split": "search"}  # keys that are recorded where they are used
+AUDIT = "audit"  # of a line, where it is a mapping
 TICK = 0.1  # seconds between two looks at a silent command
 LINE = 1 << 20  # bytes of a line that are read; no epoch has more
 LAST_BYTES = 4096  # of the log, where its last line is looked for
@@ -41,8 +44,10 @@ class Command(Opaque, BaseModel):
     No shell is involved, and `python` is the one that hpogen runs on. `{name}` is a
     hyper-parameter (an inactive one is empty), `{seed}`, `{budget}`, `{data}`, `{directory}` and
     `{start_epoch}` are the trial's; `{{` is a brace. `{data}` is the fraction of its training set
-    that it is to train on, 1.0 where the study asks for no other. Each line of its standard output
-    that is a JSON object is an epoch; other lines, and its standard error, go to the trial's log.
+    that it is to train on, 1.0 where the study asks for no other. `{split}` is `search`, or
+    `retrain` where it is to train on all of its data and to print the figures of its test set as
+    its audit. Each line of its standard output that is a JSON object is an epoch; other lines, and
+    its standard error, go to the trial's log.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
@@ -53,12 +58,17 @@ class Command(Opaque, BaseModel):
     """The program and its arguments, with `{name}` for a hyper-parameter; no shell is involved."""
     metrics_: tuple[str, ...] = Field(alias="metrics", strict=False, min_length=1)
     """Every metric that the program prints, an epoch a line, as a JSON object."""
+    audit: tuple[str, ...] = Field((), strict=False)
+    """Figures on samples that nothing else sees, `{…, "audit": {…}}`; an answer is judged by the
+    first."""
     epochs: Annotated[int, Field(ge=1)]
     """The full budget: how many such lines it prints. It is told the trial's as `{budget}`."""
     threads: Threads = 1
     """`OMP_NUM_THREADS` of the program, and the CPUs that a worker reserves."""
     resumable: bool = False
     """Whether it goes on behind `{start_epoch}`; else an interrupted trial begins anew."""
+    split: Split = "search"
+    """What `{split}` is; `hpogen retrain` sets it."""
 
     @field_validator("command")
     @classmethod
@@ -73,6 +83,12 @@ class Command(Opaque, BaseModel):
                 )
         return command
 
+    @model_validator(mode="after")
+    def _told(self) -> Command:
+        if self.split != "search" and not self.retrains:
+            raise ValueError(f"split: {self.split}, but the command has no {{split}} to tell it")
+        return self
+
     @staticmethod
     def elsewhere(task: Mapping[str, Any]) -> list[tuple[str, ...]]:
         """Where words belong that are no keys of the mapping `task`, which may be wrong."""
@@ -85,6 +101,14 @@ class Command(Opaque, BaseModel):
     @property
     def subset(self) -> float | None:  # type: ignore[override]
         return 1.0 if "data" in self._places() else None
+
+    @property
+    def judged_by(self) -> str | None:  # type: ignore[override]
+        return next(iter(self.audit), None)
+
+    @property
+    def retrains(self) -> bool:  # type: ignore[override]
+        return "split" in self._places()
 
     def metrics(self) -> frozenset[str]:
         return frozenset(self.metrics_)
@@ -109,23 +133,26 @@ class Command(Opaque, BaseModel):
             "budget": str(trial.budget),
             "directory": str(trial.directory) if "directory" in self._places() else "",
             "start_epoch": str(trial.start_epoch),
+            "split": self.split,
         }
         words = [word.format_map(places) for word in shlex.split(self.command)]
         beside = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
         environment = {**os.environ, "PATH": beside, "OMP_NUM_THREADS": str(self.threads)}
         epoch, log = trial.start_epoch, sys.stderr.fileno()
+        audit: Mapping[str, float] = {}
         begin, others = os.fstat(log).st_size, deque[str](maxlen=LAST_LINES)
         first: list[str] = []
         with _started(words, environment) as process:
             for line in _lines(process):
-                metrics = _metrics(line, self.metrics()) if line else None
-                if metrics is None:
+                found = _epoch(line, self.metrics_, self.audit) if line else None
+                if found is None:
                     others.extend(filter(None, [line]))
                     first += [line] if line.strip() and len(first) < FIRST_LINES else []
                     yield None
                     continue
                 epoch += 1
-                yield Epoch(epoch, metrics)
+                audit = found[1]
+                yield Epoch(epoch, *found)
         if process.returncode:
             said = _last_words(log, begin, others)
             raise RuntimeError(f"the command {_ended(process.returncode)}: {said}")
@@ -133,6 +160,11 @@ class Command(Opaque, BaseModel):
             raise ValueError(f"the command printed no JSON: {self._expected(first)}")
         if epoch != trial.budget:
             raise ValueError(f"the command gave {epoch} epochs, the budget is {trial.budget}")
+        if missing := [name for name in self.audit if name not in audit]:
+            raise ValueError(
+                f"the command did not give the audit figure {missing[0]!r} with its last epoch: "
+                f'print {{…, "audit": {{"{missing[0]}": 0.5}}}}'
+            )
 
     def _expected(self, first: Sequence[str]) -> str:
         """What its first lines were, and what one should be."""
@@ -142,7 +174,8 @@ class Command(Opaque, BaseModel):
         return f"{were}; after each epoch print a line such as {example}"
 
     def record(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True)
+        record = self.model_dump(mode="json", by_alias=True)
+        return {k: v for k, v in record.items() if k not in YOUNG or v != YOUNG[k]}
 
 
 @contextlib.contextmanager
@@ -227,8 +260,8 @@ def _last_words(log: int, begin: int, others: Iterable[str]) -> str:
     return next(filter(None, reversed(lines)), "")
 
 
-def _metrics(line: str, declared: frozenset[str]) -> dict[str, float] | None:
-    """The metrics of a JSON object; None for any other line, which goes to the log."""
+def _epoch(line: str, metrics: Sequence[str], audit: Sequence[str]) -> Figures | None:
+    """The figures of a JSON object; None for any other line, which goes to the log."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
@@ -236,10 +269,19 @@ def _metrics(line: str, declared: frozenset[str]) -> dict[str, float] | None:
     if not isinstance(found, dict):
         print(line)  # to the trial's log, see executors.worker
         return None
-    undeclared = sorted(set(found) - declared)
-    if undeclared:
+    held_out = found.pop(AUDIT) if isinstance(found.get(AUDIT), dict) else {}
+    return _plain(found, "metric", "metrics", metrics), _plain(
+        held_out, "audit figure", AUDIT, audit
+    )
+
+
+def _plain(
+    found: Mapping[str, Any], what: str, key: str, declared: Sequence[str]
+) -> dict[str, float]:
+    """Those numbers, all of which the task declares at `key`. Raises ValueError."""
+    if undeclared := sorted(set(found) - set(declared)):
         raise ValueError(
-            f"the command gave the metric {undeclared[0]!r}, which task.metrics does not list "
+            f"the command gave the {what} {undeclared[0]!r}, which task.{key} does not list "
             f"({', '.join(sorted(declared))})"
         )
     for name, value in found.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hpogen.plugins import OWN_TASKS
+
 
 @dataclass(frozen=True)
 class Error:
@@ -54,6 +56,14 @@ ERRORS: Mapping[str, Error] = {
     )
 }
 LOSS = ERRORS["loss"]
+
+
+def audit_key(task: str) -> str:
+    """What gives the trials of the task of that name audit figures, as a user writes it."""
+    own = {"command": "task.audit", **dict.fromkeys(OWN_TASKS, "task.dataset.audit")}
+    return own.get(task, "@task(…, audit=…)")
+
+
 USUAL = ("accuracy", "error", "rmse", "loss")  # the first that is there, where none is declared
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpogen import plugins
+from hpogen.plugins.registry import imported
 from hpogen.tasks.base import Epoch, Opaque
+from hpogen.tasks.own import OwnTrial, Split, figures, yielded
 from hpogen.trial import RunningTrial
 
 
@@ -22,6 +24,7 @@ class FunctionTask(Opaque):
     epochs: int
     threads: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
+    split: Split = "search"
     _scope: plugins.Scope = field(default_factory=plugins.in_scope, repr=False)
 
     @property
@@ -31,6 +34,14 @@ class FunctionTask(Opaque):
     @property
     def subset(self) -> float | None:  # type: ignore[override]
         return 1.0 if self._entry.data else None
+
+    @property
+    def judged_by(self) -> str | None:  # type: ignore[override]
+        return next(iter(self._entry.audit), None)
+
+    @property
+    def retrains(self) -> bool:  # type: ignore[override]
+        return self._entry.split
 
     @property
     @plugins.scoped
@@ -52,27 +63,32 @@ class FunctionTask(Opaque):
 
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         entry = self._entry
-        epoch = trial.start_epoch
-        for metrics in entry.function(trial, **self.options):
-            epoch += 1
-            yield Epoch(epoch, _declared(entry, metrics))
-        if epoch != trial.budget:
+        own = OwnTrial(**vars(trial), split=self.split)
+        epoch: int | None = None
+        audit: Mapping[str, float] = {}
+        for given in yielded(entry, entry.function(own, **self.options), own.budget):
+            epoch = (own.start_epoch if epoch is None else epoch) + 1
+            metrics, audit = found = figures(entry, given)
+            with own.kept(epoch, found):
+                yield Epoch(epoch, metrics, audit)
+        if epoch is None and own.start_epoch == own.budget and own.reached is not None:
+            metrics, audit = own.reached  # all was trained, and nobody was told
+            epoch = own.budget
+            yield Epoch(epoch, metrics, audit)
+        if epoch != own.budget:
+            number = f"{epoch or 0} epochs, the trial's budget is {own.budget}"
+            raise ValueError(f"task {self.name!r} yielded {number}")
+        if missing := [name for name in entry.audit if name not in audit]:
             raise ValueError(
-                f"task {self.name!r} yielded {epoch} epochs, the trial's budget is {trial.budget}"
+                f"task {self.name!r} did not give the audit figure {missing[0]!r} with its last "
+                "epoch: yield metrics, audit"
             )
 
+    def discard(self, trial: RunningTrial) -> None:
+        if next(trial.home.glob("checkpoint-*"), None) is not None:
+            imported("hpogen.training.checkpoint:discard")(trial)
+
     def record(self) -> dict[str, Any]:
-        return {"name": self.name, "epochs": self.epochs, "threads": self.threads, **self.options}
-
-
-def _declared(entry: plugins.TaskFunction, metrics: object) -> dict[str, float]:
-    """What the function yielded, as plain floats. Raises for anything not declared."""
-    if not isinstance(metrics, Mapping):
-        raise TypeError(f"task {entry.name!r} yielded {metrics!r}, expected a mapping of metrics")
-    undeclared = sorted(set(metrics) - entry.metrics)
-    if undeclared:
-        raise ValueError(
-            f"task {entry.name!r} yielded the metric {undeclared[0]!r}, which it does not declare: "
-            f"add it to metrics=({', '.join(sorted(entry.metrics))})"
-        )
-    return {name: float(value) for name, value in metrics.items()}
+        split = {"split": self.split} if self._entry.split else {}
+        keys = {"name": self.name, "epochs": self.epochs, "threads": self.threads}
+        return {**keys, **split, **self.options}

@@ -46,6 +46,7 @@ FOUND = Rescoring(
     trials=64,
     adaptive=False,
     judged_by="audit error",
+    audit_key="task.dataset.audit",
     validation_images=5000,
     own=OWN,
     validation=ALONE,

@@ -40,7 +40,7 @@ def anytime(task: TaskMaterial) -> Part:
         "Which arm is better, and from when on?",
         [_figure(task)],
         [task.unpaneled],
-        remedy="needs a finished trial with audit figures (task.dataset.audit)",
+        remedy=f"needs a finished trial with audit figures ({task.audit_key})",
     )
 
 

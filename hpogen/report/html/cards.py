@@ -26,7 +26,7 @@ def cards(task: TaskMaterial) -> Section:
         for arm in task.arms
     ]
     answered = any(arm.row for arm in task.arms)
-    notes = (NO_AUDIT,) if answered and task.truth is None else ()
+    notes = (NO_AUDIT.format(task.audit_key),) if answered and task.truth is None else ()
     return Section(
         "cards",
         "What was chosen",
@@ -54,8 +54,8 @@ def crossing(task: TaskMaterial) -> Part:
 
 CROSSED = "Objective × searcher"
 NO_AUDIT = (
-    "There are no audit figures: a task has them with audit images (task.dataset.audit). Until "
-    "then hpogen retrain gives test errors."
+    "There are no audit figures: {} gives a task such. Until then hpogen retrain gives test "
+    "errors, where the task can be retrained."
 )
 
 

@@ -33,7 +33,7 @@ ADAPTIVE = (
 def choosing(task: TaskMaterial) -> list[Part]:
     """Both sections, from one `rescore` of every study."""
     if task.truth is None:
-        needs = "needs a finished trial with audit figures (task.dataset.audit)"
+        needs = f"needs a finished trial with audit figures ({task.audit_key})"
         return [Missing(ALPHA, needs), Missing(LABELS, needs)]
     found = {arm.label: [*filter(None, map(_rescored, arm.studies))] for arm in task.panels}
     adaptive = any(one.adaptive for several in found.values() for one in several)

@@ -19,7 +19,7 @@ from hpogen.analysis.truth import truth_of
 from hpogen.report.compare_figures import shown, unit
 from hpogen.report.text import count, error_text
 from hpogen.study.read import Folder, read_all
-from hpogen.tasks.errors import Error
+from hpogen.tasks.errors import Error, audit_key
 
 MOST_ARMS = 8  # with panels of their own
 
@@ -93,6 +93,11 @@ class TaskMaterial:
     def of(self) -> str:
         """What the held-out figure is called: `audit error`."""
         return self.truth.on("audit") if self.truth else self.judged_by
+
+    @property
+    def audit_key(self) -> str:
+        """What gives its trials audit figures."""
+        return audit_key(self.arms[0].studies[0].spec.task.name)
 
     @property
     def unit(self) -> str:

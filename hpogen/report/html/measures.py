@@ -41,7 +41,7 @@ MARKS = {"all": "o", "top": "^", "bottom": "v"}
 NOT_A_MEASURE = "train_loss_online"
 MOST_MEASURES = 12  # drawn against the gap
 NEEDS = (
-    "needs trials with audit figures (task.dataset.audit) and the same figures of training: "
+    "needs trials with audit figures ({}) and the same figures of training: "
     "train_loss and train_accuracy, say"
 )
 
@@ -51,7 +51,8 @@ def measures(task: TaskMaterial) -> list[Part]:
     arm = next((a for a in task.arms if a.sampled), task.arms[0])
     found = [(study, trials) for study in arm.studies if (trials := _trials(study)) is not None]
     if not found:
-        return [Missing(TITLE, NEEDS), Missing(GAP_TITLE, NEEDS)]
+        needs = NEEDS.format(task.audit_key)
+        return [Missing(TITLE, needs), Missing(GAP_TITLE, needs)]
     searches = [trials for _, trials in found]
     keys = [[arm.key(study, number) for number in trials.numbers] for study, trials in found]
     return [_forest(arm, searches), _against_gap(arm, searches, keys)]

@@ -59,7 +59,7 @@ def scores(task: TaskMaterial) -> Part:
         "search has seen?",
         [_figure(task, arm) for arm in task.panels],
         [task.unpaneled],
-        remedy="needs finished trials with audit figures (task.dataset.audit)",
+        remedy=f"needs finished trials with audit figures ({task.audit_key})",
     )
 
 
