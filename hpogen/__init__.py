@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from hpogen.answer.load import load
     from hpogen.executors.inline import InlineExecutor
     from hpogen.executors.ray import RayExecutor
+    from hpogen.notebook.result import Result, compare
+    from hpogen.notebook.search import search
     from hpogen.running.runner import run, run_all
     from hpogen.space import Choice, Constant, Float, Int
     from hpogen.spec import StudySpec, load_studies, load_study
@@ -30,15 +32,18 @@ _NAMES = {
     "Outcome": "trial",
     "Proposal": "trial",
     "RayExecutor": "executors.ray",
+    "Result": "notebook.result",
     "Study": "study.study",
     "StudySpec": "spec",
     "Trial": "trial",
+    "compare": "notebook.result",
     "load": "answer.load",
     "load_studies": "spec",
     "load_study": "spec",
     "open_study": "study.open",
     "run": "running.runner",
     "run_all": "running.runner",
+    "search": "notebook.search",
 }
 
 __all__ = [
@@ -51,16 +56,19 @@ __all__ = [
     "Outcome",
     "Proposal",
     "RayExecutor",
+    "Result",
     "Study",
     "StudySpec",
     "Trial",
     "__version__",
+    "compare",
     "load",
     "load_studies",
     "load_study",
     "open_study",
     "run",
     "run_all",
+    "search",
 ]
 
 

@@ -24,6 +24,10 @@ class UserError(Exception):
     def __str__(self) -> str:
         return LONG.sub(lambda word: shortened(word[0]), super().__str__())
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the line alone."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class Refusal(UserError):
     """A part (searcher, measure, task) says by name what it cannot do with what it was given."""

@@ -36,6 +36,7 @@ FLOORS = (
     {"export"},
     {"report"},
     {"cli"},
+    {"notebook"},
     {"__init__", "__main__", "history", "retrained"},
 )
 """The rooms of the package, and its files at the top. Each imports what stands above it here."""
@@ -54,6 +55,7 @@ WALLS = {
     "answer": {"ray", "searchers", "running"},
     "export": {"torch", "ray", "measures", "training", "executors"},
     "report": {"torch", "ray", "measures", "training", "executors"},
+    "notebook": {"torch", "ray", "measures", "training", "searchers"},
     "integrations": {"torch", "measures", "training", "executors", "record", "study", "running"},
 }
 """What a room, or a part of it, does not import although that stands above it, or is a library."""

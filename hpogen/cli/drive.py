@@ -181,13 +181,16 @@ def pool(
     duration: str,
     *,
     event_files: bool = False,
+    shown: bool = True,
 ) -> Iterator[list[Run]]:
     """Run studies in one pool under a live table of that name; they are open within the block.
+
+    Nothing is seen of them unless `shown`.
 
     The log is that of the folder `home`. The study whose own folder that is has a table to itself.
     """
     seconds = seconds_of(duration) if duration else None
-    if sys.stderr.isatty():  # who waits there hears nothing else for some seconds
+    if shown and sys.stderr.isatty():  # who waits there hears nothing else for some seconds
         say(f"{name}: loading libraries and data")
     with logged(home) as begin_log, contextlib.ExitStack() as stack:
         executor = executor_for([spec.task for spec in specs.values()], where)
@@ -199,7 +202,7 @@ def pool(
             print(idle, file=sys.stderr)
         with contextlib.ExitStack() as watching:
             shared = None if home in specs else name
-            observers = watching.enter_context(watch(studies, shared))
+            observers = watching.enter_context(watch(studies, shared)) if shown else []
             if event_files:
                 observers = watching.enter_context(_recorded(studies, observers))
             results = runner.run_all(studies, executor, seconds=seconds, observers=observers)

@@ -20,6 +20,7 @@ from typing import Any
 from hpogen import plugins
 from hpogen.executors.base import Job
 from hpogen.executors.inline import InlineExecutor
+from hpogen.executors.ray_functions import Pickled, packed, unpickled
 from hpogen.plugins import File
 from hpogen.tasks import guard
 from hpogen.tasks.base import Cargo
@@ -49,12 +50,12 @@ class Tail:
 
 @dataclass(frozen=True)
 class Luggage:
-    """Plug-in files, and what the task's trials read, with its name.
+    """Plug-in files and functions, and what the task's trials read, with its name.
 
     Data may be of a class that a plug-in defines: so what travels is a reference to them.
     """
 
-    plugins: Sequence[File]
+    plugins: Sequence[File | Pickled]
     cargo: Cargo | None = None
     data: Any = None  # in Ray's object store
 
@@ -72,7 +73,7 @@ class Packed:
         cargo = job.task.cargo
         key = f"{job.plugins} {cargo}"
         if key not in self._known:
-            files = [plugins.FILES[name] for name in job.plugins]
+            files = [packed(name, plugins.FILES[name]) for name in job.plugins]
             data = None if cargo is None else ray.put(cargo.load())
             self._known[key] = Luggage(files, cargo, data)
         return key, self._known[key]
@@ -151,7 +152,10 @@ def unpack(luggage: Luggage) -> None:
     import ray
 
     for file in luggage.plugins:
-        plugins.bind_file(_unpacked(file.path, file.source))
+        if isinstance(file, Pickled):
+            plugins.give(file.name, unpickled(file))
+        else:
+            plugins.bind_file(_unpacked(file.path, file.source))
     if luggage.cargo is not None:
         luggage.cargo.give(ray.get(luggage.data))
 

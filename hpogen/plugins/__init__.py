@@ -3,6 +3,7 @@
 from hpogen.plugins.binding import FILES, File, Scope, in_scope, scope, scoped
 from hpogen.plugins.decorators import dataset, loss, measure, model, searcher, task
 from hpogen.plugins.files import bind_file, load_file, load_installed
+from hpogen.plugins.functions import Given, bind_function, give
 from hpogen.plugins.parts import (
     DEFAULT_TASK,
     FROM_VALIDATION,
@@ -30,14 +31,17 @@ __all__ = [
     "LAST_LINEAR",
     "OWN_TASKS",
     "File",
+    "Given",
     "Measure",
     "Measured",
     "Registry",
     "Scope",
     "TaskFunction",
     "bind_file",
+    "bind_function",
     "dataset",
     "datasets",
+    "give",
     "in_scope",
     "load_file",
     "load_installed",

@@ -98,6 +98,10 @@ class Registry(Generic[T]):
         file = registering()
         (self._bound.setdefault(file, {}) if file else self._added)[name] = part
 
+    def bind(self, file: str, name: str, part: T) -> None:
+        """Register a part for the studies in whose scope `file` is, whatever it is called."""
+        self._bound.setdefault(file, {})[name] = part
+
     def _family(self, name: str) -> str:
         """The prefix of the family that the name belongs to; empty: none."""
         return next((prefix for prefix in self._families if name.startswith(prefix)), "")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import sys
 import time
@@ -58,7 +59,7 @@ def watch(studies: Sequence[Study], name: str | None = None) -> Iterator[Sequenc
 def _screen() -> Iterator[Screen | None]:
     """Of this standard output; None where that is no terminal to draw on."""
     console = Console(file=sys.stdout, highlight=False)  # bound now: workers redirect sys.stdout
-    if not sys.stdout.isatty() or console.is_dumb_terminal:
+    if not _draws(console):
         yield None
         return
     live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
@@ -68,6 +69,13 @@ def _screen() -> Iterator[Screen | None]:
     finally:
         with contextlib.suppress(OSError):
             live.stop()
+
+
+def _draws(console: Console) -> bool:
+    """Whether what was drawn can be drawn over: in a notebook rich needs widgets for that."""
+    if console.is_jupyter:
+        return importlib.util.find_spec("ipywidgets") is not None
+    return sys.stdout.isatty() and not console.is_dumb_terminal
 
 
 class Screen:

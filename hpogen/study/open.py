@@ -12,6 +12,7 @@ import resource
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from hpogen import plugins
 from hpogen.errors import UserError, explained, quoted
 from hpogen.record.ledger import LEDGER
 from hpogen.record.stores import check_writable
@@ -145,10 +146,21 @@ def loaded(study: Folder) -> StudySpec:
     Raises UserError beginning with the folder.
     """
     record = {**study.history.header["spec"], "stop": study.history.stop}
+    check_files(study)
     try:
         return StudySpec.from_record(record, plugins=plugin_files(study))
     except UserError as error:
         raise UserError(f"{study.directory}: {error}") from error
+
+
+def check_files(study: Folder) -> None:
+    """Raise UserError where its task is no file's, but a function that a program gave."""
+    known = {path.name for path in study.spec.plugins}
+    if {*study.history.header.get("plugins", {})} - known and not plugins.in_scope():
+        raise UserError(
+            f"{study.directory}: the task {study.spec.task.name!r} is a function of a Python "
+            "program: it goes on there, by the same hpogen.search(…)"
+        )
 
 
 def plugin_files(study: Folder) -> list[Path]:

@@ -20,7 +20,7 @@ from hpogen.spec import StudySpec
 from hpogen.spec.form import is_folder_name
 from hpogen.study import status
 from hpogen.study.finalists import final
-from hpogen.study.open import plugin_files
+from hpogen.study.open import check_files, plugin_files
 from hpogen.study.read import AGAIN, RETRAIN, Folder, read
 from hpogen.study.retrainable import check_known, check_one_training, check_task
 from hpogen.study.standing import chosen, wanted
@@ -171,6 +171,7 @@ def plan(study: Folder, seeds: int, trial: int | None = None) -> dict[Path, Stud
         raise UserError(f"--seeds: got {seeds}, expected 1 or more")
     spec, directory = study.spec, study.directory
     check_task(study)
+    check_files(study)
     listed = choices(study) if trial is None else [choice_of(study, trial)]
     begun = {label: inner.history.stop["trials"] or 0 for label, inner in study.retrainings.items()}
     files = plugin_files(study)

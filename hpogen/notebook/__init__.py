@@ -1,0 +1,1 @@
+"""hpogen from Python alone, in a program or a notebook."""
