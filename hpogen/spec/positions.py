@@ -1,6 +1,7 @@
 """YAML 1.2 text as plain Python values, with the line and column of every key and value.
 
 `source.py` reads the study and the search space with it. Nothing is executed: tags are refused.
+Of the environment the variables are read that a value names: see `environment.py`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from ruamel.yaml.events import (
     StreamEndEvent,
 )
 from ruamel.yaml.reader import ReaderError
+
+from hpogen.spec.environment import expanded, is_one, refers
 
 KeyPath = tuple[str | int, ...]
 ContentEvent = ScalarEvent | SequenceStartEvent | MappingStartEvent
@@ -223,7 +226,7 @@ class _Construction:
                 self.keys[*path, name] = key.position
                 result[name] = self.value(value, (*path, name))
             return result
-        return _scalar(node)
+        return _scalar(_filled(node))
 
     def _entries(self, node: _Node, path: KeyPath) -> dict[str, tuple[_Node, _Node]]:
         """The pairs by name: what `<<` brings in, under what the mapping says itself."""
@@ -256,6 +259,17 @@ class _Construction:
         self._count += values
         if self._count > MAX_VALUES:
             raise Unreadable(f"more than {MAX_VALUES} values, aliases followed", node.position)
+
+
+def _filled(node: _Node) -> _Node:
+    """With what the environment has for the variables that a scalar names; keys are not asked."""
+    if not refers(node.value):
+        return node
+    try:
+        text = expanded(node.value)
+    except ValueError as error:
+        raise Unreadable(str(error), node.position) from None
+    return replace(node, kind="plain" if is_one(node.value) else "quoted", value=text)
 
 
 def _scalar(node: _Node) -> Any:

@@ -11,6 +11,7 @@ from hpogen.record.ledger import LEDGER
 from hpogen.report.html.blocks import Section, render
 from hpogen.report.html.material import Material
 from hpogen.report.verdict import command
+from hpogen.spec.environment import escaped
 from hpogen.study.read import Folder
 
 DEVICES = 20  # trials whose curves are looked into for their devices
@@ -44,7 +45,7 @@ def _facts(study: Folder, program: str) -> dict[str, Any]:
     return {
         "name": study.name,
         "folder": str(study.directory),
-        "spec": json.dumps(study.spec.record(), indent=2, ensure_ascii=False),
+        "spec": escaped(json.dumps(study.spec.record(), indent=2, ensure_ascii=False)),
         "command": command(program, "run", "study.yaml", "--dir", str(study.directory) + "-again"),
         "versions": ", ".join(f"{k} {v}" for k, v in header.get("versions", {}).items()),
         "machine": ", ".join(f"{k} {v}" for k, v in header.get("machine", {}).items()),
