@@ -19,7 +19,7 @@ from hpogen.objective import Objective, Term
 from hpogen.record import events as lines
 from hpogen.record import ledger
 from hpogen.report.html.page import write_report
-from hpogen.report.pages import check_page
+from hpogen.report.planned import check_page
 from hpogen.report.rescore import rescore_page
 from hpogen.report.text import WARM as SAID
 from hpogen.running import runner

@@ -9,7 +9,7 @@ import pytest
 from kept import DIGITS, KEYS, TASK, finished, written
 from toys import study_file
 
-from hpogen.report.pages import check_matrix_page, check_page
+from hpogen.report.planned import check_matrix_page, check_page
 from hpogen.report.text import size_of
 from hpogen.spec import load_study
 from hpogen.study.rehearsal import plan, plans

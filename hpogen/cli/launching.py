@@ -178,7 +178,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Find mistakes and plan trials and epochs; train nothing."""
-    from hpogen.report.pages import check_matrix_page, check_page
+    from hpogen.report.planned import check_matrix_page, check_page
     from hpogen.spec import load_studies
     from hpogen.study.open import warnings
     from hpogen.study.rehearsal import data_facts, missing_data, plans

@@ -164,7 +164,7 @@ class Finished(TypedDict):
     """The search has ended before its trials and epochs; a raised `stop` takes that back."""
 
     kind: Literal["ended"]
-    why: Literal["hours", "no_improvement"]
+    why: Literal["hours", "no_improvement", "duplicates"]
 
 
 class Ran(TypedDict):

@@ -160,6 +160,11 @@ class History:
     def _ended(self, event: Event) -> None:
         self.ended = event["why"]
 
+    @property
+    def hours(self) -> float:
+        """The same as `ran`, in hours."""
+        return self.ran / 3600
+
     def _ran(self, event: Event) -> None:
         self.ran = event["seconds"]
 

@@ -177,30 +177,49 @@ class Pace:
         self._before = self._done(begun)
         self._next = PACE_SECONDS
         self._text = ""
+        self._ran = study.history.ran, self._begin  # seconds, and when they were first seen
 
     def left(self, running: list[tuple[Trial, Progress | None]]) -> str:
         """`2 h 10 min left`, reckoned every other second; nothing before."""
         elapsed = time.monotonic() - self._begin
         if elapsed >= self._next:
             self._next = elapsed + PACE_SECONDS
-            done = self._done(running)
-            if done > self._before:
+            done, total = self._done(running), self._total()
+            seconds = self._of_hours()
+            if total is not None and done > self._before:
                 rate = (done - self._before) / elapsed  # epochs a second, failed ones included
-                self._text = f"{duration(max(self._total() - done, 0) / rate)} left"
+                seconds = min(seconds, max(total - done, 0) / rate)
+            if seconds < math.inf and (total is None or done > self._before):
+                self._text = f"{duration(seconds)} left"
         return self._text
+
+    def _of_hours(self) -> float:
+        """The seconds left of `stop.hours`, which are written down now and then; infinity without.
+
+        It is looked at while the study runs.
+        """
+        history, now = self._study.history, time.monotonic()
+        if self._ran[0] != history.ran:
+            self._ran = history.ran, now
+        ran, since = self._ran
+        hours = history.stop.get("hours")
+        return math.inf if hours is None else max(3600 * hours - ran - (now - since), 0.0)
 
     def _done(self, running: list[tuple[Trial, Progress | None]]) -> float:
         history = self._study.history
         begun = (t.rung._replace(epochs=progress.epoch) for t, progress in running if progress)
         return over(history)["epochs"] + float(sum(map(history.cost, begun)))
 
-    def _total(self) -> float:
-        """The epochs of the whole study; where trials are counted, as many each as so far."""
+    def _total(self) -> float | None:
+        """The epochs of the whole study; where trials are counted, as many each as so far.
+
+        None where only hours end it.
+        """
         history = self._study.history
         epochs, trials = history.stop["epochs"], history.stop["trials"]
         each = history.charged / max(len(history.records), 1)
         limits: tuple[float | None, ...] = (epochs, trials * each if trials else None)
-        return min(limit for limit in limits if limit is not None)
+        return min((limit for limit in limits if limit is not None), default=None)
 
 
 def follow(draw: Callable[[int], tuple[Text, bool]], watch: bool) -> None:

@@ -202,7 +202,8 @@ def _header(study: AnyStudy, width: int, left: str | None) -> list[Text]:
     spec, width = study.spec, min(width, WIDEST)
     name = f" {spec.name} · {spec.searcher.name} · {rule(spec)}"
     share, unit, done, limit = used_up(study.history)
-    before = f"{unit} {f'{done:,}'.rjust(len(f'{limit:,}'))} / {limit:,} "
+    form = ".2f" if unit == "hours" else ","
+    before = f"{unit} {f'{done:{form}}'.rjust(len(f'{limit:{form}}'))} / {limit:{form}} "
     after = f" {100 * share:3.0f} %" + (
         "" if left is None else f"   {left}".ljust(len(LONGEST) + 3)
     )
@@ -215,9 +216,9 @@ def _header(study: AnyStudy, width: int, left: str | None) -> list[Text]:
     return [Text(name, "bold"), Text(f" {tail}")]
 
 
-def used_up(history: History) -> tuple[float, str, float, int]:
-    """How much of `stop` has ended, by the limit that is nearer: share, unit, done, limit."""
-    done = over(history)
+def used_up(history: History) -> tuple[float, str, float, float]:
+    """How much of `stop` has ended, by the limit that is nearest: share, unit, done, limit."""
+    done = {**over(history), "hours": history.hours}
     limits = {unit: x for unit, x in history.stop.items() if unit in done and x is not None}
     return max((done[unit] / limit, unit, done[unit], limit) for unit, limit in limits.items())
 

@@ -147,7 +147,12 @@ def command(program: str, *words: str) -> str:
 def _counted(history: History, now: Standing) -> str:
     epochs = f"{_of(history.charged, history.stop['epochs'], 'epoch')} charged"
     trials = _of(now.told, history.stop["trials"], "trial")
-    return f"{trials}{mishaps(now)}, {epochs}, {tally(history.trained)} trained"
+    done = f"{trials}{mishaps(now)}, {epochs}, {tally(history.trained)} trained"
+    if hours := history.stop.get("hours"):
+        done += f", {history.hours:.2g} of {hours:g} hours"
+    if history.ended == "duplicates":
+        done += "; nothing new was proposed any more"
+    return done
 
 
 def _of(done: float, limit: int | None, what: str) -> str:

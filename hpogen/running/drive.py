@@ -79,7 +79,8 @@ class Drive:
         """How much of `stop` has been charged."""
         history, stop = self.study.history, self.study.stop
         done: dict[str, float] = {"epochs": history.charged, "trials": len(history.records)}
-        return max(done[unit] / float(stop[unit]) for unit in done if stop[unit])
+        done["hours"] = history.hours
+        return max(done[unit] / float(stop[unit]) for unit in done if stop.get(unit))
 
     def next(self) -> Trial | None:
         """The next trial to run; None: it waits, or has ended."""

@@ -33,9 +33,9 @@ Matrix = dict[str, Annotated[list[Any], Len(1)]]  # by dotted key; one study per
 
 
 class Stop(Form):
-    """When to stop asking: after so many epochs charged, or so many trials; at least one.
+    """When to stop asking: after so many epochs charged, trials, or hours; at least one of them.
 
-    With `hours` or `no_improvement` it may be earlier.
+    With more of them, or `no_improvement`, the first that comes.
     """
 
     epochs: Count | None = None
@@ -49,8 +49,8 @@ class Stop(Form):
 
     @model_validator(mode="after")
     def _at_least_one(self) -> Stop:
-        if self.epochs is None and self.trials is None:
-            raise ValueError("needs epochs or trials")
+        if self.epochs is None and self.trials is None and self.hours is None:
+            raise ValueError("needs epochs, trials or hours")
         return self
 
     def record(self) -> dict[str, Any]:
@@ -255,7 +255,7 @@ class StudyForm(Form):
     finalists: Finalists | None = None
     """The best trials, trained again with other seeds in a race for the answer; left out: none."""
     stop: Stop
-    """When the search ends: `trials` or `epochs` is needed. It may be raised later."""
+    """When the search ends: `trials`, `epochs` or `hours` is needed. It may be raised later."""
     prune: Annotated[Prune, _mapping_with("rule")] | None = None
     """Which running trials end before their budget; a bare string is its rule; left out: none."""
     baselines: dict[str, dict[str, Any]] | None = None

@@ -1,4 +1,4 @@
-"""When a study ends before its trials and epochs: after so many hours, or without a better score.
+"""When a study ends by other things than its trials and epochs: so many hours, no better score.
 
 That it has ended is written down, and so is its time now and then: a replay looks at no clock and
 counts nothing. The Study asks here before it asks its searcher.
@@ -17,7 +17,8 @@ from hpogen.record.history import Record
 from hpogen.record.ledger import Event
 from hpogen.study.read import AnyStudy
 
-OFTEN = 30.0  # seconds of running that a killed process may lose, about
+OFTEN = 30.0  # seconds of running that a killed process may lose, about: or an epoch
+SAME = 1000  # duplicates in a row, after which nothing new is to come, where hours alone end it
 HOUR = 3600.0
 
 
@@ -34,9 +35,11 @@ class Ending:
         self._written = 0.0  # seconds that the ledger knows of
         self._best = math.inf
         self._without = 0  # trials told since then
+        self._same = 0  # duplicates since the last other trial
 
     def told(self, record: Record) -> None:
         """Count a trial of the search; only those of the highest rung may be better."""
+        self._same = 0 if record.twin is None else self._same + 1
         if record.repeat or record.trial.rung != self._study.spec.ladder[-1]:
             return
         better = record.failure is None and record.score < self._best
@@ -53,12 +56,19 @@ class Ending:
             self._write(events.ended("no_improvement"))
         elif hours is not None:
             seconds = self._seconds()
-            over = seconds >= hours * HOUR
-            if over or seconds >= self._written + OFTEN:
+            if seconds >= hours * HOUR:
                 self._ran(seconds)
-            if over:
                 self._write(events.ended("hours"))
+            elif self._same >= SAME and stop["trials"] is None and stop["epochs"] is None:
+                self._write(events.ended("duplicates"))
+            else:
+                self.tick()
         return bool(history.ended)
+
+    def tick(self) -> None:
+        """Write down the time now and then: it is what a killed process keeps, and readers see."""
+        if self._began is not None and self._seconds() >= self._written + OFTEN:
+            self._ran(self._seconds())
 
     def close(self) -> None:
         """Write down the time at the end of a run, where that can still be done."""

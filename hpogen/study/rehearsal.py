@@ -46,8 +46,9 @@ def plan(spec: StudySpec) -> dict[str, Any]:
 
     `configurations` are those proposed anew, `evaluations` all trials. They and the epochs are
     null where that is known only once the searcher has been asked, and asking took too long;
-    `at_least` has then how far it came, and is null otherwise. `brackets` are the rungs of each,
-    null for a searcher without them. How long it takes is not known: null.
+    `at_least` has then how far it came, and is null otherwise. Where only hours end a study, all of
+    these are null; those of a searcher that ends by itself are the most there can be. `brackets`
+    are the rungs of each, null for a searcher without them. How long it takes is not known: null.
     """
     return plans([spec])[0]
 
@@ -98,6 +99,8 @@ def _numbers(spec: StudySpec, counted: Cost) -> dict[str, Any]:
     numbers = dict(zip(COSTS, values, strict=True))
     if counted.whole:
         return {**numbers, "at_least": None}
+    if _room(spec) == (NO_END, NO_END):
+        return {**dict.fromkeys(COSTS), "at_least": None}
     return {**dict.fromkeys(COSTS), "at_least": numbers}
 
 
@@ -182,6 +185,10 @@ def cost(spec: StudySpec, seconds: float) -> Cost:
     Outside the main thread an engine's single call is not interrupted.
     """
     deadline = time.process_time() + seconds
+    endless = getattr(spec.searcher.part, "size", None) == math.inf
+    trials, epochs = _room(spec)
+    if endless and trials == epochs == NO_END:
+        return Cost(whole=False)
     by_arithmetic = _of_one_budget(spec) or _of_brackets(spec)
     found = by_arithmetic or Cost()
     with contextlib.suppress(Enough), _at_most(seconds):
@@ -191,8 +198,6 @@ def cost(spec: StudySpec, seconds: float) -> Cost:
         if spec.reserve.trials:
             found.add(*_again(spec, deadline))
         found.whole = True
-    trials, epochs = _room(spec)
-    endless = getattr(spec.searcher.part, "size", None) == math.inf
     if not found.whole and endless and epochs == NO_END:
         found.evaluations = trials
     return found

@@ -117,6 +117,7 @@ class Study:
         self._ledger.owner.check()
         if self.history.records[progress.trial].trial.budget > 1:
             folder.append_curve(self.directory, progress, self.history.id, part)
+        self._ending.tick()
         outcome = self._pruning.progressed(progress)
         if outcome is not None:
             self._settle(outcome)

@@ -15,7 +15,7 @@ import pytest
 from toys import SPACE, study_file
 
 from hpogen.errors import UserError
-from hpogen.report.pages import check_matrix_page, check_page
+from hpogen.report.planned import check_matrix_page, check_page
 from hpogen.running import runner
 from hpogen.searchers.optuna import Pool
 from hpogen.spec import StudySpec, load_studies, load_study
