@@ -90,6 +90,7 @@ class RunningTrial(Trial):
     start_epoch: int
     home: Path  # see `directory`
     device: str = "cpu"  # "cpu" or "cuda:K"
+    gpus: int = 0  # how many it has, the first being `device`; a share of one counts as one
     attempt: int = 0  # how often the trial was started before
     keep: Keep = "none"  # which of its checkpoints outlive the trial; best: its weights alone
     checkpoints: str = ""  # the URL of the place for them; empty: `directory`

@@ -78,7 +78,10 @@ PLACED = [  # lines of the study, where the mistake is, key path, words of the m
         {"task": "task: {name: toy, epochs: 1, dificulty: 2}"},
         "2:30",
         "task.dificulty",
-        ["'dificulty' is unknown; did you mean 'difficulty'?", "(difficulty, epochs, layers,"],
+        [
+            "'dificulty' is unknown; did you mean 'difficulty'?",
+            "(difficulty, epochs, gpus_per_trial, layers,",
+        ],
     ),
     (
         {"task": "task: {name: toy, epochs: 1, difficulty: .nan}"},
@@ -99,7 +102,7 @@ PLACED = [  # lines of the study, where the mistake is, key path, words of the m
     ({"matrix": "matrix: {seed: [1]}"}, "6:9", "matrix", ["stands for many studies"]),
     ({"stop": "stop: {trails: 4}"}, "5:8", "stop.trails", ["did you mean 'trials'?"]),
     ({"stop": "stop: {trials: 0}"}, "5:16", "stop.trials", ["got 0", "at least 1"]),
-    ({"stop": "stop: {}"}, "5:7", "stop", ["epochs or trials"]),
+    ({"stop": "stop: {}"}, "5:7", "stop", ["epochs, trials or hours"]),
     ({"stop": "stop: {epochs: 15}"}, "5:16", "stop.epochs", ["got 15", "16 epochs"]),
     ({"limits": "limits: {max_consecutive_errors: 0}"}, "6:34", None, ["at least 1"]),
     ({"checkpoints": "checkpoints: {keep: some}"}, "6:21", "checkpoints.keep", ["'some'", "final"]),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hpogen.errors import UserError, quoted
 from hpogen.executors.base import Executor
-from hpogen.executors.inline import InlineExecutor
+from hpogen.executors.inline import NVIDIA, InlineExecutor
 from hpogen.tasks.base import Task
 
 
@@ -31,13 +31,16 @@ def executor_for(tasks: Sequence[Task], where: Where) -> Executor:
     It will be given trials of all the `tasks`.
     """
     _check(where)
+    needed = _gpus_needed(tasks, where)
     if not where.ray and (where.workers or 1) == 1:
         for option in ("cpus_per_trial", "gpus_per_trial"):
             if getattr(where, option) is not None:
                 name = option.replace("_", "-")
                 raise UserError(f"--{name}: needs --workers N, N > 1, or --ray")
+        _check_here(needed)
         return InlineExecutor(where.device)
-    gpus = 0.0 if where.device == "cpu" else where.gpus_per_trial
+    gpus = where.gpus_per_trial if needed == 1 else float(needed)
+    gpus = 0.0 if where.device == "cpu" else gpus
     if where.device not in ("auto", "cpu"):
         raise UserError(f"--device: got {quoted(where.device)}, but Ray gives each worker its GPU")
     from hpogen.executors.ray import RayExecutor
@@ -48,7 +51,8 @@ def executor_for(tasks: Sequence[Task], where: Where) -> Executor:
     return RayExecutor(
         where.workers,
         address=where.ray or "local",
-        cpus_per_trial=where.cpus_per_trial or max(task.threads for task in tasks),
+        cpus_per_trial=where.cpus_per_trial
+        or max(task.threads * task.gpus_per_trial for task in tasks),
         gpus_per_trial=gpus,
     )
 
@@ -60,6 +64,42 @@ def _check(where: Where) -> None:
     gpus = where.gpus_per_trial
     if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and gpus == int(gpus))):
         raise UserError(f"--gpus-per-trial: got {gpus:g}, expected 0 to 1, or a whole number")
+
+
+def _gpus_needed(tasks: Sequence[Task], where: Where) -> int:
+    """What `task.gpus_per_trial` asks for; 1 on the CPU. Raises UserError for an option beside it,
+    and for tasks that ask for different numbers.
+    """
+    asked = sorted({task.gpus_per_trial for task in tasks})
+    if where.device == "cpu" or asked == [1]:
+        return 1
+    if asked[1:]:
+        raise UserError(
+            f"task.gpus_per_trial: the studies ask for {asked[0]} and {asked[-1]}, but all trials "
+            f"of a run have as many GPUs: run the studies one by one"
+        )
+    if where.gpus_per_trial not in (None, asked[0]):
+        raise UserError(
+            f"--gpus-per-trial: got {where.gpus_per_trial:g}, but task.gpus_per_trial is "
+            f"{asked[0]}: leave the option out"
+        )
+    return asked[0]
+
+
+def _check_here(needed: int) -> None:
+    """Raise UserError where this process has fewer GPUs."""
+    if needed == 1:
+        return
+    found = 0
+    if NVIDIA.exists():
+        import torch
+
+        found = torch.cuda.device_count()
+    if found < needed:
+        raise UserError(
+            f"task.gpus_per_trial: got {needed}, but this machine has {found} "
+            f"GPU{'s' * (found != 1)}; --device cpu trains on the CPU"
+        )
 
 
 def idle_gpus(executor: Executor) -> str:

@@ -16,11 +16,15 @@ NVIDIA = Path("/proc/driver/nvidia")  # without a driver there is no need to ask
 
 
 class InlineExecutor:
-    """Runs in the calling process on `device`: "auto", "cpu" or "cuda:K"."""
+    """Runs in the calling process on `device`: "auto", "cpu" or "cuda:K".
+
+    `gpus` are how many a trial has there; None: as many as its task asks for.
+    """
 
     slots = 1
 
-    def __init__(self, device: str = "auto") -> None:
+    def __init__(self, device: str = "auto", gpus: int | None = None) -> None:
+        self._gpus = gpus
         self.device = resolve_device(device)
         self._job: Job | None = None
         self._steps: Iterator[Progress | Outcome | None] | None = None
@@ -33,7 +37,7 @@ class InlineExecutor:
     def submit(self, job: Job) -> None:
         if self._steps is not None:
             raise RuntimeError("the inline executor runs one trial at a time")
-        self._job, self._steps = job, run_job(job, self.device)
+        self._job, self._steps = job, run_job(job, self.device, self._gpus)
 
     def wait(self, timeout: float) -> list[Event]:
         events, self._ended = self._ended, []

@@ -16,7 +16,7 @@ from hpogen.errors import UserError
 from hpogen.executors.base import ExecutorLost
 from hpogen.executors.ray_cluster import Resources, log, notices
 from hpogen.executors.ray_cluster import gpus as gpus_of_cluster
-from hpogen.tasks.base import Task
+from hpogen.tasks.base import SEVERAL_GPUS, Task
 
 ROOM_SECONDS = 20.0  # without any worker, until one is told
 NONE_SECONDS = 10.0  # the same where no node that is alive has room for one
@@ -38,8 +38,8 @@ def refuse_many_gpus(task: Task, gpus_per_trial: float) -> None:
     """Raise UserError where a trial would leave GPUs unused."""
     if gpus_per_trial > 1 and task.one_gpu:
         raise UserError(
-            f"--gpus-per-trial: got {gpus_per_trial:g}, but a trial of task {task.name!r} trains "
-            "on one GPU at most; several GPUs train several trials: --workers"
+            f"--gpus-per-trial: got {gpus_per_trial:g}, but a trial of task {task.name!r} "
+            f"{SEVERAL_GPUS}"
         )
 
 

@@ -91,7 +91,7 @@ class Worker:
         self._share = min(gpu_share, 1.0)
         self._log: Path | None = None  # of the running job, where its folder is not the driver's
         self._device = place().device
-        self._executor = InlineExecutor("cuda:0" if gpu_share else "cpu")  # Ray hides the others
+        self._executor = InlineExecutor("cuda:0" if gpu_share else "cpu", gpus())
 
     def place(self) -> Place:
         return place()
@@ -174,9 +174,16 @@ def place() -> Place:
     import ray
 
     context = ray.get_runtime_context()
-    gpus = context.get_accelerator_ids().get("GPU", [])
-    device = f"cuda:{gpus[0]}" if gpus else "cpu"
+    mine = context.get_accelerator_ids().get("GPU", [])
+    device = f"cuda:{mine[0]}" if mine else "cpu"
     return Place(context.get_node_id(), os.uname().nodename, device, os.getpid())
+
+
+def gpus() -> int:
+    """How many GPUs this worker has, a share of one being one; Ray hides the others."""
+    import ray
+
+    return len(ray.get_runtime_context().get_accelerator_ids().get("GPU", []))
 
 
 def append_tails(job: Job, found: Sequence[Outcome | Progress | Tail]) -> None:

@@ -28,12 +28,14 @@ from hpogen.tasks.base import Diverged, Epoch, is_out_of_memory
 from hpogen.trial import Failure, Outcome, Progress
 
 
-def run_job(job: Job, device: str) -> Iterator[Progress | Outcome | None]:
+def run_job(job: Job, device: str, gpus: int | None = None) -> Iterator[Progress | Outcome | None]:
     """Yield a Progress after each epoch, None now and then, and the Outcome at last.
 
+    `gpus` are those that are there for it on a `device` that is one; None: as many as it asks for.
     Closing the iterator stops the trial cleanly. What the task prints goes to the trial's log.
     """
-    trial = replace(job.trial, device=device)
+    count = 0 if device == "cpu" else gpus or job.task.gpus_per_trial
+    trial = replace(job.trial, device=device, gpus=count)
     continued = job.parent.budget if job.parent and not job.trial.warm else 0
     last, place = Epoch(trial.start_epoch, job.received), Place(PLUGINS.folder)
     begin = epoch_begin = time.monotonic()

@@ -25,7 +25,7 @@ from hpogen.space import Space
 from hpogen.spec.form import SearcherForm
 from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.strict import STRICT, Count
-from hpogen.tasks.base import Task, Threads
+from hpogen.tasks.base import SEVERAL_GPUS, Gpus, Task, Threads
 from hpogen.tasks.function import FunctionTask
 from hpogen.tasks.own import Split
 from hpogen.trial import Config
@@ -35,6 +35,10 @@ FUNCTION_KEYS: Mapping[str, Any] = {  # of a `@task` function beside its options
     "epochs": (Annotated[Count, doc("the full budget: how often it yields metrics")], ...),
     "threads": (
         Annotated[Threads, doc("CPUs that a worker reserves, and torch's threads")],
+        1,
+    ),
+    "gpus_per_trial": (
+        Annotated[Gpus, doc("GPUs of one machine that a trial needs, `trial.gpus`")],
         1,
     ),
 }
@@ -58,6 +62,9 @@ def task_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Task | None:
         entry = plugins.tasks.get(name)
         if isinstance(entry, plugins.TaskFunction):
             return _function_task(entry, mapping, mistakes)
+        if "gpus_per_trial" in mapping and entry.one_gpu:
+            text = f"got {shown(mapping['gpus_per_trial'])}, but a trial of task {name!r}"
+            mistakes.add(("task", "gpus_per_trial"), f"{text} {SEVERAL_GPUS}")
         with mistakes.under("task", model=entry):
             task: Task = entry.model_validate({"name": name, **mapping})
             return task

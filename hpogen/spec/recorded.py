@@ -59,6 +59,10 @@ class RecordedTask(Opaque):
     def retrains(self) -> bool:  # type: ignore[override]
         return self.name in plugins.OWN_TASKS or bool(self.declared.get("retrains"))
 
+    @property
+    def gpus_per_trial(self) -> int:
+        return int(self.mapping.get("gpus_per_trial", 1))
+
     def metrics(self) -> frozenset[str]:
         return frozenset(self.declared["metrics"])
 

@@ -19,6 +19,7 @@ from hpogen.tasks.keys import Meaning
 from hpogen.trial import ONE, Parts, RunningTrial, Value
 
 Threads = Annotated[int, Ge(1), Le(1024), Meaning.SPEED]
+Gpus = Annotated[int, Ge(1), Le(1024)]
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,14 @@ class Task(Protocol):
 
     @property
     def one_gpu(self) -> bool: ...  # at most, a trial trains on
+
+    @property
+    def gpus_per_trial(self) -> int:
+        """The GPUs, all of one machine, that a trial needs where it does not train on the CPU.
+
+        1 for a task that is content with one, or a share of one.
+        """
+        ...
 
     @property
     def cargo(self) -> Cargo | None: ...
@@ -232,6 +241,10 @@ class Task(Protocol):
     def record(self) -> dict[str, Any]:
         """The mapping with its defaults filled in, as it stands in the ledger's header."""
         ...
+
+
+SEVERAL_GPUS = "trains on one GPU at most; several GPUs train several trials: --workers"
+"""What is said of a task that is `one_gpu`."""
 
 
 class Opaque:

@@ -1,40 +1,51 @@
 """The task that is a command line: a script in any language, one JSON object per epoch.
 
 task: {name: command, command: "python train.py --lr {lr}", metrics: [val_loss], epochs: 20}
+
+Where else its metrics may be, the key `read` says: see `command_output.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import selectors
 import shlex
-import string
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from subprocess import PIPE, Popen
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hpogen.errors import shortened
 from hpogen.tasks import guard
-from hpogen.tasks.base import Epoch, Opaque, Threads
+from hpogen.tasks.base import Epoch, Gpus, Opaque, Threads
+from hpogen.tasks.command_output import (
+    DIRECTORY,
+    LAST_LINES,
+    Read,
+    Reader,
+    placeholders,
+    reader_for,
+)
 from hpogen.tasks.own import Figures, Split
 from hpogen.trial import RunningTrial
 
-PLACES = frozenset({"seed", "budget", "data", "directory", "start_epoch", "split"})
-YOUNG = {"audit": [], "split": "search"}  # keys that are recorded where they are used
-AUDIT = "audit"  # of a line, where it is a mapping
+PLACES = frozenset({"seed", "budget", "data", "directory", "start_epoch", "split", "gpus", "nproc"})
+SEARCHED = frozenset({"data", "gpus", "nproc"})  # if the space has them: they are younger
+YOUNG: Mapping[str, Any] = {  # keys that are recorded where they are used
+    "audit": [],
+    "split": "search",
+    "read": None,
+    "gpus_per_trial": 1,
+}
 TICK = 0.1  # seconds between two looks at a silent command
 LINE = 1 << 20  # bytes of a line that are read; no epoch has more
 LAST_BYTES = 4096  # of the log, where its last line is looked for
-LAST_LINES = 100  # of standard output, which may be among these bytes
-FIRST_LINES, SHOWN = 2, 40  # of standard output without JSON, and characters of each
+OTHERS = 100  # lines of standard output, which may be among these bytes
 PIPE_BYTES = 1 << 20  # what a pipe can hold at most
 
 
@@ -44,10 +55,11 @@ class Command(Opaque, BaseModel):
     No shell is involved, and `python` is the one that hpogen runs on. `{name}` is a
     hyper-parameter (an inactive one is empty), `{seed}`, `{budget}`, `{data}`, `{directory}` and
     `{start_epoch}` are the trial's; `{{` is a brace. `{data}` is the fraction of its training set
-    that it is to train on, 1.0 where the study asks for no other. `{split}` is `search`, or
+    that it is to train on, 1.0 where the study asks for no other; `{gpus}` is the number of GPUs
+    that it has, `{nproc}` the number of processes to start, one for each. `{split}` is `search`, or
     `retrain` where it is to train on all of its data and to print the figures of its test set as
-    its audit. Each line of its standard output that is a JSON object is an epoch; other lines, and
-    its standard error, go to the trial's log.
+    its audit. Each line of its standard output that is a JSON object is an epoch, unless `read`
+    says where its metrics are; other lines, and its standard error, go to the trial's log.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
@@ -61,10 +73,14 @@ class Command(Opaque, BaseModel):
     audit: tuple[str, ...] = Field((), strict=False)
     """Figures on samples that nothing else sees, `{…, "audit": {…}}`; an answer is judged by the
     first."""
+    read: Read | None = None
+    """Where its metrics are instead: a pattern of its output, or a file that it writes."""
     epochs: Annotated[int, Field(ge=1)]
     """The full budget: how many such lines it prints. It is told the trial's as `{budget}`."""
     threads: Threads = 1
     """`OMP_NUM_THREADS` of the program, and the CPUs that a worker reserves."""
+    gpus_per_trial: Gpus = 1
+    """The GPUs of one machine that a trial needs; on the CPU `{nproc}` is the same."""
     resumable: bool = False
     """Whether it goes on behind `{start_epoch}`; else an interrupted trial begins anew."""
     split: Split = "search"
@@ -76,7 +92,7 @@ class Command(Opaque, BaseModel):
         words = shlex.split(command)
         if not words:
             raise ValueError("got an empty command")
-        for name in _placeholders(command):
+        for name in placeholders(command):
             if not name.isidentifier():
                 raise ValueError(
                     f"got the placeholder '{{{name}}}', expected a name; a brace is {{{{"
@@ -89,11 +105,26 @@ class Command(Opaque, BaseModel):
             raise ValueError(f"split: {self.split}, but the command has no {{split}} to tell it")
         return self
 
+    @model_validator(mode="after")
+    def _readable(self) -> Command:
+        if self.read is None:
+            return self
+        try:
+            self.read.check(self.metrics_, self.audit)
+        except ValueError as error:
+            raise ValueError(f"read: {error}") from None
+        if self.read.path is not None and DIRECTORY not in self._places():
+            raise ValueError(
+                f"read: the command is not told {{directory}}, where {self.read.path!r} is: give "
+                f"it to the program, as in --out {{directory}}"
+            )
+        return self
+
     @staticmethod
     def elsewhere(task: Mapping[str, Any]) -> list[tuple[str, ...]]:
         """Where words belong that are no keys of the mapping `task`, which may be wrong."""
         try:
-            places = {*_placeholders(str(task.get("command", "")))} - PLACES
+            places = {*placeholders(str(task.get("command", "")))} - PLACES
         except ValueError:
             return []
         return [("search_space", name) for name in sorted(places)]
@@ -117,10 +148,10 @@ class Command(Opaque, BaseModel):
         return frozenset()
 
     def _places(self) -> frozenset[str]:
-        return frozenset(_placeholders(self.command))
+        return frozenset(placeholders(self.command))
 
     def parameters(self) -> frozenset[str]:
-        return self._places() - PLACES | self._places() & {"data"}  # that may be searched instead
+        return self._places() - PLACES | self._places() & SEARCHED
 
     def required(self) -> frozenset[str]:
         return self._places() - PLACES
@@ -128,6 +159,8 @@ class Command(Opaque, BaseModel):
     def train(self, trial: RunningTrial, wanted: frozenset[str]) -> Iterator[Epoch | None]:
         places = {name: "" for name in self.parameters()} | {
             "data": str(1.0 if trial.data is None else trial.data),
+            "gpus": str(trial.gpus),
+            "nproc": str(max(trial.gpus, self.gpus_per_trial)),
             **{name: _text(value) for name, value in trial.config.items()},
             "seed": str(trial.seed),
             "budget": str(trial.budget),
@@ -138,26 +171,21 @@ class Command(Opaque, BaseModel):
         words = [word.format_map(places) for word in shlex.split(self.command)]
         beside = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
         environment = {**os.environ, "PATH": beside, "OMP_NUM_THREADS": str(self.threads)}
-        epoch, log = trial.start_epoch, sys.stderr.fileno()
-        audit: Mapping[str, float] = {}
-        begin, others = os.fstat(log).st_size, deque[str](maxlen=LAST_LINES)
-        first: list[str] = []
+        log = sys.stderr.fileno()
+        begin, others = os.fstat(log).st_size, deque[str](maxlen=OTHERS)
+        reader = reader_for(self.read, (self.metrics_, self.audit), trial, self.resumable)
+        epoch, audit = trial.start_epoch, {}
         with _started(words, environment) as process:
-            for line in _lines(process):
-                found = _epoch(line, self.metrics_, self.audit) if line else None
-                if found is None:
-                    others.extend(filter(None, [line]))
-                    first += [line] if line.strip() and len(first) < FIRST_LINES else []
-                    yield None
-                    continue
-                epoch += 1
-                audit = found[1]
-                yield Epoch(epoch, *found)
+            for found in _found(process, reader, others):
+                if found is not None:
+                    epoch, audit = epoch + 1, found[1]
+                yield None if found is None else Epoch(epoch, *found)
         if process.returncode:
             said = _last_words(log, begin, others)
             raise RuntimeError(f"the command {_ended(process.returncode)}: {said}")
-        if epoch == trial.start_epoch:
-            raise ValueError(f"the command printed no JSON: {self._expected(first)}")
+        if epoch == trial.start_epoch < trial.budget:
+            last = _last_lines(log, begin)[-LAST_LINES:]
+            raise ValueError(f"the command {reader.missing(last)}")
         if epoch != trial.budget:
             raise ValueError(f"the command gave {epoch} epochs, the budget is {trial.budget}")
         if missing := [name for name in self.audit if name not in audit]:
@@ -166,15 +194,11 @@ class Command(Opaque, BaseModel):
                 f'print {{…, "audit": {{"{missing[0]}": 0.5}}}}'
             )
 
-    def _expected(self, first: Sequence[str]) -> str:
-        """What its first lines were, and what one should be."""
-        lines = " and ".join(repr(shortened(line, SHOWN)) for line in first)
-        were = f"its output began with {lines}" if first else "its standard output was empty"
-        example = json.dumps(dict.fromkeys(self.metrics_[:FIRST_LINES], 0.5))
-        return f"{were}; after each epoch print a line such as {example}"
-
     def record(self) -> dict[str, Any]:
+        """Without the keys that are younger than some ledgers, where they say nothing."""
         record = self.model_dump(mode="json", by_alias=True)
+        if self.read is not None:
+            record["read"] = self.read.record()
         return {k: v for k, v in record.items() if k not in YOUNG or v != YOUNG[k]}
 
 
@@ -203,6 +227,18 @@ def _end(process: Popen[bytes]) -> None:
         orders.flush()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(guard.GRACE + 1)
+
+
+def _found(process: Popen[bytes], reader: Reader, others: deque[str]) -> Iterator[Figures | None]:
+    """The figures of each epoch, None now and then; the `others` are the last lines of the log."""
+    for line in _lines(process):
+        found = [*(reader.heard(line) if line else ()), *reader.looked(ended=False)]
+        yield from found
+        if not found:
+            others.extend(filter(None, [line]))
+            yield None
+    if process.returncode == 0:
+        yield from reader.looked(ended=True)
 
 
 def _lines(process: Popen[bytes]) -> Iterator[str]:
@@ -247,51 +283,23 @@ def _last_words(log: int, begin: int, others: Iterable[str]) -> str:
     Lines of standard output, the `others`, come by way of this process, perhaps behind what the
     command has said last on standard error: they serve where there is nothing else.
     """
+    lines = _last_lines(log, begin)
+    errors = [*lines]
+    for line in others:
+        if (said := line.strip()) in errors:
+            errors.remove(said)
+    return next(reversed(errors or lines), "")
+
+
+def _last_lines(log: int, begin: int) -> list[str]:
+    """The last lines of a log behind byte `begin` that are not blank."""
     try:
         size = os.fstat(log).st_size
         begin = max(begin, size - LAST_BYTES)
         text = os.pread(log, size - begin, begin).decode(errors="replace")
     except OSError:  # no file
-        return ""
-    errors = text
-    for line in filter(None, others):
-        errors = errors.replace(f"{line}\n", "", 1)
-    lines = [line.strip() for line in (*text.splitlines(), *errors.splitlines())]
-    return next(filter(None, reversed(lines)), "")
-
-
-def _epoch(line: str, metrics: Sequence[str], audit: Sequence[str]) -> Figures | None:
-    """The figures of a JSON object; None for any other line, which goes to the log."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        print(line)  # to the trial's log, see executors.worker
-        return None
-    held_out = found.pop(AUDIT) if isinstance(found.get(AUDIT), dict) else {}
-    return _plain(found, "metric", "metrics", metrics), _plain(
-        held_out, "audit figure", AUDIT, audit
-    )
-
-
-def _plain(
-    found: Mapping[str, Any], what: str, key: str, declared: Sequence[str]
-) -> dict[str, float]:
-    """Those numbers, all of which the task declares at `key`. Raises ValueError."""
-    if undeclared := sorted(set(found) - set(declared)):
-        raise ValueError(
-            f"the command gave the {what} {undeclared[0]!r}, which task.{key} does not list "
-            f"({', '.join(sorted(declared))})"
-        )
-    for name, value in found.items():
-        if not isinstance(value, int | float):
-            raise ValueError(f"the command gave {name} = {json.dumps(value)}, expected a number")
-    return {name: float(value) for name, value in found.items()}
-
-
-def _placeholders(command: str) -> list[str]:
-    return [name for _, name, _, _ in string.Formatter().parse(command) if name is not None]
+        return []
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _text(value: object) -> str:

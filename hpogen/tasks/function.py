@@ -24,6 +24,7 @@ class FunctionTask(Opaque):
     epochs: int
     threads: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
+    gpus_per_trial: int = 1
     split: Split = "search"
     _scope: plugins.Scope = field(default_factory=plugins.in_scope, repr=False)
 
@@ -89,6 +90,7 @@ class FunctionTask(Opaque):
             imported("hpogen.training.checkpoint:discard")(trial)
 
     def record(self) -> dict[str, Any]:
+        gpus = {"gpus_per_trial": self.gpus_per_trial} if self.gpus_per_trial > 1 else {}
         split = {"split": self.split} if self._entry.split else {}
         keys = {"name": self.name, "epochs": self.epochs, "threads": self.threads}
-        return {**keys, **split, **self.options}
+        return {**keys, **gpus, **split, **self.options}

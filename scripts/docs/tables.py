@@ -167,6 +167,9 @@ def study() -> str:
             keys(form, f"{path}."),
         ]
     parts += ["### `task` of a command {: #command-keys }", keys(Command, "command.")]
+    for path, form in forms_within(Command, {}, "command."):
+        title = f"### `{path.replace('command', 'task', 1)}` of a command {{: #{path}-keys }}"
+        parts += [title, first_paragraph(form), keys(form, f"{path}.")]
     return "\n\n".join(parts)
 
 

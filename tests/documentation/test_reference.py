@@ -22,6 +22,7 @@ from hpogen.space.form import FORMS, PriorForm
 from hpogen.spec.form import StudyForm
 from hpogen.spec.schema import schema
 from hpogen.tasks.command import Command
+from hpogen.tasks.command_output import Read
 from hpogen.training.forms.hyperparameters import Hyperparameters
 from hpogen.training.forms.schedule import Schedule
 from hpogen.training.forms.task import Settings
@@ -42,6 +43,7 @@ FORMS_SHOWN = {
         *FORMS.values(),
         PriorForm,
         *(form for _, form in tables.forms_within(StudyForm, tables.OPEN)),
+        *(form for _, form in tables.forms_within(Command, {})),
     ]
 }
 
@@ -78,6 +80,7 @@ def test_every_key_has_a_place_on_a_page(site: Path) -> None:
     assert len(keys()) > 60
     assert sorted(keys() - there) == []
     assert {f"command.{key}" for key in Command.model_json_schema()["properties"]} <= there
+    assert {f"command.read.{key}" for key in Read.model_json_schema()["properties"]} <= there
 
 
 def test_every_hyperparameter_has_a_place(site: Path) -> None:

@@ -88,6 +88,7 @@ class Settings(Part):
     judged_by: ClassVar[str | None] = None  # by what every split has
     keeps_at_urls: ClassVar[bool] = True  # its checkpoints, by `record/stores.py`
     one_gpu: ClassVar[bool] = True
+    gpus_per_trial: ClassVar[int] = 1
 
     @field_validator("measures")
     @classmethod
