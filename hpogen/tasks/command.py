@@ -35,7 +35,7 @@ from hpogen.tasks.own import Figures, Split
 from hpogen.trial import RunningTrial
 
 PLACES = frozenset({"seed", "budget", "data", "directory", "start_epoch", "split", "gpus", "nproc"})
-SEARCHED = frozenset({"data", "gpus", "nproc"})  # if the space has them: they are younger
+SEARCHED = frozenset({"data", "gpus", "nproc", "split"})  # if the space has them: they are younger
 YOUNG: Mapping[str, Any] = {  # keys that are recorded where they are used
     "audit": [],
     "split": "search",
@@ -161,12 +161,12 @@ class Command(Opaque, BaseModel):
             "data": str(1.0 if trial.data is None else trial.data),
             "gpus": str(trial.gpus),
             "nproc": str(max(trial.gpus, self.gpus_per_trial)),
+            "split": self.split,
             **{name: _text(value) for name, value in trial.config.items()},
             "seed": str(trial.seed),
             "budget": str(trial.budget),
             "directory": str(trial.directory) if "directory" in self._places() else "",
             "start_epoch": str(trial.start_epoch),
-            "split": self.split,
         }
         words = [word.format_map(places) for word in shlex.split(self.command)]
         beside = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
