@@ -6,8 +6,10 @@ wrong to the mistakes, and gives the value that the study uses. `loading.py` cal
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError, unknown
@@ -17,10 +19,11 @@ from hpogen.selection import SELECTIONS, SelectionName
 from hpogen.space import Space
 from hpogen.space.parameters import Choice, Number, Parameter
 from hpogen.spec.choice import ObjectiveForm
-from hpogen.spec.form import AUDIT, Checkpoints
+from hpogen.spec.form import AUDIT, Checkpoints, StudyForm, is_folder_name
 from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.parts import SearcherSpec
 from hpogen.spec.positions import KeyPath
+from hpogen.spec.tracking import Track
 from hpogen.tasks.base import Task
 from hpogen.trial import Config, Value
 
@@ -204,6 +207,24 @@ def enqueue(
         if (config := _config(partial, space, ("enqueue", i), mistakes)) is not None:
             configs.append(config)
     return tuple(configs)
+
+
+def name(form: StudyForm, path: Path | None, mistakes: Mistakes) -> str:
+    """The study's name, its file's where none is given: that of a folder."""
+    found = form.name or ("study" if path is None else path.stem)
+    if not is_folder_name(found):
+        mistakes.add(("name",), f"is required: the file's name, {found!r}, cannot be a folder's")
+    return found
+
+
+def track(given: Track | None, path: Path | None, mistakes: Mistakes) -> None:
+    """A study that is begun from a file, `path`, finds the packages of its trackers.
+
+    One that goes on from its folder does without: nobody could take the key out of its ledger.
+    """
+    for package in given.packages if given and path else ():
+        if importlib.util.find_spec(package) is None:
+            mistakes.add(("track", package), f"needs a package: pip install 'hpogen[{package}]'")
 
 
 def searcher(

@@ -14,6 +14,7 @@ NOT_COMPARED = (
     "limits",
     "plugins",  # the study compares their content
     "primary",  # what the study began with is what was declared
+    "track",
 )
 
 
@@ -21,7 +22,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, A
     """The `differences` of two studies' records.
 
     What may differ between runs of one study is left out: its name and limits, where its data
-    and plug-ins lie, which checkpoints it keeps.
+    and plug-ins lie, which checkpoints it keeps, where it is tracked.
     """
     return [*differences(_compared(old), _compared(new))]
 

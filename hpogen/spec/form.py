@@ -25,6 +25,7 @@ from hpogen.selection import SelectionName
 from hpogen.spec.choice import RACE, Finalists, ObjectiveForm, also
 from hpogen.spec.pruning import Prune
 from hpogen.spec.strict import STRICT, Count, Form
+from hpogen.spec.tracking import Track
 from hpogen.trial import Keep, Rung, plain
 
 Seconds = Annotated[float, Gt(0)]
@@ -274,6 +275,8 @@ class StudyForm(Form):
     """Whether a promoted configuration is trained anew, or goes on from its checkpoint."""
     primary: str | None = None
     """The contrast of arms, `A - B`, that a comparison is made for, declared beforehand."""
+    track: Track | None = None
+    """Programs that show the study while it runs: `mlflow`, `wandb`, `tensorboard`."""
     matrix: Matrix | None = None
     """Values by dotted key: the file stands for a study of each combination."""
 

@@ -80,6 +80,7 @@ MAPPINGS = {  # what could stand where a mapping is expected
     "prune": "{rule: median, after: 10}",
     "limits": "{trial_seconds: 600}",
     "checkpoints": "{keep: final}",
+    "track": "{mlflow: http://127.0.0.1:5000} or {tensorboard: true}",
 }
 SEARCHED, MOST = "search_space", 3
 OWN = "; one of your own needs plugins: [FILE.py]"

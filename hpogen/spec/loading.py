@@ -36,7 +36,6 @@ from hpogen.spec.form import (
     Rungs,
     Stop,
     StudyForm,
-    is_folder_name,
 )
 from hpogen.spec.matrix import MATRIX
 from hpogen.spec.mistakes import Mistakes
@@ -44,10 +43,13 @@ from hpogen.spec.parts import SearcherSpec, searcher_of, space_of, task_of
 from hpogen.spec.pruning import Prune
 from hpogen.spec.reserve import Reserve, check_finalists, reserve
 from hpogen.spec.source import Source, anchored, load, of_record
+from hpogen.spec.tracking import Track
 from hpogen.tasks.base import Task
 from hpogen.trial import Config, Rung, Trial, exact
 
-AS_WRITTEN = (*("seed", "selection", "finalists", "stop", "prune", "limits", "rungs", "primary"),)
+AS_WRITTEN = (
+    *("seed", "selection", "finalists", "stop", "prune", "limits", "rungs", "primary", "track"),
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class StudySpec:
     data: BudgetsForm | None  # the rungs, where they are fractions of the training set
     rungs: Rungs
     primary: str | None
+    track: Track | None
     source: Source = field(repr=False, compare=False)
     scope: Scope = field(repr=False, compare=False)  # the plug-ins as they were when imported
 
@@ -138,6 +141,7 @@ class StudySpec:
             "budgets": budgets.record() if rungs else None,
             "rungs": self.rungs,
             "primary": self.primary,
+            **({"track": self.track.record()} if self.track else {}),
         }
 
     def where(self, key: str) -> str:
@@ -237,11 +241,12 @@ def _made(
     form: StudyForm, path: Path | None, files: tuple[Path, ...], mistakes: Mistakes
 ) -> StudySpec:
     wrong = mistakes.wrong
-    name = _name(form, path, mistakes)
+    name = checks.name(form, path, mistakes)
     task_form = form.task if path is None else anchored(form.task, path.parent)
     task = None if "task" in wrong else task_of(task_form, mistakes)
     searcher = None if "searcher" in wrong else searcher_of(form.searcher, mistakes)
     space = None if "search_space" in wrong else space_of(form.search_space, mistakes)
+    checks.track(form.track, path, mistakes)
     resolved = _resolved(form, task, searcher, space, mistakes)
     mistakes.raise_first()
     assert task and searcher and space  # what is None has left a mistake
@@ -319,10 +324,3 @@ def _load_plugins(files: Sequence[Path], mistakes: Mistakes) -> Scope:
     if "plugins" in mistakes.wrong:
         mistakes.raise_first()
     return tuple(found)
-
-
-def _name(form: StudyForm, path: Path | None, mistakes: Mistakes) -> str:
-    name = form.name or ("study" if path is None else path.stem)
-    if not is_folder_name(name):
-        mistakes.add(("name",), f"is required: the file's name, {name!r}, cannot be a folder's")
-    return name
