@@ -12,6 +12,7 @@ from hpogen.analysis.outlook import outlook
 from hpogen.cli.streams import say
 from hpogen.errors import UserError, explained
 from hpogen.executors.choice import Where, executor_for, idle_gpus
+from hpogen.export.tracking import tracked
 from hpogen.plugins import OWN_TASKS
 from hpogen.record.folder import own
 from hpogen.report import retrain as retraining
@@ -26,7 +27,6 @@ from hpogen.report.verdict import ending, next_commands, verdict
 from hpogen.running import runner
 from hpogen.running.drive import End, Result
 from hpogen.running.logs import logged
-from hpogen.running.observer import Observer
 from hpogen.spec import StudySpec
 from hpogen.study.ensemble import plan_again_members, plan_members
 from hpogen.study.open import open_studies, open_study
@@ -56,7 +56,7 @@ def drive(
     written beside. What is printed explains its words unless `quiet`.
     """
     name = home.absolute().name
-    with pool(name, specs, home, where, duration, event_files=event_files) as runs:
+    with pool(name, specs, home, where, duration, tracks=True, event_files=event_files) as runs:
         if any(result.end != "broken" for _, result in runs):
             page = _verdict(*runs[0]) if home in specs else _overview(home, runs)
             _print(page, quiet=quiet)
@@ -180,6 +180,7 @@ def pool(
     where: Where,
     duration: str,
     *,
+    tracks: bool = False,
     event_files: bool = False,
     shown: bool = True,
 ) -> Iterator[list[Run]]:
@@ -188,6 +189,7 @@ def pool(
     Nothing is seen of them unless `shown`.
 
     The log is that of the folder `home`. The study whose own folder that is has a table to itself.
+    With `tracks` they are shown where their `track` says.
     """
     seconds = seconds_of(duration) if duration else None
     if shown and sys.stderr.isatty():  # who waits there hears nothing else for some seconds
@@ -203,25 +205,13 @@ def pool(
         with contextlib.ExitStack() as watching:
             shared = None if home in specs else name
             observers = watching.enter_context(watch(studies, shared)) if shown else []
-            if event_files:
-                observers = watching.enter_context(_recorded(studies, observers))
+            if tracks:
+                watching.enter_context(tracked(studies, event_files=event_files))
             results = runner.run_all(studies, executor, seconds=seconds, observers=observers)
             executor.stop()
         runs = list(zip(studies, results, strict=True))
         _tell_broken(runs)
         yield runs
-
-
-@contextlib.contextmanager
-def _recorded(
-    studies: Sequence[Study], watchers: Sequence[Observer]
-) -> Iterator[Sequence[Observer]]:
-    """The observers, with the writers of event files beside them."""
-    from hpogen.export.event_files import EventFiles, Together
-
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(contextlib.closing(EventFiles(s.directory))) for s in studies]
-        yield [Together(a, b) for a, b in zip(watchers, files, strict=True)]
 
 
 def _ends(runs: Iterable[Run]) -> list[End]:

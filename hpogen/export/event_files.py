@@ -1,121 +1,150 @@
-"""TensorBoard's event files, written while a study runs: an observer beside the live table.
+"""A study as TensorBoard's event files in its folder, a TensorBoard run per trial.
 
     tensorboard --logdir DIR/tensorboard
 
-One TensorBoard run per trial. The runner calls the observer; nothing of hpogen reads the files.
+`tracking.py` writes them while the study runs. What is there already is read from the files, where
+each epoch, and the end of a trial, is one record, whole or not there.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import math
+import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hpogen.export.rows import told_answer
+from hpogen.export.trackers import Rows
 from hpogen.record.history import Record
-from hpogen.running.observer import Observer
-from hpogen.trial import Progress, Trial
+from hpogen.spec.tracking import Track
+from hpogen.study.read import Folder
 
 FOLDER = "tensorboard"
-
-log = logging.getLogger(__name__)
+ANSWER = "answer"  # the run, and the text, that the verdict is
+END = "_hparams_/session_end_info"  # the tag by which TensorBoard knows that a run has ended
+HEAD, CRC = struct.Struct("<QI"), 4  # of a record: its length with a checksum; that of the data
 
 
 class EventFiles:
-    """Writes the metrics of each epoch, and at the end configuration and score ("HParams").
+    """The files of a study. The step is the epoch.
 
-    The step is the epoch. `audit/loss` and `seconds/train` stand apart from the metrics. Where
-    files cannot be written, a warning says so once, and the study goes on without them.
+    `audit/loss` and `seconds/train` stand apart from the metrics; the configuration and the score
+    stand under "HParams", the study's answer under "Text". Raises OSError.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._home = directory / FOLDER
-        self._files: dict[int, Any] = {}  # of the trials that run
-        self._off = False
+    def __init__(self, study: Folder) -> None:
+        self._study, self._home = study, study.directory / FOLDER
+        self._files: dict[str, Any] = {}  # of the trials that are written
+        self._epochs: dict[int, set[int]] = {}
+        self._answer = ""
+        self.ended = {*self._begin()}
 
-    def started(self, trial: Trial) -> None:
-        """Nothing: the file is made with the first epoch."""
+    def show(self, record: Record, rows: Rows) -> None:
+        """Metrics, audit and seconds of each epoch."""
+        trial = record.trial.id
+        there = self._epochs.setdefault(trial, set())
+        for found in rows:
+            if (epoch := found["epoch"]) not in there:
+                groups = {"": "metrics", "audit/": "audit", "seconds/": "seconds"}
+                values = {
+                    f"{group}{name}": x
+                    for group, key in groups.items()
+                    for name, x in found.get(key, {}).items()
+                }
+                self._write(_name(trial), _scalars(values), epoch)
+                there.add(epoch)
 
-    def progressed(self, progress: Progress) -> None:
-        groups = {"": progress.metrics, "audit/": progress.audit, "seconds/": progress.seconds}
-        values = {f"{group}{name}": x for group, row in groups.items() for name, x in row.items()}
-        self._guarded(lambda: self._scalars(progress.trial, values, progress.epoch))
-
-    def finished(self, record: Record) -> None:
-        self._guarded(lambda: self._end(record))
-
-    def tick(self, stopping: bool) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Close the files of the trials that have not ended."""
-        self._guarded(lambda: [self._file(trial).close() for trial in [*self._files]])
-
-    def _guarded(self, write: Callable[[], object]) -> None:
-        if self._off:
-            return
-        try:
-            write()
-        except OSError as error:
-            self._off = True
-            log.warning("event_files=%s written=false: %s", self._home, error.strerror)
-
-    def _file(self, trial: int) -> Any:
-        """Opened once per trial and run: TensorBoard reads all files of a folder as one."""
-        from tensorboardX.event_file_writer import EventsWriter
-
-        if trial not in self._files:
-            folder = self._home / f"{trial:05d}"
-            folder.mkdir(parents=True, exist_ok=True)
-            self._files[trial] = EventsWriter(str(folder / "events"))
-        return self._files[trial]
-
-    def _scalars(self, trial: int, values: Mapping[str, float], epoch: int) -> None:
-        from tensorboardX.summary import scalar
-
-        for name, value in values.items():
-            self._write(trial, scalar(name, value), epoch)
-        self._file(trial).flush()
-
-    def _end(self, record: Record) -> None:
+    def end(self, record: Record) -> None:
+        """Configuration and metrics for "HParams"."""
         from tensorboardX.summary import hparams
 
         trial, outcome = record.trial, record.outcome
-        metrics = {**outcome.metrics} if outcome else {}
-        if math.isfinite(record.score):
-            metrics["score"] = record.score
-        self._scalars(trial.id, metrics, trial.budget)
+        score = {"score": record.score} if math.isfinite(record.score) else {}
+        metrics = {**(outcome.metrics if outcome else {}), **score}
         data = {} if trial.data is None else {"data": trial.data}
-        for summary in hparams({**trial.config, "budget": trial.budget, **data}, metrics):
-            self._write(trial.id, summary, trial.budget)
-        self._files.pop(trial.id).close()
+        config = {name: "null" if x is None else x for name, x in trial.config.items()}
+        told = hparams({**config, "budget": trial.budget, **data}, metrics)
+        values = [*_scalars(score), *(value for summary in told for value in summary.value)]
+        self._write(_name(trial.id), values, trial.budget)
+        self._files.pop(_name(trial.id)).close()
+        self._epochs.pop(trial.id, None)
 
-    def _write(self, trial: int, summary: Any, epoch: int) -> None:
+    def answer(self, record: Record) -> None:
+        from tensorboardX.summary import text
+
+        if (said := told_answer(self._study, record)) != self._answer:
+            self._write(ANSWER, text(ANSWER, said).value, len(self._study.history.records))
+            self._answer = said
+
+    def close(self) -> None:
+        """Close the files of the trials that have not ended."""
+        while self._files:
+            self._files.popitem()[1].close()
+
+    def _begin(self) -> Iterator[int]:
+        """Read what is there; the trials that have ended."""
+        for folder in self._home.iterdir() if self._home.is_dir() else ():
+            found = [*_events(folder)]
+            if folder.name == ANSWER and found:
+                self._answer = found[-1].summary.value[0].tensor.string_val[0].decode()
+            elif folder.name.isdecimal():
+                epochs = self._epochs.setdefault(int(folder.name), set())
+                for event in found:
+                    if any(value.tag == END for value in event.summary.value):
+                        yield int(folder.name)
+                    elif event.summary.value:
+                        epochs.add(event.step)
+
+    def _write(self, run: str, values: Iterable[Any], step: int) -> None:
         from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
 
-        self._file(trial).write_event(Event(wall_time=time.time(), step=epoch, summary=summary))
+        summary = Summary(value=[*values])
+        file = self._file(run)
+        file.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        file.flush()
+
+    def _file(self, run: str) -> Any:
+        """Opened once: TensorBoard reads all files of a folder as one run."""
+        from tensorboardX.event_file_writer import EventsWriter
+
+        if run not in self._files:
+            folder = self._home / run
+            folder.mkdir(parents=True, exist_ok=True)
+            number = len([*folder.iterdir()])  # a name has seconds alone
+            self._files[run] = EventsWriter(str(folder / "events"), filename_suffix=f".{number}")
+        return self._files[run]
 
 
-class Together:
-    """Several observers as one."""
+def _name(trial: int) -> str:
+    return f"{trial:05d}"
 
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
 
-    def started(self, trial: Trial) -> None:
-        for observer in self._observers:
-            observer.started(trial)
+def _scalars(values: Mapping[str, float]) -> list[Any]:
+    from tensorboardX.summary import scalar
 
-    def progressed(self, progress: Progress) -> None:
-        for observer in self._observers:
-            observer.progressed(progress)
+    return [value for name, x in values.items() for value in scalar(name, x).value]
 
-    def finished(self, record: Record) -> None:
-        for observer in self._observers:
-            observer.finished(record)
 
-    def tick(self, stopping: bool) -> None:
-        for observer in self._observers:
-            observer.tick(stopping)
+def _events(folder: Path) -> Iterator[Any]:
+    """The whole records of a run's files; a torn end, of a killed process, is passed over."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    for path in sorted(folder.glob("events*")):
+        data = path.read_bytes()
+        with contextlib.suppress(struct.error):
+            while data:
+                length, _ = HEAD.unpack_from(data)
+                end = HEAD.size + length
+                if len(data) < end + CRC:
+                    break
+                yield Event.FromString(data[HEAD.size : end])
+                data = data[end + CRC :]
+
+
+def opened(track: Track, study: Folder) -> EventFiles:
+    """The files in the study's folder."""
+    return EventFiles(study)

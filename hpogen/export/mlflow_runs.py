@@ -1,6 +1,7 @@
-"""A study as MLflow keeps it: an experiment per study, a run per trial.
+"""A study as MLflow keeps it: an experiment of its name, a run per trial.
 
-`exporting.py` writes with it to a tracking server, or to a database that MLflow knows.
+`exporting.py` writes one whole with it to a tracking server, or to a database that MLflow knows;
+`tracking.py` while the study runs.
 """
 
 from __future__ import annotations
@@ -14,10 +15,139 @@ from typing import Any
 
 from hpogen.errors import UserError
 from hpogen.export.rows import curve, row, shown
+from hpogen.export.trackers import Rows
 from hpogen.record.history import Record
+from hpogen.spec.tracking import Track
 from hpogen.study.read import Folder
+from hpogen.study.standing import rule
+from hpogen.trial import canonical
 
-BATCH = 1000  # metrics that a server takes at once
+BATCH = 1000  # metrics that a server takes at once, and runs that it gives
+STUDY, TRIAL, ANSWER = "hpogen.id", "hpogen.trial", "hpogen.answer"  # tags
+Metrics = dict[tuple[str, int], float]  # by name and epoch
+
+
+class Runs:
+    """The runs of a study: the ones that are there by their tags are gone on with."""
+
+    def __init__(self, client: Any, study: Folder) -> None:
+        """Raises MlflowException."""
+        self._client, self._study = client, study
+        found = client.get_experiment_by_name(study.name)
+        self._experiment = found.experiment_id if found else client.create_experiment(study.name)
+        runs = [*self._found()]
+        self._runs = {int(run.data.tags[TRIAL]): run.info.run_id for run in runs}
+        self.ended = {
+            int(run.data.tags[TRIAL]) for run in runs if run.info.status not in ("RUNNING",)
+        }
+        self._there: dict[int, set[tuple[str, int]]] = {}  # of the trials that were written to
+
+    def show(self, record: Record, rows: Rows) -> None:
+        self._log(record, {(name, r["epoch"]): x for r in rows for name, x in r["metrics"].items()})
+
+    def end(self, record: Record) -> None:
+        """At the last epoch also score, audit and seconds; as tags what is no number."""
+        from mlflow.entities import RunTag
+
+        cells, trial = row(self._study, record), record.trial.id
+        numbers = {n: x for n, x in cells.items() if n.startswith(("audit.", "seconds."))}
+        last = {"score": cells["score"], **numbers}
+        epoch = record.trial.budget
+        self._log(record, {(name, epoch): x for name, x in last.items() if x is not None})
+        tags = {
+            n: x for n, x in cells.items() if x is not None and "." not in n.replace("failure.", "")
+        }
+        self._client.log_batch(
+            self._runs[trial], tags=[RunTag(f"hpogen.{name}", str(x)) for name, x in tags.items()]
+        )
+        if record.state == "told":
+            failed = "KILLED" if record.pruned else "FAILED"
+            status = failed if record.failure else "FINISHED"
+            self._client.set_terminated(self._runs[trial], status)
+            self._there.pop(trial)
+
+    def answer(self, record: Record) -> None:
+        """As tags of the experiment, the latest study's of that name; and of the run."""
+        texts = {
+            STUDY: self._study.history.id,
+            ANSWER: str(record.trial.id),
+            f"{ANSWER}.score": repr(record.score),
+            f"{ANSWER}.config": canonical(record.trial.config),
+            f"{ANSWER}.by": rule(self._study.spec),
+        }
+        for name, text in texts.items():
+            self._client.set_experiment_tag(self._experiment, name, text)
+
+    def close(self) -> None:
+        """Nothing: each call was a request of its own."""
+
+    def _found(self) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment],
+                f"tags.`{STUDY}` = '{self._study.history.id}'",
+                max_results=BATCH,
+                page_token=token,
+            )
+            yield from page
+            if not (token := page.token):
+                return
+
+    def _log(self, record: Record, metrics: Metrics) -> None:
+        """Write those that are not there."""
+        from mlflow.entities import Metric
+
+        trial, now = record.trial.id, int(time.time() * 1000)
+        there = self._begun(record)
+        new = [Metric(n, x, now, at) for (n, at), x in metrics.items() if (n, at) not in there]
+        for start in range(0, len(new), BATCH):
+            self._client.log_batch(self._runs[trial], metrics=new[start : start + BATCH])
+        there |= metrics.keys()
+
+    def _begun(self, record: Record) -> set[tuple[str, int]]:
+        """What is there of a trial, whose run is made where there is none."""
+        from mlflow.entities import Param
+
+        trial, client = record.trial.id, self._client
+        if (there := self._there.get(trial)) is not None:
+            return there
+        if trial in self._runs:
+            run = client.get_run(self._runs[trial])
+        else:
+            run = client.create_run(self._experiment, tags=self._tags(record), **_times(record))
+            self._runs[trial] = run.info.run_id
+        missing = record.trial.config.keys() - run.data.params.keys()
+        params = [Param(n, str(x)) for n, x in record.trial.config.items() if n in missing]
+        for start in range(0, len(params), 100):  # that a server takes at once
+            client.log_batch(run.info.run_id, params=params[start : start + 100])
+        return self._there.setdefault(trial, {*self._history(run)})
+
+    def _history(self, run: Any) -> Iterator[tuple[str, int]]:
+        for name in run.data.metrics:
+            for metric in self._client.get_metric_history(run.info.run_id, name):
+                yield name, metric.step
+
+    def _tags(self, record: Record) -> dict[str, str]:
+        trial = record.trial
+        return {
+            STUDY: self._study.history.id,
+            TRIAL: str(trial.id),
+            "hpogen.study": self._study.name,
+            "hpogen.seed": str(trial.seed),
+            "mlflow.runName": f"trial {trial.id}",
+        }
+
+
+def _times(record: Record) -> dict[str, int]:
+    """Of a trial that has ended, its begin, as long ago as training took."""
+    seconds = record.outcome.seconds.get("total", 0.0) if record.outcome else 0.0
+    return {"start_time": int((time.time() - seconds) * 1000)}
+
+
+def opened(track: Track, study: Folder) -> Runs:
+    """The study at the server or database that `track` names."""
+    return Runs(_client(track.mlflow or ""), study)
 
 
 def write(studies: Sequence[Folder], uri: str) -> None:
@@ -29,13 +159,10 @@ def write(studies: Sequence[Folder], uri: str) -> None:
     """
     if importlib.util.find_spec("mlflow") is None:
         raise UserError("--to mlflow: needs a package: pip install 'hpogen[mlflow]'")
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its own 7 take minutes
-    from mlflow import MlflowClient
+    client = _client(uri)
     from mlflow.exceptions import MlflowException
 
     try:
-        client = MlflowClient(tracking_uri=uri)
         for study in studies:
             if client.get_experiment_by_name(study.name) is not None:
                 raise UserError(
@@ -43,45 +170,20 @@ def write(studies: Sequence[Folder], uri: str) -> None:
                     "there, or name another place"
                 )
         for study in studies:
-            experiment = client.create_experiment(study.name)
+            runs = Runs(client, study)
             for record in study.history.records:
-                _add(client, experiment, study, record)
+                runs.show(record, curve(study, record))
+                runs.end(record)
     except MlflowException as error:
         text = " ".join(str(error).replace(uri.rstrip("/"), shown(uri)).split())
         raise UserError(f"--to: {shown(uri)} cannot be used: {text}") from error
 
 
-def _add(client: Any, experiment: str, study: Folder, record: Record) -> None:
-    """A run whose times are those of the export, as far apart as training took."""
-    from mlflow.entities import Metric, Param, RunTag
+def _client(uri: str) -> Any:
+    """Reaches for nothing yet."""
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its own 7 take minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds
+    from mlflow import MlflowClient
 
-    cells = row(study, record)
-    now, seconds = int(time.time() * 1000), cells.get("seconds.total") or 0.0
-    run = client.create_run(
-        experiment, start_time=now - int(seconds * 1000), run_name=f"trial {record.trial.id}"
-    ).info.run_id
-    tags = {
-        n: x for n, x in cells.items() if x is not None and "." not in n.replace("failure.", "")
-    }
-    client.log_batch(
-        run,
-        params=[Param(name, str(value)) for name, value in record.trial.config.items()],
-        tags=[RunTag(f"hpogen.{name}", str(value)) for name, value in tags.items()],
-    )
-    metrics = [Metric(name, x, now, step) for name, x, step in _metrics(study, record, cells)]
-    for start in range(0, len(metrics), BATCH):
-        client.log_batch(run, metrics=metrics[start : start + BATCH])
-    if record.state == "told":
-        failed = "KILLED" if record.pruned else "FAILED"
-        client.set_terminated(run, failed if record.failure else "FINISHED", now)
-
-
-def _metrics(
-    study: Folder, record: Record, cells: dict[str, Any]
-) -> Iterator[tuple[str, float, int]]:
-    """Name, value, epoch: each epoch's metrics, at the end score, audit and seconds."""
-    for found in curve(study, record):
-        yield from ((name, x, found["epoch"]) for name, x in found["metrics"].items())
-    for name, x in cells.items():
-        if x is not None and (name == "score" or name.startswith(("audit.", "seconds."))):
-            yield name, x, record.trial.budget
+    return MlflowClient(tracking_uri=uri)

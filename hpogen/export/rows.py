@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpogen.record.history import Record
 from hpogen.study.read import Folder
+from hpogen.study.standing import rule
+from hpogen.trial import canonical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +75,12 @@ def curve(study: Folder, record: Record) -> list[dict[str, Any]]:
     if not rows and record.outcome is not None:
         return [{"epoch": record.trial.budget, "metrics": record.outcome.metrics}]
     return rows
+
+
+def told_answer(study: Folder, record: Record) -> str:
+    """The verdict so far, `trial 9: 0.1234 by agn+val; {"lr":0.1}`."""
+    config = canonical(record.trial.config)
+    return f"trial {record.trial.id}: {record.score:.6g} by {rule(study.spec)}; {config}"
 
 
 def _grouped(record: Record) -> dict[str, Any]:

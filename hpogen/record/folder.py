@@ -30,7 +30,15 @@ LOG, TRIALS = "hpogen.log", "trials"
 KEPT = "kept.json"  # beside a trial's kept files: whose they are, and their CRC-32s
 MARK = "study"  # a file that holds the id, in `trials/` and `retrain/`
 ENSEMBLE = "ensemble.json"  # what `study/ensemble.py` reads and writes
-LEFT = (TRIALS, "retrain", "tensorboard", "wandb", ENSEMBLE, LOG, TORN)  # by a study whose ledger has gone
+LEFT = (
+    TRIALS,
+    "retrain",
+    "tensorboard",
+    "wandb",
+    ENSEMBLE,
+    LOG,
+    TORN,
+)  # by a study whose ledger has gone
 
 log = logging.getLogger("hpogen.study")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from hpogen.errors import shortened
 from hpogen.record.folder import LOG
 
-NOTICES = "hpogen.executors.cluster"  # its warnings are for who waits: on standard error at once
+NOTICES = ("hpogen.executors.cluster", "hpogen.export.tracking")
+"""Whose warnings are for who waits: they stand on standard error at once."""
 FORMAT = "time=%(asctime)s level=%(levelname)s %(message)s"
 
 
@@ -49,7 +50,7 @@ def logged(directory: Path) -> Iterator[Callable[[], None]]:
     So a study that cannot be opened leaves no trace. The warnings up to there go to standard
     error, too, and at once how far a replay is.
     """
-    logger, notices = logging.getLogger("hpogen"), logging.getLogger(NOTICES)
+    logger, notices = logging.getLogger("hpogen"), [*map(logging.getLogger, NOTICES)]
     told = logging.lastResort or logging.NullHandler()
     file = LogFile(directory / LOG)
     waiting = MemoryHandler(1_000_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
@@ -68,7 +69,8 @@ def logged(directory: Path) -> Iterator[Callable[[], None]]:
                 print(f"{directory}: {record.getMessage()}", file=sys.stderr)
         logger.removeHandler(waiting)
         logger.addHandler(file)
-        notices.addHandler(told)
+        for notice in notices:
+            notice.addHandler(told)
         waiting.setTarget(file)
         waiting.flush()
 
@@ -78,6 +80,7 @@ def logged(directory: Path) -> Iterator[Callable[[], None]]:
         logger.removeHandler(waiting)
         logger.removeHandler(file)
         logging.getLogger("hpogen.replay").removeHandler(shown)
-        notices.removeHandler(told)
+        for notice in notices:
+            notice.removeHandler(told)
         logger.setLevel(before)
         file.close()

@@ -1,4 +1,4 @@
-"""Who looks on at a study that runs: live tables, event files; `runner.py` calls them."""
+"""Who looks on at a study that runs: live tables; `runner.py` calls them."""
 
 from __future__ import annotations
 
