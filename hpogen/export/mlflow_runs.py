@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import logging
 import os
 import time
@@ -41,9 +42,11 @@ class Runs:
             int(run.data.tags[TRIAL]) for run in runs if run.info.status not in ("RUNNING",)
         }
         self._there: dict[int, set[tuple[str, int]]] = {}  # of the trials that were written to
+        self._begin: dict[int, int] = {}  # of their runs, in ms
 
     def show(self, record: Record, rows: Rows) -> None:
-        self._log(record, {(name, r["epoch"]): x for r in rows for name, x in r["metrics"].items()})
+        metrics = {(name, r["epoch"]): x for r in rows for name, x in r["metrics"].items()}
+        self._log(record, metrics, rows)
 
     def end(self, record: Record) -> None:
         """At the last epoch also score, audit and seconds; as tags what is no number."""
@@ -64,7 +67,7 @@ class Runs:
             failed = "KILLED" if record.pruned else "FAILED"
             status = failed if record.failure else "FINISHED"
             self._client.set_terminated(self._runs[trial], status)
-            self._there.pop(trial)
+            del self._there[trial], self._begin[trial]
 
     def answer(self, record: Record) -> None:
         """As tags of the experiment, the latest study's of that name; and of the run."""
@@ -94,16 +97,24 @@ class Runs:
             if not (token := page.token):
                 return
 
-    def _log(self, record: Record, metrics: Metrics) -> None:
-        """Write those that are not there."""
+    def _log(self, record: Record, metrics: Metrics, rows: Rows = ()) -> None:
+        """Write those that are not there.
+
+        Their times are what the run's begin and the seconds of training come to, the same in every
+        try: a database takes none twice, also where its answer to the first try was lost.
+        """
         from mlflow.entities import Metric
 
-        trial, now = record.trial.id, int(time.time() * 1000)
-        there = self._begun(record)
-        new = [Metric(n, x, now, at) for (n, at), x in metrics.items() if (n, at) not in there]
+        there, trial = self._begun(record), record.trial.id
+        times = _times(self._begin[trial], record, rows)
+        new = [
+            Metric(name, x, times[epoch], epoch)
+            for (name, epoch), x in metrics.items()
+            if (name, epoch) not in there
+        ]
         for start in range(0, len(new), BATCH):
             self._client.log_batch(self._runs[trial], metrics=new[start : start + BATCH])
-        there |= metrics.keys()
+        there.update(metrics)
 
     def _begun(self, record: Record) -> set[tuple[str, int]]:
         """What is there of a trial, whose run is made where there is none."""
@@ -115,8 +126,10 @@ class Runs:
         if trial in self._runs:
             run = client.get_run(self._runs[trial])
         else:
-            run = client.create_run(self._experiment, tags=self._tags(record), **_times(record))
+            begin = int(1000 * (time.time() - _seconds(record)))
+            run = client.create_run(self._experiment, begin, self._tags(record))
             self._runs[trial] = run.info.run_id
+        self._begin[trial] = run.info.start_time
         missing = record.trial.config.keys() - run.data.params.keys()
         params = [Param(n, str(x)) for n, x in record.trial.config.items() if n in missing]
         for start in range(0, len(params), 100):  # that a server takes at once
@@ -139,10 +152,17 @@ class Runs:
         }
 
 
-def _times(record: Record) -> dict[str, int]:
-    """Of a trial that has ended, its begin, as long ago as training took."""
-    seconds = record.outcome.seconds.get("total", 0.0) if record.outcome else 0.0
-    return {"start_time": int((time.time() - seconds) * 1000)}
+def _seconds(record: Record) -> float:
+    """How long a trial has trained that has ended."""
+    return record.outcome.seconds.get("total", 0.0) if record.outcome else 0.0
+
+
+def _times(begin: int, record: Record, rows: Rows) -> dict[int, int]:
+    """By epoch, in ms; of the last one, without rows, that of the end."""
+    passed = itertools.accumulate(float(row.get("seconds", {}).get("total", 0.0)) for row in rows)
+    found = {row["epoch"]: x for row, x in zip(rows, passed, strict=True)}
+    found = found or {record.trial.budget: _seconds(record)}
+    return {epoch: begin + int(1000 * x) + epoch for epoch, x in found.items()}
 
 
 def opened(track: Track, study: Folder) -> Runs:

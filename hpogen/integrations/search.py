@@ -1,10 +1,11 @@
 """What to search with what, as a study's YAML says it but without a study, checked in the same way.
 
-For other programs' loops that are to use hpogen's searchers; `integrations/tune.py` does.
+For other programs' loops that are to use hpogen's searchers: `tune.py` and `hydra.py` do.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from hpogen.spec.source import Source, told
 from hpogen.trial import Config
 
 BUDGETS = (1,)  # how long a trial trains is the other program's affair
+SAME = 1e-9  # relative; what another machine's linear algebra may change
+SCHEDULERS = "for which Tune has schedulers: use one of those beside another searcher"
 SPACES = "a search space is written as in a study's YAML: {'lr': {'float': [0.001, 1]}}"
 
 
@@ -64,11 +67,13 @@ def define(
     seed: int,
     enqueue: Sequence[str | Mapping[str, Any]] | None,
     options: Mapping[str, Any],
+    several: str = SCHEDULERS,
 ) -> Search:
     """The search, checked as a study's YAML is. Raises UserError, beginning with `who`.
 
     `space` is a `Space`, a mapping of the YAML, or the path of a file with one; the others are the
-    YAML's, too, with `enqueue` None where it is left out.
+    YAML's, too, with `enqueue` None where it is left out. `several` is what to do instead of a
+    searcher that proposes several budgets.
     """
     mapping, document, label = _mapping(who, space)
     try:
@@ -87,7 +92,7 @@ def define(
     if type(data["seed"]) is not int or data["seed"] < 0:
         mistakes.add(("seed",), f"got {shown(seed)}, expected an integer of at least 0")
     made = space_of(data["search_space"], mistakes)
-    found = _one_budget(data["searcher"], mistakes)
+    found = _one_budget(data["searcher"], several, mistakes)
     mistakes.raise_first()
     assert made and found  # what is None has left a mistake
     configs = checks.enqueue(data["enqueue"], made, found, mistakes)
@@ -111,15 +116,24 @@ def _mapping(who: str, space: object) -> tuple[Any, Document | None, str]:
     return document.data, document, str(space)
 
 
-def _one_budget(mapping: dict[str, Any], mistakes: Mistakes) -> SearcherSpec | None:
+def alike(a: Config, b: Mapping[str, Any]) -> bool:
+    """Whether two configurations are one, but for the last digits of their floats."""
+    return a.keys() == b.keys() and all(
+        math.isclose(a[name], b[name], rel_tol=SAME)  # type: ignore[arg-type]
+        if isinstance(a[name], float) and isinstance(b[name], float)
+        else a[name] == b[name]
+        for name in a
+    )
+
+
+def _one_budget(mapping: dict[str, Any], several: str, mistakes: Mistakes) -> SearcherSpec | None:
     """The searcher, if it is one that asks for trials of one length; else a mistake and None."""
     plugins.load_installed()
     name = mapping["name"]
     if name in plugins.searchers and plugins.searchers.get(name).multi_fidelity:
         mistakes.add(
             ("searcher",),
-            f"{name!r} proposes several budgets, for which Tune has schedulers: use one of those "
-            "beside another searcher, or hpogen run",
+            f"{name!r} proposes several budgets, {several}, or hpogen run",
         )
         return None
     with mistakes.under("searcher", model=SearcherForm):

@@ -17,14 +17,13 @@ from ray.tune.search import Searcher
 
 from hpogen import spec
 from hpogen.errors import UserError, quoted, unknown
-from hpogen.integrations.search import define
+from hpogen.integrations.search import alike, define
 from hpogen.space import Space
 from hpogen.trial import Config
 
 log = logging.getLogger("hpogen.integrations.tune")
 
 FORMAT = 1
-SAME = 1e-9  # relative; what another machine's linear algebra may change
 
 
 class TuneSearch(Searcher):
@@ -155,7 +154,7 @@ class TuneSearch(Searcher):
                 self._told(call["told"], math.inf if call["score"] is None else call["score"])
                 continue
             proposal = self._searcher.ask()
-            if proposal is None or not _same(proposal.config, call["config"]):
+            if proposal is None or not alike(proposal.config, call["config"]):
                 raise UserError(
                     f"{where}: on replay the searcher proposes {proposal and proposal.config} for "
                     f"trial {call['asked']}, which was {call['config']}: other versions of its "
@@ -207,13 +206,3 @@ def _restored(cls: type[TuneSearch], record: Mapping[str, Any]) -> TuneSearch:
     )
     made._replay(record["calls"], "pickle")
     return made
-
-
-def _same(a: Config, b: Mapping[str, Any]) -> bool:
-    """Whether two configurations are one, but for the last digits of their floats."""
-    return a.keys() == b.keys() and all(
-        math.isclose(a[name], b[name], rel_tol=SAME)  # type: ignore[arg-type]
-        if isinstance(a[name], float) and isinstance(b[name], float)
-        else a[name] == b[name]
-        for name in a
-    )
