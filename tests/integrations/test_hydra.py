@@ -182,9 +182,9 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 SPACES = [
-    ("x=interval(0.5, 2)", {"float": [0.5, 2]}),
-    ("x=interval(1, 20)", {"int": [1, 20]}),
-    ("x=float(interval(1, 20))", {"float": [1.0, 20.0]}),
+    ("x=interval(0.5, 2)", {"float": [0.5, 2.0]}),
+    ("x=int(interval(1, 20))", {"int": [1, 20]}),
+    ("x=interval(1, 20)", {"float": [1.0, 20.0]}),
     ("x=tag(log, int(interval(1, 1000)))", {"int": [1, 1000], "log": True}),
     ("x=range(8, 65, 8)", {"int": [8, 64], "step": 8}),
     ("x=tag(log, range(1, 100))", {"int": [1, 99], "log": True}),
@@ -192,7 +192,7 @@ SPACES = [
     ("x=range(5, 0, -1)", {"int": [1, 5]}),
     ("x=range(3, 4)", {"choice": [3]}),
     ("x=a,b", {"choice": ["a", "b"]}),
-    ("x=choice(1, 2.5, true, null, 'a b')", {"choice": [1, 2.5, True, None, "'a b'"]}),
+    ("x=1,2.5,true,null,'a b'", {"choice": [1, 2.5, True, None, "'a b'"]}),
     ("x=tag(ordered, choice(16, 32, 64))", {"choice": [16, 32, 64], "ordered": True}),
     ("+x.y=choice([1, 2], [3])", {"choice": ["[1,2]", "[3]"]}),
 ]
@@ -220,7 +220,7 @@ def test_what_hydra_is_told_is_what_was_proposed() -> None:
 
 
 def search(**more: Any) -> Search:
-    return define("test", {"x": {"float": [0, 1]}}, "cmaes", 0, None, {"population": 4, **more})
+    return define("test", {"x": {"float": [0, 1]}, "y": {"float": [0, 1]}}, "cmaes", 0, None, {"population": 4, **more})
 
 
 def test_a_journal_that_was_cut_off_anywhere_goes_on(tmp_path: Path) -> None:
@@ -251,8 +251,8 @@ def test_another_search_is_refused(tmp_path: Path) -> None:
         Journal(path, search(population=6), {"fixed": ["a=1"]})
     with pytest.raises(UserError, match=r"j.jsonl: fixed: begun with \['a=1'\], but it is now"):
         Journal(path, search(), {"fixed": []})
-    path.write_text(path.read_text().replace('"x": 0.5', '"x": 0.51'))
-    with pytest.raises(UserError, match=r"on replay the searcher proposes \{'x': 0.5\} for trial"):
+    path.write_text('"x": 0.51'.join(path.read_text().rsplit('"x": 0.5', 1)))
+    with pytest.raises(UserError, match=r"on replay the searcher proposes \{'x': 0.5, "):
         Journal(path, search(), {"fixed": ["a=1"]})
     for text, reason in [("{]\n", "is damaged"), ("[]\n", "is no journal of a search")]:
         path.write_text(text)
