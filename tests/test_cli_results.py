@@ -63,4 +63,4 @@ def test_event_files(tmp_path: Path) -> None:
     path = study_file(tmp_path, stop={"trials": 2})
     assert typed("run", path, "--dir", tmp_path / "run", "--tensorboard") == 0
     files = [*(tmp_path / "run/tensorboard").glob("*/events*")]
-    assert sorted(file.parent.name for file in files) == ["00000", "00001"]
+    assert sorted(file.parent.name for file in files) == ["00000", "00001", "answer"]

@@ -92,8 +92,8 @@ class Following:
     def _bring(self, shown: Shown, study: Folder, record: Record) -> None:
         trial, told = record.trial.id, record.state == "told"
         rows = curve(study, record) if told else self._left[trial].rows()
-        if rows:
-            shown.show(record, rows)
+        if whole := [row for row in rows if row["metrics"]]:  # a failed trial may have none
+            shown.show(record, whole)
         if told:
             shown.end(record)
             del self._left[trial]
