@@ -220,7 +220,14 @@ def test_what_hydra_is_told_is_what_was_proposed() -> None:
 
 
 def search(**more: Any) -> Search:
-    return define("test", {"x": {"float": [0, 1]}, "y": {"float": [0, 1]}}, "cmaes", 0, None, {"population": 4, **more})
+    return define(
+        "test",
+        {"x": {"float": [0, 1]}, "y": {"float": [0, 1]}},
+        "cmaes",
+        0,
+        None,
+        {"population": 4, **more},
+    )
 
 
 def test_a_journal_that_was_cut_off_anywhere_goes_on(tmp_path: Path) -> None:
