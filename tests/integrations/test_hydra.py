@@ -192,7 +192,7 @@ SPACES = [
     ("x=range(5, 0, -1)", {"int": [1, 5]}),
     ("x=range(3, 4)", {"choice": [3]}),
     ("x=a,b", {"choice": ["a", "b"]}),
-    ("x=1,2.5,true,null,'a b'", {"choice": [1, 2.5, True, None, "'a b'"]}),
+    ("x=3,2.5,true,null,'a b'", {"choice": [3, 2.5, True, None, "'a b'"]}),
     ("x=tag(ordered, choice(16, 32, 64))", {"choice": [16, 32, 64], "ordered": True}),
     ("+x.y=choice([1, 2], [3])", {"choice": ["[1,2]", "[3]"]}),
 ]
