@@ -186,10 +186,8 @@ def pool(
 ) -> Iterator[list[Run]]:
     """Run studies in one pool under a live table of that name; they are open within the block.
 
-    Nothing is seen of them unless `shown`.
-
     The log is that of the folder `home`. The study whose own folder that is has a table to itself.
-    With `tracks` they are shown where their `track` says.
+    With `tracks` they are shown where their `track` says; on this terminal unless `shown` is False.
     """
     seconds = seconds_of(duration) if duration else None
     if shown and sys.stderr.isatty():  # who waits there hears nothing else for some seconds

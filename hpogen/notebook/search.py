@@ -53,6 +53,7 @@ class More(TypedDict, total=False):
     rungs: str
     finalists: Any
     limits: Mapping[str, Any]
+    track: Mapping[str, Any]
     baselines: Mapping[str, Any]
 
 
@@ -105,7 +106,7 @@ def search(
 def _run(spec: StudySpec, folder: Path, where: Where, progress: bool) -> Result:
     if where.ray or (where.workers or 1) > 1:
         _check_travels(spec.scope)
-    ran = pool(spec.name, {folder: spec}, folder, where, "", shown=progress)
+    ran = pool(spec.name, {folder: spec}, folder, where, "", tracks=True, shown=progress)
     with _own_threads(), ran as runs:
         study, result = runs[0]
         if result.end in FAILED:

@@ -159,6 +159,12 @@ def test_what_comes_of_it(tmp_path: Path) -> None:
     assert hpogen.Result(result.directory).best == best
 
 
+@pytest.mark.slow
+def test_it_is_tracked_where_its_key_says(tmp_path: Path) -> None:
+    result = searched(tmp_path, track={"tensorboard": True})
+    assert len([*result.directory.glob("tensorboard/*/events.out.*")]) == 6
+
+
 def test_names_are_escaped(tmp_path: Path) -> None:
     space = {"<b>": hpogen.Choice(["<i>", "&"])}
     keys: dict[str, Any] = {"trials": 2, "progress": False, "directory": tmp_path / "mine"}
