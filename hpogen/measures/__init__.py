@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hpogen.measures.ablation import Ablation, ablation_curves
     from hpogen.measures.head import HeadStatistics
     from hpogen.measures.head_pass import head_statistics
+    from hpogen.measures.meter import Meter
     from hpogen.measures.network import gradient_norms
     from hpogen.measures.online import OnlineAgn
     from hpogen.measures.sequence_pass import sequence_head
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 PUBLIC = {  # imported when first used: the catalogue beside it needs no torch
     "Ablation": "hpogen.measures.ablation",
     "HeadStatistics": "hpogen.measures.head",
+    "Meter": "hpogen.measures.meter",
     "OnlineAgn": "hpogen.measures.online",
     "ablation_curves": "hpogen.measures.ablation",
     "gradient_norms": "hpogen.measures.network",
@@ -26,6 +28,7 @@ PUBLIC = {  # imported when first used: the catalogue beside it needs no torch
 __all__ = [
     "Ablation",
     "HeadStatistics",
+    "Meter",
     "OnlineAgn",
     "ablation_curves",
     "gradient_norms",

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from hpogen.errors import Refusal
 from hpogen.measures.ablation_layer import AblationLayer
+from hpogen.measures.batches import Batch, first, pairs
 from hpogen.measures.head import HeadStatistics
 from hpogen.measures.head_pass import head_statistics
 from hpogen.measures.last_linear import LastLinear
-from hpogen.measures.passes import Batch, check_finite, first, pairs, undisturbed
+from hpogen.measures.passes import check_finite, undisturbed
 from hpogen.measures.targets import classes_of, labelled
 from hpogen.plugins import Measured
 

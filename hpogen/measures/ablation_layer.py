@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
+from hpogen.measures.batches import Batch, device_of, pairs, tensor_of
 from hpogen.measures.crossing import Crossings
 from hpogen.measures.other_samples import few
-from hpogen.measures.passes import Batch, check_finite, device_of, pairs, tensor_of, uncompiled
+from hpogen.measures.passes import check_finite, uncompiled
 from hpogen.measures.separate import Numbers, alone, confirmed
 from hpogen.measures.targets import classes_of, labelled
 

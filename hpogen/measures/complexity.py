@@ -15,7 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import require_initialized
-from hpogen.measures.passes import Batch, check_finite, device_of, first, tensor_of, undisturbed
+from hpogen.measures.batches import Batch, device_of, first, tensor_of
+from hpogen.measures.passes import check_finite, undisturbed
 from hpogen.measures.weighted import all_layers, refuse_whole_numbers
 
 NOT_HOMOGENEOUS = (

@@ -6,36 +6,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from hpogen.measures.as_found import kept
+from hpogen.measures.batches import Batch, Forward, device_of, each_input, pairs, size_of
 from hpogen.measures.distributed import gathered, group_of
 from hpogen.measures.head import HeadStatistics
 from hpogen.measures.head_reduced import Reducing
 from hpogen.measures.last_linear import LastLinear, counts, require_last_linear
-from hpogen.measures.passes import (
-    Batch,
-    Predictions,
-    Rows,
-    at_least_float32,
-    device_of,
-    forward_pass,
-    pairs,
-)
+from hpogen.measures.passes import Predictions, Rows, at_least_float32, forward_pass
 from hpogen.measures.targets import IGNORED, LossFunction, counted, rows
 
 
 def head_statistics(
-    model: nn.Module, batches: Iterable[Batch], loss: LossFunction | None = None
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss: LossFunction | None = None,
+    forward: Forward | None = None,
 ) -> HeadStatistics:
     """One forward pass, in evaluation mode, over `batches` of images (B, …) and labels (B,).
 
-    Targets are as `targets.rows` takes them: labels, probabilities (B, C), or 0 and 1 for one
-    logit; a sample labelled −100 is left out. The loss is cross-entropy, or one's own function of
-    logits (B, C) float64 and labels as given, differentiable, that gives each sample's loss (B,).
+    A batch may be a mapping of tensors, with its targets as `labels` or another of `TARGETS`: the
+    model is given the others by name. What it gives may have its logits as `.logits` or
+    `["logits"]`, as Hugging Face's models do. `forward(model, x)`, x the inputs of a batch, is
+    called in the place of model(x), and gives the logits. Targets are as `targets.rows` takes them:
+    labels, probabilities (B, C), or 0 and 1 for one logit; a sample labelled −100 is left out. The
+    loss is cross-entropy, or one's own function of logits (B, C) float64 and labels as given,
+    differentiable, that gives each sample's loss (B,).
     The model's last `nn.Linear` must give the model's output, by F.linear, with parameters that
     nothing else uses (two samples are tried, first): Refusal, naming the model's class, if not, and
     for labels that are no class; ValueError if there is no sample. Of a `DistributedDataParallel`
@@ -43,23 +43,42 @@ def head_statistics(
     buffers, `.grad`, training mode and torch's random state are left as they were.
     """
     with torch.inference_mode(False), HeadCollector(model, loss) as collector:
-        for _ in forward_pass(model, _tried(model, batches), collector):
+        for _ in forward_pass(
+            model, tried(model, batches, collector, forward), collector, forward=forward
+        ):
             pass
         return collector.result()
 
 
-def _tried(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches; before the first, two of its samples tell whether there are closed forms."""
+class Forgetting(Protocol):
+    """What is told that the forwards so far were not its own."""
+
+    def forget(self) -> None: ...
+
+
+def tried(
+    model: nn.Module,
+    batches: Iterable[Any],
+    collector: Forgetting,
+    forward: Forward | None = None,
+) -> Iterator[Batch]:
+    """The batches; before the first, two of its samples tell whether there are closed forms.
+
+    Raises Refusal where there are none.
+    """
     device = device_of(model)
     tried = False
-    for x, y in pairs(batches):
-        if len(x) and not tried:
+    for x, y in pairs(batches, named=True):
+        if size_of(x) and not tried:
             tried = True
             with kept(model):
                 try:
-                    require_last_linear(model, x[:2].clone().to(device))
+                    two = each_input(x, lambda part: part[:2].clone().to(device))
+                    require_last_linear(model, two, forward)
                 except (RuntimeError, ValueError):  # a model for batches of one size
-                    require_last_linear(model, x.clone().to(device))
+                    whole = each_input(x, lambda part: part.clone().to(device))
+                    require_last_linear(model, whole, forward)
+            collector.forget()
         yield x, y
 
 
@@ -96,6 +115,10 @@ class HeadCollector:
 
     def __exit__(self, *_: object) -> None:
         self._last.__exit__()
+
+    def forget(self) -> None:
+        """What has run so far is not of the forward to come."""
+        self._last.forget()
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         self._layer, features = self._last.read(logits)

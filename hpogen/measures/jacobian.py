@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from hpogen.measures.passes import Batch, at_least_float32, check_finite, pairs, undisturbed
+from hpogen.measures.batches import Batch, pairs
+from hpogen.measures.passes import at_least_float32, check_finite, undisturbed
 from hpogen.measures.separate import Numbers, separate
 from hpogen.measures.weighted import by_sample, forward, frozen
 

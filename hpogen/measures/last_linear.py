@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from hpogen.errors import Refusal
 from hpogen.measures import sequences
+from hpogen.measures.batches import Forward, called, tensor_of
 from hpogen.measures.distributed import group_of, unwrapped
-from hpogen.measures.passes import tensor_of
 from hpogen.measures.plain_linear import refuse_unless_plain, trained
 from hpogen.measures.targets import LossFunction, output_gradient, smoothed
 
@@ -76,6 +76,17 @@ class LastLinear:
             versions = _versions(features, output)
             self._run = _Run(layer, features.detach(), output.detach(), versions, behind)
 
+    @property
+    def output(self) -> Tensor:
+        """What the last layer gave in the newest forward, detached. Raises Refusal if none ran."""
+        if self._run is None:
+            raise Refusal(self._nothing_seen())
+        return self._run.output
+
+    def forget(self) -> None:
+        """Begin anew: what has run so far is not of the forward to come."""
+        self._forget()
+
     def read(self, logits: Tensor, dimensions: int = 2) -> tuple[nn.Linear, Tensor]:
         """The last layer and its input h (N, D), of the newest forward, which gave `logits` (N, C).
 
@@ -134,14 +145,14 @@ class LastLinear:
         return f"{self._name} has no nn.Linear"
 
 
-def require_last_linear(model: nn.Module, x: Tensor) -> None:
+def require_last_linear(model: nn.Module, x: Any, forward: Forward | None = None) -> None:
     """Raise Refusal, naming the model, when its output is not that of its last `nn.Linear`.
 
     Or when the closed forms do not hold for that: `plain_linear` says when.
     """
     model = unwrapped(model)
     with torch.enable_grad(), LastLinear(model) as last:
-        logits = tensor_of(model, model(x))
+        logits = tensor_of(model, called(model, x, forward))
         last.read(logits, _dimensions(logits))
 
 

@@ -18,10 +18,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import kept
+from hpogen.measures.batches import Batch, Forward, Keywords, logits_in, pairs, tensor_of
 from hpogen.measures.distributed import gathered, group_of, unwrapped
 from hpogen.measures.one_by_one import one_by_one
 from hpogen.measures.other_samples import Check, Together, TotalOf, Verdict
-from hpogen.measures.passes import Batch, check_finite, pairs, tensor_of, uncompiled, undisturbed
+from hpogen.measures.packed import OneTensor
+from hpogen.measures.passes import check_finite, uncompiled, undisturbed
 from hpogen.measures.targets import counted, cross_entropy, labelled, rows
 from hpogen.measures.uses import Gradients
 from hpogen.measures.watch import Sink, Watch
@@ -31,13 +33,19 @@ _SETTLED: WeakKeyDictionary[nn.Module, dict[object, Verdict]] = WeakKeyDictionar
 
 
 def gradient_norms(
-    model: nn.Module, x: Tensor, y: Tensor, loss: Loss = functional.cross_entropy
+    model: nn.Module,
+    x: Tensor | Mapping[str, Tensor],
+    y: Tensor,
+    loss: Loss = functional.cross_entropy,
+    forward: Forward | None = None,
 ) -> Tensor:
     """‖∇_θ loss_i‖² of each sample over all trainable parameters, (N,) float64.
 
-    `x` (N, …) and `y` (N, …) are one batch. `loss(outputs, y, reduction="sum")` adds up samples, as
-    torch's own losses do; `functools.partial(cross_entropy, label_smoothing=0.1)` is one. For the
-    cross-entropy, `y` is as `targets.rows` takes it; a sample labelled −100 has norm 0. The model
+    `x` (N, …) and `y` (N, …) are one batch. A mapping `x` is given to the model by name, and what
+    that gives may have `logits`; `forward(model, x)` is called in the place of model(x).
+    `loss(outputs, y, reduction="sum")` adds up samples, as torch's own losses do;
+    `functools.partial(cross_entropy, label_smoothing=0.1)` is one. For the cross-entropy, `y` is
+    as `targets.rows` takes it; a sample labelled −100 has norm 0. The model
     is run in evaluation mode, once forward and once backward, and is left as it was: parameters,
     buffers, `.grad`, modes, random state. A sample with a logit that is not finite has a norm that
     is not. Per-sample gradients are formed layer by layer only.
@@ -51,6 +59,9 @@ def gradient_norms(
     other outputs alone, or the loss is not the samples' sum; ValueError for an empty batch.
     Sources: Goodfellow 2015 (layers used at one place); gradient-norm paper, eq. 4.
     """
+    if isinstance(x, Mapping):
+        x = Keywords(x)
+    model, x = OneTensor(unwrapped(model), forward).of(x)
     device = next(model.parameters(), x).device
     norms = torch.zeros(len(x), dtype=torch.float64, device=device)
 
@@ -111,7 +122,7 @@ def _differentiate(
     try:
         with torch.enable_grad(), _without_cast_cache():
             with kept(model), watch:
-                outputs = model(x)
+                outputs = logits_in(model(x))
                 watch.looks = False
                 if loss is functional.cross_entropy:
                     counted(*rows(tensor_of(model, outputs), y))  # refuses what is no target
@@ -138,7 +149,7 @@ def require_per_sample(model: nn.Module, x: Tensor) -> None:
     """Raise Refusal, naming the module, where `gradient_norms` would for images or tokens `x`."""
     labels = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     with undisturbed(model, loads=False), torch.no_grad():
-        many = getattr(model(x), "ndim", 0) == 3  # logits (N, T, C)
+        many = getattr(logits_in(model(x)), "ndim", 0) == 3  # logits (N, T, C)
     loss = _sum if many else functional.cross_entropy
     per_sample_gradients(model, x, labels, loss, lambda *_: None)
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from hpogen.errors import Refusal
+from hpogen.measures.batches import Batch, pairs
 from hpogen.measures.catalog import FEATURES
-from hpogen.measures.passes import Batch, at_least_float32, check_finite, pairs, undisturbed
+from hpogen.measures.passes import at_least_float32, check_finite, undisturbed
 from hpogen.measures.separate import Numbers, separate
 from hpogen.measures.targets import classes_of, labelled
 from hpogen.measures.weighted import Forward, by_sample, forward, frozen

@@ -6,17 +6,18 @@ loop calls `gsnr`, `osgr` and `same_sign`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
+from hpogen.measures.batches import Batch, pairs
 from hpogen.measures.distributed import summed
 from hpogen.measures.moments import Moments
 from hpogen.measures.network import Loss, per_sample_gradients
-from hpogen.measures.passes import Batch, pairs, undisturbed
+from hpogen.measures.passes import undisturbed
 from hpogen.measures.targets import labelled
 from hpogen.measures.uses import Gradients
 
@@ -34,31 +35,45 @@ def network_moments(
     in float64. Without `signs` those two are left 0. Raises as `gradient_norms`, and ValueError
     when there is no sample.
     """
-    sums: dict[str, Tensor] = {}  # (4, P_j): S1, S2, S, NZ of each parameter
+    sums = MomentSums(signs)
     count = 0
-
-    def add(name: str, _: slice, gradients: Gradients) -> None:
-        total = sums.get(name)
-        if total is None:
-            total = torch.zeros(4, gradients.size, dtype=torch.float64, device=gradients.device)
-            sums[name] = total
-        factors = gradients.factors()
-        if factors is not None:  # g_ick = b_ic a_ik: no per-sample gradient is formed
-            _add_products(total, *factors, signs)
-            return
-        for chunk in gradients.chunks():
-            add_chunk(total, chunk, signs)
-
     with undisturbed(model):
         for x, y in labelled(pairs(batches)):
-            per_sample_gradients(model, x, y, loss, add)
+            per_sample_gradients(model, x, y, loss, sums.add)
             count += len(x)
-    count = _summed_over_processes(model, sums, count)
-    if not count:
-        raise ValueError("got no samples: the batches are empty")
-    nothing = torch.zeros(4, 0, dtype=torch.float64)
-    first, second, agreement, nonzero = torch.cat(list(sums.values()), 1) if sums else nothing
-    return Moments(first, second, agreement, nonzero, count)
+    return sums.result(_summed_over_processes(model, sums.sums, count))
+
+
+class MomentSums:
+    """The sums of `Moments` by parameter: `add` is what `per_sample_gradients` gives them to."""
+
+    def __init__(self, signs: bool = True) -> None:
+        self.sums: dict[str, Tensor] = {}  # (4, P_j): S1, S2, S, NZ of each parameter
+        self._signs = signs
+
+    def add(self, name: str, _: slice, gradients: Gradients) -> None:
+        total = self.sums.get(name)
+        if total is None:
+            total = torch.zeros(4, gradients.size, dtype=torch.float64, device=gradients.device)
+            self.sums[name] = total
+        factors = gradients.factors()
+        if factors is not None:  # g_ick = b_ic a_ik: no per-sample gradient is formed
+            _add_products(total, *factors, self._signs)
+            return
+        for chunk in gradients.chunks():
+            add_chunk(total, chunk, self._signs)
+
+    def result(self, count: int, names: Collection[str] | None = None) -> Moments:
+        """Of `count` samples, over all parameters or those of these names.
+
+        Raises ValueError when there is no sample.
+        """
+        if not count:
+            raise ValueError("got no samples: the batches are empty")
+        sums = [total for name, total in self.sums.items() if names is None or name in names]
+        nothing = torch.zeros(4, 0, dtype=torch.float64)
+        first, second, agreement, nonzero = torch.cat(sums, 1) if sums else nothing
+        return Moments(first, second, agreement, nonzero, count)
 
 
 def _summed_over_processes(model: nn.Module, sums: dict[str, Tensor], count: int) -> int:

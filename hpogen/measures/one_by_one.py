@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel  # of the others vmap mak
 
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import kept
+from hpogen.measures.batches import logits_in
 from hpogen.measures.other_samples import Check, Together, TotalOf, refuse_mixing, refuse_sum
 from hpogen.measures.passes import at_least_float32
 from hpogen.measures.uses import Direct, Gradients, limit
@@ -68,7 +69,7 @@ def _chunks(
     def loss_of(
         values: dict[str, Tensor], image: Tensor, label: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        outputs = functional_call(model, values, (image[None],))
+        outputs = logits_in(functional_call(model, values, (image[None],)))
         total = total_of(outputs, label[None])
         return total, (outputs, total)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hpogen.measures.batches import tensor_of
 from hpogen.measures.distributed import group_of, summed
 from hpogen.measures.last_linear import LastLinear
-from hpogen.measures.passes import tensor_of
 from hpogen.measures.targets import IGNORED, counted, rows
 
 
@@ -55,20 +55,43 @@ class OnlineAgn:
         norms = self._last.squared_gradient_norms(logits, targets, self._label_smoothing)
         self._steps.append(torch.stack((norms.where(kept, 0.0).sum(), kept.sum().to(norms))))
 
+    def update_last(self, targets: Tensor) -> None:
+        """The same with the logits that the last `nn.Linear` gave in the newest forward.
+
+        For a model that was called within its loss; whether that layer gives its output is not
+        looked at: see `require_last_linear`.
+        """
+        self.update(self._last.output, targets)
+
+    def begin(self) -> None:
+        """A training forward begins: what has run so far is not of it.
+
+        Only to be called where that calls parts of the model, and not the model.
+        """
+        self._last.forget()
+
     def epoch_end(self) -> float:
         """The sum over the epochs so far. Raises ValueError when the epoch had no mini-batch.
 
         One whose samples are all left out is none.
         """
+        self.total += self.mean()
+        self.clear()
+        return self.total
+
+    def clear(self) -> None:
+        """Forget the mini-batches since the last epoch's end."""
+        self._steps.clear()
+
+    def mean(self) -> float:
+        """The mean over the mini-batches since the last epoch's end: its term of the sum."""
         if not self._steps:
             raise ValueError("no mini-batch since the last epoch's end: call update() in the loop")
         steps = summed(torch.stack(self._steps), self._group)  # (T, 2)
-        self._steps.clear()
         norms, counts = steps[steps[:, 1] > 0].unbind(1)
         if not len(norms):
             raise ValueError(f"no sample since the last epoch's end: every label is {IGNORED}")
-        self.total += float((norms / counts).mean())
-        return self.total
+        return float((norms / counts).mean())
 
     def close(self) -> None:
         """Take the hooks off the model."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import kept, without
+from hpogen.measures.batches import logits_in
 from hpogen.measures.passes import at_least_float32
 from hpogen.measures.uses import Gradients
 
@@ -59,7 +60,7 @@ class Check:
     def _backward(self, model: nn.Module, x: Tensor, y: Tensor, total_of: TotalOf) -> None:
         unhooked = without("_backward_hooks", None, self._names)  # a user's may change gradients
         with torch.enable_grad(), unhooked, kept(model):
-            outputs = model(x[self.rows])
+            outputs = logits_in(model(x[self.rows]))
             each = _each(outputs, y[self.rows], total_of)
             losses = [
                 weight * loss for loss, (_, weight) in zip(each, self._weighted(), strict=True)

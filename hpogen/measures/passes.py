@@ -8,18 +8,26 @@ from __future__ import annotations
 import itertools
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpogen.errors import Refusal
 from hpogen.measures.as_found import evaluating, kept, may_change, require_initialized, without
+from hpogen.measures.batches import (
+    Batch,
+    Forward,
+    called,
+    device_of,
+    moved,
+    pairs,
+    tensor_of,
+)
 from hpogen.measures.convolutions import mend_convolutions
 from hpogen.measures.targets import (
     IGNORED,
@@ -31,8 +39,6 @@ from hpogen.measures.targets import (
     hits,
     rows,
 )
-
-Batch = tuple[Tensor, Tensor]  # images (B, …) and labels (B,)
 
 
 class Collector(Protocol):
@@ -181,6 +187,7 @@ def forward_pass(
     collector: Collector,
     within: Callable[[], AbstractContextManager[object]] = nullcontext,
     loads: bool = True,
+    forward: Forward | None = None,
 ) -> Iterator[None]:
     """Run the model on every batch in evaluation mode; yields after each, to be driven to its end.
 
@@ -193,7 +200,8 @@ def forward_pass(
         for x, y in pairs(batches, named=True):
             with torch.no_grad(), within():
                 labels = y.to(device)
-                collector.add(tensor_of(model, model(moved(x, device))), labels)
+                given = called(model, moved(x, device), forward)
+                collector.add(tensor_of(model, given), labels)
             yield
 
 
@@ -247,59 +255,3 @@ def check_finite(values: Tensor, what: str) -> None:
     """Raise FloatingPointError, of which hpogen makes a trial that diverged, unless all are."""
     if not torch.isfinite(values).all():
         raise FloatingPointError(f"{what} is not finite")
-
-
-def moved(x: Any, device: torch.device | None) -> Any:
-    """The inputs of a batch on the device: a tensor, or a mapping of them."""
-    if isinstance(x, Mapping):
-        return {name: part.to(device) for name, part in x.items()}
-    return x.to(device)
-
-
-def pairs(batches: Iterable[Batch], named: bool = False) -> Iterator[Batch]:
-    """The batches. Raises Refusal, saying what to pass, for one that is not two tensors.
-
-    Where `named`, the first may be a mapping of tensors.
-    """
-    kinds = (Tensor, Mapping) if named else Tensor
-    for batch in batches:
-        given = tuple(batch) if isinstance(batch, tuple | list) else ()
-        if len(given) != 2 or not (isinstance(given[0], kinds) and isinstance(given[1], Tensor)):
-            raise Refusal(
-                f"a batch is {kind_of(batch)}, expected two tensors (x, y): pass an iterable of "
-                "such pairs, ((b['x'], b['y']) for b in loader), say"
-            )
-        yield given[0], given[1]
-
-
-def first(batches: Iterable[Batch]) -> Batch:
-    """The first batch with a sample. Raises ValueError when there is none."""
-    for x, y in pairs(batches):
-        if len(x):
-            return x, y
-    raise ValueError("got no samples: the batches are empty")
-
-
-def device_of(model: nn.Module) -> torch.device | None:
-    """Where the model is; None, which leaves a tensor where it is, for one without parameters."""
-    return next((parameter.device for parameter in model.parameters()), None)
-
-
-def tensor_of(model: nn.Module, given: object) -> Tensor:
-    """What a model gave. Raises Refusal, naming the model, when it is not a tensor."""
-    if isinstance(given, Tensor):
-        return given
-    raise Refusal(
-        f"{type(model).__name__} gives {kind_of(given)}, expected a tensor of logits (N, C): pass "
-        "a module whose forward gives that, `return self.model(x).logits`, say"
-    )
-
-
-def kind_of(value: object) -> str:
-    """`a tuple of Tensor, Tensor` or `a dict of 'x', 'y'`, in at most about 200 characters."""
-    name = type(value).__name__
-    if isinstance(value, Mapping):
-        return f"a {name} of {', '.join(map(repr, value))}"[:200]
-    if isinstance(value, tuple | list):
-        return f"a {name} of {', '.join(type(part).__name__ for part in value)}"[:200]
-    return f"a {name}"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
+from hpogen.measures.batches import Batch, device_of
 from hpogen.measures.other_samples import few, refuse_mixing, rounding
-from hpogen.measures.passes import Batch, device_of
 
 Numbers = Sequence[Tensor]
 """The outputs (n, …) of samples, detached, and what else is measured of each, (n, …)."""

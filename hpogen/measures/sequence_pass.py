@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from hpogen.errors import Refusal
+from hpogen.measures.batches import Forward, pairs
 from hpogen.measures.last_linear import LastLinear, counts, refuse_frozen
 from hpogen.measures.moments import Moments
 from hpogen.measures.network_moments import add_chunk
-from hpogen.measures.passes import Batch, at_least_float32, forward_pass
+from hpogen.measures.passes import at_least_float32, forward_pass
 from hpogen.measures.sequences import (
     SequenceForms,
     SequenceHead,
@@ -33,19 +34,24 @@ from hpogen.measures.targets import IGNORED, LossFunction, counted, labelled
 
 
 def sequence_head(
-    model: nn.Module, batches: Iterable[Batch], loss: LossFunction | None = None
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss: LossFunction | None = None,
+    forward: Forward | None = None,
 ) -> SequenceHead:
     """One forward pass, in evaluation mode, over `batches` of inputs (B, …) and labels (B, T).
 
     The model gives logits (B, T, C), those of its last `nn.Linear`; labels are classes, −100 at
     positions that do not count; a sample without a labelled position is left out. The loss is the
     mean of the cross-entropy over a sample's labelled positions, or one's own function of logits
-    (B, T, C) float64 and labels, differentiable, that gives each sample's loss (B,). Raises and
+    (B, T, C) float64 and labels, differentiable, that gives each sample's loss (B,). Batches may be
+    mappings, and `forward` one's own, as `head_statistics` has both. Raises and
     leaves the model as `head_statistics`; of a `DistributedDataParallel` model it is of the
     process's own samples.
     """
+    given = labelled(pairs(batches, named=True))
     with torch.inference_mode(False), SequenceHeadCollector(model, loss) as collector:
-        for _ in forward_pass(model, labelled(batches), collector):
+        for _ in forward_pass(model, given, collector, forward=forward):
             pass
         return collector.result()
 
@@ -100,6 +106,10 @@ class SequenceHeadCollector:
 
     def __exit__(self, *_: object) -> None:
         self._last.__exit__()
+
+    def forget(self) -> None:
+        """What has run so far is not of the forward to come."""
+        self._last.forget()
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         self._layer, features = self._last.read(logits, 3)

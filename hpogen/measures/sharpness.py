@@ -10,16 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hpogen.measures.as_found import kept, require_initialized
-from hpogen.measures.passes import (
-    Batch,
-    PredictionCollector,
-    Predictions,
-    check_finite,
-    device_of,
-    pairs,
-    tensor_of,
-    undisturbed,
-)
+from hpogen.measures.batches import Batch, device_of, pairs, tensor_of
+from hpogen.measures.passes import PredictionCollector, Predictions, check_finite, undisturbed
 from hpogen.measures.targets import LossFunction, counted, cross_entropy, each, rows
 
 RADIUS = 0.05  # of the SAM step (Foret et al. 2021)

@@ -12,7 +12,8 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hpogen.measures.passes import Batch, at_least_float32, check_finite, first, undisturbed
+from hpogen.measures.batches import Batch, first
+from hpogen.measures.passes import at_least_float32, check_finite, undisturbed
 from hpogen.measures.weighted import Weighted, all_layers
 
 DENSE = 256  # inputs up to which the operator is written out as a matrix

@@ -7,12 +7,14 @@ that reads targets comes here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hpogen.errors import Refusal
+from hpogen.measures.batches import each_input, size_of
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]  # of logits (N, …) and targets; gives (N,)
 ROWS = 1 << 16  # in float64 at a time
@@ -76,15 +78,19 @@ def counted(logits: Tensor, targets: Tensor, loss: LossFunction | None = None) -
     return kept
 
 
-def labelled(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+def labelled(batches: Iterable[tuple[Any, Tensor]]) -> Iterator[tuple[Any, Tensor]]:
     """The batches without the samples that are labelled −100 (at all places), and no empty ones."""
     for x, y in batches:
-        if len(x) == len(y) and len(y) and not (y.is_floating_point() or y.is_meta):
+        if size_of(x) == len(y) and len(y) and not (y.is_floating_point() or y.is_meta):
             kept = (y != IGNORED).reshape(len(y), -1).any(1)
             if not kept.all():
-                x, y = x[kept.to(x.device)], y[kept]
-        if len(x):
+                x, y = _some(x, kept), y[kept]
+        if size_of(x):
             yield x, y
+
+
+def _some(x: Any, kept: Tensor) -> Any:
+    return each_input(x, lambda part: part[kept.to(part.device)])
 
 
 def classes_of(logits: Tensor, targets: Tensor) -> Tensor:

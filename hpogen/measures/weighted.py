@@ -18,8 +18,9 @@ from torch.nn import functional
 
 from hpogen.errors import Refusal
 from hpogen.measures.as_found import without
+from hpogen.measures.batches import device_of, tensor_of
 from hpogen.measures.crossing import Crossings
-from hpogen.measures.passes import at_least_float32, device_of, tensor_of, uncompiled
+from hpogen.measures.passes import at_least_float32, uncompiled
 
 WEIGHTED: frozenset[Callable[..., Any]] = frozenset(
     {

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hpogen.errors import UserError, quoted
-from hpogen.measures.passes import kind_of
+from hpogen.measures.batches import kind_of
 from hpogen.training.data import coded, text
 from hpogen.training.data.data import Table
 from hpogen.training.data.fitted import PLAIN, ByName, X

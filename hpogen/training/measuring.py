@@ -14,10 +14,10 @@ from torch import Tensor
 
 from hpogen.measures.catalog import DECAY
 from hpogen.measures.online import TrainingSteps
+from hpogen.measures.packed import Packed, Unpacking
 from hpogen.measures.passes import undisturbed
 from hpogen.plugins import Measure, Measured
 from hpogen.tasks.base import Diverged
-from hpogen.training.packed import Packed, Unpacking
 from hpogen.training.plan import PlannedMeasure
 from hpogen.training.recipe import Recipe
 from hpogen.training.state import State

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from hpogen.errors import UserError, shortened
 from hpogen.measures.as_found import kept
-from hpogen.measures.passes import at_least_float32, moved, tensor_of
+from hpogen.measures.batches import moved, tensor_of
+from hpogen.measures.passes import at_least_float32
 from hpogen.training.checkpoint import Checkpoints
 from hpogen.training.data.fitted import Normalization, X
 from hpogen.training.data.stored import (

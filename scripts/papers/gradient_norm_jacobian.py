@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from hpogen.measures.batches import Batch
 from hpogen.measures.jacobian import squared_norms
-from hpogen.measures.passes import Batch, undisturbed
+from hpogen.measures.passes import undisturbed
 from hpogen.measures.weighted import forward
 from hpogen.plugins import measure
 

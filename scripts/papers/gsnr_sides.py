@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hpogen.measures.batches import Batch
 from hpogen.measures.network_moments import network_moments
-from hpogen.measures.passes import Batch, PredictionCollector, forward_pass
+from hpogen.measures.passes import PredictionCollector, forward_pass
 from hpogen.training.data.loaded import load, moments
 from hpogen.training.forms.dataset import Dataset
 from hpogen.training.forms.inputs import Inputs

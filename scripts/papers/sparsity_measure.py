@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hpogen.measures import ablation_curves
-from hpogen.measures.passes import Batch
+from hpogen.measures.batches import Batch
 from hpogen.plugins import measure
 
 METRICS = ("zeta_now", "kappa_now", "zeta_reaching", "kappa_reaching", "classes_reaching")

@@ -17,7 +17,7 @@ from torch.nn import functional
 from hpogen.errors import Refusal
 from hpogen.measures.ablation import Ablation, ablation_curves, zeta_and_kappa
 from hpogen.measures.ablation_layer import require_ablation_layer
-from hpogen.measures.passes import Batch
+from hpogen.measures.batches import Batch
 from hpogen.training.forms.inputs import Inputs
 from hpogen.training.models.build import build
 from hpogen.training.models.lenet import lenet5

@@ -379,8 +379,8 @@ def test_every_measure_of_a_network_is_given_for_categories_or_refused(tmp_path:
 def test_gradients_of_embeddings_are_those_of_brute_force_autograd(tmp_path: Path) -> None:
     from hpogen.measures import head_statistics
     from hpogen.measures.network import gn
+    from hpogen.measures.packed import Packed, Unpacking
     from hpogen.training.models.build import build
-    from hpogen.training.packed import Packed, Unpacking
 
     prepared = prepare(task(written(tmp_path / "a.csv"), {"kind": "classes"}).dataset, CPU)
     shapes, dtypes = prepared.in_shape, prepared.dtype

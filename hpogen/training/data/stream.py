@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from hpogen.errors import UserError, shortened, text_of
-from hpogen.measures.passes import kind_of, same_host_randomness
+from hpogen.measures.batches import kind_of
+from hpogen.measures.passes import same_host_randomness
 from hpogen.plugins.guest import guest
 from hpogen.tasks import guard
 from hpogen.training.forms.tokens import Tokens, check_ids
