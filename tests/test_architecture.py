@@ -56,7 +56,7 @@ WALLS = {
     "export": {"torch", "ray", "measures", "training", "executors"},
     "report": {"torch", "ray", "measures", "training", "executors"},
     "notebook": {"torch", "ray", "measures", "training", "searchers"},
-    "integrations": {"torch", "measures", "training", "executors", "record", "study", "running"},
+    "integrations": {"training", "executors", "record", "study", "running"},
 }
 """What a room, or a part of it, does not import although that stands above it, or is a library."""
 

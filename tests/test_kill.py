@@ -112,9 +112,10 @@ for line in sys.stdin:
 class Drivers:
     """Runs commands, each in a process of its own: a fork of one that has imported everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: str = "") -> None:
+        """`first` is run before anything else: other imports, say."""
         self._forker = subprocess.Popen(
-            [sys.executable, "-c", FORKER],
+            [sys.executable, "-c", first + FORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -294,7 +295,11 @@ def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
 def test_killed_and_resumed(
     story: Callable[[Path], Story], kills: int, tmp_path: Path, drivers: Drivers
 ) -> None:
-    told = story(tmp_path / "given")
+    check_killed(story(tmp_path / "given"), kills, tmp_path, drivers)
+
+
+def check_killed(told: Story, kills: int, tmp_path: Path, drivers: Drivers) -> None:
+    """Killed so often in all, at random moments, it comes to the same as undisturbed."""
     begin = time.monotonic()
     assert told.play(drivers, tmp_path / "whole", iter(())) == 0
     duration = (time.monotonic() - begin) / len(told.commands)
