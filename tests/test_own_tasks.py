@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from hpogen.study.open import open_study
 from hpogen.study.read import read
 from hpogen.study.retrained import plan, results
 from hpogen.study.study import Study
+from hpogen.trial import Outcome
 
 JUDGED = """
 from hpogen.plugins import task
@@ -243,26 +245,47 @@ def descent(tmp_path: Path, resumable: bool, pause: float = 0.0) -> Path:
 
 
 class Stopping(InlineExecutor):
-    """Stops its trial after each epoch but the last, and begins it again."""
+    """Stops its trial after each epoch, and begins it again with what was received."""
 
     def wait(self, timeout: float) -> Any:
         job, steps = self._job, self._steps
-        assert job and steps is not None
+        if not job or steps is None:
+            return []
+        self._mine = job if job.trial.attempt == 0 else self._mine
         event = next(steps)
         if event is None:
             return []
-        if hasattr(event, "epochs"):
+        if isinstance(event, Outcome):
             self.cancel()
-            return [(job, event)]
-        if event.epoch < job.trial.budget:
-            from dataclasses import replace
-
+            return [(self._mine, event)]
+        attempt = job.trial.attempt + 1
+        if attempt <= job.trial.budget:
             start = event.epoch if job.task.resumable else 0
             self.cancel()
-            again = replace(job, trial=replace(job.trial, start_epoch=start, attempt=event.epoch))
-            super().submit(again)
-            self._job = job
-        return [(job, event)]
+            trial = replace(job.trial, start_epoch=start, attempt=attempt)
+            received = {"received": event.metrics, "audited": event.audit} if start else {}
+            super().submit(replace(job, trial=trial, **received))
+        return [(self._mine, event)]
+
+
+def stopped(path: Path, directory: Path) -> dict[int, dict[str, Any]]:
+    with Study(load_study(path), directory) as study:
+        run(study, Stopping("cpu"))
+    return by_trial(ledger.read(directory), "told")
+
+
+@pytest.mark.parametrize("audit", ["", ", {'error': loss + 1}"])
+def test_one_that_keeps_its_own_state_and_had_ended_ends_well(audit: str, tmp_path: Path) -> None:
+    """Nothing is left to be yielded then, and what was received last is the outcome."""
+    body = (
+        "from hpogen.plugins import task\n\n"
+        f"@task('own', metrics=['val_loss'], audit={['error'] if audit else []}, resumable=True)\n"
+        "def f(trial):\n    for epoch in trial.epochs():\n        loss = 1.0 / (epoch + 1)\n"
+        f"        yield {{'val_loss': loss}}{audit}\n"
+    )
+    for event in stopped(own(tmp_path, body, 3), tmp_path / "s").values():
+        assert event["failure"] is None and event["metrics"] == {"val_loss": 1 / 3}
+        assert event["audit"] == ({"error": 4 / 3} if audit else {})
 
 
 @pytest.mark.parametrize("resumable", [True, False])
@@ -270,12 +293,10 @@ def test_a_registered_training_goes_on_where_it_was(resumable: bool, tmp_path: P
     """Also one that is not declared resumable: the file says how far it had come."""
     path = descent(tmp_path, resumable)
     once = by_trial(ledger.read(ran(path, "once")), "told")
-    with Study(load_study(path), tmp_path / "stopped") as study:
-        run(study, Stopping("cpu"))
-    stopped = by_trial(ledger.read(tmp_path / "stopped"), "told")
+    again = stopped(path, tmp_path / "stopped")
     for trial, event in once.items():
         assert event["failure"] is None
-        assert (stopped[trial]["metrics"], stopped[trial]["audit"]) == (
+        assert (again[trial]["metrics"], again[trial]["audit"]) == (
             event["metrics"],
             event["audit"],
         )

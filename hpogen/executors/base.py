@@ -25,6 +25,7 @@ class Job:
     log: Path  # the trial's log file
     mark: tuple[Path, str] | None = None  # a file, and what a worker reads there if it has `log`
     received: Mapping[str, float] = field(default_factory=dict)  # the metrics at `start_epoch`
+    audited: Mapping[str, float] = field(default_factory=dict)  # and the audit, if it had one
     parent: RunningTrial | None = None  # the trial that is continued
     plugins: Scope = ()  # the study's files, to be imported where the job runs
     sources: str = ""  # digest of their contents

@@ -37,9 +37,9 @@ def run_job(job: Job, device: str, gpus: int | None = None) -> Iterator[Progress
     count = 0 if device == "cpu" else gpus or job.task.gpus_per_trial
     trial = replace(job.trial, device=device, gpus=count)
     continued = job.parent.budget if job.parent and not job.trial.warm else 0
-    last, place = Epoch(trial.start_epoch, job.received), Place(PLUGINS.folder)
+    last = Epoch(trial.start_epoch, job.received, job.audited)
     begin = epoch_begin = time.monotonic()
-    log = LazyFile(job.log)
+    log, place = LazyFile(job.log), Place(PLUGINS.folder)
     steps: Any = None
     try:
         _set_threads(job.task.threads)

@@ -113,6 +113,7 @@ class Drive:
             log=folder.log_path(study.directory.absolute(), trial, part),
             mark=self._mark,
             received=curve[-1]["metrics"] if curve else {},
+            audited=curve[-1].get("audit", {}) if curve else {},
             parent=parent,
             plugins=spec.scope,
             sources=self._sources,

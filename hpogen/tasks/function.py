@@ -72,10 +72,10 @@ class FunctionTask(Opaque):
             metrics, audit = found = figures(entry, given)
             with own.kept(epoch, found):
                 yield Epoch(epoch, metrics, audit)
-        if epoch is None and own.start_epoch == own.budget and own.reached is not None:
-            metrics, audit = own.reached  # all was trained, and nobody was told
-            epoch = own.budget
-            yield Epoch(epoch, metrics, audit)
+        if epoch is None and own.start_epoch == own.budget:
+            if own.reached is not None:  # all was trained, and perhaps nobody was told
+                yield Epoch(own.budget, *own.reached)
+            return
         if epoch != own.budget:
             number = f"{epoch or 0} epochs, the trial's budget is {own.budget}"
             raise ValueError(f"task {self.name!r} yielded {number}")
