@@ -32,6 +32,7 @@ INDEX = {  # where pip finds packages here
     for name, value in os.environ.items()
     if re.fullmatch(r"PIP_(?!.*CONSTRAINT).*|SSL_CERT_.*|.*_proxy", name, re.IGNORECASE)
 }
+NAMESPACES = "hpogen/integrations/namespaces"  # what the wheel has at its top
 BOHB = """
 task: {dataset: digits, model: mlp, epochs: 4}
 search_space: {lr: {float: [0.001, 0.1], log: true}}
@@ -85,7 +86,9 @@ def of_the_package() -> set[str]:
 
 def test_the_wheel_is_the_package_and_runs_on_any_python_3_11(built: Path) -> None:
     names = set(zipfile.ZipFile(wheel_of(built)).namelist())
-    assert {name for name in names if ".dist-info/" not in name} == of_the_package()
+    homes = {name.removeprefix(f"{NAMESPACES}/") for name in of_the_package()}
+    assert {name for name in names if ".dist-info/" not in name} == homes
+    assert "hydra_plugins/hpogen.py" in names, "where Hydra looks"
     assert wheel_of(built).name.endswith("-py3-none-any.whl")
 
 

@@ -1,11 +1,10 @@
 """hpogen's searchers in Hydra: the sweeper `hydra/sweeper=hpogen`, beside any launcher.
 
-    import hpogen.integrations.hydra  # in the app, or: python -m hpogen.integrations.hydra train.py
-
     python train.py -m hydra/sweeper=hpogen 'lr=tag(log, interval(1e-4, 1))' width=64,128
 
-Hydra finds plug-ins in the package `hydra_plugins`, whose folder only a distribution of that name
-can have beside others. So the class is registered by hand, under a module name of that package.
+Hydra finds plug-ins in the package `hydra_plugins`, where an installed hpogen has `namespaces/
+hydra_plugins/hpogen.py`. In a checkout it does not look: there the app imports this file, or is run
+by `python -m hpogen.integrations.hydra train.py …`, and the class is registered by hand.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import math
 import sys
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,6 @@ from hpogen.integrations.search import Search, define
 from hpogen.trial import Config, Value
 
 try:
-    from hydra.core.config_store import ConfigStore
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import (
         ChoiceSweep,
@@ -42,35 +39,18 @@ try:
     from hydra.errors import CompactHydraException
     from hydra.plugins.sweeper import Sweeper
     from omegaconf import DictConfig, OmegaConf
+
+    from hpogen.integrations.hydra_options import MODULE, PACKAGE, Options, store
 except ImportError as error:
     raise ImportError(f"hpogen.integrations.hydra: {error}: pip install 'hpogen[hydra]'") from None
 
 log = logging.getLogger(__name__)
 
-PACKAGE = "hydra_plugins"
-MODULE = f"{PACKAGE}.hpogen"
 WHO = "hydra/sweeper=hpogen"
 JOURNALS = Path("multirun", "hpogen")
 RESULTS = "optimization_results.yaml"  # as Hydra's other optimizing sweepers call it
 MAX_FAILED = 10  # jobs in a row, after which the search stops itself
 MODES = ("min", "max")
-
-
-@dataclass
-class Options:
-    """The keys of `hydra.sweeper`."""
-
-    _target_: str = f"{MODULE}.HpogenSweeper"
-    searcher: Any = "cmaes"  # its name, or a mapping with its options beside `name`
-    trials: int = 32
-    seed: int = 0
-    max_batch_size: int = 1  # jobs that the launcher is given at a time, at most
-    space: dict[str, Any] = field(default_factory=dict)  # in the form of hpogen's YAML
-    params: dict[str, str] = field(default_factory=dict)  # in the form of Hydra's overrides
-    objective: str | None = None  # of the mapping that the app returns
-    mode: str = "min"
-    enqueue: list[Any] | None = None  # what is tried first; left out: the app's own values
-    journal: str | None = None  # the file by which it goes on
 
 
 class HpogenSweeper(Sweeper):
@@ -291,8 +271,7 @@ def register() -> None:
     vars(package)[MODULE.rpartition(".")[2]] = sys.modules[MODULE] = module
     HpogenSweeper.__module__ = MODULE
     plugins.register(HpogenSweeper)
-    store = ConfigStore.instance()
-    store.store(group="hydra/sweeper", name="hpogen", node=Options, provider="hpogen")
+    store()
 
 
 def run_app() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import hpogen
 from hpogen.errors import UserError
 from hpogen.integrations.journal import Journal
 from hpogen.integrations.search import Search, define
@@ -100,6 +102,18 @@ SPACE = {
     "lr": {"float": [1e-4, 1.0], "log": True, "default": 0.1},
     "net.width": {"int": [8, 255], "default": 64},
 }
+
+
+@pytest.mark.slow
+def test_an_app_beside_an_installed_hpogen_stays_as_it_is(app: Path) -> None:
+    """Hydra itself finds what the wheel has in `hydra_plugins`."""
+    words = [*map(str, command(app, *SWEEPS, trials=3))]
+    words = [words[0], *words[3:]]  # without `-m hpogen.integrations.hydra`
+    installed = Path(hpogen.__file__).parent / "integrations" / "namespaces"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(words, cwd=app, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert asked(app) == proposed(SPACE, 3)
 
 
 @pytest.mark.slow
