@@ -184,6 +184,17 @@ def test_the_quickstart_runs_from_the_wheel_alone(clean: Environment) -> None:
     assert "trial 7:" in clean.said("hpogen", "show", "runs/quickstart", "7")
 
 
+def test_a_function_is_searched_from_the_wheel_alone(clean: Environment) -> None:
+    """The README's program."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (program,) = [block for block in blocks if "hpogen.search" in block]
+    (clean.home / "mine.py").write_text(program)
+    said = clean.said("python", "mine.py")
+    assert "trial 49" in said and said.splitlines()[-1].startswith("{'lr': ")
+    assert clean.said("python", "mine.py") == f"{said.splitlines()[-1]}\n", "nothing is left to do"
+    assert "of 50 finished" in clean.said("hpogen", "status", "runs/mine")
+
+
 def test_bohb_without_its_package_is_one_line_with_the_command(clean: Environment) -> None:
     (clean.home / "bohb.yaml").write_text(BOHB)
     done = clean.call("hpogen", "run", "bohb.yaml")
