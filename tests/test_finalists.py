@@ -83,7 +83,7 @@ def spec_of(directory: Path, task: Mapping[str, float] | None = None, **keys: An
     spec = load_study(study_file(directory, **{"stop": {"trials": 17}, **keys}))
     given = spec.task
     assert isinstance(given, FunctionTask)
-    judged = Judged("bowl", 2, 1, given.options, given._scope, **{**(task or {})})
+    judged = Judged("bowl", 2, 1, given.options, _scope=given._scope, **{**(task or {})})
     return replace(spec, task=judged, finalists=Finalists(**finalists))
 
 

@@ -16,6 +16,7 @@ from hpogen.running.runner import run
 from hpogen.space import Space
 from hpogen.spec import Checkpoints, Limits, SearcherSpec, Stop, StudySpec, load_study
 from hpogen.spec.pruning import Prune
+from hpogen.spec.tracking import Track
 from hpogen.study.open import loaded
 from hpogen.study.read import read
 from hpogen.study.standing import standing
@@ -41,6 +42,7 @@ OTHER: dict[str, Any] = {  # by field: a value that the YAML has not, and what t
     "budgets": ((2, 4), {"min": 2, "max": 4, "eta": 2}),
     "finalists": (None, None),  # a toy has no losses of each sample: see `test_finalists`
     "prune": (MEDIAN, MEDIAN.record()),
+    "track": (Track(tensorboard=True), {"tensorboard": True}),
     "rungs": ("continue", "continue"),
     "primary": ("a - b", "a - b"),
 }

@@ -137,5 +137,5 @@ def test_what_cannot_be_trained_again(done: Path, tmp_path: Path) -> None:
         plan_again(read(directory), 1)
     with Study(load_study(study_file(tmp_path / "bowl")), tmp_path / "bowl" / "run") as study:
         run(study)
-    with pytest.raises(UserError, match="the task 'bowl' cannot be retrained"):
+    with pytest.raises(UserError, match="--subset: got the task 'bowl', expected one whose data"):
         plan_again(read(tmp_path / "bowl" / "run"), 0)

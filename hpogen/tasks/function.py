@@ -25,8 +25,8 @@ class FunctionTask(Opaque):
     threads: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     gpus_per_trial: int = 1
-    split: Split = "search"
     _scope: plugins.Scope = field(default_factory=plugins.in_scope, repr=False)
+    split: Split = "search"
 
     @property
     def resumable(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,14 @@ from typing import Any
 from hpogen import plugins
 from hpogen.tasks.own import OwnTrial
 
+BOUND: list[str] = []
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
 def module(name: str) -> Any:
-    """An example, imported anew."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec and spec.loader
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    """An example, imported anew; what it registers nobody else sees."""
+    BOUND.append(plugins.bind_file(EXAMPLES / f"{name}.py"))
+    return sys.modules[BOUND[-1]]
 
 
 def trial(home: Path, start: int = 0, budget: int = 3, **config: Any) -> OwnTrial:
@@ -32,4 +30,5 @@ def epochs(train: Any, trial: OwnTrial) -> Iterator[Any]:
 
 
 def task(name: str) -> Any:
-    return plugins.tasks.get(name)
+    with plugins.scope(tuple(BOUND)):
+        return plugins.tasks.get(name)
