@@ -26,7 +26,7 @@ class UserError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows: the line alone."""
-        return [f"{type(self).__name__}: {self}"]
+        return [f"{UserError.__name__}: {self}"]
 
 
 class Refusal(UserError):
