@@ -28,7 +28,7 @@ PACKAGES = ("mlflow", "wandb")
 class Track(Form):
     """Programs that show the study while it runs, any of them together.
 
-    One that cannot be reached neither stops the study nor slows it.
+    One that cannot be reached never stops the study.
     """
 
     mlflow: str | None = None

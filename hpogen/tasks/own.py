@@ -101,13 +101,17 @@ def _plain(
 
 def _number(name: str, key: str, value: Any) -> float:
     """A number, be it NumPy's or a tensor of one element."""
+    if isinstance(value, str | bytes | bool):
+        raise _no_number(name, key, value)
     try:
-        if not isinstance(value, str | bytes | bool):
-            return float(value.item() if hasattr(value, "item") else value)
-    except (TypeError, ValueError, RuntimeError):
-        pass
+        return float(value.item() if hasattr(value, "item") else value)
+    except (TypeError, ValueError, RuntimeError):  # a list, a tensor of several elements
+        raise _no_number(name, key, value) from None
+
+
+def _no_number(name: str, key: str, value: object) -> TypeError:
     shown = shortened(repr(value), SHOWN)
-    raise TypeError(f"{name} yielded {key} = {shown}, expected a number")
+    return TypeError(f"{name} yielded {key} = {shown}, expected a number")
 
 
 def yielded(entry: TaskFunction, given: Any, budget: int) -> Iterator[object]:
