@@ -59,6 +59,7 @@ def run_job(job: Job, device: str, gpus: int | None = None) -> Iterator[Progress
             yield Progress(
                 trial.id, step.epoch, step.metrics, seconds, device, step.memory, step.audit
             )
+        steps = None  # it has ended by itself
         seconds = last.seconds or {"total": time.monotonic() - begin}
         yield _outcome(job, last, seconds, continued, device)
     except Exception as error:
@@ -92,7 +93,8 @@ def _make_home(job: Job) -> None:
     Checkpoints that are kept at a URL the task reads there.
     """
     home = job.trial.home
-    home.parent.mkdir(parents=True, exist_ok=True)
+    if not home.parent.is_dir():
+        home.parent.mkdir(parents=True, exist_ok=True)
     if job.parent is not None and not job.trial.inherited and not home.exists():
         temporary = home.with_name(home.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -146,13 +148,13 @@ DONE = object()
 @contextlib.contextmanager
 def _inside(log: LazyFile, place: Place, job: Job) -> Iterator[None]:
     """Where a task's code runs: what it prints is the trial's, the plug-ins are the study's."""
-    with (
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-        scope(job.plugins),
-        guest(place),
-    ):
-        yield
+    before = sys.stdout, sys.stderr
+    try:
+        sys.stdout = sys.stderr = log
+        with scope(job.plugins), guest(place):
+            yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 def _next(steps: Any, log: LazyFile, place: Place, job: Job) -> Any:

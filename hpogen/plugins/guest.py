@@ -110,15 +110,18 @@ def _moved(place: Place) -> Iterator[None]:
     except OSError:  # somebody has deleted it
         yield
         return
-    with contextlib.suppress(OSError):
-        os.chdir(place.folder or ours)
+    if place.folder is not None:
+        with contextlib.suppress(OSError):
+            os.chdir(place.folder)
     try:
         yield
     finally:
+        theirs = None
         with contextlib.suppress(OSError):
             theirs = os.getcwd()
             place.folder = theirs if theirs != ours else None
-        os.chdir(ours)
+        if theirs != ours:
+            os.chdir(ours)
 
 
 def _note(place: Place) -> None:

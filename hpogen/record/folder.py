@@ -43,18 +43,18 @@ LEFT = (
 log = logging.getLogger("hpogen.study")
 
 
-def trial_stem(directory: Path, trial: int, part: int | None = None) -> Path:
-    """Without a suffix; no name has a dot, so that `with_suffix` adds one."""
+def trial_stem(directory: Path, trial: int, part: int | None = None, suffix: str = "") -> Path:
+    """No name has a dot, so that `with_suffix` adds one where none is given."""
     name = f"{trial:05d}" if part is None else f"{trial:05d}-{part}"
-    return directory.joinpath(TRIALS, name)
+    return directory.joinpath(TRIALS, name + suffix)
 
 
 def curve_path(directory: Path, trial: int, part: int | None = None) -> Path:
-    return trial_stem(directory, trial, part).with_suffix(".jsonl")
+    return trial_stem(directory, trial, part, ".jsonl")
 
 
 def log_path(directory: Path, trial: int, part: int | None = None) -> Path:
-    return trial_stem(directory, trial, part).with_suffix(".log")
+    return trial_stem(directory, trial, part, ".log")
 
 
 def append_curve(

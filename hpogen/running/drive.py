@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from hpogen.errors import CannotGoOn, shortened
 from hpogen.executors.base import Job
@@ -56,6 +56,7 @@ class Drive:
         self._errors = 0  # in a row
         self._finished, self._text = 0, ""
         self._looked = 0.0  # when it was last seen that the folder is there
+        self._asked_before = len(study.history.records)  # trials, of which there may be curves
 
     @property
     def result(self) -> Result:
@@ -86,7 +87,6 @@ class Drive:
         """The next trial to run; None: it waits, or has ended."""
         if self.waits:
             return None
-        self.study.check()
         trial = self.study.next()
         self._show_finished()  # duplicates are told while asking
         if trial is not None:
@@ -104,13 +104,15 @@ class Drive:
     ) -> Job:
         study, spec = self.study, self.study.spec
         given, parent = places.with_parent(study, study.given(trial, part))
-        received = folder.received_curve(study.directory, trial, study.history.id, part)
-        curve = received if spec.task.resumable else []
+        begun = attempt > 0 or trial < self._asked_before
+        curve: list[dict[str, Any]] = []
+        if begun and spec.task.resumable:
+            curve = folder.received_curve(study.directory, trial, study.history.id, part)
         return Job(
             trial=replace(given, start_epoch=len(curve), attempt=attempt),
             task=spec.task,
             wanted=study.wanted,
-            log=folder.log_path(study.directory.absolute(), trial, part),
+            log=folder.log_path(study.place, trial, part),
             mark=self._mark,
             received=curve[-1]["metrics"] if curve else {},
             audited=curve[-1].get("audit", {}) if curve else {},

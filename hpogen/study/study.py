@@ -40,7 +40,7 @@ class Study:
 
     def __init__(self, spec: StudySpec, directory: Path) -> None:
         self.spec = spec
-        self.directory = directory
+        self.directory, self.place = directory, directory.absolute()
         self.history = History()
         self._searcher = Engine(spec.make_searcher(), spec.rung)
         self._repeats = Repeats(self)
@@ -154,7 +154,7 @@ class Study:
     def given(self, trial: int, part: int | None = None) -> RunningTrial:
         """A trial, or its training `part`, as its task is given it, at its first attempt."""
         record = self.history.records[trial]
-        return places.given(record, self.spec, self.directory, self.history.id, part)
+        return places.given(record, self.spec, self.place, self.history.id, part)
 
     @property
     def running(self) -> frozenset[int]:
