@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -60,8 +60,7 @@ def run_job(job: Job, device: str, gpus: int | None = None) -> Iterator[Progress
                 trial.id, step.epoch, step.metrics, seconds, device, step.memory, step.audit
             )
         steps = None  # it has ended by itself
-        seconds = last.seconds or {"total": time.monotonic() - begin}
-        yield _outcome(job, last, seconds, continued, device)
+        yield _outcome(job, last, begin, continued, device)
     except Exception as error:
         log.write(traceback.format_exc())
         epochs = max(last.epoch - continued, 0)
@@ -75,11 +74,10 @@ def run_job(job: Job, device: str, gpus: int | None = None) -> Iterator[Progress
         log.close()
 
 
-def _outcome(
-    job: Job, last: Epoch, seconds: Mapping[str, float], continued: int, device: str
-) -> Outcome:
+def _outcome(job: Job, last: Epoch, begin: float, continued: int, device: str) -> Outcome:
     """Of a trial that ended well, `continued` epochs of which are another's."""
     trial, code = job.trial, code_of(job.sources, device)
+    seconds = last.seconds or {"total": time.monotonic() - begin}
     spared = trial.budget - last.epoch if last.final else 0
     epochs = max(trial.budget - spared - continued, 0)
     return Outcome(
