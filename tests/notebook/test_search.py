@@ -143,7 +143,8 @@ def test_one_that_was_killed_ends_as_the_undisturbed(tmp_path: Path) -> None:
 
 
 def told(home: Path) -> int:
-    return home.is_dir() and (home / ledger.LEDGER).read_bytes().count(b'"kind":"told"')
+    path = home / ledger.LEDGER
+    return path.is_file() and path.read_bytes().count(b'"kind":"told"')
 
 
 def test_what_comes_of_it(tmp_path: Path) -> None:
