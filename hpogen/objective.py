@@ -1,21 +1,27 @@
 """What makes one trial better than another: terms, scales and presets; metrics in, score out.
 
 Lower is better. A term's scale makes metrics of one budget comparable; scores of different budgets
-are never compared.
+are never compared. Constraints say what no answer may exceed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 Scale = Literal["raw", "per_epoch", "log", "standard", "rank"]
 SCALES: tuple[str, ...] = get_args(Scale)
 Preset = Literal["val", "train", "agn+val", "agn+train"]
 PRESETS: tuple[str, ...] = get_args(Preset)
+Found = Literal["auto", "swept"]  # how α is found from the trials
+Alpha = float | Found
+
+PART = 0.25  # of the loss's spread, which `alpha: auto` gives to AGN's
 
 LOG_FLOOR = 1e-12
 MAD_TO_SD = 1.4826  # of a normal distribution
@@ -46,6 +52,11 @@ class Objective:
     the budget. Those that are sums over training steps (`step_sums`) are divided by epochs of as
     many steps on the `subset`, a fraction of the training set. `standard_after` is how many finite
     outcomes of a budget freeze a `standard` scale.
+
+    Two objectives have α, the weight of their first term, found from the trials, and 1 stands in
+    its place. With `part` (`alpha: auto`), α · spread(scaled first) = part · spread(second), both
+    spreads frozen as those of a `standard` scale. `swept`: the score is the other terms' alone, and
+    α is chosen when the trials are there (`selection/sweep.py`).
     """
 
     terms: tuple[Term, ...]
@@ -54,6 +65,8 @@ class Objective:
     standard_after: int = 8
     step_sums: frozenset[str] = frozenset()
     subset: float = 1.0
+    part: float | None = None
+    swept: bool = False
 
     @property
     def metrics(self) -> frozenset[str]:
@@ -72,9 +85,48 @@ class Objective:
     def uses(self, scale: Scale) -> bool:
         return any(term.scale == scale for term in self.terms)
 
+    @property
+    def finds_alpha(self) -> bool:
+        """Whether α is found from the trials."""
+        return self.swept or self.part is not None
+
+    def weighing(self, alpha: float) -> Objective:
+        """The same with that number as its α, by its old label."""
+        first, *others = self.terms
+        terms = (replace(first, weight=alpha), *others)
+        return replace(self, terms=terms, part=None, swept=False)
+
+    def alpha(self, locations: Mapping[str, Location]) -> float:
+        """α where it is given, or a `part`; the Locations are those of `standardized`."""
+        first = self.terms[0]
+        if self.part is None:
+            return first.weight
+        of, by = (locations[_located(term)].spread for term in (self.terms[1], first))
+        return self.part * of / by
+
     def standardized(self) -> tuple[str, ...]:
-        """The metrics for which `score` needs a Location."""
-        return tuple(sorted({t.metric for t in self.terms if t.scale == "standard"}))
+        """What `score` needs a Location of: metrics, or scaled ones such as `log(agn)`."""
+        return tuple(sorted(self._located()))
+
+    def locations(
+        self, trials: Sequence[Mapping[str, float]], budget: int, data: float | None = None
+    ) -> dict[str, Location]:
+        """The Locations of the metrics of trials of one rung, as far as a scale is defined there.
+
+        Where it is for none of them, center 0 and spread 1.
+        """
+        found = {}
+        for name, term in sorted(self._located().items()):
+            values = []
+            for metrics in trials:
+                with contextlib.suppress(ValueError):
+                    values.append(self._pointwise(term, metrics[term.metric], budget, data))
+            found[name] = locate(values) if values else Location(0.0, 1.0)
+        return found
+
+    def _located(self) -> dict[str, Term]:
+        own = [term for term in self.terms if term.scale == "standard"]
+        return {_located(t): t for t in (own if self.part is None else self.terms)}
 
     def score(
         self,
@@ -89,7 +141,10 @@ class Objective:
         None: on `subset`. Raises ValueError where a term is not defined.
         """
         total = 0.0
-        for term in self.terms:
+        for i, term in enumerate(self.terms):
+            if self.swept and i == 0:
+                continue
+            weight = term.weight if i else self.alpha(locations or {})
             if (value := metrics.get(term.metric)) is None:
                 raise ValueError(f"there is no metric {term.metric!r}")
             if term.scale == "standard":
@@ -99,23 +154,28 @@ class Objective:
                 scaled = (ranks or {})[term.metric]
             else:
                 scaled = self._pointwise(term, value, budget, data)
-            total += term.weight * scaled
+            total += weight * scaled
         return total
 
     def record(self) -> dict[str, Any]:
         """In the form of the YAML: the preset that it is called by, else its terms."""
         first = self.terms[0]
+        alpha: Alpha = float(first.weight)
+        if self.finds_alpha:
+            alpha = "swept" if self.swept else "auto"
+        part = None if self.part is None else float(self.part)
+        kept = {} if part is None else {"part": part}
         for name in get_args(Preset):
             agn: dict[str, Any] = {}
             if "+" in name:
-                agn = {"alpha": float(first.weight), "scale": first.scale}
-            if (self.terms, self.label) == (preset(name, **agn), label(name, **agn)):
-                return {"preset": name, **agn, "standard_after": self.standard_after}
+                agn = {"alpha": alpha, "scale": first.scale}
+            if (self.terms, self.label) == (preset(name, **agn), label(name, **agn, part=part)):
+                return {"preset": name, **agn, **kept, "standard_after": self.standard_after}
         terms = [{**asdict(term), "weight": float(term.weight)} for term in self.terms]
         return {"terms": terms, "standard_after": self.standard_after}
 
     def _pointwise(self, term: Term, value: float, budget: int, data: float | None) -> float:
-        if term.scale == "raw":
+        if term.scale in ("raw", "standard"):
             return value
         if term.metric in self.sums:
             value /= budget
@@ -128,22 +188,34 @@ class Objective:
         return math.log(max(value, LOG_FLOOR))
 
 
-def preset(name: Preset, alpha: float | None = None, scale: Scale = "raw") -> tuple[Term, ...]:
-    """The papers' objectives: `agn+val` is alpha · scale(agn) + val_loss."""
+def _located(term: Term) -> str:
+    """What a Location of a term's values is called."""
+    return term.metric if term.scale in ("raw", "standard") else f"{term.scale}({term.metric})"
+
+
+def preset(name: Preset, alpha: Alpha | None = None, scale: Scale = "raw") -> tuple[Term, ...]:
+    """The papers' objectives: `agn+val` is alpha · scale(agn) + val_loss.
+
+    1 stands for an alpha that is found.
+    """
     *agn, split = name.split("+")
     loss = Term(f"{split}_loss", 1.0)
     if not agn:
         return (loss,)
     if alpha is None:
         raise ValueError(f"objective {name!r} needs alpha")
-    return (Term("agn", alpha, scale), loss)
+    return (Term("agn", 1.0 if isinstance(alpha, str) else alpha, scale), loss)
 
 
-def label(name: Preset, alpha: float | None = None, scale: Scale = "raw") -> str:
-    """How people call it: `agn+val (α 0.05, log)`."""
+def label(
+    name: Preset, alpha: Alpha | None = None, scale: Scale = "raw", part: float | None = None
+) -> str:
+    """How people call it: `agn+val (α 0.05, log)`, `agn+val (α auto 0.25, log)`."""
     if alpha is None:
         return name
-    return f"{name} (α {alpha:g}{'' if scale == 'raw' else ', ' + scale})"
+    text = alpha if isinstance(alpha, str) else f"{alpha:g}"
+    text = text if part is None else f"{text} {part:g}"
+    return f"{name} (α {text}{'' if scale == 'raw' else ', ' + scale})"
 
 
 def locate(values: Sequence[float]) -> Location:
@@ -159,3 +231,41 @@ def rank(values: Sequence[float]) -> list[float]:
     first = {v: i for i, v in reversed(list(enumerate(ordered)))}
     last = {v: i for i, v in enumerate(ordered)}
     return [1 + (first[v] + last[v]) / 2 for v in values]
+
+
+CONSTRAINT = re.compile(r"\s*(<=|>=)\s*(\S+)\s*")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """`metric <= bound` or `metric >= bound`."""
+
+    metric: str
+    sign: Literal["<=", ">="]
+    bound: float
+
+    @classmethod
+    def of(cls, metric: str, text: object) -> Constraint:
+        """Of a metric and a text such as `<= 0.2`. Raises ValueError for anything else."""
+        found = CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
+        try:
+            bound = float(found[2]) if found else math.nan
+        except ValueError:
+            bound = math.nan
+        if found is None or not math.isfinite(bound):
+            raise ValueError(f"got {text!r}, expected <= or >= and a number, as in '<= 0.2'")
+        return cls(metric, "<=" if found[1] == "<=" else ">=", bound)
+
+    @property
+    def text(self) -> str:
+        return f"{self.sign} {self.bound!r}"
+
+    def excess(self, metrics: Mapping[str, float]) -> float:
+        """How far the bound is missed, in sizes of the bound, or as it is from 0.
+
+        At most 0 where the metric is within; infinity where there is none.
+        """
+        if self.metric not in metrics:
+            return math.inf
+        over = metrics[self.metric] - self.bound
+        return (over if self.sign == "<=" else -over) / (abs(self.bound) or 1.0)

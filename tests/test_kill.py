@@ -219,6 +219,15 @@ def bowl(folder: Path) -> Story:
     return Story([["run", str(study_file(folder, **BOWL)), "--dir", "DIR"]])
 
 
+def found(folder: Path) -> Story:
+    """An α that is found from the first trials, and bounds that some of them miss."""
+    keys = {
+        "objective": {"preset": "agn+val", "alpha": "auto", "scale": "log"},
+        "constraints": {"gap_loss": "<= -0.2"},
+    }
+    return Story([["run", str(study_file(folder, **{**BOWL, **keys})), "--dir", "DIR"]])
+
+
 def matrix(folder: Path) -> Story:
     """Two objectives, which have trials in common, of two seeds."""
     objectives = ["val", {"label": "agn", "terms": [{"metric": "agn"}]}]
@@ -286,6 +295,7 @@ def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
         pytest.param(race, marks=pytest.mark.slow),
         streaming,
         bowl,
+        found,
         matrix,
         forked,
         retrained,

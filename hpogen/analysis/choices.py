@@ -14,10 +14,11 @@ import numpy as np
 
 from hpogen.analysis.truth import held_out, truth_of
 from hpogen.errors import UserError
-from hpogen.objective import Location, Objective, locate
+from hpogen.objective import Location, Objective
 from hpogen.selection import SELECTIONS, Evidence, SelectionName, gather
 from hpogen.selection.evidence import Losses, read_losses
 from hpogen.study.read import Folder
+from hpogen.study.standing import nearest
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,9 @@ class Trials:
         self.records = study.finished
         self.after = study.spec.objective.standard_after
         if not self.records:
-            raise UserError(
-                f"{study.directory}: no trial has finished at the largest budget: nothing to "
-                "choose from"
-            )
+            none = "no trial has finished at the largest budget"
+            why = nearest(past, self.rung) or none
+            raise UserError(f"{study.directory}: {why}: nothing to choose from")
         self.evidence = gather(past, self.records, self.rung, study.directory)
         self.losses: Callable[[], Losses] = lru_cache(self.evidence.losses)
         self.evidence = replace(self.evidence, losses=self.losses)
@@ -78,12 +78,10 @@ class Trials:
         return SELECTIONS[rule.selection].choose(evidence, rule.objective)
 
     def locations(self, objective: Objective) -> Mapping[str, Location]:
-        """The `standard` scales: the study's own, else of its first finished trials."""
-        first = self.evidence.metrics[: self.after]
-        return {
-            name: self.evidence.locations.get(name) or locate([metrics[name] for metrics in first])
-            for name in objective.standardized()
-        }
+        """The frozen scales: the study's own, else of its first finished trials."""
+        own = self.evidence.locations
+        first = objective.locations(self.evidence.metrics[: self.after], *self.rung)
+        return {name: own.get(name, found) for name, found in first.items()}
 
     def choice(self, rule: Rule) -> Choice:
         return self.named(rule.label, self.chosen(rule))

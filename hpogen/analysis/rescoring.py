@@ -18,10 +18,10 @@ from hpogen.analysis.fewer_labels import AtLabels, over_labels, require_losses
 from hpogen.analysis.pruning import Pruned, would_prune
 from hpogen.analysis.trials import NOT_ADAPTIVE
 from hpogen.errors import UserError
-from hpogen.objective import Objective, Term
+from hpogen.objective import Alpha, Objective, Term
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
-from hpogen.study.restate import objective_form, pruning, restated
+from hpogen.study.restate import objective_form, pruning, restated, weighed
 from hpogen.study.standing import VALIDATION, chooses_by_validation, chosen
 from hpogen.tasks.errors import audit_key
 
@@ -75,7 +75,7 @@ def rescore(
     objective: str | None = None,
     selection: str | None = None,
     *,
-    alpha: float | None = None,
+    alpha: Alpha | None = None,
     scale: str | None = None,
     alphas: Sequence[float] | None = None,
     validation: Sequence[int] = (),
@@ -148,7 +148,7 @@ def _asked(
     if objective is not None:
         form = objective_form(objective, **weighing, own=own)
     elif given:
-        form = {**own, **given}
+        form = {**(weighed(own, given["alpha"]) if "alpha" in given else own), **given}
     return restated(study, form, selection or (None if form is None else "score"))
 
 
@@ -190,7 +190,8 @@ def at_alpha(objective: Objective, alpha: float) -> Objective:
         term if term.metric in LOSSES else replace(term, weight=alpha * term.weight / unit)
         for term in objective.terms
     ]
-    return replace(objective, terms=tuple(term for term in terms if term.weight))
+    kept = tuple(term for term in terms if term.weight)
+    return replace(objective, terms=kept, part=None, swept=False)
 
 
 def _over_alphas(

@@ -19,7 +19,7 @@ from hpogen.analysis.answers import Siblings, seconds
 from hpogen.analysis.statistics import Array
 from hpogen.analysis.truth import held_out
 from hpogen.record.history import Record
-from hpogen.selection import SELECTIONS, candidates, gather
+from hpogen.selection import SELECTIONS, alone, candidates, gather, per_sample
 from hpogen.selection.evidence import Losses, read_losses
 from hpogen.study.finalists import final
 from hpogen.study.read import Folder
@@ -79,9 +79,8 @@ def incumbents(study: Folder) -> list[Record | None]:
     A selection that weighs trials against each other is asked at most `STEPS` times; in between
     its last answer stands. The scale of a `standard` term is the frozen one all the time.
     """
-    ranks = study.spec.selection == "score" and study.spec.objective.uses("rank")
-    alone = SELECTIONS[study.spec.selection].alone and not ranks
-    found = _smallest(study) if alone else _by_asking(study)
+    settled = alone(study.spec.selection, study.spec.objective)
+    found = _smallest(study) if settled else _by_asking(study)
     return found if study.spec.finalists is None else _raced(study, found)
 
 
@@ -132,7 +131,7 @@ def _by_asking(study: Folder) -> list[Record | None]:
 
 def _losses(study: Folder) -> dict[int, Losses]:
     """The per-sample losses by trial, read once; of the selections that want them."""
-    if not SELECTIONS[study.spec.selection].per_sample:
+    if not per_sample(study.spec.selection, study.spec.objective):
         return {}
     trials = [record.trial.id for record in study.finished]
     found = read_losses(study.directory, trials, study.history.id)

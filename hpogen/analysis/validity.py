@@ -17,9 +17,10 @@ from scipy import stats
 from hpogen.analysis.correlation import FEWEST
 from hpogen.analysis.statistics import Array, Average, average
 from hpogen.analysis.truth import held_out
-from hpogen.objective import Location, Objective, locate
+from hpogen.errors import UserError
+from hpogen.objective import Location, Objective
 from hpogen.record.history import Record
-from hpogen.selection import rescore
+from hpogen.selection import gather, rescore, settled
 from hpogen.study.read import Folder
 from hpogen.study.retrained import retrained
 from hpogen.tasks.errors import Error
@@ -102,13 +103,14 @@ def _scores(study: Folder, records: Sequence[Record], objective: Objective) -> l
         return None
     rung = study.spec.ladder[-1]
     frozen: Mapping[str, Location] = study.history.locations.get(rung, {})
-    scale = {
-        name: frozen[name] if name in frozen else locate([found[name] for found in metrics])
-        for name in objective.standardized()
-    }
+    own = objective.locations(metrics, *rung)
+    scale = {name: frozen.get(name, found) for name, found in own.items()}
     try:
+        if objective.swept:
+            evidence = gather(study.history, records, rung, study.directory)
+            objective = settled(evidence, objective)
         return rescore(records, objective, {rung: scale})
-    except ValueError:  # the logarithm of a negative number
+    except (ValueError, UserError):  # the logarithm of a negative number; losses are missing
         return None
 
 

@@ -225,6 +225,13 @@ NETWORK: tuple[Measure, ...] = (
         needs=HIDDEN,
         cost="one forward and a backward for each class",
     ),
+    _network(
+        "parameters",
+        "complexity:parameters",
+        "the number of trainable parameters",
+        "its size",
+        cost="none",
+    ),
     _network("param_norm", "complexity:param_norm", "‖θ‖₂", JIANG, cost="none"),
     _network(
         "distance_init",

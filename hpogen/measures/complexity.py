@@ -26,6 +26,12 @@ NOT_HOMOGENEOUS = (
 )
 
 
+def parameters(model: nn.Module, batches: Iterable[Batch]) -> float:
+    """The number of trainable parameters; one that several layers share counts once."""
+    require_initialized(model)
+    return float(sum(p.numel() for p in model.parameters() if p.requires_grad))
+
+
 def param_norm(model: nn.Module, batches: Iterable[Batch]) -> float:
     """‖θ‖₂ over all trainable parameters (Jiang et al. 2020 have its square).
 

@@ -1,7 +1,7 @@
 """The lines of a ledger, kind by kind: what each holds, written and read.
 
-The Study writes with the functions here, `history.py` reads. A line with a right
-checksum may still be another program's, or a newer hpogen's: it is checked before it is believed.
+The Study writes with the functions here, `history.py` reads. A line with a right checksum may
+still be another program's, or a newer hpogen's: it is checked before it is believed.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Spec(TypedDict):
     searcher: Part
     plugins: NotRequired[list[str]]
     enqueue: NotRequired[list[Values]]
+    constraints: NotRequired[Words]
 
 
 class Several(TypedDict):
@@ -273,10 +274,7 @@ def _ended(outcome: Outcome) -> Event:
 
 
 def outcome_of(line: Event) -> Outcome:
-    own = line.copy()
-    del own["kind"]
-    for name in ("score", "part"):
-        own.pop(name, None)
+    own = {key: x for key, x in line.items() if key not in ("kind", "score", "part")}
     failure = own.pop("failure")
     return Outcome(**own, failure=failure and Failure(**failure))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpogen.errors import shortened
-from hpogen.objective import Location
+from hpogen.objective import Constraint, Location
 from hpogen.record import events, ledger
 from hpogen.record.ledger import LEDGER, Corrupt, Event
 from hpogen.trial import (
@@ -28,6 +28,7 @@ from hpogen.trial import (
     canonical,
     exact,
     plain,
+    violation,
 )
 
 State = Literal["running", "held", "told"]
@@ -48,6 +49,7 @@ class Record:
     losses: Counter[int | None] = field(default_factory=Counter)  # deaths of workers, by part
     repeat: bool = False  # the study's own re-evaluation: the searcher neither asks nor hears of it
     reused: str = ""  # where a trial of another study, whose outcome it has, stands: `STUDY/7`
+    excess: dict[str, float] = field(default_factory=dict)  # of a finished one: see `violation`
 
     @property
     def lost(self) -> int:
@@ -62,6 +64,11 @@ class Record:
     @property
     def failure(self) -> Failure | None:
         return self.outcome.failure if self.outcome else None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it satisfies the study's constraints, as far as it has finished."""
+        return violation(self.excess) == 0
 
     @property
     def pruned(self) -> bool:
@@ -81,6 +88,7 @@ class History:
     header: Event = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     stop: dict[str, Any] = field(default_factory=dict)  # numbers, or None
+    constraints: tuple[Constraint, ...] = ()
     ended: str = ""  # by which of its other limits the search has ended
     ran: float = 0.0  # seconds, as far as that is written down
     locations: dict[Rung, dict[str, Location]] = field(default_factory=dict)
@@ -153,6 +161,8 @@ class History:
             raise ValueError("the ledger has begun already")
         self.header = event
         self.stop = dict(event["spec"]["stop"])
+        given = event["spec"].get("constraints", {})
+        self.constraints = tuple(Constraint.of(metric, text) for metric, text in given.items())
 
     def _extended(self, event: Event) -> None:
         self.stop, self.ended = dict(event["stop"]), ""
@@ -206,6 +216,9 @@ class History:
             raise ValueError(f"trial {event['trial']} has been told already")
         record.state, record.outcome = "told", events.outcome_of(event)
         record.score = math.inf if event["score"] is None else event["score"]
+        if record.failure is None:
+            metrics = record.outcome.metrics
+            record.excess = {c.metric: c.excess(metrics) for c in self.constraints}
         self.spent += self.charge(record) - self.cost(record.trial.rung)
         self.done += self.epochs(record.trial.rung._replace(epochs=record.outcome.epochs or 0))
         self.running.discard(event["trial"])

@@ -268,7 +268,7 @@ class Lines:
     def _rank(self, record: Record) -> float:
         """What the selection compares, lower is better; infinity where it cannot be compared."""
         selection = self._spec.selection
-        if record.failure or record.trial.rung != self._spec.ladder[-1]:
+        if record.failure or not record.feasible or record.trial.rung != self._spec.ladder[-1]:
             return math.inf
         if record.repeat and self._spec.finalists:
             return math.inf
@@ -286,6 +286,8 @@ def line(record: Record, *, finalist: bool = False) -> str:
     parts = [f"trial {record.trial.id}"]
     parts.append(f"{failure.kind}: {shortened(failure.text)}" if failure else results(record))
     parts.append(configuration(record.trial.config))
+    if not record.feasible:
+        parts.append("infeasible")
     if record.repeat:
         parts.append(again(record.trial, finalist))
     seconds = record.outcome.seconds.get("total") if record.outcome else None

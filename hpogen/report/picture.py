@@ -80,10 +80,12 @@ def _ended(standing: Standing) -> str:
 
 
 def mishaps(standing: Standing) -> str:
-    """` (1 diverged, 3 pruned, 1 duplicate)`, or nothing."""
+    """` (1 diverged, 3 pruned, 2 infeasible, 1 duplicate)`, or nothing."""
     parts = [f"{n} {FAILED[kind]}" for kind, n in sorted(standing.failures.items())]
     if standing.pruned:
         parts.append(f"{standing.pruned} {FAILED['pruned']}")
+    if standing.infeasible:
+        parts.append(f"{standing.infeasible} infeasible")
     if standing.duplicates:
         parts.append(count(standing.duplicates, "duplicate"))
     if standing.held:

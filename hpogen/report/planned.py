@@ -28,6 +28,7 @@ def check_page(
         *(f"{'' if i else 'data:':12}{line}" for i, line in enumerate(data)),
         f"searcher:   {spec.searcher.name}",
         f"objective:  {rule(spec)}",
+        *_within(spec),
         *_planned(plan, spec.stop.hours),
         *_finalists(spec),
         *_kept(spec.checkpoints.keep, spec.checkpoints.top, plan["disk"]),
@@ -58,6 +59,12 @@ def _planned(plan: Mapping[str, Any], hours: float | None) -> list[str]:
         *([f"            {REHEARSED}"] if least else []),
         *([f"            no trial is asked for after {most}"] if most else []),
     ]
+
+
+def _within(spec: StudySpec) -> list[str]:
+    """What the answer must satisfy; nothing without constraints."""
+    each = [f"{metric} {text}" for metric, text in (spec.constraints or {}).items()]
+    return [f"within:     {', '.join(each)}"] if each else []
 
 
 def _each(spec: StudySpec) -> str:

@@ -24,7 +24,7 @@ from hpogen.report.text import (
 )
 from hpogen.spec import StudySpec
 from hpogen.study.read import AnyStudy
-from hpogen.study.standing import Standing, commonest, rule, standing
+from hpogen.study.standing import Standing, commonest, nearest, rule, standing
 from hpogen.tasks.errors import is_share
 
 LIMIT = "One search does not show which of them is better."
@@ -47,7 +47,7 @@ def verdict(
         lines += labelled("best", f"trial {now.best.trial.id}: {results(now.best)}", width)
         lines += labelled("", configuration(now.best.trial.config), width)
         lines += labelled("worth", _worth(study, now.best), width)
-    elif why := _unanswered(history, now, width):
+    elif why := _unanswered(study, now, width):
         lines += ["", *why]
     return lines + folder_and_next(study.directory, next_commands)
 
@@ -59,10 +59,12 @@ def _worth(study: AnyStudy, answer: Record) -> str:
     return figure_text(figure(study, answer))
 
 
-def _unanswered(history: History, now: Standing, width: int) -> list[str]:
+def _unanswered(study: AnyStudy, now: Standing, width: int) -> list[str]:
     """Why there is no answer, as far as that is known."""
-    reason = commonest(history)
-    texts = [*(sentences(now.race) if now.race else ()), *([str(reason)] if reason else [])]
+    reason = commonest(study.history)
+    far = nearest(study.history, study.spec.ladder[-1])
+    texts = [*(sentences(now.race) if now.race else ()), far, str(reason or "")]
+    texts = [text for text in texts if text]
     return labelled("why", "; ".join(texts), width) if texts else []
 
 
@@ -113,6 +115,8 @@ def _clauses(spec: StudySpec, now: Standing) -> Iterator[str]:
     if best is None:
         return
     yield f"{rule(spec)} chose {_named(spec, best, now)}"
+    if now.alpha is not None:
+        yield f"α came to {number(now.alpha)}"
     if rival is best:
         yield "validation loss alone would have chosen the same"
     elif rival is not None:

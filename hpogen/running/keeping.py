@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from hpogen.errors import UserError
 from hpogen.record import folder
 from hpogen.record.history import Record
-from hpogen.selection import SELECTIONS, best_first, candidates
+from hpogen.selection import alone, best_first, candidates
 from hpogen.study.finalists import final
 from hpogen.study.study import Study
 from hpogen.trial import WEIGHTS, RunningTrial
@@ -28,8 +28,7 @@ class BestWeights:
         self._study, spec = study, study.spec
         self._top = spec.checkpoints.top
         self._wanted = spec.task.keeps_weights and spec.checkpoints.keep == "best"
-        ranks = any(term.scale == "rank" for term in spec.objective.terms)
-        self._settled = SELECTIONS[spec.selection].alone and not ranks  # the order of two trials
+        self._settled = alone(spec.selection, spec.objective)  # the order of two trials
         self._latest = deque[int](maxlen=LATEST if shared else 0)
         self._sure = set[int]()  # they are on the disk
         self._there = folder.trials_with(study.directory, WEIGHTS) if self._wanted else set[int]()

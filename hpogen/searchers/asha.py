@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ from annotated_types import doc
 
 from hpogen.errors import Refusal
 from hpogen.searchers.brackets import reduction
+from hpogen.searchers.constrained import behind, tell_constrained
 from hpogen.searchers.optuna import Pool
 from hpogen.searchers.random import RandomSearcher
 from hpogen.space import Space
@@ -92,3 +93,9 @@ class AshaSearcher:
         self._rungs[rung].add(score, trial)
         if rung == 0:
             self._source.tell(self._numbers[trial], score)
+
+    def tell_constrained(self, trial: int, score: float, excess: Mapping[str, float]) -> None:
+        rung = self._asked[trial][1]
+        self._rungs[rung].add(behind(score, excess), trial)
+        if rung == 0:
+            tell_constrained(self._source, self._numbers[trial], score, excess)

@@ -37,7 +37,11 @@ class Searcher(Protocol):
     clock, they are imported before. `honours` are those of `forbid` and `prior` that it heeds in a
     space; without it, spaces that have one are refused. It may have `tell_pruned(trial, score,
     epochs)`: the trial was ended after so many epochs with that score, which is not to be compared
-    with those of `tell`; without it such a trial is told as a failed one.
+    with those of `tell`; without it such a trial is told as a failed one. And it may have
+    `tell_constrained(trial, score, excess)`, called in the place of `tell` for each finished trial
+    of a study with constraints: `excess` is by metric how far a bound is missed, at most 0 where
+    it is satisfied. Without it the score of a trial that does not satisfy them is told as one
+    behind all others (`constrained.py`).
     """
 
     enqueues_default: ClassVar[bool]  # whether `enqueue` is `[default]` when the study has none

@@ -18,6 +18,7 @@ import optuna
 from annotated_types import doc
 
 from hpogen.errors import Refusal, quoted, unknown
+from hpogen.searchers.constrained import share
 from hpogen.space import Space
 from hpogen.space.parameters import (
     Choice,
@@ -28,7 +29,7 @@ from hpogen.space.parameters import (
     places,
     value_of,
 )
-from hpogen.trial import Config, Proposal, Value
+from hpogen.trial import Config, Proposal, Value, violation
 
 # These need objects that YAML has no words for, or end the search themselves.
 NOT_OFFERED = {
@@ -42,6 +43,9 @@ NOT_OFFERED = {
 NUMBERS_ONLY = {"CmaEsSampler", "QMCSampler"}
 
 REDRAWS = 100  # of a forbidden configuration
+
+CONSTRAINED = {"TPESampler", "GPSampler", "NSGAIISampler", "NSGAIIISampler"}
+NAMES_CONSTRAINTS = hasattr(optuna.trial.Trial, "set_constraint")  # since 5.0
 
 PLAIN: Mapping[str, Any] = {
     "int": int,
@@ -66,7 +70,8 @@ class OptunaSearcher:
     `sampler` is its class; the other options are the sampler's own.
 
     A failed trial is told as a score worse than every finite one so far: Optuna's samplers do not
-    look at trials that failed, and told so they end no better (docs/searchers.md).
+    look at trials that failed, and told so they end no better (docs/searchers.md). Samplers that
+    know constraints are told them; for others an infeasible trial is between feasible and failed.
     """
 
     enqueues_default, ranks_only, multi_fidelity = True, False, False
@@ -95,6 +100,9 @@ class OptunaSearcher:
 
     def tell_pruned(self, trial: int, score: float, epochs: int) -> None:
         self._pool.tell_pruned(trial, score, epochs)
+
+    def tell_constrained(self, trial: int, score: float, excess: Mapping[str, float]) -> None:
+        self._pool.tell_constrained(trial, score, excess)
 
 
 class Pool:
@@ -136,7 +144,11 @@ class Pool:
         self._from_prior = _startup(options) if space.priors else 0  # scores that are still wanted
         self._trials: list[optuna.trial.Trial] = []  # by the number of the proposal
         self._range: tuple[float, float] | None = None  # of the finite scores
-        self._failed: list[int] = []  # before any score was finite
+        self._failed: list[
+            tuple[optuna.trial.Trial, float]
+        ] = []  # before any score was finite: see `_worse`
+        self._excess: dict[str, float] = {}  # the largest of each constraint so far
+        self._knows_constraints = sampler in CONSTRAINED and NAMES_CONSTRAINTS
         self._learns_of_pruned = sampler == "TPESampler" or options.get("consider_pruned_trials")
 
     def ask(self) -> Proposal:
@@ -150,7 +162,7 @@ class Pool:
             if not self._space.forbids(config):
                 self._trials.append(drawn)
                 return Proposal(config, self._budget)
-            self._learn(drawn.number, math.inf)
+            self._worse(drawn, 1.0)
         return self._given(self._space.sample(self._generator))
 
     def _given(self, config: Config) -> Proposal:
@@ -168,20 +180,44 @@ class Pool:
     def tell(self, number: int, score: float) -> None:
         """The score of the proposal of that number; inf for a failure."""
         self._from_prior -= 1
-        self._learn(self._trials[number].number, score)
+        if math.isinf(score):
+            self._worse(self._trials[number], 1.0)
+        else:
+            self._learn(number, score)
+
+    def tell_constrained(self, number: int, score: float, excess: Mapping[str, float]) -> None:
+        """The same of a finished trial of a study with constraints."""
+        self._from_prior -= 1
+        if self._knows_constraints:
+            for name, x in excess.items():
+                self._excess[name] = max(self._excess.get(name, 1.0), x)
+                self._trials[number].set_constraint(name, x)
+            self._learn(number, score)
+        elif violation(excess):
+            self._worse(self._trials[number], share(excess))
+        else:
+            self._learn(number, score)
 
     def _learn(self, number: int, score: float) -> None:
-        if math.isinf(score):
-            self._failed.append(number)
-        else:
-            low, high = self._range or (score, score)
-            self._range = (min(low, score), max(high, score))
-            self._study.tell(number, score)
-        if self._range is not None:
-            low, high = self._range
-            for failed in self._failed:
-                self._study.tell(failed, high + (high - low or 1.0))
-            self._failed = []
+        low, high = self._range or (score, score)
+        self._range = (min(low, score), max(high, score))
+        self._study.tell(self._trials[number].number, score)
+        self._tell_worse()
+
+    def _worse(self, trial: optuna.trial.Trial, by: float) -> None:
+        """A trial behind the scores so far, by such a share of their range; 1: it failed."""
+        self._failed.append((trial, by))
+        self._tell_worse()
+
+    def _tell_worse(self) -> None:
+        if self._range is None:
+            return
+        low, high = self._range
+        for trial, by in self._failed:
+            for name, x in self._excess.items():
+                trial.set_constraint(name, x)
+            self._study.tell(trial.number, high + (high - low or 1.0) * by)
+        self._failed = []
 
     def tell_pruned(self, number: int, score: float, epochs: int) -> None:
         """The proposal ended after so many epochs: as Optuna has it, or for want of that a failure.

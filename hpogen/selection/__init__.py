@@ -4,10 +4,13 @@ from hpogen.selection.choosing import (
     SELECTIONS,
     Selection,
     SelectionName,
+    alone,
     best_first,
     candidates,
     choose,
+    per_sample,
     rescore,
+    settled,
 )
 from hpogen.selection.evidence import Evidence, gather
 
@@ -16,9 +19,12 @@ __all__ = [
     "Evidence",
     "Selection",
     "SelectionName",
+    "alone",
     "best_first",
     "candidates",
     "choose",
     "gather",
+    "per_sample",
     "rescore",
+    "settled",
 ]

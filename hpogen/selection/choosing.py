@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from hpogen.objective import Location, Objective, rank
 from hpogen.record.history import History, Record
 from hpogen.selection.evidence import REPEATS, TOP, Evidence, Losses, gather
 from hpogen.selection.shrinking import shrunk
+from hpogen.selection.sweep import separable, swept
 from hpogen.trial import Rung
 
 SelectionName = Literal["score", "val_loss", "val_accuracy", "one_se_margin", "shrunk", "noise_cut"]
@@ -32,8 +33,8 @@ class Selection:
     name: SelectionName
     figures: Figures  # lower is better; infinity for a trial that it cannot choose
     needs: frozenset[str] = frozenset()  # metrics of every trial, besides the objective's
-    alone: bool = False  # whether a trial's figure is the same whatever the others are
-    per_sample: bool = False  # whether it reads the loss of each validation sample
+    alone: bool = False  # see `alone`, which also asks the objective
+    per_sample: bool = False  # see `per_sample`
     reserve: int = 0  # trials of the highest rung that a study keeps of `stop` for its end
 
     def choose(self, evidence: Evidence, objective: Objective) -> int | None:
@@ -44,12 +45,16 @@ class Selection:
 
 
 def candidates(history: History, rung: Rung) -> list[Record]:
-    """The finished trials of that rung that have metrics, are no duplicates and no repeats."""
+    """The finished trials of that rung that have metrics, are no duplicates and no repeats.
+
+    Without those that do not satisfy the study's constraints: none of them is ever the answer.
+    """
     return [
         record
         for record in history.records
         if record.state == "told"
         and record.failure is None
+        and record.feasible
         and record.trial.rung == rung
         and record.twin is None
         and not record.repeat
@@ -110,7 +115,12 @@ def best_first(
 
 
 def scores(evidence: Evidence, objective: Objective) -> list[float]:
-    """As `rescore`, but infinity where a term, or as yet a `standard` scale, is not defined."""
+    """As `rescore`, but infinity where a term, or as yet a frozen scale, is not defined.
+
+    With the α that `settled` finds, where it is swept.
+    """
+    if objective.swept:
+        objective = settled(evidence, objective)
     if not {*objective.standardized()} <= evidence.locations.keys():
         return [math.inf] * len(evidence.metrics)
     found = []
@@ -121,6 +131,30 @@ def scores(evidence: Evidence, objective: Objective) -> list[float]:
         except ValueError:
             found.append(math.inf)
     return found
+
+
+def settled(evidence: Evidence, objective: Objective) -> Objective:
+    """The objective with the α that is found from the trials, as far as that is known.
+
+    Raises UserError where the losses that a swept one needs are missing.
+    """
+    if objective.swept:
+        alone = replace(objective.weighing(1.0), terms=objective.weighing(1.0).terms[:1])
+        return objective.weighing(swept(scores(evidence, alone), evidence.losses()))
+    if objective.part is None or not {*objective.standardized()} <= evidence.locations.keys():
+        return objective
+    return objective.weighing(objective.alpha(evidence.locations))
+
+
+def alone(selection: SelectionName, objective: Objective) -> bool:
+    """Whether a trial's figure is the same whatever the others are."""
+    weighs = selection == "score" and (objective.uses("rank") or objective.swept)
+    return SELECTIONS[selection].alone and not weighs
+
+
+def per_sample(selection: SelectionName, objective: Objective) -> bool:
+    """Whether the choice reads the loss of each validation sample."""
+    return SELECTIONS[selection].per_sample or (selection == "score" and objective.swept)
 
 
 def _ranks(metrics: Sequence[Mapping[str, float]], objective: Objective) -> list[dict[str, float]]:
@@ -143,14 +177,9 @@ def one_se_margin(margins: Sequence[float], losses: Losses) -> list[float]:
     """
     best = losses[int(losses.mean(axis=1, dtype=np.float64).argmin())].astype(np.float64)
     return [
-        -margin if margin < math.inf and not _separable(own - best) else math.inf
+        -margin if margin < math.inf and not separable(own - best) else math.inf
         for margin, own in zip(margins, losses, strict=True)
     ]
-
-
-def _separable(differences: Losses) -> bool:
-    n = len(differences)
-    return n > 1 and bool(differences.mean() > differences.std(ddof=1) / math.sqrt(n))
 
 
 LOSS = frozenset({"val_loss"})

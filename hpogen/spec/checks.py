@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError, unknown
-from hpogen.objective import Objective, Scale, Term, label, preset
+from hpogen.objective import PART, Objective, Scale, Term, label, preset
 from hpogen.record.stores import is_url
 from hpogen.selection import SELECTIONS, SelectionName
 from hpogen.space import Space
@@ -109,7 +109,8 @@ def objective(
             mistakes.add(at_scale, "'rank' needs a searcher that uses ranks only, such as cmaes")
     with mistakes.under("objective"):
         task.check(frozenset(term.metric for term in terms))
-    return Objective(terms, text, task.sums(), form.standard_after)
+    swept = form.alpha == "swept"
+    return Objective(terms, text, task.sums(), form.standard_after, part=_part(form), swept=swept)
 
 
 Found = tuple[str, tuple[Term, ...], list[KeyPath]]
@@ -121,7 +122,7 @@ def _preset(form: ObjectiveForm, budgets: Sequence[int], mistakes: Mistakes) -> 
         mistakes.add(path, "needs preset or terms")
         return None
     if form.preset in ("val", "train"):
-        for key in ("alpha", "scale"):
+        for key in ("alpha", "scale", "part"):
             if getattr(form, key) is not None:
                 text = f"preset {form.preset!r} has no AGN term that {key} could apply to"
                 mistakes.add((*path, key), text)
@@ -134,12 +135,33 @@ def _preset(form: ObjectiveForm, budgets: Sequence[int], mistakes: Mistakes) -> 
         text = "must be named where there are several budgets: log is recommended"
         mistakes.add((*path, "scale"), text)
     scale = form.scale or "raw"
+    _found_alpha(form, mistakes)
     terms = preset(form.preset, form.alpha, scale)
-    return label(form.preset, form.alpha, scale), terms, [path, path]
+    return label(form.preset, form.alpha, scale, _part(form)), terms, [path, path]
+
+
+def _part(form: ObjectiveForm) -> float | None:
+    """The part of the loss's spread, where α is found by it."""
+    return (PART if form.part is None else form.part) if form.alpha == "auto" else None
+
+
+def _found_alpha(form: ObjectiveForm, mistakes: Mistakes) -> None:
+    """What goes together with an α that is found from the trials, and what does not."""
+    path: KeyPath = ("objective",)
+    if form.alpha != "auto" and form.part is not None:
+        mistakes.add((*path, "part"), f"is for alpha: auto, got alpha: {shown(form.alpha)}")
+    if not isinstance(form.alpha, str):
+        return
+    if form.scale in ("standard", "rank"):
+        text = f"{form.scale!r} does not go together with alpha: {form.alpha}, which measures AGN"
+        mistakes.add((*path, "scale"), f"{text} by its spread: use raw, per_epoch or log")
+    if form.alpha == "swept" and form.preset == "agn+train":
+        text = "'swept' chooses by validation losses, which 'agn+train' has none of: use agn+val"
+        mistakes.add((*path, "alpha"), text)
 
 
 def _terms(form: ObjectiveForm, mistakes: Mistakes) -> Found | None:
-    for key in ("preset", "alpha", "scale"):
+    for key in ("preset", "alpha", "scale", "part"):
         if getattr(form, key) is not None:
             mistakes.add(("objective", key), "does not go together with terms")
     terms = tuple(Term(t.metric, t.weight, t.scale) for t in form.terms or [])
@@ -152,11 +174,33 @@ def _term_label(metric: str, weight: float, scale: Scale) -> str:
     return scaled if weight == 1 else f"{weight:g}·{scaled}"
 
 
-def _metric(name: str, task: Task, path: KeyPath, mistakes: Mistakes) -> None:
+def _metric(
+    name: str, task: Task, path: KeyPath, mistakes: Mistakes, who: str = "objective"
+) -> None:
     if name.startswith("audit"):
-        mistakes.add(path, f"{AUDIT}: no objective can name {name!r}")
+        mistakes.add(path, f"{AUDIT}: no {who} can name {name!r}")
     elif name not in task.metrics():
         mistakes.add(path, unknown("metric", name, task.metrics()))
+
+
+def constraints(given: Mapping[str, str] | None, task: Task, mistakes: Mistakes) -> None:
+    """The task gives the metrics that the answer is constrained by."""
+    for name in given or {}:
+        _metric(name, task, ("constraints", name), mistakes, "constraint")
+    with mistakes.under("constraints"):
+        task.check(frozenset(given or {}))
+
+
+def swept(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
+    """An α that is chosen afterwards has losses to choose it by, and then chooses the answer."""
+    if form.objective.alpha != "swept":
+        return
+    if not task.keeps_losses:
+        text = f"'swept' reads the loss of each validation sample, which task {task.name!r} does"
+        mistakes.add(("objective", "alpha"), f"{text} not keep; expected a number, or auto")
+    if form.selection != "score":
+        text = f"{form.selection!r} leaves alpha aside, and objective.alpha is swept to choose by"
+        mistakes.add(("selection",), f"{text}: leave selection out")
 
 
 def selection(name: SelectionName, task: Task, mistakes: Mistakes) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, get_args
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import WithJsonSchema
+from pydantic import BeforeValidator, WithJsonSchema
 
-from hpogen.objective import Preset, Scale
+from hpogen.objective import Alpha, Constraint, Preset, Scale
 from hpogen.selection import SelectionName
 from hpogen.spec.strict import Count, Form
 
@@ -17,6 +17,15 @@ RACE = "race"
 def also(name: str) -> WithJsonSchema:
     """The names of selections and one more, for editors."""
     return WithJsonSchema({"enum": [*get_args(SelectionName), name]})
+
+
+def _bound(value: object) -> str:
+    """`<=0.20` as `<= 0.2`."""
+    return Constraint.of("", value).text
+
+
+Bound = Annotated[str, BeforeValidator(_bound)]
+"""What a constraint says of its metric."""
 
 
 class TermForm(Form):
@@ -35,14 +44,20 @@ class ObjectiveForm(Form):
 
     preset: Preset | None = None
     """Instead of `terms`: a loss, or a loss and AGN, the accumulated gradient norm."""
-    alpha: float | None = None
-    """The weight of AGN in the presets `agn+val` and `agn+train`."""
+    alpha: Alpha | None = None
+    """The weight of AGN in the presets `agn+val` and `agn+train`; `auto` and `swept` find it.
+
+    `auto`: from the spreads of the first `standard_after` finished trials. `swept`: the search runs
+    on `val_loss`, and the weight is chosen afterwards by halves of the validation samples.
+    """
+    part: Annotated[float, Gt(0)] | None = None
+    """With `alpha: auto`: the share of the loss's spread that AGN's is to be; left out: 0.25."""
     scale: Scale | None = None
     """What AGN goes through in a preset; left out: `raw`. With several budgets it must be named."""
     terms: Annotated[list[TermForm], Len(1)] | None = None
     """The terms that are added up; instead of `preset`."""
     standard_after: Count = 8
-    """Finite outcomes of a budget from which the `standard` scale takes its centre and spread."""
+    """Finite outcomes of a budget from which `standard` takes centre and spread, `auto` alpha."""
 
 
 class Finalists(Form):

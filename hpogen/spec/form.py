@@ -22,7 +22,7 @@ from pydantic import (
 
 from hpogen.record.stores import is_url
 from hpogen.selection import SelectionName
-from hpogen.spec.choice import RACE, Finalists, ObjectiveForm, also
+from hpogen.spec.choice import RACE, Bound, Finalists, ObjectiveForm, also
 from hpogen.spec.pruning import Prune
 from hpogen.spec.strict import STRICT, Count, Form
 from hpogen.spec.tracking import Track
@@ -255,6 +255,11 @@ class StudyForm(Form):
     """
     finalists: Finalists | None = None
     """The best trials, trained again with other seeds in a race for the answer; left out: none."""
+    constraints: Annotated[dict[str, Bound], Len(1)] | None = None
+    """What the answer must satisfy, by metric: `<= 0.2`, or `>=` and a number; left out: nothing.
+
+    A trial that does not is told to the searcher as infeasible, and is never the answer.
+    """
     stop: Stop
     """When the search ends: `trials`, `epochs` or `hours` is needed. It may be raised later."""
     prune: Annotated[Prune, _mapping_with("rule")] | None = None

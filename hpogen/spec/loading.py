@@ -48,7 +48,8 @@ from hpogen.tasks.base import Task
 from hpogen.trial import Config, Rung, Trial, exact
 
 AS_WRITTEN = (
-    *("seed", "selection", "finalists", "stop", "prune", "limits", "rungs", "primary", "track"),
+    *("seed", "selection", "finalists", "constraints", "stop", "prune", "limits"),
+    *("rungs", "primary", "track"),
 )
 
 
@@ -68,6 +69,7 @@ class StudySpec:
     objective: Objective
     selection: SelectionName
     finalists: Finalists | None
+    constraints: Mapping[str, str] | None
     stop: Stop
     prune: Prune | None
     baselines: Mapping[str, Config]
@@ -87,12 +89,9 @@ class StudySpec:
         """Another task has its own epochs and sums; whoever replaces it need not know."""
         if self.data is None:
             object.__setattr__(self, "budgets", (*self.budgets[:-1], self.task.epochs))
-        objective = replace(
-            self.objective,
-            sums=self.task.sums(),
-            step_sums=self.task.step_sums(),
-            subset=self.task.subset or 1.0,
-        )
+        sums, step_sums = self.task.sums(), self.task.step_sums()
+        subset = self.task.subset or 1.0
+        objective = replace(self.objective, sums=sums, step_sums=step_sums, subset=subset)
         object.__setattr__(self, "objective", objective)
 
     @classmethod
@@ -131,6 +130,7 @@ class StudySpec:
             "objective": self.objective.record(),
             "selection": self.selection,
             "finalists": self.finalists and self.finalists.model_dump(),
+            **({"constraints": dict(self.constraints)} if self.constraints else {}),
             "stop": self.stop.record(),
             **({"prune": self.prune.record()} if self.prune else {}),
             "baselines": {name: dict(config) for name, config in self.baselines.items()},
@@ -275,6 +275,8 @@ def _resolved(
     resolved: dict[str, Any] = {"data": None}
     if task:
         checks.selection(form.selection, task, mistakes)
+        checks.swept(form, task, mistakes)
+        checks.constraints(form.constraints, task, mistakes)
         check_finalists(form, task, mistakes)
         checks.checkpoints(form.checkpoints, task, mistakes)
         fitting.rungs(form, task, mistakes)

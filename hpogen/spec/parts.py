@@ -49,6 +49,7 @@ HEED = {  # which searchers honour what a space may have beside its parameters' 
     "prior": "random, optuna (TPE) or cmaes",
     "forbid": "a searcher of hpogen, all of which do",
 }
+TOLD = ("tell", "tell_pruned", "tell_constrained")  # how a searcher may hear of a trial
 OURS = {"space", "budgets", "seed", "enqueue"}  # what a searcher is given besides its options
 
 
@@ -111,7 +112,7 @@ class SearcherSpec:
         with guest():
             searcher: Searcher = self.part(space, budgets, seed, enqueue=enqueue, **self.options)
         if plugins.searchers.is_plugin(self.name):
-            told = [name for name in ("tell", "tell_pruned") if hasattr(searcher, name)]
+            told = [name for name in TOLD if hasattr(searcher, name)]
             own = {name: guarded(getattr(searcher, name)) for name in ("ask", *told)}
             ours: Any = SimpleNamespace(**own)
             return ours  # type: ignore[no-any-return]

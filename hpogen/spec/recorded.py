@@ -172,6 +172,7 @@ def restated_spec(
         made = checks.objective(form.objective, spec.task, spec.searcher, spec.budgets, mistakes)
         found = made or found
     checks.selection(form.selection, spec.task, mistakes)
+    checks.swept(form, spec.task, mistakes)
     mistakes.raise_first()
     return replace(spec, objective=found, selection=form.selection, finalists=None)
 

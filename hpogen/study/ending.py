@@ -42,7 +42,7 @@ class Ending:
         self._same = 0 if record.twin is None else self._same + 1
         if record.repeat or record.trial.rung != self._study.spec.ladder[-1]:
             return
-        better = record.failure is None and record.score < self._best
+        better = record.failure is None and record.feasible and record.score < self._best
         self._best = record.score if better else self._best
         self._without = 0 if better else self._without + 1
 

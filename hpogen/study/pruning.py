@@ -91,7 +91,8 @@ class Pruning:
         else:
             values = self._values(record.trial, self._curve(record) if rows is None else rows)
         self._pruner.report(record.trial.id, values)
-        self._pruner.end(record.trial.id, None if record.failure else record.score)
+        comparable = record.failure is None and record.feasible
+        self._pruner.end(record.trial.id, record.score if comparable else None)
 
     def _judges(self, record: Record) -> bool:
         return self._rule is not None and record.twin is None and not record.repeat

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hpogen.record.history import History, Record, key_of
 from hpogen.searchers.base import Searcher
+from hpogen.searchers.constrained import tell_constrained
 from hpogen.selection import candidates
 from hpogen.selection.evidence import REPEATS, TOP, late_loss
 from hpogen.study.finalists import final, searched
@@ -55,7 +56,9 @@ class Engine:
         if record.trial.id not in self._numbers:
             return
         number = self._numbers[record.trial.id]
-        if not record.pruned:
+        if record.excess:
+            tell_constrained(self._searcher, number, record.score, record.excess)
+        elif not record.pruned:
             self._searcher.tell(number, record.score)
         elif (tell_pruned := getattr(self._searcher, "tell_pruned", None)) is not None:
             tell_pruned(number, record.score, int(history.charge(record)))

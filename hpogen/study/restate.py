@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from hpogen import plugins
 from hpogen.errors import UserError, quoted, unknown
-from hpogen.objective import PRESETS, SCALES
+from hpogen.objective import PRESETS, SCALES, Alpha, Found
 from hpogen.selection import SELECTIONS
 from hpogen.spec import StudySpec
 from hpogen.spec.positions import Unreadable, parse
@@ -23,8 +23,18 @@ Form = Mapping[str, Any]
 """An objective in the form of the YAML."""
 
 
+def alpha_of(text: str) -> Alpha:
+    """An α as it is typed: a number, `auto` or `swept`. Raises UserError."""
+    if text in get_args(Found):
+        return cast("Found", text)
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"--alpha: got {quoted(text)}, expected a number, auto or swept") from None
+
+
 def objective_form(
-    text: str, alpha: float | None = None, scale: str | None = None, own: Form | None = None
+    text: str, alpha: Alpha | None = None, scale: str | None = None, own: Form | None = None
 ) -> Form:
     """An objective as it is typed: a preset with alpha and scale, or `terms` as YAML.
 
@@ -47,13 +57,19 @@ def objective_form(
     return {**data, **{key: value for key, value in given.items() if value is not None}}
 
 
-def _preset(text: str, alpha: float | None, scale: str | None, own: Form) -> Form:
+def weighed(own: Form, alpha: Alpha) -> Form:
+    """An objective with another α, by which its `part` goes with the one that it was for."""
+    found = {key: x for key, x in own.items() if key != "part"}
+    return {**found, "alpha": alpha if isinstance(alpha, str) else float(alpha)}
+
+
+def _preset(text: str, alpha: Alpha | None, scale: str | None, own: Form) -> Form:
     found: dict[str, Any] = {"preset": text}
     if text.startswith("agn"):
-        alpha = own.get("alpha", 1.0) if alpha is None else alpha
+        if alpha is None:
+            found |= {"alpha": 1.0} | {k: own[k] for k in ("alpha", "part") if k in own}
         scale = scale or own.get("scale")
-    if alpha is not None:
-        found["alpha"] = float(alpha)
+    found = found if alpha is None else {**weighed(found, alpha)}
     return found if scale is None else {**found, "scale": scale}
 
 

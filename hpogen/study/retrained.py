@@ -238,6 +238,7 @@ def alone(config: Config, trials: int) -> dict[str, Any]:
         "searcher": "listed",
         "selection": "score",
         "finalists": None,
+        "constraints": None,
         "stop": {"trials": trials},
         "prune": None,
         "baselines": {},

@@ -1,4 +1,4 @@
-"""When a `standard` scale is frozen and from what, and the ranks within a cohort.
+"""When a `standard` scale, or α, is frozen and from what, and the ranks within a cohort.
 
 Functions of a study's history alone, so that the order in which outcomes arrive changes nothing.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hpogen.objective import Location, Objective, locate, rank
+from hpogen.objective import Location, Objective, rank
 from hpogen.record.history import History, Record
 from hpogen.trial import Outcome, Rung
 
@@ -36,7 +36,7 @@ def frozen(objective: Objective, history: History, rung: Rung) -> Locations | No
         if record.failure is None:
             finite.append(record.outcome)
         if len(finite) == objective.standard_after:
-            return _locations(objective, finite)
+            return _locations(objective, rung, finite)
     return None
 
 
@@ -45,7 +45,7 @@ def served(objective: Objective, history: History, rung: Rung, held: Sequence[Re
     lower = [known for known in history.locations if history.cost(known) < history.cost(rung)]
     if lower:
         return history.locations[max(lower, key=history.cost)]
-    return _locations(objective, [record.outcome for record in held if record.outcome])
+    return _locations(objective, rung, [record.outcome for record in held if record.outcome])
 
 
 def cohort_ranks(
@@ -69,8 +69,7 @@ def cohort_ranks(
     return ranks
 
 
-def _locations(objective: Objective, outcomes: Sequence[Outcome]) -> dict[str, Location]:
-    return {
-        metric: locate([outcome.metrics[metric] for outcome in outcomes])
-        for metric in objective.standardized()
-    }
+def _locations(
+    objective: Objective, rung: Rung, outcomes: Sequence[Outcome]
+) -> dict[str, Location]:
+    return objective.locations([outcome.metrics for outcome in outcomes], *rung)

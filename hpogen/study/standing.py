@@ -5,6 +5,7 @@ Computed from a spec and a history; the live table, the verdict and `status` are
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -13,13 +14,13 @@ from dataclasses import dataclass
 from hpogen.errors import shortened
 from hpogen.objective import Objective, Term
 from hpogen.record.history import History, Record
-from hpogen.selection import SELECTIONS, candidates, choose
+from hpogen.selection import SELECTIONS, candidates, choose, gather, settled
 from hpogen.selection.choosing import LOSS
 from hpogen.spec import StudySpec
 from hpogen.study.finalists import Final, begun, final
 from hpogen.study.read import AnyStudy
 from hpogen.study.repeats import is_over
-from hpogen.trial import Rung, canonical
+from hpogen.trial import Rung, canonical, violation
 
 NUMBER = re.compile(r"[0-9]+")
 VALIDATION = Objective((Term("val_loss", 1.0),), "val")
@@ -40,6 +41,8 @@ class Standing:
     failures: Mapping[str, int]  # by kind
     pruned: int
     duplicates: int
+    infeasible: int  # finished at the largest budget, but without satisfying the constraints
+    alpha: float | None  # that was found from the trials; None where it was given, or is none yet
     race: Final | None = None  # of the finalists, once the search has ended
 
 
@@ -59,6 +62,8 @@ def standing(study: AnyStudy) -> Standing:
         failures=Counter(r.failure.kind for r in told if r.failure and not r.pruned),
         pruned=sum(record.pruned for record in told),
         duplicates=history.duplicates,
+        infeasible=len(infeasible(history, spec.ladder[-1])),
+        alpha=alpha(study),
         race=race,
     )
 
@@ -89,6 +94,44 @@ def commonest(history: History) -> Reason | None:
     return Reason(trial, shortened(text), alike, len(failed), len(failed) == len(told))
 
 
+def infeasible(history: History, rung: Rung) -> list[Record]:
+    """The finished trials of that rung that do not satisfy the constraints, the nearest first."""
+    found = [r for r in history.records if not r.feasible and r.trial.rung == rung and not r.repeat]
+    return sorted(found, key=lambda record: violation(record.excess))
+
+
+def unsatisfied(history: History, record: Record) -> str:
+    """`gap_loss 0.31, expected <= 0.2`: of each constraint that the trial does not satisfy."""
+    metrics = record.outcome.metrics if record.outcome else {}
+    return "; ".join(
+        f"{c.metric} {metrics.get(c.metric, math.nan):.6g}, expected {c.sign} {c.bound:g}"
+        for c in history.constraints
+        if record.excess[c.metric] > 0
+    )
+
+
+def nearest(history: History, rung: Rung) -> str:
+    """How far the nearest trial is, where none of those that finished satisfies the constraints."""
+    found = infeasible(history, rung)
+    if not found or candidates(history, rung):
+        return ""
+    first = found[0]
+    return (
+        f"none of {len(found)} finished trials satisfies the constraints; the nearest is trial "
+        f"{first.trial.id}: {unsatisfied(history, first)}"
+    )
+
+
+def alpha(study: AnyStudy, spec: StudySpec | None = None) -> float | None:
+    """The α of an objective that finds it from the trials; None for others, and as yet."""
+    objective, rung = (spec or study.spec).objective, study.spec.ladder[-1]
+    records = candidates(study.history, rung) if objective.finds_alpha else []
+    if not records:
+        return None
+    found = settled(gather(study.history, records, rung, study.directory), objective)
+    return None if found.finds_alpha else found.terms[0].weight
+
+
 def chosen(study: AnyStudy, spec: StudySpec | None = None) -> Record | None:
     """The answer so far, by the study's own objective and selection, or those of `spec`.
 
@@ -105,9 +148,10 @@ def _answer(study: AnyStudy, spec: StudySpec, race: Final | None) -> Record | No
 
 
 def wanted(spec: StudySpec) -> frozenset[str]:
-    """The metrics that every outcome must have: the objective's and the selection's."""
+    """The metrics that every outcome must have: those of objective, selection and constraints."""
     judged = LOSS if spec.finalists else frozenset[str]()
-    return spec.objective.metrics | SELECTIONS[spec.selection].needs | judged
+    constrained = frozenset(spec.constraints or {})
+    return spec.objective.metrics | SELECTIONS[spec.selection].needs | judged | constrained
 
 
 def rule(spec: StudySpec) -> str:

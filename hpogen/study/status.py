@@ -18,7 +18,16 @@ from hpogen.record.history import Record
 from hpogen.spec import StudySpec
 from hpogen.study.finalists import Final, begun, final
 from hpogen.study.read import AnyStudy, Folder
-from hpogen.study.standing import chosen, commonest, is_complete, rule, standing
+from hpogen.study.standing import (
+    alpha,
+    chosen,
+    commonest,
+    is_complete,
+    nearest,
+    rule,
+    standing,
+    unsatisfied,
+)
 from hpogen.trial import Progress, Trial
 
 LOOKED_AT = 200  # trials, the latest: a long study is not read whole
@@ -40,6 +49,8 @@ def status(study: Folder) -> dict[str, Any]:
         "told": now.told,
         "failed": dict(now.failures),
         **({"pruned": now.pruned} if spec.prune else {}),
+        **({"infeasible": now.infeasible} if spec.constraints else {}),
+        **({"alpha": now.alpha} if spec.objective.finds_alpha else {}),
         "duplicates": now.duplicates,
         "reused": history.reused,
         "epochs_charged": history.charged,
@@ -125,6 +136,7 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
         "trained_as": record.reused or None,
         "lost": record.lost,
         "score": finite(record.score),
+        **({} if record.feasible else {"infeasible": unsatisfied(study.history, record)}),
         "metrics": _ordered(outcome.metrics, first) if outcome else {},
         **_parts(study, record, first),
         "audit": dict(outcome.audit) if outcome else {},
@@ -188,7 +200,12 @@ def best(study: Folder, spec: StudySpec | None = None) -> dict[str, Any]:
     if record is None:
         raise UserError(f"{study.directory}: there is no answer yet: {_unanswered(study)}")
     race = begun(study) if (spec or study.spec).finalists else None
-    return {**_answer(study, record), **({"race": raced(race)} if race else {})}
+    found = alpha(study, spec)
+    return {
+        **_answer(study, record),
+        **({} if found is None else {"alpha": found}),
+        **({"race": raced(race)} if race else {}),
+    }
 
 
 def raced(race: Final) -> dict[str, Any]:
@@ -229,6 +246,8 @@ def _unanswered(study: Folder) -> str:
     race = final(study)
     if race is not None and race.standing is not None:
         return f"each of its {len(race.finalists)} finalists failed, or did worse on more data"
+    if text := nearest(study.history, study.spec.ladder[-1]):
+        return text
     reason = commonest(study.history)
     if reason is None or any(record.failure is None for record in study.history.records):
         return "no trial has finished with a score"

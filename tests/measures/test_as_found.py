@@ -20,7 +20,13 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from hpogen.errors import Refusal
 from hpogen.measures import ablation_curves, gradient_norms, head_statistics
-from hpogen.measures.complexity import distance_init, param_norm, path_norm, vc_dim
+from hpogen.measures.complexity import (
+    distance_init,
+    param_norm,
+    parameters,
+    path_norm,
+    vc_dim,
+)
 from hpogen.measures.jacobian import jacobian_norm
 from hpogen.measures.network import gn
 from hpogen.measures.network_margins import margin_input, margin_layers
@@ -46,11 +52,12 @@ MEASURES: dict[str, Callable[[nn.Module, Batches], Any]] = {
     **{f.__name__: f for f in (jacobian_norm, margin_input, margin_layers, spectral, path_norm)},
     "vc_dim": vc_dim,
     "param_norm": param_norm,
+    "parameters": parameters,
     "distance_init": lambda model, batches: distance_init(model, batches, model),
 }
 
 
-FORWARDS = [name for name in MEASURES if name not in ("param_norm", "distance_init")]
+FORWARDS = [name for name in MEASURES if name not in ("param_norm", "distance_init", "parameters")]
 
 
 class Net(nn.Module):

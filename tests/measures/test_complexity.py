@@ -17,6 +17,7 @@ from hpogen.errors import Refusal
 from hpogen.measures.complexity import (
     distance_init,
     param_norm,
+    parameters,
     path_norm,
     require_relu_kind,
     vc_dim,
@@ -48,6 +49,13 @@ def test_the_norm_and_the_way_from_the_start(name: str) -> None:
     assert param_norm(model, []) == pytest.approx(float(trainable(model).norm()))
     way = float((trainable(model) - trainable(start)).norm())
     assert distance_init(model, [], start) == pytest.approx(way)
+
+
+def test_the_number_of_trainable_parameters() -> None:
+    assert parameters(make("residual"), []) == len(trainable(make("residual")))
+    assert parameters(make("frozen"), []) == len(trainable(make("frozen")))
+    whole = sum(p.numel() for p in make("frozen").parameters())
+    assert parameters(make("frozen"), []) < whole
 
 
 def test_the_size_of_the_class() -> None:

@@ -79,8 +79,9 @@ def numbers(given: Any) -> list[float]:
     return numbers(given.metrics) if hasattr(given, "metrics") else [float(given)]
 
 
+SIZES = {"vc_dim", "parameters"}  # of the architecture alone
 NETWORK = {
-    row.name: row for row in MEASURES.values() if row.of == "network" and row.name != "vc_dim"
+    row.name: row for row in MEASURES.values() if row.of == "network" and row.name not in SIZES
 }
 HEAD = {row.name: row for row in MEASURES.values() if row.of == "head"}
 WEIGHTS_ONLY = {"param_norm", "distance_init", "spectral", "path_norm"}

@@ -15,6 +15,7 @@ from hpogen.report.html.coinciding import Line, coinciding
 from hpogen.report.html.drawing import INK, MUTED, arm_colour, log_axis, log_ticks, picture
 from hpogen.report.html.material import ArmOfTask, TaskMaterial
 from hpogen.study.read import Folder
+from hpogen.study.standing import alpha
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,7 +124,8 @@ def _beside(alphas: Sequence[float], truths: Array, alone: Sequence[float]) -> l
 
 def _own_alpha(study: Folder) -> float:
     objective = study.spec.record()["objective"]
-    return float(objective.get("alpha") or 0.0)
+    given = objective.get("alpha")
+    return (alpha(study) if isinstance(given, str) else given) or 0.0
 
 
 def _labels(task: TaskMaterial, arm: ArmOfTask, found: Sequence[Rescoring]) -> Figure | None:
