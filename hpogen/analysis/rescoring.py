@@ -18,10 +18,10 @@ from hpogen.analysis.fewer_labels import AtLabels, over_labels, require_losses
 from hpogen.analysis.pruning import Pruned, would_prune
 from hpogen.analysis.trials import NOT_ADAPTIVE
 from hpogen.errors import UserError
-from hpogen.objective import Alpha, Objective, Term
+from hpogen.objective import Objective, Term
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
-from hpogen.study.restate import objective_form, pruning, restated, weighed
+from hpogen.study.restate import alpha_of, objective_form, pruning, restated, weighed
 from hpogen.study.standing import VALIDATION, chooses_by_validation, chosen
 from hpogen.tasks.errors import audit_key
 
@@ -75,7 +75,7 @@ def rescore(
     objective: str | None = None,
     selection: str | None = None,
     *,
-    alpha: Alpha | None = None,
+    alpha: float | str | None = None,
     scale: str | None = None,
     alphas: Sequence[float] | None = None,
     validation: Sequence[int] = (),
@@ -85,14 +85,16 @@ def rescore(
 ) -> Rescoring:
     """Choose anew among the finished trials of the largest budget.
 
-    `objective` is a preset or YAML terms, see `restate.objective_form`; with it the score
+    `objective` is a preset or YAML terms, see `restate.objective_form`, `alpha` a number or a word
+    for it, see `restate.alpha_of`; with them the score
     selects, unless a `selection` is named. `alphas` (default: 25 from 1e-4 to 100, and 0) weigh the
     objective's measures. `validation` are numbers of validation images. `prune` is a rule, or YAML.
     Raises UserError for what cannot be asked, and where trials, metrics or losses are missing.
     """
     _require_alphas(alphas or ())
     spec, trials = study.spec, Trials(study)
-    asked = _asked(study, objective, selection, {"alpha": alpha, "scale": scale})
+    weighing = {"alpha": None if alpha is None else alpha_of(alpha), "scale": scale}
+    asked = _asked(study, objective, selection, weighing)
     rules = _rules(spec, asked, trials)
     weighed = asked.objective if _measures(asked.objective) else None
     return Rescoring(

@@ -94,9 +94,7 @@ def rescore(
         str | None, typer.Option(metavar="PRESET|TERMS", help="agn+val, or terms as YAML")
     ] = None,
     selection: Annotated[str | None, typer.Option(metavar="RULE", help="what selects")] = None,
-    alpha: Annotated[
-        str | None, typer.Option(metavar="X|auto|swept", help="the preset's weight of AGN")
-    ] = None,
+    alpha: Annotated[str | None, typer.Option(help="AGN's weight, auto or swept")] = None,
     scale: Annotated[str | None, typer.Option(help="the scale of AGN")] = None,
     alphas: Annotated[
         str, typer.Option(metavar="0,0.1,1", help="default: 25 from 1e-4 to 100, and 0")
@@ -115,7 +113,6 @@ def rescore(
     from hpogen.report.rescore import rescore_data, rescore_page
     from hpogen.report.rescore_plot import check_plot_path, write_svg
     from hpogen.study.read import read
-    from hpogen.study.restate import alpha_of
 
     if plot is not None:
         check_plot_path(plot)
@@ -123,7 +120,7 @@ def rescore(
         read(directory),
         objective,
         selection,
-        alpha=None if alpha is None else alpha_of(alpha),
+        alpha=alpha,
         scale=scale,
         alphas=numbers("--alphas", alphas, float) or None,
         validation=numbers("--validation", validation, int),

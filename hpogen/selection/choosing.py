@@ -139,8 +139,9 @@ def settled(evidence: Evidence, objective: Objective) -> Objective:
     Raises UserError where the losses that a swept one needs are missing.
     """
     if objective.swept:
-        alone = replace(objective.weighing(1.0), terms=objective.weighing(1.0).terms[:1])
-        return objective.weighing(swept(scores(evidence, alone), evidence.losses()))
+        plain = objective.weighing(1.0)
+        values = scores(evidence, replace(plain, terms=plain.terms[:1]))
+        return objective.weighing(swept(values, evidence.losses()))
     if objective.part is None or not {*objective.standardized()} <= evidence.locations.keys():
         return objective
     return objective.weighing(objective.alpha(evidence.locations))

@@ -68,13 +68,15 @@ def _cross_fitted(alphas: Array, x: Array, losses: Losses) -> Array:
     exact = losses.astype(np.float64)
     with np.errstate(invalid="ignore"):
         weighed = np.where(np.isfinite(x), alphas[:, None] * x, np.inf)  # (A, n), also for α = 0
+    halves = np.zeros((2 * HALVINGS, samples), dtype=bool)
+    for i in range(HALVINGS):
+        halves[2 * i, generator.permutation(samples)[: samples // 2]] = True
+        halves[2 * i + 1] = ~halves[2 * i]
+    means = exact @ halves.T.astype(np.float64) / halves.sum(axis=1)  # (n, halves)
     judged = np.zeros((len(alphas), samples))
-    for _ in range(HALVINGS):
-        first = np.zeros(samples, dtype=bool)
-        first[generator.permutation(samples)[: samples // 2]] = True
-        for chooses in (first, ~first):
-            scores = exact[:, chooses].mean(axis=1) + weighed  # (A, n)
-            judged[:, ~chooses] += exact[scores.argmin(axis=1)][:, ~chooses]
+    for mean, chooses in zip(means.T, halves, strict=True):
+        choices = (mean + weighed).argmin(axis=1)  # (A,)
+        judged += np.where(chooses, 0.0, exact[choices])
     return judged / HALVINGS
 
 

@@ -195,7 +195,7 @@ def swept(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
     """An α that is chosen afterwards has losses to choose it by, and then chooses the answer."""
     if form.objective.alpha != "swept":
         return
-    if not task.keeps_losses:
+    if not task.keeps_losses and form.objective.preset == "agn+val":
         text = f"'swept' reads the loss of each validation sample, which task {task.name!r} does"
         mistakes.add(("objective", "alpha"), f"{text} not keep; expected a number, or auto")
     if form.selection != "score":

@@ -23,7 +23,7 @@ Form = Mapping[str, Any]
 """An objective in the form of the YAML."""
 
 
-def alpha_of(text: str) -> Alpha:
+def alpha_of(text: float | str) -> Alpha:
     """An α as it is typed: a number, `auto` or `swept`. Raises UserError."""
     if text in get_args(Found):
         return cast("Found", text)
@@ -67,7 +67,8 @@ def _preset(text: str, alpha: Alpha | None, scale: str | None, own: Form) -> For
     found: dict[str, Any] = {"preset": text}
     if text.startswith("agn"):
         if alpha is None:
-            found |= {"alpha": 1.0} | {k: own[k] for k in ("alpha", "part") if k in own}
+            kept = ("alpha", "part", "standard_after") if "part" in own else ("alpha",)
+            found |= {"alpha": 1.0} | {key: own[key] for key in kept if key in own}
         scale = scale or own.get("scale")
     found = found if alpha is None else {**weighed(found, alpha)}
     return found if scale is None else {**found, "scale": scale}
