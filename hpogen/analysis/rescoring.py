@@ -85,16 +85,14 @@ def rescore(
 ) -> Rescoring:
     """Choose anew among the finished trials of the largest budget.
 
-    `objective` is a preset or YAML terms, see `restate.objective_form`, `alpha` a number or a word
-    for it, see `restate.alpha_of`; with them the score
+    `objective` is a preset or YAML terms, see `restate.objective_form`; with it the score
     selects, unless a `selection` is named. `alphas` (default: 25 from 1e-4 to 100, and 0) weigh the
     objective's measures. `validation` are numbers of validation images. `prune` is a rule, or YAML.
     Raises UserError for what cannot be asked, and where trials, metrics or losses are missing.
     """
     _require_alphas(alphas or ())
     spec, trials = study.spec, Trials(study)
-    weighing = {"alpha": None if alpha is None else alpha_of(alpha), "scale": scale}
-    asked = _asked(study, objective, selection, weighing)
+    asked = _asked(study, objective, selection, {"alpha": alpha, "scale": scale})
     rules = _rules(spec, asked, trials)
     weighed = asked.objective if _measures(asked.objective) else None
     return Rescoring(
@@ -146,9 +144,12 @@ def _asked(
 ) -> StudySpec:
     """The study's spec with what is asked for, `alpha` and `scale` as far as they are given."""
     own, form = study.spec.record()["objective"], None
+    """The study's spec with what is asked for; `alpha` may be `auto` or `swept`."""
     given = {key: value for key, value in weighing.items() if value is not None}
+    if "alpha" in given:
+        given["alpha"] = alpha_of(given["alpha"])
     if objective is not None:
-        form = objective_form(objective, **weighing, own=own)
+        form = objective_form(objective, **given, own=own)
     elif given:
         form = {**(weighed(own, given["alpha"]) if "alpha" in given else own), **given}
     return restated(study, form, selection or (None if form is None else "score"))

@@ -1,4 +1,4 @@
-"""16-epoch trials of Tables 1 and 4: raw α · AGN chooses a net at chance, `alpha: auto` does not."""
+"""16-epoch trials of Tables 1 and 4: raw α · AGN chooses a net at chance, `alpha: auto` not."""
 
 from __future__ import annotations
 
