@@ -144,7 +144,6 @@ def _asked(
 ) -> StudySpec:
     """The study's spec with what is asked for, `alpha` and `scale` as far as they are given."""
     own, form = study.spec.record()["objective"], None
-    """The study's spec with what is asked for; `alpha` may be `auto` or `swept`."""
     given = {key: value for key, value in weighing.items() if value is not None}
     if "alpha" in given:
         given["alpha"] = alpha_of(given["alpha"])
