@@ -41,6 +41,7 @@ OTHER: dict[str, Any] = {  # by field: a value that the YAML has not, and what t
     "checkpoints": (Checkpoints(keep="final"), {"keep": "final", "top": 1, "path": None}),
     "budgets": ((2, 4), {"min": 2, "max": 4, "eta": 2}),
     "finalists": (None, None),  # a toy has no losses of each sample: see `test_finalists`
+    "constraints": ({"gap_loss": "<= 0.2"}, {"gap_loss": "<= 0.2"}),
     "prune": (MEDIAN, MEDIAN.record()),
     "track": (Track(tensorboard=True), {"tensorboard": True}),
     "rungs": ("continue", "continue"),
