@@ -12,7 +12,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 Scale = Literal["raw", "per_epoch", "log", "standard", "rank"]
 SCALES: tuple[str, ...] = get_args(Scale)
@@ -44,6 +44,17 @@ class Location:
     spread: float
 
 
+class Learned(Protocol):
+    """A model that predicts a score from the terms' metrics and frozen scales."""
+
+    @property
+    def caution(self) -> str: ...
+
+    def score(self, metrics: Mapping[str, float], locations: Mapping[str, Location]) -> float: ...
+
+    def record(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class Objective:
     """`score = Σ weight · scaled(metric)`.
@@ -51,7 +62,7 @@ class Objective:
     `sums` are the metrics that are sums over epochs (`agn`), which `per_epoch` and `log` divide by
     the budget. Those that are sums over training steps (`step_sums`) are divided by epochs of as
     many steps on the `subset`, a fraction of the training set. `standard_after` is how many finite
-    outcomes of a budget freeze a `standard` scale.
+    outcomes of a budget freeze a `standard` scale. A `learned` model weighs the terms itself.
 
     Two objectives have α, the weight of their first term, found from the trials, and 1 stands in
     its place. With `part` (`alpha: auto`), α · spread(scaled first) = part · spread(second), both
@@ -67,6 +78,7 @@ class Objective:
     subset: float = 1.0
     part: float | None = None
     swept: bool = False
+    learned: Learned | None = None
 
     @property
     def metrics(self) -> frozenset[str]:
@@ -140,6 +152,8 @@ class Objective:
 
         None: on `subset`. Raises ValueError where a term is not defined.
         """
+        if self.learned is not None and self.metrics <= metrics.keys():
+            return self.learned.score(metrics, locations or {})
         total = 0.0
         for i, term in enumerate(self.terms):
             if self.swept and i == 0:
@@ -159,6 +173,8 @@ class Objective:
 
     def record(self) -> dict[str, Any]:
         """In the form of the YAML: the preset that it is called by, else its terms."""
+        if self.learned is not None:
+            return {**self.learned.record(), "standard_after": self.standard_after}
         first = self.terms[0]
         alpha: Alpha = float(first.weight)
         if self.finds_alpha:

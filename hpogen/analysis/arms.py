@@ -42,7 +42,8 @@ def arrange(studies: Sequence[Folder]) -> Design:
     Raises UserError where two studies are the same search, or where there are several tasks and
     none of them has two arms.
     """
-    tasks = _grouped(studies, [_task(study) for study in studies])
+    titled = by_task(studies)
+    tasks = [*titled.values()]
     settings = {study.directory: _setting(study) for study in studies}
     differing = sorted({key for group in tasks for key in _differing(group, settings)})
     keys = [json.dumps([settings[s.directory].get(key) for key in differing]) for s in studies]
@@ -54,21 +55,24 @@ def arrange(studies: Sequence[Folder]) -> Design:
             f"two arms ({names}{', …' if len(tasks) > 3 else ''}): give studies of one task"
         )
     labels = arm_labels(arms, differing, settings)
-    titles = task_labels([_task_record(group[0]) for group in tasks])
-    by_task = {
-        s.directory: title for title, group in zip(titles, tasks, strict=True) for s in group
-    }
+    titles = {study.directory: title for title, group in titled.items() for study in group}
     return Design(
-        tasks=tuple(titles),
-        arms=tuple(_arm(*pair, by_task) for pair in zip(labels, arms, strict=True)),
+        tasks=tuple(titled),
+        arms=tuple(_arm(*pair, titles) for pair in zip(labels, arms, strict=True)),
         notes=tuple(_notes(studies, settings, differing)),
     )
 
 
-def _arm(label: str, studies: Sequence[Folder], by_task: Mapping[Path, str]) -> Arm:
+def by_task(studies: Sequence[Folder]) -> dict[str, list[Folder]]:
+    """The studies of each task, by its label, in the order in which they are given."""
+    tasks = _grouped(studies, [_task(study) for study in studies])
+    return dict(zip(task_labels([_task_record(group[0]) for group in tasks]), tasks, strict=True))
+
+
+def _arm(label: str, studies: Sequence[Folder], titles: Mapping[Path, str]) -> Arm:
     found: dict[str, dict[int, Folder]] = {}
     for study in sorted(studies, key=lambda s: s.seed):
-        seeds = found.setdefault(by_task[study.directory], {})
+        seeds = found.setdefault(titles[study.directory], {})
         if study.seed in seeds:
             raise UserError(
                 f"{study.directory}: has the arm ({label}), the task and the search seed "
@@ -126,6 +130,9 @@ def _notes(
         yield f"the tasks differ in {', '.join(others)}, too"
     if any(_audits_on_test(study) for study in studies):
         yield "the audit images are the standard test set (task.dataset.audit: test)"
+    learned = [study.spec.objective.learned for study in studies]
+    for text in sorted({model.caution for model in learned if model and model.caution}):
+        yield f"do not trust a learned objective here: {text}"
     contents: dict[str, set[str]] = {}
     for study in studies:
         for name, sha256 in study.history.header.get("plugins", {}).items():

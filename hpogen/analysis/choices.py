@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -23,11 +23,15 @@ from hpogen.study.standing import nearest
 
 @dataclass(frozen=True)
 class Rule:
-    """What chooses: an objective by its score, or a selection that may leave it aside."""
+    """What chooses: an objective by its score, or a selection that may leave it aside.
+
+    `scored` gives the scores of all trials from their metrics, where no sum of terms does.
+    """
 
     label: str
     objective: Objective
     selection: SelectionName
+    scored: Callable[[Sequence[Mapping[str, float]]], list[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class Trials:
 
     def chosen(self, rule: Rule, evidence: Evidence | None = None) -> int | None:
         """The number among the records that the rule chooses."""
+        if rule.scored is not None:
+            return int(np.argmin(rule.scored((evidence or self.evidence).metrics)))
         locations = self.locations(rule.objective)
         evidence = replace(evidence or self.evidence, locations=locations)
         return SELECTIONS[rule.selection].choose(evidence, rule.objective)

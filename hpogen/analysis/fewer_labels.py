@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpogen.analysis.choices import Rule, Trials
 from hpogen.analysis.statistics import LEVEL, Array, Interval
@@ -87,10 +88,15 @@ def _subsamples(trials: Trials, size: int, number: int, seed: int) -> Iterator[E
             f"{trials.study.directory}: --validation: got {size}, expected 1 to {images}, the "
             "validation images that the study has"
         )
+    for drawn in draws(images, size, number, seed):
+        yield thinned(trials.evidence, losses, drawn)
+
+
+def draws(images: int, size: int, number: int, seed: int) -> Iterator[NDArray[np.intp]]:
+    """Random sub-samples (size,) of so many images, without replacement; one of all of them."""
     generator = np.random.default_rng([seed, size])
     for _ in range(1 if size == images else number):
-        drawn = np.sort(generator.choice(images, size, replace=False))
-        yield thinned(trials.evidence, losses, drawn)
+        yield np.sort(generator.choice(images, size, replace=False))
 
 
 def _at_labels(

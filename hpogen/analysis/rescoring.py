@@ -15,13 +15,14 @@ import numpy as np
 
 from hpogen.analysis.choices import Choice, Rule, Trials
 from hpogen.analysis.fewer_labels import AtLabels, over_labels, require_losses
+from hpogen.analysis.learned_rule import is_learned, learned_rule
 from hpogen.analysis.pruning import Pruned, would_prune
 from hpogen.analysis.trials import NOT_ADAPTIVE
 from hpogen.errors import UserError
 from hpogen.objective import Objective, Term
 from hpogen.spec import StudySpec
 from hpogen.study.read import Folder
-from hpogen.study.restate import alpha_of, objective_form, pruning, restated, weighed
+from hpogen.study.restate import Form, alpha_of, objective_form, pruning, restated, weighed
 from hpogen.study.standing import VALIDATION, chooses_by_validation, chosen
 from hpogen.tasks.errors import audit_key
 
@@ -68,6 +69,7 @@ class Rescoring:
     alphas: tuple[AtAlpha, ...]
     labels: tuple[AtLabels, ...]
     pruning: Pruned | None = None
+    caution: str = ""  # what a reader must know of a learned objective
 
 
 def rescore(
@@ -85,15 +87,14 @@ def rescore(
 ) -> Rescoring:
     """Choose anew among the finished trials of the largest budget.
 
-    `objective` is a preset or YAML terms, see `restate.objective_form`; with it the score
-    selects, unless a `selection` is named. `alphas` (default: 25 from 1e-4 to 100, and 0) weigh the
-    objective's measures. `validation` are numbers of validation images. `prune` is a rule, or YAML.
+    `objective` is a preset or YAML terms, see `restate.objective_form`, or a learned one; with it
+    the score selects, unless a `selection` is named. `alphas` (default: `ALPHAS`, and 0) weigh the
+    objective's measures. `validation` are numbers of validation images. `prune`: a rule, or YAML.
     Raises UserError for what cannot be asked, and where trials, metrics or losses are missing.
     """
-    _require_alphas(alphas or ())
     spec, trials = study.spec, Trials(study)
-    asked = _asked(study, objective, selection, {"alpha": alpha, "scale": scale})
-    rules = _rules(spec, asked, trials)
+    form = _form(study, objective, {"alpha": alpha, "scale": scale})
+    asked, rules, caution = _compared(trials, form, selection)
     weighed = asked.objective if _measures(asked.objective) else None
     return Rescoring(
         study=spec.name,
@@ -113,6 +114,7 @@ def rescore(
         alphas=_over_alphas(trials, weighed, ALPHAS if alphas is None else alphas),
         labels=_over_labels(trials, rules, validation, subsamples, seed),
         pruning=would_prune(study, trials, pruning(study, prune)) if prune else None,
+        caution=caution,
     )
 
 
@@ -139,19 +141,39 @@ def _over_labels(
     return over_labels(trials, [*rules.values()], sizes, subsamples, seed)
 
 
-def _asked(
-    study: Folder, objective: str | None, selection: str | None, weighing: Mapping[str, Any]
-) -> StudySpec:
-    """The study's spec with what is asked for, `alpha` and `scale` as far as they are given."""
-    own, form = study.spec.record()["objective"], None
+def _form(study: Folder, objective: str | None, weighing: Mapping[str, Any]) -> Form | None:
+    """The objective that is asked for, `alpha` and `scale` as far as they are given."""
+    own = study.spec.record()["objective"]
     given = {key: value for key, value in weighing.items() if value is not None}
     if "alpha" in given:
         given["alpha"] = alpha_of(given["alpha"])
     if objective is not None:
-        form = objective_form(objective, **given, own=own)
-    elif given:
-        form = {**(weighed(own, given["alpha"]) if "alpha" in given else own), **given}
-    return restated(study, form, selection or (None if form is None else "score"))
+        return objective_form(objective, **given, own=own)
+    if "alpha" in given:
+        own = weighed(own, given["alpha"])
+    return {**own, **given} if given else None
+
+
+def _asked(study: Folder, form: Form | None, selection: str | None) -> StudySpec:
+    """The study's spec with what is asked for; its own where that is a learned objective."""
+    if not is_learned(form):
+        return restated(study, form, selection or (None if form is None else "score"))
+    if selection is not None:
+        raise UserError(
+            f"--selection: got {selection}, but of a learned objective the score selects"
+        )
+    return study.spec
+
+
+def _compared(
+    trials: Trials, form: Form | None, selection: str | None
+) -> tuple[StudySpec, dict[str, Rule], str]:
+    """The spec that is asked for, the rules, and what must be known of a learned objective."""
+    asked = _asked(trials.study, form, selection)
+    rules, caution = _rules(trials.study.spec, asked, trials), ""
+    if form is not None and is_learned(form):
+        rules["asked"], caution = learned_rule(form, trials)
+    return asked, rules, caution
 
 
 def _require_alphas(alphas: Sequence[float]) -> None:
@@ -179,6 +201,8 @@ def _rule(spec: StudySpec) -> Rule:
 
 def _measures(objective: Objective) -> list[Term]:
     """The terms that alpha weighs."""
+    if objective.learned is not None:
+        return []
     return [term for term in objective.terms if term.metric not in LOSSES and term.weight]
 
 
@@ -199,6 +223,7 @@ def at_alpha(objective: Objective, alpha: float) -> Objective:
 def _over_alphas(
     trials: Trials, objective: Objective | None, alphas: Sequence[float]
 ) -> tuple[AtAlpha, ...]:
+    _require_alphas(alphas)
     if objective is None:
         return ()
     found = []

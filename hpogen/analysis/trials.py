@@ -80,15 +80,15 @@ class FinishedTrials:
         return self.metrics[name]
 
 
-def finished_trials(study: Folder) -> FinishedTrials:
-    """The trials of a study that may be compared.
+def finished_trials(study: Folder, error: Error | None = None) -> FinishedTrials:
+    """The trials of a study that may be compared, by that error; None: by the study's own.
 
     Raises UserError when no trial has finished with train metrics and audit.
     """
     past = study.history
     spec = past.header["spec"]
     rung = study.spec.ladder[-1]
-    error = truth_of([study]) or LOSS
+    error = error or truth_of([study]) or LOSS
     reasons = [_reason(record, rung, error.metric) for record in past.records]
     left_out = Counter(reason for reason in reasons if reason)
     records = [r for r, reason in zip(past.records, reasons, strict=True) if not reason]

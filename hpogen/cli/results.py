@@ -135,6 +135,37 @@ def rescore(
 
 
 @command
+def learn(
+    directories: Folders,
+    out: Annotated[Path, typer.Option(metavar="FILE.json", help="the file")] = Path("gap.json"),
+    target: Annotated[
+        str, typer.Option(metavar="error|gap|retrained", help="what is learned")
+    ] = "error",
+    measures: Annotated[
+        str, typer.Option(metavar="agn,kappa", help="from which; default: all that they share")
+    ] = "",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Learn an objective from finished studies with audit, judged on tasks left out."""
+    from hpogen.analysis.learned import learn
+    from hpogen.record.looks import count_looks
+    from hpogen.report.learned import learned_page
+    from hpogen.spec.learned import write_learned
+    from hpogen.study.open import run_folder
+    from hpogen.study.read import read_all
+
+    studies = read_all([run_folder(path) for path in directories])
+    found = learn(studies, target, numbers("--measures", measures, str.strip))
+    write_learned(found, out)
+    count_looks([study.directory for study in studies], "learn")
+    if as_json:
+        return print_json(found.model_dump(mode="json"))
+    folder = str(studies[0].directory)
+    print_page(learned_page(found, str(out), folder, width(), program()), quiet=quiet)
+
+
+@command
 def predict(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="the study's folder, or a file of weights")

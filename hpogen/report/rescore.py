@@ -24,6 +24,8 @@ def rescore_data(found: Rescoring) -> dict[str, Any]:
     data = dataclasses.asdict(found)
     if found.pruning is None:
         del data["pruning"]
+    if not found.caution:
+        del data["caution"]
     return data
 
 
@@ -72,6 +74,8 @@ def _limits(found: Rescoring) -> list[str]:
         )
     if not found.judged_by:
         said.append(f"Without audit figures ({found.audit_key}) no choice can be judged.")
+    if found.caution:
+        said.append(found.caution)
     if found.labels and _left_out(found, found.own.rule):
         said.append(f"Fewer labels cannot be asked of {found.own.rule}.")
     return said

@@ -94,7 +94,14 @@ def next_commands(history: History, directory: str, end: str, program: str) -> l
 def choice(spec: StudySpec, now: Standing) -> str:
     """The choice, what validation loss alone would have chosen, the baselines; the race."""
     race = [f"{text}." for text in sentences(now.race)] if now.race else []
-    return " ".join(["; ".join(_clauses(spec, now)) + ".", *race, *_comment(spec, now)])
+    learned = [f"{text}." for text in cautions(spec)]
+    return " ".join(["; ".join(_clauses(spec, now)) + ".", *race, *_comment(spec, now), *learned])
+
+
+def cautions(spec: StudySpec) -> list[str]:
+    """What marks every verdict of a learned objective that was used by force."""
+    learned = spec.objective.learned
+    return [f"Do not trust its objective: {learned.caution}"] if learned and learned.caution else []
 
 
 def _comment(spec: StudySpec, now: Standing) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hpogen.spec.form import AUDIT, Checkpoints, StudyForm, is_folder_name
 from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.parts import SearcherSpec
 from hpogen.spec.positions import KeyPath
+from hpogen.spec.steering import LEARNED, learned_of, terms_of
 from hpogen.spec.tracking import Track
 from hpogen.tasks.base import Task
 from hpogen.trial import Config, Value
@@ -96,21 +98,28 @@ def objective(
     mistakes: Mistakes,
 ) -> Objective | None:
     """The objective, with the task's sums; None when something is wrong with it."""
-    found = _preset(form, budgets, mistakes) if form.terms is None else _terms(form, mistakes)
+    learned = learned_of(form, task, mistakes)
+    if learned is not None:
+        terms = terms_of(learned, task)
+        found: Found | None = LEARNED, terms, [("objective",)] * len(terms)
+    else:
+        found = _preset(form, budgets, mistakes) if form.terms is None else _terms(form, mistakes)
     if found is None:
         return None
     text, terms, paths = found
     for term, path in zip(terms, paths, strict=True):
         at_scale = (*path, "scale")
-        _metric(term.metric, task, (*path, "preset" if form.terms is None else "metric"), mistakes)
+        key = "model" if learned else "preset" if form.terms is None else "metric"
+        _metric(term.metric, task, (*path, key), mistakes)
         if term.scale == "log" and term.metric.startswith("gap_"):
             mistakes.add(at_scale, f"'log' is refused for {term.metric!r}, which may be negative")
         if term.scale == "rank" and not searcher.declares("ranks_only"):
             mistakes.add(at_scale, "'rank' needs a searcher that uses ranks only, such as cmaes")
     with mistakes.under("objective"):
         task.check(frozenset(term.metric for term in terms))
-    swept = form.alpha == "swept"
-    return Objective(terms, text, task.sums(), form.standard_after, part=_part(form), swept=swept)
+    swept, part = form.alpha == "swept", _part(form)
+    made = Objective(terms, text, task.sums(), form.standard_after, part=part, swept=swept)
+    return replace(made, learned=learned)
 
 
 Found = tuple[str, tuple[Term, ...], list[KeyPath]]
@@ -121,6 +130,8 @@ def _preset(form: ObjectiveForm, budgets: Sequence[int], mistakes: Mistakes) -> 
     if form.preset is None:
         mistakes.add(path, "needs preset or terms")
         return None
+    if form.preset == LEARNED:
+        return None  # it has been said why
     if form.preset in ("val", "train"):
         for key in ("alpha", "scale", "part"):
             if getattr(form, key) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import BeforeValidator, WithJsonSchema
@@ -42,8 +42,8 @@ class TermForm(Form):
 class ObjectiveForm(Form):
     """A preset with its alpha and scale, or terms."""
 
-    preset: Preset | None = None
-    """Instead of `terms`: a loss, or a loss and AGN, the accumulated gradient norm."""
+    preset: Literal[Preset, "learned"] | None = None
+    """Instead of `terms`: a loss, a loss and AGN (the accumulated gradient norm), or `learned`."""
     alpha: Alpha | None = None
     """The weight of AGN in the presets `agn+val` and `agn+train`; `auto` and `swept` find it.
 
@@ -56,6 +56,10 @@ class ObjectiveForm(Form):
     """What AGN goes through in a preset; left out: `raw`. With several budgets it must be named."""
     terms: Annotated[list[TermForm], Len(1)] | None = None
     """The terms that are added up; instead of `preset`."""
+    model: str | dict[str, Any] | None = None
+    """The file of the preset `learned`, which `hpogen learn` has made; relative to the YAML."""
+    force: bool = False
+    """Use `model` also where it was no better than validation loss on tasks left out."""
     standard_after: Count = 8
     """Finite outcomes of a budget from which `standard` takes centre and spread, `auto` alpha."""
 

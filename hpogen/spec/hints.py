@@ -56,6 +56,7 @@ SYNONYMS = {  # what keys are called elsewhere, in lower case
     ),
     "device": "hpogen run --device cuda:0",
 }
+FILE = ("objective", "model")  # a `model` that stands elsewhere is the network
 SEARCHERS = {  # what samplers of Optuna are called elsewhere
     **dict.fromkeys(("bayesian", "bayesianoptimization", "bayesopt", "bo"), "gp"),
     **dict.fromkeys(("hyperopt", "parzen"), "tpe"),
@@ -210,7 +211,7 @@ def _places(data: Mapping[str, Any]) -> list[KeyPath]:
     places += [*keys(form, ("task",))]
     elsewhere = getattr(form, "elsewhere", None)
     places += elsewhere(task) if elsewhere else []
-    return [place for place in dict.fromkeys(places) if place[-1] != "name"]
+    return [place for place in dict.fromkeys(places) if place[-1] != "name" and place != FILE]
 
 
 def _task(data: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
