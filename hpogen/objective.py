@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, get_args
 
 Scale = Literal["raw", "per_epoch", "log", "standard", "rank"]
 SCALES: tuple[str, ...] = get_args(Scale)
+PointwiseScale = Literal["raw", "per_epoch", "log"]  # of one trial, whatever the others are
 Preset = Literal["val", "train", "agn+val", "agn+train"]
 PRESETS: tuple[str, ...] = get_args(Preset)
 Found = Literal["auto", "swept"]  # how α is found from the trials
@@ -68,6 +69,9 @@ class Objective:
     its place. With `part` (`alpha: auto`), α · spread(scaled first) = part · spread(second), both
     spreads frozen as those of a `standard` scale. `swept`: the score is the other terms' alone, and
     α is chosen when the trials are there (`selection/sweep.py`).
+
+    Of a `pareto` objective each term is a score of its own; a negative weight says that a large
+    metric is good.
     """
 
     terms: tuple[Term, ...]
@@ -79,10 +83,16 @@ class Objective:
     part: float | None = None
     swept: bool = False
     learned: Learned | None = None
+    pareto: bool = False
 
     @property
     def metrics(self) -> frozenset[str]:
         return frozenset(term.metric for term in self.terms)
+
+    @property
+    def count(self) -> int:
+        """How many scores a trial has."""
+        return len(self.terms) if self.pareto else 1
 
     @property
     def shown_first(self) -> tuple[str, ...]:
@@ -92,7 +102,8 @@ class Objective:
     @property
     def is_validation(self) -> bool:
         """Whether validation loss alone decides, on whatever scale."""
-        return [(term.metric, term.weight > 0) for term in self.terms] == [("val_loss", True)]
+        named = [(term.metric, term.weight > 0) for term in self.terms]
+        return named == [("val_loss", True)]
 
     def uses(self, scale: Scale) -> bool:
         return any(term.scale == scale for term in self.terms)
@@ -150,8 +161,11 @@ class Objective:
     ) -> float:
         """The score after `budget` epochs on the fraction `data` of the training set.
 
-        None: on `subset`. Raises ValueError where a term is not defined.
+        None: on `subset`. The first of a Pareto objective. Raises ValueError where a term is not
+        defined.
         """
+        if self.pareto:
+            return self.scores(metrics, budget, data)[0]
         if self.learned is not None and self.metrics <= metrics.keys():
             return self.learned.score(metrics, locations or {})
         total = 0.0
@@ -171,8 +185,22 @@ class Objective:
             total += weight * scaled
         return total
 
+    def scores(
+        self, metrics: Mapping[str, float], budget: int, data: float | None = None
+    ) -> tuple[float, ...]:
+        """The scores of a Pareto objective, one per term. Raises ValueError as `score` does."""
+        if lacking := [term.metric for term in self.terms if term.metric not in metrics]:
+            raise ValueError(f"there is no metric {lacking[0]!r}")
+        own = ((t.weight, self._pointwise(t, metrics[t.metric], budget, data)) for t in self.terms)
+        return tuple(weight * value for weight, value in own)
+
     def record(self) -> dict[str, Any]:
         """In the form of the YAML: the preset that it is called by, else its terms."""
+        if self.pareto:
+            terms = [
+                {"metric": t.metric, "scale": t.scale, "maximize": t.weight < 0} for t in self.terms
+            ]
+            return {"pareto": terms, "standard_after": self.standard_after}
         if self.learned is not None:
             return {**self.learned.record(), "standard_after": self.standard_after}
         first = self.terms[0]
@@ -207,6 +235,17 @@ class Objective:
 def _located(term: Term) -> str:
     """What a Location of a term's values is called."""
     return term.metric if term.scale in ("raw", "standard") else f"{term.scale}({term.metric})"
+
+
+def named(term: Term) -> str:
+    """How people call it: `val_loss`, `log(agn)`, `0.1·log(agn)`, `−val_accuracy`."""
+    scaled = term.metric if term.scale == "raw" else f"{term.scale}({term.metric})"
+    return scaled if term.weight == 1 else f"{term.weight:g}·{scaled}"
+
+
+def score_name(term: Term) -> str:
+    """What a score of a Pareto objective is called: `log(agn)`, `max val_accuracy`."""
+    return f"max {named(replace(term, weight=1))}" if term.weight < 0 else named(term)
 
 
 def preset(name: Preset, alpha: Alpha | None = None, scale: Scale = "raw") -> tuple[Term, ...]:

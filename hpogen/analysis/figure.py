@@ -190,7 +190,8 @@ def _chooser(
     if chooses_by_validation(spec):
         exact = losses.astype(np.float64)
         return lambda drawn: int((exact @ np.bincount(drawn, np.ones(n), n)).argmin())
-    looked_at = spec.objective.metrics if spec.selection == "score" else {spec.selection}
+    by_score = spec.selection == "score" or spec.objective.pareto
+    looked_at = spec.objective.metrics if by_score else {spec.selection}
     if hits is None and looked_at & {"val_accuracy", "gap_accuracy"}:
         return None
     evidence, rule = replace(evidence, losses=lambda: losses), SELECTIONS[spec.selection]

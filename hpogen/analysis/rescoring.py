@@ -157,7 +157,8 @@ def _form(study: Folder, objective: str | None, weighing: Mapping[str, Any]) -> 
 def _asked(study: Folder, form: Form | None, selection: str | None) -> StudySpec:
     """The study's spec with what is asked for; its own where that is a learned objective."""
     if not is_learned(form):
-        return restated(study, form, selection or (None if form is None else "score"))
+        score = "knee" if form is not None and form.get("pareto") else "score"
+        return restated(study, form, selection or (None if form is None else score))
     if selection is not None:
         raise UserError(
             f"--selection: got {selection}, but of a learned objective the score selects"
@@ -196,12 +197,14 @@ def _rule(spec: StudySpec) -> Rule:
     if chooses_by_validation(spec):
         return ALONE
     label = spec.objective.label if spec.selection == "score" else f"selection {spec.selection}"
+    if spec.objective.pareto:
+        label = f"{spec.objective.label}, {spec.selection}"
     return Rule(label, spec.objective, spec.selection)
 
 
 def _measures(objective: Objective) -> list[Term]:
     """The terms that alpha weighs."""
-    if objective.learned is not None:
+    if objective.learned is not None or objective.pareto:
         return []
     return [term for term in objective.terms if term.metric not in LOSSES and term.weight]
 

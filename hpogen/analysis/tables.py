@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hpogen.analysis.answers import Answer, Siblings, answer
 from hpogen.analysis.arms import Arm
+from hpogen.analysis.fronts import Volumes, compared
 from hpogen.analysis.statistics import Average, Summary, average, summary
 from hpogen.analysis.trajectory import (
     Curve,
@@ -72,6 +73,7 @@ class TaskTable:
     validity: tuple[RuleValidity, ...]
     validity_by_arm: Mapping[str, tuple[RuleValidity, ...]]
     transfer: Transfer | None
+    volumes: tuple[Volumes, ...]  # of Pareto fronts
 
     @property
     def answers(self) -> list[Answer]:
@@ -96,6 +98,7 @@ def task_table(
         validity=_over_seeds(found, valid, list(found)),
         validity_by_arm={arm: _over_seeds(found, valid, [arm]) for arm in found},
         transfer=transfer([study for pairs in found.values() for study, _ in pairs], truth),
+        volumes=compared({arm: [study for study, _ in pairs] for arm, pairs in found.items()}),
     )
 
 

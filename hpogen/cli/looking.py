@@ -10,6 +10,7 @@ import typer
 
 from hpogen.cli.app import Device, Folder, Json, Quiet, command, print_json
 from hpogen.cli.streams import say
+from hpogen.errors import UserError
 from hpogen.report.terminal import print_lines, program, width
 
 
@@ -72,6 +73,9 @@ def best(
     selection: Annotated[
         str | None, typer.Option(metavar="RULE", help="another than the study's")
     ] = None,
+    knee: Annotated[
+        bool, typer.Option("--knee", help="of a Pareto front: short for --selection knee")
+    ] = False,
     as_json: Json = False,
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE.safetensors", help="write its network, too")
@@ -92,6 +96,9 @@ def best(
     from hpogen.study.restate import restated
 
     study = read(directory)
+    if knee and selection not in (None, "knee"):
+        raise UserError(f"--knee: got --selection {selection}, too: expected one of them")
+    selection = "knee" if knee else selection
     spec = restated(study, selection=selection)
     found = status.best(study, spec)
     worth = figure(study, study.history.records[found["trial"]], spec)

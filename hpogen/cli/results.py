@@ -93,6 +93,9 @@ def rescore(
     objective: Annotated[
         str | None, typer.Option(metavar="PRESET|TERMS", help="agn+val, or terms as YAML")
     ] = None,
+    pareto: Annotated[
+        str | None, typer.Option(metavar="SCORES", help="a front: val_loss, agn, as YAML")
+    ] = None,
     selection: Annotated[str | None, typer.Option(metavar="RULE", help="what selects")] = None,
     alpha: Annotated[str | None, typer.Option(help="AGN's weight, auto or swept")] = None,
     scale: Annotated[str | None, typer.Option(help="the scale of AGN")] = None,
@@ -113,9 +116,12 @@ def rescore(
     from hpogen.report.rescore import rescore_data, rescore_page
     from hpogen.report.rescore_plot import check_plot_path, write_svg
     from hpogen.study.read import read
+    from hpogen.study.restate import scores_form
 
     if plot is not None:
         check_plot_path(plot)
+    if pareto is not None:
+        objective = scores_form(pareto, objective)
     found = rescore(
         read(directory),
         objective,

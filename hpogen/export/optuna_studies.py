@@ -21,6 +21,7 @@ from optuna.distributions import (
 )
 from optuna.exceptions import DuplicatedStudyError, OptunaError
 from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -67,7 +68,11 @@ def _add(studies: Sequence[Folder], storage: BaseStorage) -> None:
     try:
         for study in studies:
             try:
-                copy = optuna.create_study(storage=storage, study_name=study.name)
+                copy = optuna.create_study(
+                    storage=storage,
+                    study_name=study.name,
+                    directions=[StudyDirection.MINIMIZE] * study.spec.objective.count,
+                )
             except DuplicatedStudyError:
                 raise DuplicatedStudyError(study.name) from None  # its own text has three lines
             made.append(study.name)
@@ -109,7 +114,8 @@ def _trial(study: Folder, record: Record) -> FrozenTrial:
     return FrozenTrial(
         number=record.trial.id,
         state=state,
-        value=record.score if state == TrialState.COMPLETE else None,
+        value=None,
+        values=[*(record.scores or (record.score,))] if state == TrialState.COMPLETE else None,
         datetime_start=now - datetime.timedelta(seconds=seconds),
         datetime_complete=now if state.is_finished() else None,
         params=dict(config),

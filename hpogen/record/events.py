@@ -6,8 +6,7 @@ still be another program's, or a newer hpogen's: it is checked before it is beli
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
@@ -140,6 +139,7 @@ class PartEnded(Ended):
 class Told(Ended):
     kind: Literal["told"]
     score: Number | None
+    scores: NotRequired[Annotated[list[Number], Field(min_length=2)]]  # the first is `score`
 
 
 class Standard(TypedDict):
@@ -263,9 +263,11 @@ def held(outcome: Outcome) -> Event:
     return {"kind": "held", **_ended(outcome)}
 
 
-def told(outcome: Outcome, score: float) -> Event:
-    """Infinity is null."""
-    return {"kind": "told", **_ended(outcome), "score": score if math.isfinite(score) else None}
+def told(outcome: Outcome, scores: Sequence[float]) -> Event:
+    """Without a score it failed."""
+    score = next(iter(scores), None)
+    several = {"scores": [*scores]} if len(scores) > 1 else {}
+    return {"kind": "told", **_ended(outcome), "score": score, **several}
 
 
 def _ended(outcome: Outcome) -> Event:
@@ -274,7 +276,7 @@ def _ended(outcome: Outcome) -> Event:
 
 
 def outcome_of(line: Event) -> Outcome:
-    own = {key: x for key, x in line.items() if key not in ("kind", "score", "part")}
+    own = {key: x for key, x in line.items() if key not in ("kind", "score", "scores", "part")}
     failure = own.pop("failure")
     return Outcome(**own, failure=failure and Failure(**failure))
 

@@ -43,6 +43,7 @@ class Record:
     state: State = "running"
     outcome: Outcome | None = None
     score: float = math.inf  # inf until told, and for a failed trial that was not pruned
+    scores: tuple[float, ...] = ()  # of a Pareto objective, finite; the first is `score`
     twin: int | None = None  # the earlier trial of the same config, rung and replicate
     trainings: Parts = ONE  # how many it is
     parts: dict[int, Outcome] = field(default_factory=dict)  # of those that have ended
@@ -216,6 +217,7 @@ class History:
             raise ValueError(f"trial {event['trial']} has been told already")
         record.state, record.outcome = "told", events.outcome_of(event)
         record.score = math.inf if event["score"] is None else event["score"]
+        record.scores = tuple(event.get("scores", ()))
         if record.failure is None:
             metrics = record.outcome.metrics
             record.excess = {c.metric: c.excess(metrics) for c in self.constraints}

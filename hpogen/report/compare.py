@@ -19,6 +19,7 @@ from hpogen.report.compare_evidence import (
     answer_lines,
     contrast_lines,
     critical_lines,
+    front_lines,
     search_lines,
     transfer_lines,
     validity_lines,
@@ -49,6 +50,7 @@ def compare_page(found: Comparison, width: int, program: str = "hpogen") -> list
         lines += [*answer_lines(task, width), *search_lines(found, task, width)]
         lines += validity_lines(found, task, width)
         lines += transfer_lines(task, width)
+        lines += front_lines(task, width)
     if notes := [*_notes(found)]:
         lines += ["", *(line for note in notes for line in paragraph(note, width))]
     return [*lines, "", *_next(found, program)]

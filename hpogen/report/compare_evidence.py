@@ -21,7 +21,7 @@ from hpogen.report.compare_figures import (
 )
 from hpogen.report.figure import gap_text, value_text
 from hpogen.report.table import grid
-from hpogen.report.text import BLANK, paragraph
+from hpogen.report.text import BLANK, number, paragraph, tally
 from hpogen.tasks.errors import is_share
 
 MOST_CONTRASTS = 28  # all of eight arms
@@ -126,6 +126,26 @@ def _search_row(row: Row, of: str) -> dict[str, str]:
         "meta-overfitting": average_text(row.meta_overfitting, of),
         "regret": average_text(row.regret, of),
     }
+
+
+def front_lines(task: TaskTable, width: int) -> Iterator[str]:
+    """How large the fronts became, where the arms search for the same scores."""
+    if not task.volumes:
+        return
+    first = task.volumes[0]
+    point = ", ".join(map(number, first.reference))
+    yield ""
+    yield from paragraph(
+        f"{task.task}: hypervolume of the Pareto front up to the reference point ({point}), larger "
+        "is better; means over search seeds, after so many epochs charged",
+        width,
+    )
+    rows = [
+        {"arm": own.arm, "n": str(own.n)}
+        | {tally(e): number(v) for e, v in zip(own.epochs, own.volume, strict=True)}
+        for own in task.volumes
+    ]
+    yield from grid(rows, width, optional=[])
 
 
 def answer_lines(task: TaskTable, width: int) -> Iterator[str]:

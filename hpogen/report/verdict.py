@@ -124,6 +124,8 @@ def _clauses(spec: StudySpec, now: Standing) -> Iterator[str]:
     yield f"{rule(spec)} chose {_named(spec, best, now)}"
     if now.alpha is not None:
         yield f"α came to {number(now.alpha)}"
+    if now.front is not None:
+        yield f"the front has {count(now.front, 'trial')}"
     if rival is best:
         yield "validation loss alone would have chosen the same"
     elif rival is not None:

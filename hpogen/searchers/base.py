@@ -42,6 +42,10 @@ class Searcher(Protocol):
     of a study with constraints: `excess` is by metric how far a bound is missed, at most 0 where
     it is satisfied. Without it the score of a trial that does not satisfy them is told as one
     behind all others (`constrained.py`).
+
+    A searcher for Pareto fronts has `tell_scores(trial, scores, excess)`, called in the place of
+    `tell` and `tell_constrained` for each finished trial of a study with several scores; `excess`
+    is empty without constraints. Its `__init__` may take `scores`, how many there are.
     """
 
     enqueues_default: ClassVar[bool]  # whether `enqueue` is `[default]` when the study has none

@@ -65,6 +65,9 @@ class GridSearcher:
     def tell(self, trial: int, score: float) -> None:
         """A grid learns nothing."""
 
+    def tell_scores(self, trial: int, scores: Sequence[float], excess: Mapping[str, float]) -> None:
+        """Nor of several scores."""
+
 
 def _allowed(space: Space, configs: Iterator[Config]) -> Iterator[Config]:
     """Those that are not forbidden. Raises Refusal where all of the first ones are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hpogen.space import Space
 from hpogen.trial import Config, Proposal
@@ -35,3 +35,6 @@ class ListedSearcher:
 
     def tell(self, trial: int, score: float) -> None:
         """A list learns nothing."""
+
+    def tell_scores(self, trial: int, scores: Sequence[float], excess: Mapping[str, float]) -> None:
+        """Nor of several scores."""

@@ -1,11 +1,10 @@
-"""Any sampler of `optuna.samplers`, in memory, for a single objective.
+"""Any sampler of `optuna.samplers`, in memory; some of them for several scores.
 
 Used as a searcher of its own, and by `asha.py` for the configurations of its lowest rung.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import logging
 import math
@@ -17,8 +16,8 @@ import numpy as np
 import optuna
 from annotated_types import doc
 
-from hpogen.errors import Refusal, quoted, unknown
 from hpogen.searchers.constrained import share
+from hpogen.searchers.optuna_samplers import CONSTRAINED, sampler_of
 from hpogen.space import Space
 from hpogen.space.parameters import (
     Choice,
@@ -31,37 +30,9 @@ from hpogen.space.parameters import (
 )
 from hpogen.trial import Config, Proposal, Value, violation
 
-# These need objects that YAML has no words for, or end the search themselves.
-NOT_OFFERED = {
-    "BaseSampler",
-    "BaseGASampler",
-    "BruteForceSampler",
-    "GridSampler",
-    "PartialFixedSampler",
-}
-# Optuna would give these samplers' choices to another, random one.
-NUMBERS_ONLY = {"CmaEsSampler", "QMCSampler"}
-
 REDRAWS = 100  # of a forbidden configuration
 
-CONSTRAINED = {"TPESampler", "GPSampler", "NSGAIISampler", "NSGAIIISampler"}
 NAMES_CONSTRAINTS = hasattr(optuna.trial.Trial, "set_constraint")  # since 5.0
-
-PLAIN: Mapping[str, Any] = {
-    "int": int,
-    "float": (int, float),
-    "bool": bool,
-    "str": str,
-    "None": type(None),
-}
-
-# Optuna takes others, and fails or does not come back when it is asked.
-WITHIN: Mapping[str, tuple[float, float]] = {
-    "n_startup_trials": (0, math.inf),
-    "n_ei_candidates": (1, 10_000),
-    "popsize": (2, 10_000),
-    "prior_weight": (0, math.inf),
-}
 
 
 class OptunaSearcher:
@@ -85,12 +56,13 @@ class OptunaSearcher:
         seed: int,
         *,
         enqueue: Sequence[Config] = (),
+        scores: int = 1,
         sampler: Annotated[
             str, doc("a class of `optuna.samplers`, whose own options stand beside it")
         ] = "TPESampler",
         **options: Any,
     ) -> None:
-        self._pool = Pool("optuna", space, budgets[-1], seed, enqueue, sampler, options)
+        self._pool = Pool("optuna", space, budgets[-1], seed, enqueue, sampler, options, scores)
 
     def ask(self) -> Proposal:
         return self._pool.ask()
@@ -103,6 +75,9 @@ class OptunaSearcher:
 
     def tell_constrained(self, trial: int, score: float, excess: Mapping[str, float]) -> None:
         self._pool.tell_constrained(trial, score, excess)
+
+    def tell_scores(self, trial: int, scores: Sequence[float], excess: Mapping[str, float]) -> None:
+        self._pool.tell_scores(trial, scores, excess)
 
 
 class Pool:
@@ -126,6 +101,7 @@ class Pool:
         enqueue: Sequence[Config],
         sampler: str,
         options: Mapping[str, Any],
+        scores: int = 1,
     ) -> None:
         self._space = space
         self._budget = budget
@@ -138,12 +114,13 @@ class Pool:
         logging.getLogger("optuna").setLevel(logging.WARNING)  # it reports each trial by default
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            made = _sampler(searcher, space, sampler, options, seed % 2**32)
-        self._study = optuna.create_study(sampler=made)
+            made = sampler_of(searcher, space, sampler, options, seed % 2**32, scores)
+        self._study = optuna.create_study(sampler=made, directions=["minimize"] * scores)
         self._generator = np.random.default_rng(seed)  # for what no sampler draws
         self._from_prior = _startup(options) if space.priors else 0  # scores that are still wanted
         self._trials: list[optuna.trial.Trial] = []  # by the number of the proposal
-        self._range: tuple[float, float] | None = None  # of the finite scores
+        self._low: list[float] = []  # of each score the least finite one, and the largest
+        self._high: list[float] = []
         self._failed: list[
             tuple[optuna.trial.Trial, float]
         ] = []  # before any score was finite: see `_worse`
@@ -183,25 +160,31 @@ class Pool:
         if math.isinf(score):
             self._worse(self._trials[number], 1.0)
         else:
-            self._learn(number, score)
+            self._learn(number, (score,))
 
     def tell_constrained(self, number: int, score: float, excess: Mapping[str, float]) -> None:
         """The same of a finished trial of a study with constraints."""
+        self.tell_scores(number, (score,), excess)
+
+    def tell_scores(
+        self, number: int, scores: Sequence[float], excess: Mapping[str, float]
+    ) -> None:
+        """The same of a finished trial: its scores, and of a study with constraints the excess."""
         self._from_prior -= 1
         if self._knows_constraints:
             for name, x in excess.items():
                 self._excess[name] = max(self._excess.get(name, 1.0), x)
                 self._trials[number].set_constraint(name, x)
-            self._learn(number, score)
+            self._learn(number, scores)
         elif violation(excess):
             self._worse(self._trials[number], share(excess))
         else:
-            self._learn(number, score)
+            self._learn(number, scores)
 
-    def _learn(self, number: int, score: float) -> None:
-        low, high = self._range or (score, score)
-        self._range = (min(low, score), max(high, score))
-        self._study.tell(self._trials[number].number, score)
+    def _learn(self, number: int, scores: Sequence[float]) -> None:
+        self._low = [*map(min, self._low or scores, scores)]
+        self._high = [*map(max, self._high or scores, scores)]
+        self._study.tell(self._trials[number].number, [*scores])
         self._tell_worse()
 
     def _worse(self, trial: optuna.trial.Trial, by: float) -> None:
@@ -210,13 +193,14 @@ class Pool:
         self._tell_worse()
 
     def _tell_worse(self) -> None:
-        if self._range is None:
+        if not self._high:
             return
-        low, high = self._range
+        ends = [*zip(self._low, self._high, strict=True)]
         for trial, by in self._failed:
             for name, x in self._excess.items():
                 trial.set_constraint(name, x)
-            self._study.tell(trial.number, high + (high - low or 1.0) * by)
+            told = [high + (high - low or 1.0) * by for low, high in ends]
+            self._study.tell(trial.number, told)
         self._failed = []
 
     def tell_pruned(self, number: int, score: float, epochs: int) -> None:
@@ -261,70 +245,3 @@ def _distribution(parameter: Number | Choice) -> optuna.distributions.BaseDistri
         low, high = int(parameter.low), int(parameter.high)
         return optuna.distributions.IntDistribution(low, high, log=parameter.log)
     return optuna.distributions.FloatDistribution(parameter.low, parameter.high, log=parameter.log)
-
-
-def offered() -> set[str]:
-    """The classes of `optuna.samplers` that a study may name."""
-    return {
-        key
-        for key in dir(optuna.samplers)
-        if inspect.isclass(cls := getattr(optuna.samplers, key))
-        and issubclass(cls, optuna.samplers.BaseSampler)
-    } - NOT_OFFERED
-
-
-def _sampler(
-    searcher: str, space: Space, name: str, options: Mapping[str, Any], seed: int
-) -> optuna.samplers.BaseSampler:
-    if name not in offered():
-        raise Refusal(f"{searcher}: {unknown('sampler', name, offered())}")
-    if name in NUMBERS_ONLY:
-        for key, parameter in space.parameters.items():
-            if isinstance(parameter, Choice) and not parameter.ordered:
-                raise Refusal(
-                    f"{searcher}: {key!r} is a choice without an order, and {name} takes numbers "
-                    "only"
-                )
-    if space.priors and name != "TPESampler":
-        raise Refusal(
-            f"{searcher}: {space.priors[0]!r} has a prior, which {name} does not honour: leave it "
-            "out, or take TPESampler"
-        )
-    if name == "CmaEsSampler":
-        _check_cmaes(searcher, space)
-    cls = getattr(optuna.samplers, name)
-    _check_options(searcher, cls, options)
-    try:
-        made: optuna.samplers.BaseSampler = cls(seed=seed, **options)
-    except (TypeError, ValueError) as error:
-        raise Refusal(f"{searcher}: {name}: {error}") from None
-    return made
-
-
-def _check_cmaes(searcher: str, space: Space) -> None:
-    if importlib.util.find_spec("cmaes") is None:
-        raise Refusal(f"{searcher}: CmaEsSampler needs the package cmaes: pip install cmaes")
-    if space.dimension < 2:
-        raise Refusal(f"{searcher}: CmaEsSampler needs two parameters that are numbers")
-
-
-def _check_options(searcher: str, cls: type, options: Mapping[str, Any]) -> None:
-    """Every option is one of the sampler's, and of the plain type that it declares."""
-    known = {
-        name: str(parameter.annotation)
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if name != "seed" and set(str(parameter.annotation).split(" | ")) <= PLAIN.keys()
-    }
-    for name, value in options.items():
-        if name not in known:
-            raise Refusal(f"{searcher}: {cls.__name__}: {unknown('option', name, known)}")
-        kinds = known[name].split(" | ")
-        if not any(isinstance(value, PLAIN[kind]) for kind in kinds) or (
-            isinstance(value, bool) and "bool" not in kinds
-        ):
-            expected = known[name].replace("None", "null")
-            raise Refusal(f"{searcher}: {name}: got {quoted(value)}, expected {expected}")
-        low, high = WITHIN.get(name, (-math.inf, math.inf))
-        if name in WITHIN and value is not None and not low <= value <= high:
-            expected = f"at least {low}" if value < low else f"at most {high}"
-            raise Refusal(f"{searcher}: {name}: got {quoted(value)}, expected {expected}")

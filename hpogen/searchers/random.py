@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -32,3 +32,6 @@ class RandomSearcher:
 
     def tell(self, trial: int, score: float) -> None:
         """Random search learns nothing."""
+
+    def tell_scores(self, trial: int, scores: Sequence[float], excess: Mapping[str, float]) -> None:
+        """Nor of several scores."""

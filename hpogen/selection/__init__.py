@@ -11,8 +11,10 @@ from hpogen.selection.choosing import (
     per_sample,
     rescore,
     settled,
+    vectors,
 )
 from hpogen.selection.evidence import Evidence, gather
+from hpogen.selection.front import front
 
 __all__ = [
     "SELECTIONS",
@@ -23,8 +25,10 @@ __all__ = [
     "best_first",
     "candidates",
     "choose",
+    "front",
     "gather",
     "per_sample",
     "rescore",
     "settled",
+    "vectors",
 ]

@@ -16,11 +16,14 @@ import numpy as np
 from hpogen.objective import Location, Objective, rank
 from hpogen.record.history import History, Record
 from hpogen.selection.evidence import REPEATS, TOP, Evidence, Losses, gather
+from hpogen.selection.front import front, knee
 from hpogen.selection.shrinking import shrunk
 from hpogen.selection.sweep import separable, swept
 from hpogen.trial import Rung
 
-SelectionName = Literal["score", "val_loss", "val_accuracy", "one_se_margin", "shrunk", "noise_cut"]
+SelectionName = Literal[
+    "score", "knee", "val_loss", "val_accuracy", "one_se_margin", "shrunk", "noise_cut"
+]
 Figures = Callable[[Evidence, Objective], list[float]]
 
 MARGIN = "margin_q50"  # the median margin of the measure `margin`
@@ -28,14 +31,23 @@ MARGIN = "margin_q50"  # the median margin of the measure `margin`
 
 @dataclass(frozen=True)
 class Selection:
-    """A rule that chooses among the finished trials of one rung."""
+    """A rule that chooses among the finished trials of one rung, or those of its Pareto front."""
 
     name: SelectionName
-    figures: Figures  # lower is better; infinity for a trial that it cannot choose
+    rule: Figures  # as `figures`, of trials that are all on the front
     needs: frozenset[str] = frozenset()  # metrics of every trial, besides the objective's
     alone: bool = False  # see `alone`, which also asks the objective
     per_sample: bool = False  # see `per_sample`
     reserve: int = 0  # trials of the highest rung that a study keeps of `stop` for its end
+
+    def figures(self, evidence: Evidence, objective: Objective) -> list[float]:
+        """A figure per trial, lower is better; infinity for a trial that it cannot choose."""
+        if not objective.pareto:
+            return self.rule(evidence, objective)
+        there = front(vectors(evidence, objective))
+        own = self.rule(evidence.only(there), objective) if there else []
+        found = dict(zip(there, own, strict=True))
+        return [found.get(i, math.inf) for i in range(len(evidence.metrics))]
 
     def choose(self, evidence: Evidence, objective: Objective) -> int | None:
         """The number of the trial with the least figure; the earliest of equals."""
@@ -133,6 +145,17 @@ def scores(evidence: Evidence, objective: Objective) -> list[float]:
     return found
 
 
+def vectors(evidence: Evidence, objective: Objective) -> list[tuple[float, ...]]:
+    """The scores of a Pareto objective by trial; infinity where one of them is not defined."""
+    found = []
+    for own in evidence.metrics:
+        try:
+            found.append(objective.scores(own, *evidence.rung))
+        except ValueError:
+            found.append((math.inf,) * len(objective.terms))
+    return found
+
+
 def settled(evidence: Evidence, objective: Objective) -> Objective:
     """The objective with the α that is found from the trials, as far as that is known.
 
@@ -150,7 +173,7 @@ def settled(evidence: Evidence, objective: Objective) -> Objective:
 def alone(selection: SelectionName, objective: Objective) -> bool:
     """Whether a trial's figure is the same whatever the others are."""
     weighs = selection == "score" and (objective.uses("rank") or objective.swept)
-    return SELECTIONS[selection].alone and not weighs
+    return SELECTIONS[selection].alone and not weighs and not objective.pareto
 
 
 def per_sample(selection: SelectionName, objective: Objective) -> bool:
@@ -186,6 +209,7 @@ def one_se_margin(margins: Sequence[float], losses: Losses) -> list[float]:
 LOSS = frozenset({"val_loss"})
 ROWS = (
     Selection("score", scores, alone=True),
+    Selection("knee", lambda evidence, objective: knee(vectors(evidence, objective))),
     Selection("val_loss", lambda evidence, _: evidence.metric("val_loss"), LOSS, alone=True),
     Selection("val_accuracy", _accuracy, frozenset({"val_accuracy"}), alone=True),
     Selection(

@@ -52,6 +52,15 @@ class Evidence:
         """A metric, infinity where a trial does not have it."""
         return [metrics.get(name, math.inf) for metrics in self.metrics]
 
+    def only(self, trials: Sequence[int]) -> Evidence:
+        """That of the trials of these numbers."""
+        return replace(
+            self,
+            metrics=tuple(self.metrics[i] for i in trials),
+            losses=lambda: self.losses()[[*trials]],
+            late=lambda: [found[i] for found in [self.late()] for i in trials],
+        )
+
 
 def gather(history: History, records: Sequence[Record], rung: Rung, directory: Path) -> Evidence:
     """What may be looked at of those trials."""

@@ -150,6 +150,9 @@ def prune(
     if objective is not None and objective.uses("rank"):
         text = "a term with scale: rank is known when its whole cohort has ended, and of a running"
         mistakes.add(path, f"{text} trial nothing is: use another scale, or drop prune")
+    if objective is not None and objective.pareto:
+        text = "compares trials by one score, and pareto has several: add them up as terms, or"
+        mistakes.add(path, f"{text} drop prune")
     _pruned(form.prune, task, mistakes)
 
 

@@ -9,22 +9,18 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hpogen.errors import UserError, unknown
-from hpogen.objective import PART, Objective, Scale, Term, label, preset
 from hpogen.record.stores import is_url
 from hpogen.selection import SELECTIONS, SelectionName
 from hpogen.space import Space
 from hpogen.space.parameters import Choice, Number, Parameter
-from hpogen.spec.choice import ObjectiveForm
 from hpogen.spec.form import AUDIT, Checkpoints, StudyForm, is_folder_name
 from hpogen.spec.mistakes import Mistakes, shown
 from hpogen.spec.parts import SearcherSpec
 from hpogen.spec.positions import KeyPath
-from hpogen.spec.steering import LEARNED, learned_of, terms_of
 from hpogen.spec.tracking import Track
 from hpogen.tasks.base import Task
 from hpogen.trial import Config, Value
@@ -90,128 +86,14 @@ def checkpoints(form: Checkpoints, task: Task, mistakes: Mistakes) -> None:
         mistakes.add(("checkpoints", "path"), text)
 
 
-def objective(
-    form: ObjectiveForm,
-    task: Task,
-    searcher: SearcherSpec,
-    budgets: Sequence[int],
-    mistakes: Mistakes,
-) -> Objective | None:
-    """The objective, with the task's sums; None when something is wrong with it."""
-    learned = learned_of(form, task, mistakes)
-    if learned is not None:
-        terms = terms_of(learned, task)
-        found: Found | None = LEARNED, terms, [("objective",)] * len(terms)
-    else:
-        found = _preset(form, budgets, mistakes) if form.terms is None else _terms(form, mistakes)
-    if found is None:
-        return None
-    text, terms, paths = found
-    for term, path in zip(terms, paths, strict=True):
-        at_scale = (*path, "scale")
-        key = "model" if learned else "preset" if form.terms is None else "metric"
-        _metric(term.metric, task, (*path, key), mistakes)
-        if term.scale == "log" and term.metric.startswith("gap_"):
-            mistakes.add(at_scale, f"'log' is refused for {term.metric!r}, which may be negative")
-        if term.scale == "rank" and not searcher.declares("ranks_only"):
-            mistakes.add(at_scale, "'rank' needs a searcher that uses ranks only, such as cmaes")
-    with mistakes.under("objective"):
-        task.check(frozenset(term.metric for term in terms))
-    swept, part = form.alpha == "swept", _part(form)
-    made = Objective(terms, text, task.sums(), form.standard_after, part=part, swept=swept)
-    return replace(made, learned=learned)
-
-
-Found = tuple[str, tuple[Term, ...], list[KeyPath]]
-
-
-def _preset(form: ObjectiveForm, budgets: Sequence[int], mistakes: Mistakes) -> Found | None:
-    path: KeyPath = ("objective",)
-    if form.preset is None:
-        mistakes.add(path, "needs preset or terms")
-        return None
-    if form.preset == LEARNED:
-        return None  # it has been said why
-    if form.preset in ("val", "train"):
-        for key in ("alpha", "scale", "part"):
-            if getattr(form, key) is not None:
-                text = f"preset {form.preset!r} has no AGN term that {key} could apply to"
-                mistakes.add((*path, key), text)
-        return form.preset, preset(form.preset), [path]
-    if form.alpha is None:
-        such = f"{{preset: {form.preset}, alpha: 0.1, scale: log}}"
-        mistakes.add((*path, "alpha"), f"is required by preset {form.preset!r}, as in {such}")
-        return None
-    if form.scale is None and len(budgets) > 1:
-        text = "must be named where there are several budgets: log is recommended"
-        mistakes.add((*path, "scale"), text)
-    scale = form.scale or "raw"
-    _found_alpha(form, mistakes)
-    terms = preset(form.preset, form.alpha, scale)
-    return label(form.preset, form.alpha, scale, _part(form)), terms, [path, path]
-
-
-def _part(form: ObjectiveForm) -> float | None:
-    """The part of the loss's spread, where α is found by it."""
-    return (PART if form.part is None else form.part) if form.alpha == "auto" else None
-
-
-def _found_alpha(form: ObjectiveForm, mistakes: Mistakes) -> None:
-    """What goes together with an α that is found from the trials, and what does not."""
-    path: KeyPath = ("objective",)
-    if form.alpha != "auto" and form.part is not None:
-        mistakes.add((*path, "part"), f"is for alpha: auto, got alpha: {shown(form.alpha)}")
-    if not isinstance(form.alpha, str):
-        return
-    if form.scale in ("standard", "rank"):
-        text = f"{form.scale!r} does not go together with alpha: {form.alpha}, which measures AGN"
-        mistakes.add((*path, "scale"), f"{text} by its spread: use raw, per_epoch or log")
-    if form.alpha == "swept" and form.preset == "agn+train":
-        text = "'swept' chooses by validation losses, which 'agn+train' has none of: use agn+val"
-        mistakes.add((*path, "alpha"), text)
-
-
-def _terms(form: ObjectiveForm, mistakes: Mistakes) -> Found | None:
-    for key in ("preset", "alpha", "scale", "part"):
-        if getattr(form, key) is not None:
-            mistakes.add(("objective", key), "does not go together with terms")
-    terms = tuple(Term(t.metric, t.weight, t.scale) for t in form.terms or [])
-    text = " + ".join(_term_label(term.metric, term.weight, term.scale) for term in terms)
-    return text, terms, [("objective", "terms", i) for i in range(len(terms))]
-
-
-def _term_label(metric: str, weight: float, scale: Scale) -> str:
-    scaled = metric if scale == "raw" else f"{scale}({metric})"
-    return scaled if weight == 1 else f"{weight:g}·{scaled}"
-
-
-def _metric(
+def metric(
     name: str, task: Task, path: KeyPath, mistakes: Mistakes, who: str = "objective"
 ) -> None:
+    """The task gives a metric of that name, and it is none of the audit's."""
     if name.startswith("audit"):
         mistakes.add(path, f"{AUDIT}: no {who} can name {name!r}")
     elif name not in task.metrics():
         mistakes.add(path, unknown("metric", name, task.metrics()))
-
-
-def constraints(given: Mapping[str, str] | None, task: Task, mistakes: Mistakes) -> None:
-    """The task gives the metrics that the answer is constrained by."""
-    for name in given or {}:
-        _metric(name, task, ("constraints", name), mistakes, "constraint")
-    with mistakes.under("constraints"):
-        task.check(frozenset(given or {}))
-
-
-def swept(form: StudyForm, task: Task, mistakes: Mistakes) -> None:
-    """An α that is chosen afterwards has losses to choose it by, and then chooses the answer."""
-    if form.objective.alpha != "swept":
-        return
-    if not task.keeps_losses and form.objective.preset == "agn+val":
-        text = f"'swept' reads the loss of each validation sample, which task {task.name!r} does"
-        mistakes.add(("objective", "alpha"), f"{text} not keep; expected a number, or auto")
-    if form.selection != "score":
-        text = f"{form.selection!r} leaves alpha aside, and objective.alpha is swept to choose by"
-        mistakes.add(("selection",), f"{text}: leave selection out")
 
 
 def selection(name: SelectionName, task: Task, mistakes: Mistakes) -> None:
@@ -222,13 +104,13 @@ def selection(name: SelectionName, task: Task, mistakes: Mistakes) -> None:
         text = f"{name!r} reads the loss of each validation sample, which task {task.name!r} does"
         mistakes.add(path, f"{text} not keep; expected score, val_loss or noise_cut")
         return
-    for metric in sorted(row.needs):
-        if metric == name:
-            _metric(metric, task, path, mistakes)
-        elif metric not in task.metrics():
-            without = task.keeps_losses and metric == "val_loss"
+    for needed in sorted(row.needs):
+        if needed == name:
+            metric(needed, task, path, mistakes)
+        elif needed not in task.metrics():
+            without = task.keeps_losses and needed == "val_loss"
             how = ": it has no validation images" if without else ""
-            text = f"{name!r} needs {metric}, which task {task.name!r} does not give{how}"
+            text = f"{name!r} needs {needed}, which task {task.name!r} does not give{how}"
             mistakes.add(path, text)
     with mistakes.under(*path):
         task.check(row.needs)
@@ -289,13 +171,14 @@ def searcher(
     seed: int,
     enqueue: Sequence[Config],
     mistakes: Mistakes,
+    scores: int = 1,
 ) -> None:
-    """The searcher can treat the space, and takes what is enqueued."""
+    """The searcher can treat the space and so many scores, and takes what is enqueued."""
     try:
-        spec.make(space, budgets, seed, enqueue)
+        spec.make(space, budgets, seed, enqueue, scores)
     except UserError as error:
         with mistakes.under("searcher"):
-            spec.make(space, budgets, seed, ())
+            spec.make(space, budgets, seed, (), scores)
             mistakes.add(("enqueue",), str(error))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import BeforeValidator, WithJsonSchema
 
-from hpogen.objective import Alpha, Constraint, Preset, Scale
+from hpogen.objective import Alpha, Constraint, PointwiseScale, Preset, Scale
 from hpogen.selection import SelectionName
 from hpogen.spec.strict import Count, Form
 
@@ -17,6 +17,11 @@ RACE = "race"
 def also(name: str) -> WithJsonSchema:
     """The names of selections and one more, for editors."""
     return WithJsonSchema({"enum": [*get_args(SelectionName), name]})
+
+
+def mapping_with(key: str) -> BeforeValidator:
+    """A bare string stands for the mapping with that key."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 def _bound(value: object) -> str:
@@ -39,8 +44,19 @@ class TermForm(Form):
     """What the metric goes through before it is weighed: `raw`, `per_epoch`, `log`, …"""
 
 
+class ScoreForm(Form):
+    """One of the scores of a Pareto objective; a bare string is its metric."""
+
+    metric: str
+    """A metric that the task gives, such as `val_loss` or `parameters`."""
+    scale: PointwiseScale = "raw"
+    """What the metric goes through: `raw`, `per_epoch` or `log`."""
+    maximize: bool = False
+    """Whether a large metric is good."""
+
+
 class ObjectiveForm(Form):
-    """A preset with its alpha and scale, or terms."""
+    """A preset with its alpha and scale, terms, or several scores."""
 
     preset: Literal[Preset, "learned"] | None = None
     """Instead of `terms`: a loss, a loss and AGN (the accumulated gradient norm), or `learned`."""
@@ -56,12 +72,17 @@ class ObjectiveForm(Form):
     """What AGN goes through in a preset; left out: `raw`. With several budgets it must be named."""
     terms: Annotated[list[TermForm], Len(1)] | None = None
     """The terms that are added up; instead of `preset`."""
+    pareto: Annotated[list[Annotated[ScoreForm, mapping_with("metric")]], Len(2, 4)] | None = None
+    """Two to four scores that are not added up: the search is for their Pareto front."""
     model: str | dict[str, Any] | None = None
     """The file of the preset `learned`, which `hpogen learn` has made; relative to the YAML."""
     force: bool = False
     """Use `model` also where it was no better than validation loss on tasks left out."""
     standard_after: Count = 8
-    """Finite outcomes of a budget from which `standard` takes centre and spread, `auto` alpha."""
+    """Finite outcomes of a budget from which `standard` takes centre and spread, `auto` alpha.
+
+    Of `pareto`: from which the reference point of the hypervolume is taken.
+    """
 
 
 class Finalists(Form):

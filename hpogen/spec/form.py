@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Len
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     ConfigDict,
     field_validator,
     model_validator,
@@ -22,7 +21,7 @@ from pydantic import (
 
 from hpogen.record.stores import is_url
 from hpogen.selection import SelectionName
-from hpogen.spec.choice import RACE, Bound, Finalists, ObjectiveForm, also
+from hpogen.spec.choice import RACE, Bound, Finalists, ObjectiveForm, also, mapping_with
 from hpogen.spec.pruning import Prune
 from hpogen.spec.strict import STRICT, Count, Form
 from hpogen.spec.tracking import Track
@@ -228,11 +227,6 @@ class SearcherForm(Form):
         return dict(self.__pydantic_extra__ or {})
 
 
-def _mapping_with(key: str) -> BeforeValidator:
-    """A bare string stands for the mapping with that key."""
-    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
-
-
 class StudyForm(Form):
     """A study. A key that is null and not required is as if it were not there."""
 
@@ -244,12 +238,12 @@ class StudyForm(Form):
     """What is trained: images by a built-in loop, a command line, or a task of your own."""
     search_space: dict[str, Any]
     """The hyper-parameters by name, or the path of a YAML file that holds them."""
-    searcher: Annotated[SearcherForm, _mapping_with("name")]
+    searcher: Annotated[SearcherForm, mapping_with("name")]
     """What proposes configurations; its options stand beside `name`."""
-    objective: Annotated[ObjectiveForm, _mapping_with("preset")] = ObjectiveForm(preset="val")
+    objective: Annotated[ObjectiveForm, mapping_with("preset")] = ObjectiveForm(preset="val")
     """What the searcher minimises; a bare string is a preset."""
     selection: Annotated[SelectionName, also(RACE)] = "score"
-    """The rule that chooses the answer among the finished trials.
+    """The rule that chooses the answer among the finished trials; of `pareto` left out: `knee`.
 
     `race` is `val_loss` with the defaults of `finalists`.
     """
@@ -262,7 +256,7 @@ class StudyForm(Form):
     """
     stop: Stop
     """When the search ends: `trials`, `epochs` or `hours` is needed. It may be raised later."""
-    prune: Annotated[Prune, _mapping_with("rule")] | None = None
+    prune: Annotated[Prune, mapping_with("rule")] | None = None
     """Which running trials end before their budget; a bare string is its rule; left out: none."""
     baselines: dict[str, dict[str, Any]] | None = None
     """Configurations by name, set beside the answer; left out: `default`, the space's defaults."""
@@ -287,9 +281,14 @@ class StudyForm(Form):
 
     @model_validator(mode="before")
     @classmethod
-    def _race(cls, data: Any) -> Any:
-        """`selection: race` in its long form."""
-        if not isinstance(data, dict) or data.get("selection") != RACE:
+    def _selection(cls, data: Any) -> Any:
+        """`race` in its long form; of a Pareto front the knee where nothing is said."""
+        if not isinstance(data, dict):
+            return data
+        objective = data.get("objective")
+        if "selection" not in data and isinstance(objective, dict) and objective.get("pareto"):
+            return {**data, "selection": "knee"}
+        if data.get("selection") != RACE:
             return data
         return {**data, "selection": "val_loss", "finalists": data.get("finalists") or {}}
 

@@ -264,7 +264,7 @@ def _sampler(got: str) -> str:
     short = SEARCHERS.get(short, short)
     if short == word and word in plugins.searchers:
         return ""
-    from hpogen.searchers.optuna import offered
+    from hpogen.searchers.optuna_samplers import offered
 
     return {name.removesuffix("Sampler").lower(): name for name in offered()}.get(short, "")
 

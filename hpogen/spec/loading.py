@@ -25,7 +25,7 @@ from hpogen.searchers.base import Searcher
 from hpogen.selection import SelectionName
 from hpogen.space import Space
 from hpogen.spec import budgets as fitting
-from hpogen.spec import checks
+from hpogen.spec import checks, objectives
 from hpogen.spec.choice import Finalists
 from hpogen.spec.form import (
     PLACEHOLDERS,
@@ -210,7 +210,8 @@ class StudySpec:
 
     def make_searcher(self) -> Searcher:
         """A fresh searcher, which has been asked nothing. Raises Refusal."""
-        return self.searcher.make(self.space, self.budgets, self.seed, self.enqueue)
+        given = self.space, self.budgets, self.seed, self.enqueue
+        return self.searcher.make(*given, self.objective.count)
 
 
 def load_study(path: Path | str, overrides: Sequence[str] = ()) -> StudySpec:
@@ -275,8 +276,8 @@ def _resolved(
     resolved: dict[str, Any] = {"data": None}
     if task:
         checks.selection(form.selection, task, mistakes)
-        checks.swept(form, task, mistakes)
-        checks.constraints(form.constraints, task, mistakes)
+        objectives.answers(form, task, mistakes)
+        objectives.constraints(form.constraints, task, mistakes)
         check_finalists(form, task, mistakes)
         checks.checkpoints(form.checkpoints, task, mistakes)
         fitting.rungs(form, task, mistakes)
@@ -285,19 +286,20 @@ def _resolved(
     if space and task:
         checks.parameters(space, task, mistakes)
     if space and searcher:
-        enqueue = checks.enqueue(form.enqueue, space, searcher, mistakes)
-        resolved["enqueue"] = enqueue
+        enqueue = resolved["enqueue"] = checks.enqueue(form.enqueue, space, searcher, mistakes)
     if task and searcher and not mistakes.wrong & {"objective", "budgets"}:
-        budgets = fitting.budgets(form.budgets, task, searcher, mistakes)
-        resolved["budgets"] = budgets
-        resolved["objective"] = checks.objective(form.objective, task, searcher, budgets, mistakes)
+        budgets = resolved["budgets"] = fitting.budgets(form.budgets, task, searcher, mistakes)
+        own = form.objective, task, searcher, budgets
+        resolved["objective"] = objectives.objective(*own, mistakes)
+        objectives.heard(form, searcher, mistakes)
         if form.budgets is not None and form.budgets.on_data:
             resolved["data"] = form.budgets
             fitting.data(form.budgets, task, space, resolved["objective"], mistakes)
         fitting.stop(form, task, resolved["objective"], mistakes)
         fitting.prune(form, task, searcher, resolved["objective"], mistakes)
         if space:
-            checks.searcher(searcher, space, budgets, form.seed, enqueue, mistakes)
+            given = searcher, space, budgets, form.seed, enqueue, mistakes
+            checks.searcher(*given, scores=len(form.objective.pareto or [()]))
     return resolved
 
 

@@ -49,8 +49,8 @@ HEED = {  # which searchers honour what a space may have beside its parameters' 
     "prior": "random, optuna (TPE) or cmaes",
     "forbid": "a searcher of hpogen, all of which do",
 }
-TOLD = ("tell", "tell_pruned", "tell_constrained")  # how a searcher may hear of a trial
-OURS = {"space", "budgets", "seed", "enqueue"}  # what a searcher is given besides its options
+TOLD = ("tell", "tell_pruned", "tell_constrained", "tell_scores")  # how a searcher may hear
+OURS = {"space", "budgets", "seed", "enqueue", "scores"}  # what it is given beside its options
 
 
 def task_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Task | None:
@@ -103,14 +103,27 @@ class SearcherSpec:
         """One of the class variables of `searchers.base.Searcher`; False where it is left out."""
         return bool(getattr(self.part, what, False))
 
+    @property
+    def hears_scores(self) -> bool:
+        """Whether it can be told several scores of a trial."""
+        return hasattr(self.part, "tell_scores")
+
     @plugins.scoped
     def make(
-        self, space: Space, budgets: Sequence[int], seed: int, enqueue: Sequence[Config]
+        self,
+        space: Space,
+        budgets: Sequence[int],
+        seed: int,
+        enqueue: Sequence[Config],
+        scores: int = 1,
     ) -> Searcher:
-        """A fresh searcher. Raises Refusal for what the engine cannot treat."""
+        """A fresh searcher of so many scores. Raises Refusal for what the engine cannot treat."""
         self._check_honoured(space)
+        given = {"enqueue": enqueue, **self.options}
+        if "scores" in inspect.signature(self.part).parameters:
+            given["scores"] = scores
         with guest():
-            searcher: Searcher = self.part(space, budgets, seed, enqueue=enqueue, **self.options)
+            searcher: Searcher = self.part(space, budgets, seed, **given)
         if plugins.searchers.is_plugin(self.name):
             told = [name for name in TOLD if hasattr(searcher, name)]
             own = {name: guarded(getattr(searcher, name)) for name in ("ask", *told)}
@@ -154,7 +167,7 @@ def space_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Space | None:
 
 @functools.lru_cache(maxsize=64)  # a matrix asks for each of its studies
 def _searcher_model(cls: Any) -> type[BaseModel]:
-    return _options_model(cls.__init__, without=("enqueue",), also={"name": (str, ...)})
+    return _options_model(cls.__init__, without=("enqueue", "scores"), also={"name": (str, ...)})
 
 
 def _options_model(

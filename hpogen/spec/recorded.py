@@ -17,7 +17,7 @@ from hpogen import plugins
 from hpogen.objective import Objective
 from hpogen.record.history import History
 from hpogen.spec import budgets as fitting
-from hpogen.spec import checks
+from hpogen.spec import checks, objectives
 from hpogen.spec.choice import RACE
 from hpogen.spec.form import SearcherForm
 from hpogen.spec.loading import AS_WRITTEN, StudySpec, form_of
@@ -128,7 +128,7 @@ def recorded(past: History) -> StudySpec:
     assert space and searcher  # what is None has left a mistake
     task = _task(form.task, known)
     budgets = form.budgets.rungs() if form.budgets else (task.epochs,)
-    objective = checks.objective(form.objective, task, searcher, budgets, Mistakes(source))
+    objective = objectives.objective(form.objective, task, searcher, budgets, Mistakes(source))
     assert objective  # it was checked when the study began
     if "declared" not in past.header:
         objective = replace(objective, sums=_sums(past, objective))
@@ -169,10 +169,11 @@ def restated_spec(
     form = form_of(record, mistakes)
     found = spec.objective
     if objective is not None and "objective" not in mistakes.wrong:
-        made = checks.objective(form.objective, spec.task, spec.searcher, spec.budgets, mistakes)
+        own = form.objective, spec.task, spec.searcher, spec.budgets
+        made = objectives.objective(*own, mistakes)
         found = made or found
     checks.selection(form.selection, spec.task, mistakes)
-    checks.swept(form, spec.task, mistakes)
+    objectives.answers(form, spec.task, mistakes)
     mistakes.raise_first()
     return replace(spec, objective=found, selection=form.selection, finalists=None)
 

@@ -7,7 +7,7 @@ counts nothing. The Study asks here before it asks its searcher.
 from __future__ import annotations
 
 import contextlib
-import math
+import operator
 import time
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ class Ending:
         self._write = write
         self._began: float | None = None
         self._written = 0.0  # seconds that the ledger knows of
-        self._best = math.inf
+        self._best: list[tuple[float, ...]] = []  # the best score; of several their front
         self._without = 0  # trials told since then
         self._same = 0  # duplicates since the last other trial
 
@@ -42,8 +42,14 @@ class Ending:
         self._same = 0 if record.twin is None else self._same + 1
         if record.repeat or record.trial.rung != self._study.spec.ladder[-1]:
             return
-        better = record.failure is None and record.feasible and record.score < self._best
-        self._best = record.score if better else self._best
+        scores = record.scores or (record.score,)
+        better = (
+            record.failure is None
+            and record.feasible
+            and not any(all(map(operator.le, best, scores)) for best in self._best)
+        )
+        if better:
+            self._best = [x for x in self._best if not all(map(operator.le, scores, x))] + [scores]
         self._without = 0 if better else self._without + 1
 
     def has_come(self) -> bool:

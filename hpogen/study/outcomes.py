@@ -39,26 +39,25 @@ def copied(outcome: Outcome, trial: int) -> Outcome:
 
 def scored(
     study: AnyStudy, outcome: Outcome, ranks: Mapping[str, float] | None
-) -> tuple[Outcome, float]:
-    """The outcome with its score, which of a pruned trial is that of its last epoch.
+) -> tuple[Outcome, tuple[float, ...]]:
+    """The outcome with its score, or those of a Pareto objective; a pruned trial's is its last.
 
-    Infinity after another failure, and a failure where the score is not defined.
+    None after another failure, and a failure where a score is not defined.
     """
     if outcome.failure is not None and outcome.failure.kind != "pruned":
-        return outcome, math.inf
+        return outcome, ()
     trial = study.history.records[outcome.trial].trial
     epochs = trial.budget if study.history.parts.number > 1 else trial.budget - outcome.spared
-    locations = study.history.locations.get(trial.rung)
+    epochs = epochs if outcome.failure else trial.budget
+    locations, objective = study.history.locations.get(trial.rung), study.spec.objective
     try:
-        score = study.spec.objective.score(
-            outcome.metrics,
-            epochs if outcome.failure else trial.budget,
-            locations,
-            ranks,
-            trial.data,
-        )
-        if not math.isfinite(score):
-            raise ValueError(f"the score is {score}")
+        if objective.pareto:
+            scores = objective.scores(outcome.metrics, epochs, trial.data)
+        else:
+            own = outcome.metrics, epochs, locations, ranks, trial.data
+            scores = (objective.score(*own),)
+        if not all(map(math.isfinite, scores)):
+            raise ValueError(f"the score is {', '.join(map(str, scores))}")
     except ValueError as error:
-        return replace(outcome, failure=Failure("error", str(error))), math.inf
-    return outcome, score
+        return replace(outcome, failure=Failure("error", str(error))), ()
+    return outcome, scores

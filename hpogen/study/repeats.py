@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hpogen.record.history import History, Record, key_of
 from hpogen.searchers.base import Searcher
 from hpogen.searchers.constrained import tell_constrained
-from hpogen.selection import candidates
+from hpogen.selection import candidates, front
 from hpogen.selection.evidence import REPEATS, TOP, late_loss
 from hpogen.study.finalists import final, searched
 from hpogen.study.read import AnyStudy
@@ -31,13 +32,13 @@ class Engine:
     """
 
     def __init__(self, searcher: Searcher, rung: Callable[[int], Rung]) -> None:
-        self._searcher = searcher
+        self._searcher: Any = searcher
         self._rung = rung  # of a budget, as the searcher knows it
         self._trials: list[int] = []  # of its k-th proposal
         self._numbers: dict[int, int] = {}  # the other way round
 
     def ask(self) -> Proposal | None:
-        proposal = self._searcher.ask()
+        proposal: Proposal | None = self._searcher.ask()
         if proposal is None:
             return None
         rung = self._rung(proposal.budget)
@@ -56,7 +57,9 @@ class Engine:
         if record.trial.id not in self._numbers:
             return
         number = self._numbers[record.trial.id]
-        if record.excess:
+        if record.scores:
+            self._searcher.tell_scores(number, record.scores, record.excess)
+        elif record.excess:
             tell_constrained(self._searcher, number, record.score, record.excess)
         elif not record.pruned:
             self._searcher.tell(number, record.score)
@@ -107,6 +110,8 @@ def noise_cut(history: History, rung: Rung, directory: Path) -> list[Proposal]:
     First replicate 1 of each, from the best one on, then replicate 2.
     """
     records = [r for r in candidates(history, rung) if r.trial.replicate == 0]
+    if any(record.scores for record in records):
+        records = [records[i] for i in front([record.scores for record in records])]
     losses = [late_loss(record, directory, history.id) for record in records]
     best = sorted(range(len(records)), key=losses.__getitem__)[:TOP]
     return [

@@ -57,6 +57,17 @@ def objective_form(
     return {**data, **{key: value for key, value in given.items() if value is not None}}
 
 
+def scores_form(text: str, objective: str | None = None) -> str:
+    """The scores of a Pareto objective as they are typed, in the form of the YAML.
+
+    `val_loss, {metric: agn, scale: log}`, with or without brackets. Raises UserError.
+    """
+    if objective is not None:
+        raise UserError("--pareto: got --objective, too, expected one of them")
+    listed = text if text.strip().startswith("[") else f"[{text}]"
+    return f"{{pareto: {listed}}}"
+
+
 def weighed(own: Form, alpha: Alpha) -> Form:
     """An objective with another α, by which its `part` goes with the one that it was for."""
     found = {key: x for key, x in own.items() if key != "part"}

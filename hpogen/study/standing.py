@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hpogen.errors import shortened
-from hpogen.objective import Objective, Term
+from hpogen.objective import Objective, Term, score_name
 from hpogen.record.history import History, Record
-from hpogen.selection import SELECTIONS, candidates, choose, gather, settled
+from hpogen.selection import SELECTIONS, candidates, choose, front, gather, settled, vectors
 from hpogen.selection.choosing import LOSS
 from hpogen.spec import StudySpec
 from hpogen.study.finalists import Final, begun, final
@@ -43,6 +43,7 @@ class Standing:
     duplicates: int
     infeasible: int  # finished at the largest budget, but without satisfying the constraints
     alpha: float | None  # that was found from the trials; None where it was given, or is none yet
+    front: int | None = None  # how many trials are on the Pareto front, where that is searched
     race: Final | None = None  # of the finalists, once the search has ended
 
 
@@ -64,6 +65,7 @@ def standing(study: AnyStudy) -> Standing:
         duplicates=history.duplicates,
         infeasible=len(infeasible(history, spec.ladder[-1])),
         alpha=alpha(study),
+        front=len(front_of(study)) if spec.objective.pareto else None,
         race=race,
     )
 
@@ -130,6 +132,27 @@ def alpha(study: AnyStudy, spec: StudySpec | None = None) -> float | None:
         return None
     found = settled(gather(study.history, records, rung, study.directory), objective)
     return None if found.finds_alpha else found.terms[0].weight
+
+
+def front_of(study: AnyStudy, spec: StudySpec | None = None) -> list[Record]:
+    """The trials on the Pareto front, of a study or `spec` whose objective has several scores."""
+    objective, rung = (spec or study.spec).objective, study.spec.ladder[-1]
+    records = candidates(study.history, rung)
+    evidence = gather(study.history, records, rung, study.directory)
+    return [records[i] for i in front(vectors(evidence, objective))]
+
+
+def front_scores(study: AnyStudy, spec: StudySpec | None = None) -> dict[int, dict[str, float]]:
+    """The scores of the trials on the Pareto front, by trial; each is small where it is good."""
+    objective, rung = (spec or study.spec).objective, study.spec.ladder[-1]
+    names = [score_name(term) for term in objective.terms]
+    return {
+        record.trial.id: dict(
+            zip(names, objective.scores(record.outcome.metrics, *rung), strict=True)
+        )
+        for record in front_of(study, spec)
+        if record.outcome
+    }
 
 
 def chosen(study: AnyStudy, spec: StudySpec | None = None) -> Record | None:

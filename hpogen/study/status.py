@@ -22,6 +22,7 @@ from hpogen.study.standing import (
     alpha,
     chosen,
     commonest,
+    front_scores,
     is_complete,
     nearest,
     rule,
@@ -51,6 +52,7 @@ def status(study: Folder) -> dict[str, Any]:
         **({"pruned": now.pruned} if spec.prune else {}),
         **({"infeasible": now.infeasible} if spec.constraints else {}),
         **({"alpha": now.alpha} if spec.objective.finds_alpha else {}),
+        **({} if now.front is None else {"front": now.front}),
         "duplicates": now.duplicates,
         "reused": history.reused,
         "epochs_charged": history.charged,
@@ -136,6 +138,7 @@ def trial(study: Folder, number: int) -> dict[str, Any]:
         "trained_as": record.reused or None,
         "lost": record.lost,
         "score": finite(record.score),
+        **({"scores": [*record.scores]} if record.scores else {}),
         **({} if record.feasible else {"infeasible": unsatisfied(study.history, record)}),
         "metrics": _ordered(outcome.metrics, first) if outcome else {},
         **_parts(study, record, first),
@@ -204,6 +207,7 @@ def best(study: Folder, spec: StudySpec | None = None) -> dict[str, Any]:
     return {
         **_answer(study, record),
         **({} if found is None else {"alpha": found}),
+        **({"front": front_scores(study, spec)} if (spec or study.spec).objective.pareto else {}),
         **({"race": raced(race)} if race else {}),
     }
 

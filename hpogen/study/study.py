@@ -312,9 +312,9 @@ class Study:
                 self._tell(record.outcome, ranks.get(record.trial.id))
 
     def _tell(self, outcome: Outcome, ranks: Mapping[str, float] | None = None) -> None:
-        outcome, score = scored(self, outcome, ranks)
-        self._write(events.told(outcome, score))
-        told = (self.spec.name, outcome.trial, score, outcome.failure)
+        outcome, scores = scored(self, outcome, ranks)
+        self._write(events.told(outcome, scores))
+        told = (self.spec.name, outcome.trial, min(scores[:1], default=math.inf), outcome.failure)
         log.info("tell study=%s trial=%d score=%r failure=%s", *told)
         self._learn(self.history.records[outcome.trial])
         self._told.append(outcome.trial)

@@ -25,6 +25,7 @@ from hpogen.report.html.blocks import Missing, Part, Section, asset, render
 from hpogen.report.html.cards import cards, crossing
 from hpogen.report.html.choosing import choosing
 from hpogen.report.html.files import write_figures
+from hpogen.report.html.fronts import fronts
 from hpogen.report.html.material import Material, TaskMaterial, read_material
 from hpogen.report.html.measures import measures
 from hpogen.report.html.pointing import pointing
@@ -45,6 +46,7 @@ SECTIONS: tuple[Callable[[TaskMaterial], Part | list[Part]], ...] = (
     crossing,
     anytime,
     scores,
+    fronts,
     racing,
     measures,
     choosing,
