@@ -8,9 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import torch
+
+Moment = float | torch.cuda.Event
+
+
+@dataclass(eq=False)
+class _Part:
+    """One that runs: its time is added to `what`, and taken from `out_of`."""
+
+    what: str
+    out_of: str | None
+    by_gpu: bool
+    begun: Moment
 
 
 class Clock:
@@ -19,32 +33,46 @@ class Clock:
     def __init__(self, seconds: dict[str, float], device: torch.device) -> None:
         self.seconds = seconds
         self._on_gpu = device.type == "cuda"
-        self._pairs: list[tuple[str, str | None, torch.cuda.Event, torch.cuda.Event]] = []
+        self._running: list[_Part] = []
+        self._waiting: list[tuple[str, str | None, Any, Any]] = []  # between two events
 
     @contextmanager
-    def __call__(self, what: str, out_of: str | None = None) -> Iterator[None]:
-        """Add the time that passes inside to `what`, and take it from `out_of`."""
-        if self._on_gpu:
-            begin, end = _event(), _event()
-            begin.record()
-            try:
-                yield
-            finally:
-                end.record()
-                self._pairs.append((what, out_of, begin, end))
-            return
-        start = perf_counter()
+    def __call__(
+        self, what: str, out_of: str | None = None, *, wall: bool = False
+    ) -> Iterator[None]:
+        """Add the time that passes inside to `what`, and take it from `out_of`.
+
+        With `wall` by the clock on the wall, whatever the device.
+        """
+        by_gpu = self._on_gpu and not wall
+        part = _Part(what, out_of, by_gpu, _now(by_gpu))
+        self._running.append(part)
         try:
             yield
         finally:
-            self._add(what, out_of, perf_counter() - start)
+            self._running.remove(part)
+            self._count(part)
 
     def settle(self) -> None:
-        """Read the GPU's events; called once per epoch, after its numbers were read."""
-        for what, out_of, begin, end in self._pairs:
+        """Have all in `seconds` that has passed so far, also in parts that still run.
+
+        Reads the GPU's events: called once per epoch, after its numbers were read, and before a
+        checkpoint.
+        """
+        for part in reversed(self._running):  # what others are inside of is never less than they
+            self._count(part)
+        for what, out_of, begin, end in self._waiting:
             end.synchronize()
             self._add(what, out_of, begin.elapsed_time(end) / 1000)
-        self._pairs.clear()
+        self._waiting.clear()
+
+    def _count(self, part: _Part) -> None:
+        """Count the part up to now, from where on it may go on."""
+        begun, part.begun = part.begun, _now(part.by_gpu)
+        if isinstance(begun, float) and isinstance(part.begun, float):
+            self._add(part.what, part.out_of, part.begun - begun)
+        else:
+            self._waiting.append((part.what, part.out_of, begun, part.begun))
 
     def _add(self, what: str, out_of: str | None, seconds: float) -> None:
         self.seconds[what] += seconds
@@ -52,15 +80,9 @@ class Clock:
             self.seconds[out_of] -= seconds
 
 
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
-    """Add the time that passes inside to `seconds[what]`, by the clock on the wall."""
-    start = perf_counter()
-    try:
-        yield
-    finally:
-        seconds[what] += perf_counter() - start
+def _now(by_gpu: bool) -> Moment:
+    if not by_gpu:
+        return perf_counter()
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event

@@ -12,7 +12,6 @@ import torch
 
 from hpogen.tasks.base import Epoch, is_out_of_memory
 from hpogen.training.checkpoint import Checkpoints
-from hpogen.training.clock import timed
 from hpogen.training.evaluate import evaluate_epoch
 from hpogen.training.forms.task import Settings
 from hpogen.training.graphs import Tape
@@ -59,10 +58,11 @@ def _epochs(
     try:
         while not over:
             before = dict(state.seconds)
-            with timed(state.seconds, "total"):
+            with state.clock("total", wall=True):
                 with state.clock("train"):
                     for _ in steps.epoch():
                         if checkpoints.due():
+                            state.clock.settle()
                             checkpoints.save(state.epoch, state.step, state.snapshot())
                         yield None
                 state.finish_epoch((yield from evaluate_epoch(recipe, state)))
