@@ -40,6 +40,8 @@ ODD: list[tuple[Callable[[], Any], str]] = [
     (lambda: task("a", metrics=["x", ""]), "@task: got metrics='', expected names"),
     (lambda: task("a", metrics=["x"], sums="x"), 'several names: sums=("x",)'),
     (lambda: task("a", metrics=["agn"], sums=["agnn"]), "sums: metric 'agnn' is unknown; did you"),
+    (lambda: task("a", metrics=["x"], observed="x"), 'several names: observed=("x",)'),
+    (lambda: task("a", metrics=["s"], observed=["t"]), "observed: metric 't' is unknown"),
     (lambda: task("a", metrics=["x"], resumable="no"), "resumable='no', expected True or False"),
     (lambda: task("a", metrics=["x"])(5), "@task: got 5, expected a function below it"),
     (lambda: task("a", metrics=["x"])(waits), "got an async function, expected a plain one"),
@@ -65,6 +67,7 @@ ODD: list[tuple[Callable[[], Any], str]] = [
     (lambda: measure("a", of="network", initial=True)(two), "takes 2 arguments, expected 3 (head;"),
     (lambda: measure("a", of="head", initial=True), 'only one of="network" is given the model'),
     (lambda: measure("a", of="network", initial=2), "initial=2, expected True or False"),
+    (lambda: measure("a", of="head", observed=1), "observed=1, expected True or False"),
     (lambda: measure("a", of="head", means=["b"]), "means: metric 'b' is unknown"),
     (lambda: measure("a", of="head", needs=5), "needs=5, expected a function of the model and a"),
     (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import SPACE, TASK, study_file
+from toys import SPACE, TASK, study_file, typed
 
 from hpogen.errors import UserError
 from hpogen.record import ledger
@@ -183,6 +183,52 @@ def test_outcomes_without_the_metric_wanted_are_trained(tmp_path: Path) -> None:
     found = fork(old, new, tmp_path / "n")
     assert (found.reused, found.to_train) == (2, 1)
     assert [r.state for r in read(tmp_path / "n").records] == ["told", "running", "told"]
+
+
+TIMED = TASK.replace('sums=("agn",)', 'sums=("agn",), observed=("gap_loss",)')
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"objective": {"terms": [{"metric": "val_loss"}, {"metric": "gap_loss", "weight": 0.1}]}},
+        {"constraints": {"gap_loss": "<= 0.4"}},
+    ],
+)
+def test_what_another_run_has_observed_is_taken_over_when_asked(
+    keys: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = searched(tmp_path, TIMED, stop={"trials": 3})
+    new = study_file(tmp_path / "new", stop={"trials": 3}, **keys)
+    (new.parent / "bowl.py").write_text(TIMED)
+    assert typed("fork", old, new, "--dir", tmp_path / "n") == 2
+    said = capsys.readouterr().err
+    assert "the study scores by 'gap_loss', of which each run gives another number" in said
+    assert f"those in {old} are of other runs: take them over by --observed" in said
+    assert said.count("\n") == 1 and not (tmp_path / "n").exists()
+    assert typed("fork", old, new, "--dir", tmp_path / "n", "--observed") == 0
+    past, first = read(tmp_path / "n"), read(old)
+    assert past.reused == 3 and past.header["declared"]["observed"] == ["gap_loss"]
+    for record, source in zip(past.told(), first.told(), strict=True):
+        assert record.outcome is not None and source.outcome is not None
+        assert dict(record.outcome.metrics) == dict(source.outcome.metrics)
+    with open_study(new, tmp_path / "n", ["stop.trials=4"]) as study:
+        assert run(study).trials == 1, "asked for once"
+
+
+def test_what_is_observed_matters_where_it_is_scored_by(tmp_path: Path) -> None:
+    old = searched(tmp_path, TIMED, stop={"trials": 3})
+    assert "observed" not in read(old).header["declared"]
+    new = study_file(tmp_path / "new", objective=AGN)
+    (new.parent / "bowl.py").write_text(TIMED)
+    assert fork(old, new, tmp_path / "n").reused == 3
+    other = study_file(
+        tmp_path / "other",
+        task={"name": "bowl", "epochs": 3},
+        objective={"terms": [{"metric": "gap_loss"}]},
+    )
+    (other.parent / "bowl.py").write_text(TIMED)
+    assert fork(old, other, tmp_path / "m").to_train == 3, "nothing of it is taken over"
 
 
 IMAGES: dict[str, Any] = {

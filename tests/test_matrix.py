@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import ShuffledExecutor, StopsAfter, by_trial, essence, study_file, typed
+from toys import TASK, ShuffledExecutor, StopsAfter, by_trial, essence, study_file, typed
 
 from hpogen.errors import UserError
 from hpogen.executors.base import Event, Job
@@ -19,6 +19,7 @@ from hpogen.study.read import studies_in
 from hpogen.study.study import Study
 from hpogen.trial import Failure, Outcome
 
+TIMED = TASK.replace('sums=("agn",)', 'sums=("agn",), observed=("gap_loss",)')
 OBJECTIVES = [{"preset": "val"}, {"preset": "agn+val", "alpha": 0.1}]
 
 
@@ -198,6 +199,45 @@ def test_what_may_differ_between_studies_that_share(
     executor = Recording()
     drive_all(matrix_file(tmp_path, {f"task.{key}": labelled}, **keys), executor)
     assert len(executor.trained) == trained
+
+
+OBSERVING: list[dict[str, Any]] = [  # what is seen of a run, beside an objective that it has not
+    {"objective": {"terms": [{"metric": "gap_loss"}]}},
+    {"constraints": {"gap_loss": "<= 0.4"}},
+]
+
+
+@pytest.mark.parametrize("keys", OBSERVING)
+def test_what_another_run_has_observed_is_no_score(keys: Any, tmp_path: Path) -> None:
+    path = study_file(tmp_path, stop={"trials": 3}, matrix={"objective": OBJECTIVES})
+    seen = study_file(tmp_path / "seen", stop={"trials": 3}, **keys)
+    (tmp_path / "bowl.py").write_text(TIMED)
+    (tmp_path / "seen" / "bowl.py").write_text(TIMED)
+    found = specs(path) | {seen.parent / "observing": load_study(seen)}
+    for order in (1, -1):  # it comes last, and first
+        homes = {tmp_path / str(order) / home.name: spec for home, spec in found.items()}
+        studies = open_studies(dict([*homes.items()][::order]))
+        executor = Recording()
+        assert {result.end for result in run_all(studies, executor)} == {"finished"}
+        for study in studies:
+            study.close()
+        trained = [name for name, _ in executor.trained]
+        assert trained.count("observing") == 3 and len(trained) <= 6
+        events = {home.name: ledger.read(home) for home in homes}
+        assert by_trial(events["observing"], "reused") == {}
+        others = [
+            e for name in ("val", "agn+val") for e in by_trial(events[name], "reused").values()
+        ]
+        assert len(others) == 9 - len(trained)
+        assert order > 0 or "observing" in {event["study"] for event in others}
+
+
+def test_what_is_observed_and_not_scored_by_is_shared(tmp_path: Path) -> None:
+    path = matrix_file(tmp_path, {"objective": OBJECTIVES})
+    (tmp_path / "bowl.py").write_text(TIMED)
+    executor = Recording()
+    drive_all(path, executor)
+    assert len(executor.trained) == 12
 
 
 def test_a_study_added_later_reuses_what_is_there(tmp_path: Path) -> None:

@@ -246,13 +246,16 @@ def fork(
         Path | None, typer.Option("--dir", metavar="DIR", help="default: runs/NAME, or NAME-2, …")
     ] = None,
     overrides: Set = [],  # noqa: B006  # typer's way to say "none"
+    observed: Annotated[
+        bool, typer.Option("--observed", help="score by the seconds of the old runs")
+    ] = False,
     all_mistakes: All = False,
 ) -> None:
     """Begin another study with the trials of an old one, without training them again."""
     from hpogen.report.pages import fork_page
     from hpogen.running.fork import fork
 
-    found = fork(directory, study, target, overrides)
+    found = fork(directory, study, target, overrides, observed)
     print_lines(fork_page(found, str(study), program(), width(), overrides))
 
 

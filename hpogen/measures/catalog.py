@@ -21,6 +21,7 @@ JIANG = "Jiang et al. 2020, Fantastic Generalization Measures"
 TSE = "Ru et al. 2021"
 ONE_PASS = "one forward over the subset, for all of the last layer together"
 ONE_BACKWARD = "one forward and backward over the subset, or over `samples` of it"
+OBSERVED = "the clock: another run gives another number"
 FREE = "none: it comes from the training step"
 PER_SAMPLE = f"{HERE}.network:require_per_sample"
 HIDDEN, WEIGHTED = f"{HERE}.weighted:require_hidden", f"{HERE}.weighted:require_weighted"
@@ -78,6 +79,7 @@ _forms = functools.partial(_head, reads="forms")
 _moments = functools.partial(_head, reads="moments")
 _step = functools.partial(_row, "step", within="online:", cost=FREE, total=True)
 _network = functools.partial(_row, "network")
+_size = functools.partial(_network, cost="none")
 _per_sample = functools.partial(_network, needs=PER_SAMPLE, cost=ONE_BACKWARD, loss="any")
 
 HEAD: tuple[Measure, ...] = (
@@ -167,6 +169,14 @@ STEP: tuple[Measure, ...] = (
     _step("tse", "training_loss", "Σ over epochs of the mean training loss of its steps", TSE),
     _step("tse_ema", "training_loss", "the same; each epoch weighs 0.999 of the next", TSE),
     _step("tse_last", "training_loss", "the same of the last epoch alone", TSE, total=False),
+    _step(
+        "seconds_per_epoch",
+        "seconds_per_epoch",
+        "seconds of training per epoch so far, without evaluation and measures",
+        OBSERVED,
+        total=False,
+        observed=True,
+    ),
 )
 
 NETWORK: tuple[Measure, ...] = (
@@ -225,21 +235,32 @@ NETWORK: tuple[Measure, ...] = (
         needs=HIDDEN,
         cost="one forward and a backward for each class",
     ),
+    _size("parameters", "complexity:parameters", "the number of trainable parameters", "its size"),
     _network(
-        "parameters",
-        "complexity:parameters",
-        "the number of trainable parameters",
-        "its size",
-        cost="none",
+        "macs",
+        "cost:macs",
+        "multiply-accumulates of one forward of one sample: of matrix products, convolutions and "
+        "attention, and of nothing else",
+        "torch's FlopCounterMode, FLOPs / 2",
+        needs=f"{HERE}.cost:require_countable",
+        cost="one forward of one sample on the meta device, which computes nothing",
     ),
-    _network("param_norm", "complexity:param_norm", "‖θ‖₂", JIANG, cost="none"),
     _network(
+        "latency",
+        "cost:latency",
+        "seconds of one forward of one sample on the trial's device, the median of repeats",
+        OBSERVED,
+        final=True,
+        observed=True,
+        cost="at the end: 33 forwards of one sample, or 2 seconds",
+    ),
+    _size("param_norm", "complexity:param_norm", "‖θ‖₂", JIANG),
+    _size(
         "distance_init",
         "complexity:distance_init",
         "‖θ − θ₀‖₂, θ₀ the untrained weights",
         "Nagarajan and Kolter 2019",
         initial=True,
-        cost="none",
     ),
     _network(
         "spectral",

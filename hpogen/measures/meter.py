@@ -19,6 +19,7 @@ from hpogen.measures.meter_parts import PER_SAMPLE, parts_of
 from hpogen.plugins import Measure
 
 WITHOUT = {
+    "seconds_per_epoch": "is read from the clock of a study's training: time your own epochs",
     "agn_lr": "needs the learning rate of each step, which a Meter is not told: take agn_online",
     **dict.fromkeys(
         ("tse", "tse_ema", "tse_last"),

@@ -100,11 +100,12 @@ class OnlineAgn:
 
 @dataclass(frozen=True)
 class TrainingSteps:
-    """What the steps of one epoch gave: means over its mini-batches, and a weighted sum."""
+    """What the steps of one epoch gave: means over its mini-batches, a weighted sum, their time."""
 
     loss: float  # mean of the training losses
     agn: float  # mean of mean_{i∈B} s_i; 0 where nothing asked for it
     agn_lr: float  # Σ_t γ_t/(1 − μ) · mean_{i∈B_t} s_i
+    seconds: float  # of training per epoch, over all epochs so far
 
 
 def agn_online(steps: TrainingSteps) -> float:
@@ -117,3 +118,7 @@ def agn_lr(steps: TrainingSteps) -> float:
 
 def training_loss(steps: TrainingSteps) -> float:
     return steps.loss
+
+
+def seconds_per_epoch(steps: TrainingSteps) -> float:
+    return steps.seconds

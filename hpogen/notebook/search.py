@@ -158,13 +158,13 @@ def _entry(function: Any, metrics: Collection[str], given: dict[str, Any]) -> pl
 
     Raises UserError.
     """
-    sums, audit = given.pop("sums", ()), given.pop("audit", ())
+    sums, observed, audit = (given.pop(key, ()) for key in ("sums", "observed", "audit"))
     flags = {key: given.pop(key, False) for key in FLAGS}
     if not callable(function):
         raise UserError(f"search: got {quoted(function)}, expected a function of a trial")
     try:
         declared.function("task", function, 1)
-        promised = declared.task(metrics, sums, audit, flags)
+        promised = declared.task(metrics, sums, observed, audit, flags)
     except UserError as error:
         raise UserError(str(error).replace("@task:", "search:", 1)) from None
     name = getattr(function, "__name__", type(function).__name__)

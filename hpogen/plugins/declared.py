@@ -27,18 +27,23 @@ REST = {"task": ', metrics=("val_loss",)', "measure": ', of="network"'}
 
 
 def task(
-    metrics: object, sums: object, audit: object, flags: Mapping[str, object]
+    metrics: object,
+    sums: object,
+    observed: object,
+    audit: object,
+    flags: Mapping[str, object],
 ) -> dict[str, Any]:
     """What a task declares beside its name and its function, as `TaskFunction` has it."""
     given = names("task", "metrics", metrics)
     if not given:
         raise UserError("@task: got no metrics, expected those that the task yields")
     summed = names("task", "sums", sums, within=given)
+    timed = names("task", "observed", observed, within=given)
     judged = names("task", "audit", audit)
     for key, value in flags.items():
         flag("task", key, value)
     ordered = tuple(each for each in cast("Collection[str]", audit) if each in judged)
-    return {"metrics": given, "sums": summed, "audit": ordered, **flags}
+    return {"metrics": given, "sums": summed, "observed": timed, "audit": ordered, **flags}
 
 
 def names(decorator: str, key: str, value: object, within: Collection[str] = ()) -> frozenset[str]:

@@ -45,6 +45,7 @@ def task(
     *,
     metrics: Collection[str],
     sums: Collection[str] = (),
+    observed: Collection[str] = (),
     resumable: bool = False,
     data: bool = False,
     audit: Collection[str] = (),
@@ -53,10 +54,11 @@ def task(
     """Register `function(trial, *, options…)` that yields a mapping of metrics after each epoch.
 
     It is given an `OwnTrial`. `metrics` declares every metric it yields, `sums` those that are sums
-    over epochs. A task that is not resumable starts again at epoch 0 after an interruption; one
-    that is goes on from `trial.start_epoch`, the number of epochs whose yield was received, and
-    must therefore have saved its state in `trial.directory` before each yield, unless it leaves
-    that to `trial.checkpoint`. With `data` it promises to train on the fraction `trial.data` of its
+    over epochs, `observed` those of which another run gives other numbers: seconds, say. A task
+    that is not resumable starts again at epoch 0 after an interruption; one that is goes on from
+    `trial.start_epoch`, the number of epochs whose yield was received, and must therefore have
+    saved its state in `trial.directory` before each yield, unless it leaves that to
+    `trial.checkpoint`. With `data` it promises to train on the fraction `trial.data` of its
     training set, on all of it where that is None: so that smaller fractions are parts of larger
     ones, and what it validates on stays the same.
 
@@ -68,7 +70,7 @@ def task(
 
     declared.name("task", name)
     flags = {"resumable": resumable, "data": data, "split": split}
-    promised = declared.task(metrics, sums, audit, flags)
+    promised = declared.task(metrics, sums, observed, audit, flags)
 
     def register(function: F) -> F:
         declared.function("task", function, 1)
@@ -124,6 +126,7 @@ def measure(
     by_samples: Collection[str] = (),
     final: bool = False,
     initial: bool = False,
+    observed: bool = False,
     needs: Callable[..., Any] | None = None,
     cost: str = "",
     source: str = "",
@@ -136,7 +139,8 @@ def measure(
     given = tuple(metrics) if declared.names("measure", "metrics", metrics) else (name,)
     named = {"sums": sums, "means": means, "by_samples": by_samples}
     rest: dict[str, Any] = {k: declared.names("measure", k, v, given) for k, v in named.items()}
-    flags, texts = {"final": final, "initial": initial}, {"cost": cost, "source": source}
+    flags = {"final": final, "initial": initial, "observed": observed}
+    texts = {"cost": cost, "source": source}
     declared.measure(of, flags, needs, texts)
     rest |= {**flags, **texts}
 

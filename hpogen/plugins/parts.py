@@ -28,6 +28,7 @@ class TaskFunction:
     function: Callable[..., Any]
     metrics: frozenset[str]
     sums: frozenset[str] = frozenset()
+    observed: frozenset[str] = frozenset()  # of which another run gives other numbers
     resumable: bool = False
     data: bool = False
     audit: tuple[str, ...] = ()  # an answer is judged by the first
@@ -52,10 +53,11 @@ class Measure:
     with `initial=True` it is given the untrained model as a third argument, with `loss="any"` the
     task's loss as `loss`, where that is not the cross-entropy. `of="step"`: collected by the
     training step itself, without a pass of its own. `final=True` is computed at the last epoch of a
-    budget only. `sums` names those metrics whose per-epoch values hpogen adds up over the epochs,
-    `means` those it averages (both belong to the trial's checkpoint); with `per_step` an epoch's
-    value is a sum over its training steps. `by_samples` names those metrics that come out higher or
-    lower for more samples of the same kind. `kinds` are those of `forms/kinds.py` that it is
+    budget only. `observed` says that another run gives other numbers: seconds, say. `sums` names
+    those metrics whose per-epoch values hpogen adds up over the epochs, `means` those it averages
+    (both belong to the trial's checkpoint); with `per_step` an epoch's value is a sum over its
+    training steps. `by_samples` names those metrics that come out higher or lower for more samples
+    of the same kind. `kinds` are those of `forms/kinds.py` that it is
     defined for; with `loss="entropy"` it is so for the cross-entropy alone. `needs` is a function
     of the model and a batch of images that raises Refusal where the measure is not defined; it is
     asked when a study is loaded, with both on the meta device. `reads` is what one of the last
@@ -74,6 +76,7 @@ class Measure:
     per_step: bool = False
     final: bool = False
     initial: bool = False
+    observed: bool = False
     kinds: frozenset[str] = frozenset()  # of targets that it is defined for; none: of all
     loss: typing.Literal["", "any", "entropy"] = ""
     reads: typing.Literal["features", "moments", "forms"] = "features"

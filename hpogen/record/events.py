@@ -60,6 +60,7 @@ class Declared(TypedDict):
     sums: list[str]
     keeps_losses: bool
     ranks_only: bool
+    observed: NotRequired[list[str]]
     step_sums: NotRequired[list[str]]
     subset: NotRequired[Share]
     parts: NotRequired[Several]

@@ -20,7 +20,7 @@ from hpogen.record.history import History, Key, Record, key_of
 from hpogen.record.ledger import LEDGER
 from hpogen.record.provenance import digests, file_digests
 from hpogen.space.space import Space
-from hpogen.spec import StudySpec, differences, load_study
+from hpogen.spec import StudySpec, differences, load_study, recorded
 from hpogen.study import replay
 from hpogen.study.read import RUNS, read, studies_in
 from hpogen.study.study import Study
@@ -50,20 +50,27 @@ class Fork:
 
 
 def fork(
-    directory: Path, study: Path | str, target: Path | None = None, overrides: Sequence[str] = ()
+    directory: Path,
+    study: Path | str,
+    target: Path | None = None,
+    overrides: Sequence[str] = (),
+    observed: bool = False,
 ) -> Fork:
     """Begin the study of a YAML file in `target`; nothing is trained.
 
     By default that is the first of `runs/NAME`, `runs/NAME-2`, … where there is no other study.
     Every outcome with the metrics that the new study wants is reused where the task is the same;
-    otherwise only the configurations are taken. An interrupted fork may be repeated. Raises
-    UserError.
+    otherwise only the configurations are taken. Where the new study scores by a metric of which
+    another run gives other numbers, it is refused to take those over, unless told by `observed`.
+    An interrupted fork may be repeated. Raises UserError.
     """
     spec = load_study(study, overrides)
     past = read(directory).history
     named = RUNS / spec.name if target is None else target
     target = _free(named, directory, spec) if target is None else target
     task = _other_task(past, spec)
+    if not (task or observed):
+        _refuse_observed(directory, past, spec)
     old = _configurations(past, spec, same_task=not task)
     if not old.chosen:
         raise _nothing(directory, old, spec.space)
@@ -114,6 +121,17 @@ def _other_task(past: History, spec: StudySpec) -> str:
     records = (past.header["spec"], spec.record())
     old, new = (keys.part(record["task"], Meaning.WHAT) for record in records)
     return next((key for key, _, _ in differences(old, new)), "")
+
+
+def _refuse_observed(directory: Path, past: History, spec: StudySpec) -> None:
+    """Raise UserError where the study would score by what the old one's runs have observed."""
+    for name in sorted(recorded.observed(spec)):
+        if any(name in record.outcome.metrics for record in past.told() if record.outcome):
+            raise UserError(
+                f"{spec.where('objective')}: the study scores by {name!r}, of which each run gives "
+                f"another number, and those in {directory} are of other runs: take them over by "
+                "--observed, or train the study anew by hpogen run"
+            )
 
 
 @dataclass(frozen=True)

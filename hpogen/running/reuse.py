@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hpogen.errors import CannotGoOn
 from hpogen.record.provenance import code_of, digest, digests
+from hpogen.spec.recorded import observed
 from hpogen.study.study import Study
 from hpogen.tasks import keys
 from hpogen.trial import Outcome, Trial, canonical
@@ -31,7 +32,8 @@ class Sharing:
 
     That is the task, the configuration, the rung, the seed and the code on its type of device.
     Failures other than `diverged` are tried again, and a trial that another rung may continue is
-    trained in its own study, where its checkpoints are.
+    trained in its own study, where its checkpoints are. A study that scores by a metric of which
+    another run gives other numbers takes none: its scores would be another run's.
     """
 
     def __init__(self, studies: Iterable[Study], device_type: str) -> None:
@@ -54,13 +56,14 @@ class Sharing:
         key = self._key(claim)
         if key is None:
             return False
-        if (known := self._known.get(key)) is not None and _suffices(*known, study.wanted):
+        own = bool(observed(study.spec))
+        known = None if own else self._known.get(key)
+        if known is not None and _suffices(*known, study.wanted):
             study.reuse(trial.id, known[1], known[0].directory)
             return True
         running = self._running.setdefault(key, claim)
-        if running is claim or not study.wanted <= running.study.spec.task.gives(
-            running.study.wanted
-        ):
+        given = running.study.spec.task.gives(running.study.wanted)
+        if running is claim or own or not study.wanted <= given:
             return False
         self._waiting.setdefault(key, []).append(claim)
         return True

@@ -72,6 +72,9 @@ class RecordedTask(Opaque):
     def step_sums(self) -> frozenset[str]:
         return frozenset(self.declared.get("step_sums", ()))
 
+    def observed(self) -> frozenset[str]:
+        return frozenset(self.declared.get("observed", ()))
+
     def check(self, wanted: frozenset[str]) -> None:
         check_patience(self.mapping.get("patience"), wanted, self.sums())
 
@@ -99,6 +102,8 @@ def declared(spec: StudySpec) -> dict[str, Any]:
         "keeps_losses": spec.task.keeps_losses,
         "ranks_only": spec.searcher.declares("ranks_only"),
     }
+    if seen := observed(spec):
+        found["observed"] = sorted(seen)
     if spec.task.parts.number > 1:
         found["parts"] = spec.task.parts._asdict()
     if spec.task.name not in plugins.OWN_TASKS:
@@ -107,6 +112,11 @@ def declared(spec: StudySpec) -> dict[str, Any]:
     if spec.task.subset is None:
         return found
     return {**found, "step_sums": sorted(spec.task.step_sums()), "subset": spec.task.subset}
+
+
+def observed(spec: StudySpec) -> frozenset[str]:
+    """What its objective and constraints name of which another run gives other numbers."""
+    return spec.objective.metrics.union(spec.constraints or ()) & spec.task.observed()
 
 
 def recorded(past: History) -> StudySpec:

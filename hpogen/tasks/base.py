@@ -146,6 +146,10 @@ class Task(Protocol):
         """The metrics that come out higher or lower for more samples of the same kind."""
         ...
 
+    def observed(self) -> frozenset[str]:
+        """The metrics of which another run of the same trial gives other numbers: seconds, say."""
+        ...
+
     def gives(self, wanted: frozenset[str]) -> frozenset[str]:
         """The metrics that a finished trial has when these are wanted."""
         ...
@@ -267,6 +271,9 @@ class Opaque:
         return frozenset()
 
     def by_samples(self) -> frozenset[str]:
+        return frozenset()
+
+    def observed(self) -> frozenset[str]:
         return frozenset()
 
     def gives(self: Task, wanted: frozenset[str]) -> frozenset[str]:

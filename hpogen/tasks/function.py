@@ -56,6 +56,9 @@ class FunctionTask(Opaque):
     def sums(self) -> frozenset[str]:
         return self._entry.sums
 
+    def observed(self) -> frozenset[str]:
+        return self._entry.observed
+
     def parameters(self) -> None:
         return None
 

@@ -69,7 +69,7 @@ def evaluate_epoch(recipe: Recipe, state: State) -> Generator[None, None, Metric
     if not math.isfinite(sums["loss"]):
         raise diverged(recipe, state)
     check_finite(metrics, epoch)
-    metrics |= of_steps(recipe, sums, epoch, last) | _gaps(metrics)
+    metrics |= of_steps(recipe, state, sums, last) | _gaps(metrics)
     metrics["train_loss_online"] = sums["loss"] / recipe.steps
     if audit:
         state.audits[epoch] = audit

@@ -98,9 +98,11 @@ def valued(measure: Measure, epoch: int, *given: object, **keys: object) -> Any:
         raise Diverged(f"{measure.name} in epoch {epoch}: {error}") from error
 
 
-def of_steps(recipe: Recipe, sums: Mapping[str, float], epoch: int, last: bool) -> Metrics:
-    """The epoch's terms that the training steps have summed up."""
-    steps = TrainingSteps(sums["loss"] / recipe.steps, sums["agn"] / recipe.steps, sums["agn_lr"])
+def of_steps(recipe: Recipe, state: State, sums: Mapping[str, float], last: bool) -> Metrics:
+    """The terms of the epoch after those done, which its training steps have summed up."""
+    epoch = state.epoch + 1
+    loss, agn = sums["loss"] / recipe.steps, sums["agn"] / recipe.steps
+    steps = TrainingSteps(loss, agn, sums["agn_lr"], state.seconds["train"] / epoch)
     metrics: Metrics = {}
     for planned in recipe.plan.due("step", epoch, last):
         metrics |= read(named(planned.measure, planned.measure.resolve()(steps)))[0]

@@ -27,6 +27,7 @@ from hpogen.measures.complexity import (
     path_norm,
     vc_dim,
 )
+from hpogen.measures.cost import latency, macs
 from hpogen.measures.jacobian import jacobian_norm
 from hpogen.measures.network import gn
 from hpogen.measures.network_margins import margin_input, margin_layers
@@ -50,7 +51,7 @@ MEASURES: dict[str, Callable[[nn.Module, Batches], Any]] = {
     "ablation_curves": functools.partial(ablation_curves, layer="body"),
     **{f.__name__: f for f in (gn, gsnr, osgr, same_sign, sharpness, sharpness_pacbayes)},
     **{f.__name__: f for f in (jacobian_norm, margin_input, margin_layers, spectral, path_norm)},
-    "vc_dim": vc_dim,
+    **{f.__name__: f for f in (vc_dim, macs, latency)},
     "param_norm": param_norm,
     "parameters": parameters,
     "distance_init": lambda model, batches: distance_init(model, batches, model),
@@ -385,7 +386,7 @@ class Output(nn.Module):
 
 
 @pytest.mark.parametrize("kind", ["tuple", "list", "dict", "none"])
-@pytest.mark.parametrize("measure", FORWARDS)
+@pytest.mark.parametrize("measure", [m for m in FORWARDS if m not in ("macs", "latency")])
 def test_outputs_that_are_no_tensor_are_refused(measure: str, kind: str) -> None:
     with pytest.raises(Refusal, match=r"Output gives a .*expected a tensor of logits .*: pass"):
         MEASURES[measure](Output(kind), samples())

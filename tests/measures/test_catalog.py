@@ -20,7 +20,7 @@ HEAD = {
     *("same_sign_head", "opposite_sign_head", "opposite_sign_head_top10"),
     *("margin_q10", "margin_q50", "margin_q90", "trace_hessian", "brier"),
 }
-STEP = {"agn_online", "agn_lr", "tse", "tse_ema", "tse_last"}
+STEP = {"agn_online", "agn_lr", "tse", "tse_ema", "tse_last", "seconds_per_epoch"}
 
 
 @pytest.mark.parametrize("name", MEASURES)

@@ -87,7 +87,8 @@ def test_every_measure_can_be_had_and_leaves_the_model_as_it_was(name: str) -> N
     assert all(isinstance(value, float) for value in found.values())
     assert torch.equal(torch.get_rng_state(), before) and model.training
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
-    assert meter.compute() == found
+    if not plugins.measures.get(name).observed:
+        assert meter.compute() == found
 
 
 def test_over_is_update_with_each(model: nn.Module) -> None:

@@ -79,7 +79,7 @@ def numbers(given: Any) -> list[float]:
     return numbers(given.metrics) if hasattr(given, "metrics") else [float(given)]
 
 
-SIZES = {"vc_dim", "parameters"}  # of the architecture alone
+SIZES = {"vc_dim", "parameters", "macs", "latency"}  # of the architecture alone
 NETWORK = {
     row.name: row for row in MEASURES.values() if row.of == "network" and row.name not in SIZES
 }

@@ -242,6 +242,10 @@ class Settings(Part):
     def by_samples(self) -> frozenset[str]:
         return frozenset().union(*(measure.by_samples for measure in all_measures()))
 
+    @plugins.scoped
+    def observed(self) -> frozenset[str]:
+        return frozenset().union(*(m.metrics for m in all_measures() if m.observed))
+
     def parameters(self) -> frozenset[str]:
         """Those of training, and the options of the model."""
         return frozenset(Hyperparameters.model_fields) | self.model.searchable()
