@@ -10,6 +10,7 @@ import copy
 import statistics
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
 import torch
@@ -36,13 +37,18 @@ def macs(model: nn.Module, batches: Iterable[Batch]) -> float:
     """
     model = unwrapped(model)
     with undisturbed(model):
-        return float(_counted(model, first(batches)[0][:1]))
+        counter = FlopCounterMode(display=False)
+        _run_on_meta(model, first(batches)[0][:1], counter)
+    return float(counter.get_total_flops() // 2)  # a product and a sum are two operations
 
 
 def require_countable(model: nn.Module, x: Tensor) -> None:
-    """Raise Refusal, naming the model, where `macs` would."""
+    """Raise Refusal, naming the model, where `macs` would.
+
+    Without counting: that takes torch's compiler, which takes seconds to import.
+    """
     with undisturbed(model):
-        _counted(model, x[:1])
+        _run_on_meta(model, x[:1], nullcontext())
 
 
 def latency(model: nn.Module, batches: Iterable[Batch]) -> float:
@@ -78,11 +84,10 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _counted(model: nn.Module, x: Tensor) -> int:
-    """Two floating-point operations are one multiply-accumulate."""
+def _run_on_meta(model: nn.Module, x: Tensor, counter: AbstractContextManager[object]) -> None:
+    """A forward of a copy without numbers, inside the counter."""
     try:
         copied = _on_meta(model)
-        counter = FlopCounterMode(display=False)
         with uncompiled(), torch.no_grad(), torch.device("meta"), counter:
             copied(x.to("meta"))
     except (NotImplementedError, RuntimeError, TypeError) as error:
@@ -90,7 +95,6 @@ def _counted(model: nn.Module, x: Tensor) -> int:
             f"{type(model).__name__} has no multiply-accumulates that can be counted: a copy of it "
             f"does not run on the meta device, where tensors hold no numbers ({text_of(error)})"
         ) from error
-    return int(counter.get_total_flops()) // 2
 
 
 def _on_meta(model: nn.Module) -> nn.Module:
