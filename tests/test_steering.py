@@ -11,10 +11,11 @@ import pytest
 from analysis.learned import planted
 from toys import study_file
 
+from hpogen.analysis.cautions import cautions
 from hpogen.analysis.learned import learn
 from hpogen.errors import UserError
 from hpogen.record import history
-from hpogen.report.verdict import cautions
+from hpogen.report.verdict import verdict
 from hpogen.running.runner import run
 from hpogen.spec import StudySpec, load_study
 from hpogen.spec.learned import Linear, read_learned, write_learned
@@ -86,10 +87,14 @@ def test_the_model_is_in_the_record(model: Path) -> None:
 
 
 def test_the_verdict_says_that_it_was_forced(model: Path) -> None:
-    spec = load_study(study(model.parent))
-    (text,) = cautions(spec)
-    assert text.startswith("Do not trust its objective: it cannot be told how many validation")
-    assert cautions(load_study(study_file(model.parent / "val"))) == []
+    directory = model.parent / "run"
+    finished(study(model.parent), directory)
+    said = "a learned objective here: it cannot be told how many validation labels the study has"
+    assert cautions([read(directory)]) == [f"do not trust {said}"]
+    lines = verdict(read(directory), "finished", [], 200)
+    assert f" Do not trust {said}." in lines
+    finished(study_file(model.parent / "val"), model.parent / "val" / "run")
+    assert cautions([read(model.parent / "val" / "run")]) == []
 
 
 @pytest.mark.parametrize(

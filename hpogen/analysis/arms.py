@@ -130,9 +130,6 @@ def _notes(
         yield f"the tasks differ in {', '.join(others)}, too"
     if any(_audits_on_test(study) for study in studies):
         yield "the audit images are the standard test set (task.dataset.audit: test)"
-    learned = [study.spec.objective.learned for study in studies]
-    for text in sorted({model.caution for model in learned if model and model.caution}):
-        yield f"do not trust a learned objective here: {text}"
     contents: dict[str, set[str]] = {}
     for study in studies:
         for name, sha256 in study.history.header.get("plugins", {}).items():

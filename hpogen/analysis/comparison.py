@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hpogen.analysis.answers import Answer, Siblings, siblings_of
 from hpogen.analysis.arms import arrange
+from hpogen.analysis.cautions import cautions
 from hpogen.analysis.contrasts import (
     FEWEST_TASKS,
     Contrast,
@@ -141,7 +142,7 @@ def compare_studies(
         audited=tuple(s.directory for s in studies if s.audited),
         audit_key=audit_key(studies[0].spec.task.name),
         looks=max((s.history.looks + 1 for s in studies if s.audited), default=0),
-        notes=(*design.notes, *_unpaired(errors, pair)),
+        notes=(*design.notes, *cautions(studies), *_unpaired(errors, pair)),
     )
 
 

@@ -71,12 +71,14 @@ def _trust(
 
 
 def flips(found: Sequence[Trust]) -> set[tuple[str, str]]:
-    """The measures and targets whose τ has one sign on some part and another on another.
-
-    A τ below 0.05 in size has no sign that could be believed.
-    """
-    signs: dict[tuple[str, str], set[bool]] = {}
+    """The measures and targets whose τ has one sign on some part and another on another."""
+    signs: dict[tuple[str, str], set[int]] = {}
     for one in found:
-        if abs(one.tau) >= SMALLEST:
-            signs.setdefault((one.measure, one.target), set()).add(one.tau > 0)
+        if own := sign(one.tau):
+            signs.setdefault((one.measure, one.target), set()).add(own)
     return {key for key, own in signs.items() if len(own) > 1}
+
+
+def sign(tau: float) -> int:
+    """1 or −1; 0 of a τ below 0.05 in size, which has no sign that could be believed, or of NaN."""
+    return int(np.sign(tau)) if abs(tau) >= SMALLEST else 0

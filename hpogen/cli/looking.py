@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -91,6 +92,7 @@ def best(
     from hpogen.report import pages
     from hpogen.report.figure import figure_data, looks_text
     from hpogen.report.outlook import outlook_data
+    from hpogen.report.verdict import untrusted
     from hpogen.study import status
     from hpogen.study.read import read
     from hpogen.study.restate import restated
@@ -105,6 +107,8 @@ def best(
     found["figure"] = figure_data(worth)
     if selection is None and (seen := outlook(study)) is not None:
         found["outlook"] = outlook_data(seen)
+    if texts := untrusted(replace(study, spec=spec)):
+        found["cautions"] = texts
     if isinstance(worth, Figure) and worth.by == "audit":
         if text := looks_text(study.history.looks + 1):
             say(text)

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from hpogen.report.text import configuration, number, value
-from hpogen.report.verdict import choice
+from hpogen.report.verdict import choice, untrusted
 from hpogen.selection import best_first
 from hpogen.study.read import Folder
 from hpogen.study.standing import standing
@@ -50,7 +50,8 @@ def result_page(study: Folder) -> str:
         for record in records[:MOST]
     ]
     table = _table(("trial", "score", *names, "configuration"), rows)
-    return f"<p>{head}</p><p>{escape(choice(spec, now))}</p>{table}"
+    texts = [choice(spec, now), *untrusted(study)]
+    return f"<p>{head}</p>{''.join(f'<p>{escape(text)}</p>' for text in texts)}{table}"
 
 
 def comparison_page(verdict: str, found: Comparison) -> str:

@@ -72,6 +72,11 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def sentence(clause: str) -> str:
+    """`a clause` as `A clause.`"""
+    return f"{clause[:1].upper()}{clause[1:]}."
+
+
 def count(n: float, what: str) -> str:
     """`1 trial`, `1,920 epochs`, `6 studies`, `12.5 epochs`."""
     plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"

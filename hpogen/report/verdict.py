@@ -20,6 +20,7 @@ from hpogen.report.text import (
     labelled,
     number,
     paragraph,
+    sentence,
     tally,
 )
 from hpogen.spec import StudySpec
@@ -47,6 +48,8 @@ def verdict(
         lines += labelled("best", f"trial {now.best.trial.id}: {results(now.best)}", width)
         lines += labelled("", configuration(now.best.trial.config), width)
         lines += labelled("worth", _worth(study, now.best), width)
+        for text in untrusted(study):
+            lines += ["", *paragraph(text, width)]
     elif why := _unanswered(study, now, width):
         lines += ["", *why]
     return lines + folder_and_next(study.directory, next_commands)
@@ -94,14 +97,14 @@ def next_commands(history: History, directory: str, end: str, program: str) -> l
 def choice(spec: StudySpec, now: Standing) -> str:
     """The choice, what validation loss alone would have chosen, the baselines; the race."""
     race = [f"{text}." for text in sentences(now.race)] if now.race else []
-    learned = [f"{text}." for text in cautions(spec)]
-    return " ".join(["; ".join(_clauses(spec, now)) + ".", *race, *_comment(spec, now), *learned])
+    return " ".join(["; ".join(_clauses(spec, now)) + ".", *race, *_comment(spec, now)])
 
 
-def cautions(spec: StudySpec) -> list[str]:
-    """What marks every verdict of a learned objective that was used by force."""
-    learned = spec.objective.learned
-    return [f"Do not trust its objective: {learned.caution}"] if learned and learned.caution else []
+def untrusted(study: AnyStudy) -> list[str]:
+    """The sentences of `analysis.cautions.cautions` about one study."""
+    from hpogen.analysis.cautions import cautions  # scipy
+
+    return [sentence(text) for text in cautions([study])]
 
 
 def _comment(spec: StudySpec, now: Standing) -> list[str]:

@@ -26,7 +26,7 @@ AGN = {"preset": "agn+val", "alpha": 0.1}
 class Made:
     """A trial that has ended; without an audit accuracy it has no audit."""
 
-    val_loss: float = 0.5
+    val_loss: float | None = 0.5
     audit: float | None = 0.9
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=lambda: {"total": 1.0})
@@ -42,7 +42,9 @@ class Made:
         audit = {} if self.audit is None else {"accuracy": self.audit, "loss": 1 - self.audit}
         if self.audit_loss is not None:
             audit["loss"] = self.audit_loss
-        metrics = {"val_loss": self.val_loss, "agn": 1.0, **self.metrics}
+        metrics = {"agn": 1.0, **self.metrics}
+        if self.val_loss is not None:
+            metrics = {"val_loss": self.val_loss, **metrics}
         spent = {} if self.reused else self.seconds
         epochs = 0 if self.reused else self.budget
         return Outcome(number, metrics, audit, epochs=epochs, seconds=spent)
@@ -87,7 +89,7 @@ def search(
         made, outcome = trials[number], trials[number].outcome(number)
         if made.reused is not None:
             events.append(reused(number, *made.reused))
-        score = math.inf if outcome.failure else made.val_loss  # it steered nothing here
+        score = math.inf if outcome.failure else made.val_loss or 0.0  # it steered nothing here
         events.append(told(outcome, score))
     directory.mkdir(parents=True, exist_ok=True)
     lines = [ledger.encode(event, seq) for seq, event in enumerate(events)]

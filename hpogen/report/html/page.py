@@ -35,7 +35,7 @@ from hpogen.report.html.space import hyperparameters
 from hpogen.report.html.sureness import sureness
 from hpogen.report.html.training import curves, time
 from hpogen.report.html.trials import trials
-from hpogen.report.text import count
+from hpogen.report.text import count, sentence
 from hpogen.report.verdict import choice
 from hpogen.study.standing import standing
 
@@ -154,4 +154,4 @@ def _notes(material: Material) -> list[str]:
     if len(found.tasks) > MOST_TASKS:
         notes.append(f"Pictures are of the first {MOST_TASKS} of {len(found.tasks)} tasks.")
     said = filter(None, [*found.notes, looks_text(found.looks)])
-    return [*notes, *(f"{note[:1].upper()}{note[1:]}." for note in said)]
+    return [*notes, *map(sentence, said)]
