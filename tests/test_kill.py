@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from analysis.learned import ridge
 from toys import essence, study_file
 
 from hpogen.record import folder, ledger
@@ -228,6 +229,14 @@ def found(folder: Path) -> Story:
     return Story([["run", str(study_file(folder, **{**BOWL, **keys})), "--dir", "DIR"]])
 
 
+def learned(folder: Path) -> Story:
+    """A search that is steered by a learned objective."""
+    form = {"preset": "learned", "model": "gap.json", "force": True}
+    path = study_file(folder, **{**BOWL, "objective": form})
+    ridge(folder / "gap.json", agn=0.5, gap_loss=0.1)
+    return Story([["run", str(path), "--dir", "DIR"]])
+
+
 def matrix(folder: Path) -> Story:
     """Two objectives, which have trials in common, of two seeds."""
     objectives = ["val", {"label": "agn", "terms": [{"metric": "agn"}]}]
@@ -296,6 +305,7 @@ def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
         streaming,
         bowl,
         found,
+        learned,
         matrix,
         forked,
         retrained,

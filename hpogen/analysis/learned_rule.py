@@ -13,9 +13,9 @@ from hpogen.analysis.choices import Rule, Trials
 from hpogen.errors import UserError, quoted, unknown
 from hpogen.objective import Objective, Term
 from hpogen.spec.learned import read_learned
+from hpogen.spec.steering import LEARNED
 from hpogen.study.read import Folder
 
-LEARNED = "learned"
 KEYS = ("preset", "model", "force")
 
 
@@ -30,16 +30,15 @@ def learned_rule(form: Mapping[str, Any], trials: Trials) -> tuple[Rule, str]:
     many labels as the study has, unless `force` is true; where trials lack one of its measures.
     """
     model, force = _checked(form)
-    study, labels = trials.study, _labels(trials)
-    found = read_learned(model)
-    better, why = found.beats(labels), f"{model}: {found.not_better(labels)}"
-    if not (better or force):
-        raise UserError(f"{why}: write force: true to use it all the same")
+    study, found = trials.study, read_learned(model)
+    caution = found.caution(_labels(trials))
+    if caution and not force:
+        raise UserError(f"{model}: {caution}: write force: true to use it all the same")
     try:
         found.scores(trials.evidence.metrics)
     except UserError as error:
         raise UserError(f"{study.directory}: {error}") from None
-    said = [] if better else [f"Do not trust it here: {why}."]
+    said = [f"Do not trust it here: {model}: {caution}."] if caution else []
     if study.history.id and study.history.id in {source.id for source in found.studies}:
         said.append(f"{model} was learned from this study, too: its choice here is no test of it.")
     terms = tuple(Term(name, 1.0) for name in found.measures)
@@ -62,11 +61,14 @@ def _checked(form: Mapping[str, Any]) -> tuple[Path, bool]:
     return Path(model), force
 
 
-def _labels(trials: Trials) -> int:
-    """How many validation labels the study has; 0 where it has no validation loss."""
+def _labels(trials: Trials) -> int | None:
+    """How many validation labels the study has; 0 where it has no validation loss.
+
+    None: neither its folder nor its YAML says.
+    """
     if not all("val_loss" in metrics for metrics in trials.evidence.metrics):
         return 0
-    return trials.validation_images() or validation_of(trials.study) or 0
+    return trials.validation_images() or validation_of(trials.study)
 
 
 def validation_of(study: Folder) -> int | None:

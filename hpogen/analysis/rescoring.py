@@ -149,6 +149,11 @@ def _form(study: Folder, objective: str | None, weighing: Mapping[str, Any]) -> 
         given["alpha"] = alpha_of(given["alpha"])
     if objective is not None:
         return objective_form(objective, **given, own=own)
+    if given and is_learned(own):
+        raise UserError(
+            f"--{next(iter(given))}: the study's objective is learned and has none: name another "
+            "with --objective"
+        )
     if "alpha" in given:
         own = weighed(own, given["alpha"])
     return {**own, **given} if given else None

@@ -26,6 +26,7 @@ Target = Literal["error", "gap", "retrained"]
 TARGETS: tuple[str, ...] = get_args(Target)
 
 FORMAT, VERSION = "hpogen-learned-objective", 1
+UNKNOWN = "it cannot be told how many validation labels the study has"
 TRANSFORMATION = "rank within the study, equal values share their mean rank, scaled to [0, 1]"
 
 
@@ -221,8 +222,15 @@ class LearnedObjective(Form):
         found = self.against(labels)
         return labels == 0 or (found is not None and found[0] < found[1])
 
-    def not_better(self, labels: int) -> str:
-        """Why it is refused where a study has so many labels, in one clause."""
+    def caution(self, labels: int | None) -> str:
+        """Why it is refused where a study has so many labels, in one clause; empty: it is not.
+
+        None: it cannot be told how many it has.
+        """
+        if labels is None:
+            return UNKNOWN
+        if self.beats(labels):
+            return ""
         if (figures := self.against(labels)) is None:
             return f"on tasks left out nothing was measured with {labels:,} labels or more"
         own, theirs, tasks = figures

@@ -25,7 +25,6 @@ from hpogen.tasks.base import Task
 
 LEARNED: Final = "learned"
 TRAINING = ("train_accuracy", "train_error")  # one of them, for a gap that is added to it
-UNKNOWN = "it cannot be told how many validation labels the study has"
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,7 @@ class Learned:
     @property
     def caution(self) -> str:
         """Why it is not to be trusted in this study, in one clause; empty: there is no reason."""
-        if self.labels is None:
-            return UNKNOWN
-        return "" if self.model.beats(self.labels) else self.model.not_better(self.labels)
+        return self.model.caution(self.labels)
 
 
 def learned_of(form: ObjectiveForm, task: Task, mistakes: Mistakes) -> Learned | None:
@@ -110,6 +107,11 @@ def _read(model: str | dict[str, Any], mistakes: Mistakes) -> LearnedObjective:
     if isinstance(model, str):
         source = mistakes.source
         folder = Path() if source.study is None else Path(source.label).parent
+        if not (folder / model).exists():
+            raise UserError(
+                f"{folder / model}: there is no such file, expected one that hpogen learn has "
+                "made; a study that was begun with it goes on without: hpogen resume DIR"
+            )
         return read_learned(folder / model)
     try:
         return checked_learned(json.dumps(model), "the model")

@@ -17,6 +17,7 @@ from hpogen.spec import StudySpec
 from hpogen.spec.positions import Unreadable, parse
 from hpogen.spec.pruning import Prune
 from hpogen.spec.recorded import restated_spec, with_prune
+from hpogen.spec.steering import LEARNED
 from hpogen.study.read import Folder
 
 Form = Mapping[str, Any]
@@ -43,6 +44,8 @@ def objective_form(
     """
     if scale is not None and scale not in SCALES:
         raise UserError(f"--scale: {unknown('scale', scale, SCALES)}")
+    if text == LEARNED:
+        return {"preset": LEARNED}  # whoever is asked says that its model is missing
     if text in PRESETS:
         return _preset(text, alpha, scale, own or {})
     try:

@@ -9,6 +9,17 @@ from typing import Any
 import numpy as np
 from analysis.searches import Made, search
 
+from hpogen.spec.learned import (
+    FORMAT,
+    TRANSFORMATION,
+    VERSION,
+    Association,
+    Figure,
+    LearnedObjective,
+    LeftOut,
+    Linear,
+    write_learned,
+)
 from hpogen.study.read import Folder, read_all
 
 LABELS = 400
@@ -52,6 +63,30 @@ def planted(
         for i, sign in enumerate(signs)
     ]
     return read_all(paths)
+
+
+def ridge(path: Path, intercept: float = 0.25, **coefficients: float) -> Path:
+    """The file of a ridge of these measures, better on two tasks left out than `LABELS` labels."""
+    figure = Figure(correlation=0.5, error=0.1, regret=0.0)
+    worse = figure.model_copy(update={"regret": 0.1})
+    own = {"studies": 1, "trials": 24, "best": 0.1, "learned": figure, "told": 0.5}
+    tasks = ("digits", "mnist")
+    sign = Association(correlation=0.5, clear=True)
+    found = LearnedObjective(
+        format=FORMAT,
+        version=VERSION,
+        target="error",
+        judged_by="audit error",
+        transformation=TRANSFORMATION,
+        measures=[*coefficients],
+        model=Linear(kind="ridge", penalty=1.0, intercept=intercept, coefficients=coefficients),
+        signs={name: dict.fromkeys(tasks, sign) for name in coefficients},
+        left_out=[LeftOut(task=t, others={}, validation={LABELS: worse}, **own) for t in tasks],
+        dropped={},
+        studies=[],
+    )
+    write_learned(found, path)
+    return path
 
 
 def without(made: Sequence[Made], name: str) -> list[Made]:
