@@ -95,9 +95,10 @@ def finished_trials(study: Folder, error: Error | None = None) -> FinishedTrials
     if not records:
         counts = ", ".join(f"{n} {reason}" for reason, n in sorted(left_out.items()))
         needs = f"an audit ({audit_key(study.spec.task.name)})"
+        metrics = " and ".join(dict.fromkeys(["train_loss", f"train_{error.metric}"]))
         raise UserError(
             f"{study.directory}: no trial can be judged ({counts or 'there are none'}): it needs "
-            f"{needs} and the metrics train_loss and train_{error.metric}"
+            f"{needs}, {metrics}"
         )
     outcomes = [record.outcome for record in records if record.outcome]
     names = {name: None for outcome in outcomes for name in outcome.metrics}

@@ -197,6 +197,11 @@ def test_what_cannot_be_learned_from_is_one_line(tmp_path: Path) -> None:
     unaudited = read(search(tmp_path / "bare", bare, task=task(9)))
     lacking = read(search(tmp_path / "lacking", without(trials([2]), "zeta"), task=task(8)))
     refused(r"bare: no trial can be judged \(24 without audit\)", [*studies, unaudited])
+    refused(
+        r"bare: no trial .*: it needs an audit \(task\.dataset\.audit\), train_loss$", [unaudited]
+    )
+    nothing = read(search(tmp_path / "nothing", [], task=task(7)))
+    refused(r"nothing: no trial can be judged \(there are none\)", [*studies, nothing])
     refused(r"got studies of one task \(digits, mlp\)", studies[:1])
     refused("--target: target 'eror' is unknown; did you mean 'error'", studies, "eror")
     refused("--measures: val_loss reads held-out labels", studies, "error", "val_loss")
