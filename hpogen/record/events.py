@@ -6,6 +6,7 @@ still be another program's, or a newer hpogen's: it is checked before it is beli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -264,11 +265,11 @@ def held(outcome: Outcome) -> Event:
     return {"kind": "held", **_ended(outcome)}
 
 
-def told(outcome: Outcome, scores: Sequence[float]) -> Event:
-    """Without a score it failed."""
-    score = next(iter(scores), None)
+def told(outcome: Outcome, score: float, scores: Sequence[float] = ()) -> Event:
+    """Infinity is null."""
     several = {"scores": [*scores]} if len(scores) > 1 else {}
-    return {"kind": "told", **_ended(outcome), "score": score, **several}
+    known = score if math.isfinite(score) else None
+    return {"kind": "told", **_ended(outcome), "score": known, **several}
 
 
 def _ended(outcome: Outcome) -> Event:

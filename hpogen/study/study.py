@@ -313,8 +313,8 @@ class Study:
 
     def _tell(self, outcome: Outcome, ranks: Mapping[str, float] | None = None) -> None:
         outcome, scores = scored(self, outcome, ranks)
-        self._write(events.told(outcome, scores))
-        told = (self.spec.name, outcome.trial, min(scores[:1], default=math.inf), outcome.failure)
+        self._write(events.told(outcome, score := scores[0] if scores else math.inf, scores))
+        told = (self.spec.name, outcome.trial, score, outcome.failure)
         log.info("tell study=%s trial=%d score=%r failure=%s", *told)
         self._learn(self.history.records[outcome.trial])
         self._told.append(outcome.trial)

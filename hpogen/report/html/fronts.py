@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,15 +54,16 @@ def _front(task: TaskMaterial, arm: ArmOfTask) -> Figure | None:
 
     def draw(axes: Axes) -> None:
         known = np.array(truth, dtype=np.float64)
-        colours = known if np.isfinite(known).any() else MUTED
-        drawn = axes.scatter(x, y, c=colours, s=np.where(on, 34, 12), cmap="viridis", alpha=0.85)
+        judged = np.isfinite(known).any()
+        colours: Any = {"c": known, "cmap": "viridis"} if judged else {"color": MUTED}
+        drawn = axes.scatter(x, y, s=np.where(on, 34, 12), alpha=0.85, **colours)
         steps = np.argsort(x[on])
         if len(names) == 2:
             axes.plot(x[on][steps], y[on][steps], drawstyle="steps-post", color=MUTED, linewidth=1)
         for record, *at in zip(records, x, y, strict=True):
             if given is not None and record.trial.id == given.trial:
                 ring(axes, *at)
-        if np.isfinite(known).any():
+        if judged:
             axes.figure.colorbar(drawn, ax=axes, label=f"{task.of}{task.unit}")
         axes.set_xlabel(f"{names[0]} (lower is better)")
         axes.set_ylabel(f"{names[1]} (lower is better)")
