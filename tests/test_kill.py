@@ -229,6 +229,16 @@ def found(folder: Path) -> Story:
     return Story([["run", str(study_file(folder, **{**BOWL, **keys})), "--dir", "DIR"]])
 
 
+def fronts(folder: Path) -> Story:
+    """A search for a Pareto front, with bounds that some trials miss."""
+    keys = {
+        "objective": {"pareto": ["val_loss", {"metric": "agn", "scale": "log"}]},
+        "searcher": "optuna",
+        "constraints": {"gap_loss": "<= 0.2"},
+    }
+    return Story([["run", str(study_file(folder, **{**BOWL, **keys})), "--dir", "DIR"]])
+
+
 def learned(folder: Path) -> Story:
     """A search that is steered by a learned objective."""
     form = {"preset": "learned", "model": "gap.json", "force": True}
@@ -305,6 +315,7 @@ def curves(directory: Path, trials: int) -> list[list[dict[str, Any]]]:
         streaming,
         bowl,
         found,
+        fronts,
         learned,
         matrix,
         forked,

@@ -14,6 +14,9 @@ from hpogen.cli.streams import say
 from hpogen.errors import UserError
 from hpogen.report.terminal import print_lines, program, width
 
+Selection = Annotated[str | None, typer.Option(metavar="RULE", help="another than the study's")]
+Knee = Annotated[bool, typer.Option("--knee", help="of a Pareto front: short for --selection knee")]
+
 
 @command
 def status(
@@ -71,12 +74,8 @@ def show(
 @command
 def best(
     directory: Folder,
-    selection: Annotated[
-        str | None, typer.Option(metavar="RULE", help="another than the study's")
-    ] = None,
-    knee: Annotated[
-        bool, typer.Option("--knee", help="of a Pareto front: short for --selection knee")
-    ] = False,
+    selection: Selection = None,
+    knee: Knee = False,
     as_json: Json = False,
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE.safetensors", help="write its network, too")
@@ -98,9 +97,7 @@ def best(
     from hpogen.study.restate import restated
 
     study = read(directory)
-    if knee and selection not in (None, "knee"):
-        raise UserError(f"--knee: got --selection {selection}, too: expected one of them")
-    selection = "knee" if knee else selection
+    selection = _rule(selection, knee)
     spec = restated(study, selection=selection)
     found = status.best(study, spec)
     worth = figure(study, study.history.records[found["trial"]], spec)
@@ -118,6 +115,12 @@ def best(
     if as_json:
         return print_json(found)
     print_lines(pages.yaml_lines(found))
+
+
+def _rule(selection: str | None, knee: bool) -> str | None:
+    if knee and selection not in (None, "knee"):
+        raise UserError(f"--knee: got --selection {selection}, too: expected one of them")
+    return "knee" if knee else selection
 
 
 def _write_network(directory: Path, trial: int, weights: Path | None, onnx: Path | None) -> None:

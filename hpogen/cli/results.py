@@ -29,6 +29,10 @@ Folders = Annotated[
 Primary = Annotated[
     str | None, typer.Option(metavar='"A - B"', help="the contrast; default: the YAML's")
 ]
+Pareto = Annotated[
+    str | None, typer.Option(metavar="SCORES", help="a front: val_loss, agn, as YAML")
+]
+Alphas = Annotated[str, typer.Option(metavar="0,0.1,1", help="default: 25 from 1e-4 to 100, and 0")]
 
 
 @command
@@ -93,15 +97,11 @@ def rescore(
     objective: Annotated[
         str | None, typer.Option(metavar="PRESET|TERMS", help="agn+val, or terms as YAML")
     ] = None,
-    pareto: Annotated[
-        str | None, typer.Option(metavar="SCORES", help="a front: val_loss, agn, as YAML")
-    ] = None,
+    pareto: Pareto = None,
     selection: Annotated[str | None, typer.Option(metavar="RULE", help="what selects")] = None,
     alpha: Annotated[str | None, typer.Option(help="AGN's weight, auto or swept")] = None,
     scale: Annotated[str | None, typer.Option(help="the scale of AGN")] = None,
-    alphas: Annotated[
-        str, typer.Option(metavar="0,0.1,1", help="default: 25 from 1e-4 to 100, and 0")
-    ] = "",
+    alphas: Alphas = "",
     validation: Annotated[
         str, typer.Option(metavar="250,1000", help="with so many validation images only")
     ] = "",
@@ -120,11 +120,9 @@ def rescore(
 
     if plot is not None:
         check_plot_path(plot)
-    if pareto is not None:
-        objective = scores_form(pareto, objective)
     found = rescore(
         read(directory),
-        objective,
+        scores_form(pareto, objective),
         selection,
         alpha=alpha,
         scale=scale,

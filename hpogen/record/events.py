@@ -197,9 +197,7 @@ class Measured(TypedDict):
     metrics: Numbers
 
 
-class Looked(TypedDict):
-    """Somebody was shown audit figures, by that command."""
-
+class Looked(TypedDict):  # somebody was shown audit figures, by that command
     kind: Literal["looked"]
     command: str
 
@@ -267,9 +265,8 @@ def held(outcome: Outcome) -> Event:
 
 def told(outcome: Outcome, score: float, scores: Sequence[float] = ()) -> Event:
     """Infinity is null."""
-    several = {"scores": [*scores]} if len(scores) > 1 else {}
-    known = score if math.isfinite(score) else None
-    return {"kind": "told", **_ended(outcome), "score": known, **several}
+    own = {"kind": "told", **_ended(outcome), "score": score if math.isfinite(score) else None}
+    return {**own, "scores": [*scores]} if len(scores) > 1 else own
 
 
 def _ended(outcome: Outcome) -> Event:

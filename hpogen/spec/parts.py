@@ -50,7 +50,8 @@ HEED = {  # which searchers honour what a space may have beside its parameters' 
     "forbid": "a searcher of hpogen, all of which do",
 }
 TOLD = ("tell", "tell_pruned", "tell_constrained", "tell_scores")  # how a searcher may hear
-OURS = {"space", "budgets", "seed", "enqueue", "scores"}  # what it is given beside its options
+GIVEN = ("enqueue", "scores")  # keyword arguments of a searcher that are no options of it
+OURS = {"space", "budgets", "seed", *GIVEN}  # what it is given beside its options
 
 
 def task_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Task | None:
@@ -167,7 +168,7 @@ def space_of(mapping: Mapping[str, Any], mistakes: Mistakes) -> Space | None:
 
 @functools.lru_cache(maxsize=64)  # a matrix asks for each of its studies
 def _searcher_model(cls: Any) -> type[BaseModel]:
-    return _options_model(cls.__init__, without=("enqueue", "scores"), also={"name": (str, ...)})
+    return _options_model(cls.__init__, without=GIVEN, also={"name": (str, ...)})
 
 
 def _options_model(

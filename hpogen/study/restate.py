@@ -60,14 +60,16 @@ def objective_form(
     return {**data, **{key: value for key, value in given.items() if value is not None}}
 
 
-def scores_form(text: str, objective: str | None = None) -> str:
-    """The scores of a Pareto objective as they are typed, in the form of the YAML.
+def scores_form(scores: str | None, objective: str | None = None) -> str | None:
+    """The scores of a Pareto objective as they are typed, in the form of the YAML; else the other.
 
     `val_loss, {metric: agn, scale: log}`, with or without brackets. Raises UserError.
     """
+    if scores is None:
+        return objective
     if objective is not None:
         raise UserError("--pareto: got --objective, too, expected one of them")
-    listed = text if text.strip().startswith("[") else f"[{text}]"
+    listed = scores if scores.strip().startswith("[") else f"[{scores}]"
     return f"{{pareto: {listed}}}"
 
 

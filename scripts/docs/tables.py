@@ -18,6 +18,7 @@ from hpogen import plugins
 from hpogen.space.form import FORMS, PriorForm
 from hpogen.spec.described import Described, descriptions, documentation
 from hpogen.spec.form import StudyForm
+from hpogen.spec.parts import GIVEN
 from hpogen.tasks.command import Command
 from hpogen.training.forms.hyperparameters import Hyperparameters
 from hpogen.training.forms.schedule import Schedule
@@ -218,7 +219,7 @@ def searchers() -> str:
     parts = []
     for name in filter(plugins.searchers.is_builtin, plugins.searchers.names()):
         made = plugins.searchers.get(name).__init__
-        options = part_options(made, name, f"searcher.{name}", without=("enqueue",))
+        options = part_options(made, name, f"searcher.{name}", without=GIVEN)
         parts.append(f"### `{name}` {{: #searcher-{name} }}\n\n{options or 'It has no options.'}")
     return "\n\n".join(parts)
 

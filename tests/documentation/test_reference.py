@@ -20,6 +20,7 @@ from hpogen.cli.app import app
 from hpogen.objective import PRESETS, SCALES
 from hpogen.space.form import FORMS, PriorForm
 from hpogen.spec.form import StudyForm
+from hpogen.spec.parts import GIVEN
 from hpogen.spec.schema import schema
 from hpogen.tasks.command import Command
 from hpogen.tasks.command_output import Read
@@ -109,7 +110,7 @@ def test_presets_and_scales_have_a_place(site: Path) -> None:
 def test_every_option_of_a_searcher_has_a_place(site: Path) -> None:
     there = ids(site / "reference" / "options.html")
     for name in filter(plugins.searchers.is_builtin, plugins.searchers.names()):
-        options = plugins.options_of(plugins.searchers.get(name).__init__, without=("enqueue",))
+        options = plugins.options_of(plugins.searchers.get(name).__init__, without=GIVEN)
         assert {f"searcher-{name}", *(f"searcher.{name}.{option}" for option in options)} <= there
 
 

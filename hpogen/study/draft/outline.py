@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from hpogen import plugins
 from hpogen.spec.described import descriptions, documentation
 from hpogen.spec.form import StudyForm
-from hpogen.spec.parts import FUNCTION_KEYS
+from hpogen.spec.parts import FUNCTION_KEYS, GIVEN
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _loader(dataset: Mapping[str, Any]) -> Keys:
 
 def _options(function: Any) -> Mapping[str, Any]:
     """Those of a part that a study may set: name → (annotation, default or ...)."""
-    return plugins.options_of(function, without=("enqueue",))
+    return plugins.options_of(function, without=GIVEN)
 
 
 def _of_form(form: type[BaseModel]) -> dict[str, Key]:
