@@ -73,8 +73,8 @@ class Scale:
         return range(start, start + self.seeds)
 
 
-SCALES = {"tiny": Scale(50, 150, 1, epochs=1), "small": Scale(50, 150, 5)}  # other seeds than
-SCALES["full"] = Scale(0, 100, 20, learns=True)  # those that are registered
+SCALES = {"tiny": Scale(50, 150, 1, learns=True, epochs=1), "small": Scale(50, 150, 5)}
+SCALES["full"] = Scale(0, 100, 20, learns=True)  # the seeds that are registered
 
 
 def run(task: Task, home: Path, scale: Scale, second: bool) -> float:
@@ -168,8 +168,12 @@ def _run_all(tasks: Sequence[Task], home: Path, scale: Scale, second: bool, work
         running: Mapping[Any, Task] = {
             pool.submit(run, task, home, scale, second): task for task in missing
         }
-        for done in as_completed(running):
-            print(f"{running[done].name}: {done.result():.0f} s", flush=True)
+        try:
+            for done in as_completed(running):
+                print(f"{running[done].name}: {done.result():.0f} s", flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 if __name__ == "__main__":

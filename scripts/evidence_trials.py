@@ -34,7 +34,7 @@ SPACE: Mapping[str, Any] = {  # the gradient-norm paper's: search_spaces/sgd.yam
 DEFAULT = {name: row["default"] for name, row in SPACE.items()}
 LEARNING = {
     f"{name}, {label}": (searcher, objective)
-    for name, searcher in (("cmaes", {"name": "cmaes", "population": 8}), ("tpe", "tpe"))
+    for name, searcher in (("cmaes", {"name": "cmaes", "population": 8}), ("tpe", "optuna"))
     for label, objective in (
         ("val", "val"),
         ("agn+val 0.1", {"preset": "agn+val", "alpha": 0.1, "scale": "log"}),

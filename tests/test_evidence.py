@@ -12,6 +12,10 @@ import numpy as np
 import pytest
 
 from hpogen.selection import Evidence
+from hpogen.spec.form import StudyForm
+from hpogen.spec.mistakes import Mistakes
+from hpogen.spec.parts import searcher_of
+from hpogen.spec.source import Source
 from hpogen.trial import Rung
 
 ROOT = Path(__file__).parents[1]
@@ -89,6 +93,13 @@ def test_signed_rank_says_better_equal_and_worse(verdict):
         assert sum(found) == pytest.approx(1)
         assert found[expected] > 0.99
     assert max(verdict.signed_rank(np.array([-1.0, 1.0]))) < 0.7  # two tasks tell nothing
+
+
+def test_the_searchers_of_the_arms_are_there():
+    for searcher, _ in _module("evidence_trials").LEARNING.values():
+        keys = {"task": {}, "search_space": {}, "searcher": searcher, "stop": {"trials": 1}}
+        mistakes = Mistakes(Source(keys, "an arm"))
+        assert searcher_of(StudyForm.model_validate(keys).searcher, mistakes) is not None
 
 
 def test_labels_and_classes_are_made_as_registered():
