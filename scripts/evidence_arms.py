@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from evidence_trials import COUNT, EQUAL, TRIALS
@@ -36,6 +36,13 @@ def _scored(*terms: tuple[str, float, str]) -> Figures:
 def _selected(name: SelectionName) -> Figures:
     objective = Objective((Term("val_loss", 1.0),), "val")
     return lambda evidence: SELECTIONS[name].figures(evidence, objective)
+
+
+def _knee(evidence: Evidence) -> Sequence[float]:
+    """The knee of the Pareto front of validation loss and the logarithm of AGN per epoch."""
+    terms = Term("val_loss", 1.0), Term("agn", 1.0, "log")
+    made = Objective(terms, "", frozenset({"agn"}), pareto=True)
+    return SELECTIONS["knee"].figures(evidence, made)
 
 
 def _auto(loss: str) -> Figures:
@@ -69,6 +76,7 @@ RULES: Mapping[str, Figures] = {
     "agn+val auto": _auto("val_loss"),
     "one_se_margin": _selected("one_se_margin"),
     "shrunk": _selected("shrunk"),
+    "knee (added)": _knee,
 }
 """Arms that see validation rows."""
 BLIND: Mapping[str, Figures] = {
@@ -96,18 +104,13 @@ class Search:
     def ranked(self, figures: Figures, count: int) -> list[str]:
         """The first `count` trials of the search, best first; without those that cannot be had."""
         chosen = [i for i, trial in enumerate(self.trials) if trial < count]
-        found = figures(_part(self.evidence, chosen))
+        found = figures(self.evidence.only(chosen))
         order = sorted(range(len(chosen)), key=lambda i: found[i])
         return [self.keys[chosen[i]] for i in order if found[i] < math.inf]
 
     def losses(self, key: str) -> NDArray[np.floating]:
         found: NDArray[np.floating] = self.evidence.losses()[self.keys.index(key)]
         return found
-
-
-def _part(evidence: Evidence, chosen: Sequence[int]) -> Evidence:
-    metrics = tuple(evidence.metrics[i] for i in chosen)
-    return replace(evidence, metrics=metrics, losses=lambda: evidence.losses()[[*chosen]])
 
 
 def search(study: Folder, seed: int, labels: int | None) -> Search:
