@@ -149,8 +149,9 @@ def _objective(
     if (name := form.get("preset")) in PRESETS:
         terms_of = preset(cast("Preset", name), 1.0)
         return frozenset(term.metric for term in terms_of), objective
-    terms = [term for term in form.get("terms") or () if isinstance(term, Mapping)]
-    return frozenset(term["metric"] for term in terms if "metric" in term), objective
+    listed = [*(form.get("terms") or ()), *(form.get("pareto") or ())]
+    named = [term.get("metric") if isinstance(term, Mapping) else term for term in listed]
+    return frozenset(name for name in named if isinstance(name, str)), objective
 
 
 def _entry(function: Any, metrics: Collection[str], given: dict[str, Any]) -> plugins.TaskFunction:

@@ -283,3 +283,16 @@ def test_the_programs_threads_are_its_own_again(tmp_path: Path) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_several_scores_name_their_metrics(tmp_path: Path) -> None:
+    result = hpogen.search(
+        lambda trial: {"a": trial.config["x"] ** 2, "b": (trial.config["x"] - 1) ** 2},
+        {"x": hpogen.Float(-2.0, 2.0)},
+        objective={"pareto": ["a", {"metric": "b"}]},
+        searcher="optuna",
+        trials=12,
+        directory=tmp_path / "front",
+        progress=False,
+    )
+    assert 0 <= result.best.config["x"] <= 1  # what is outside is dominated
