@@ -138,7 +138,11 @@ FIXED = " A single value there is held fixed."
         ({"architecture": "resnet18"}, "architecture", "task.model?"),
         ({"trials": 4}, "trials", "stop.trials?"),
         ({"n_trials": 4}, "n_trials", "stop.trials?"),
-        ({"objective": {"metric": "val_loss"}}, "metric", "objective.terms.0.metric?"),
+        (
+            {"objective": {"metric": "val_loss"}},
+            "metric",
+            "objective.terms.0.metric or objective.pareto.0.metric?",
+        ),
         (
             {"stop": {"trials": 4, "time": "6h"}},
             "time",

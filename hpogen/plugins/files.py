@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import importlib.util
 import sys
 from pathlib import Path
@@ -84,7 +83,9 @@ def load_installed() -> None:
 
     Raises UserError, naming the package, when its import fails.
     """
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+    from importlib.metadata import entry_points  # with the standard library's e-mail
+
+    for point in entry_points(group=ENTRY_POINTS):
         try:
             with guest():
                 point.load()
