@@ -1,14 +1,13 @@
 """What makes one trial better than another: terms, scales and presets; metrics in, score out.
 
 Lower is better. A term's scale makes metrics of one budget comparable; scores of different budgets
-are never compared. Constraints say what no answer may exceed.
+are never compared.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -93,6 +92,11 @@ class Objective:
     def count(self) -> int:
         """How many scores a trial has."""
         return len(self.terms) if self.pareto else 1
+
+    @property
+    def score_label(self) -> str:
+        """What `score` is called: of a Pareto objective its first score."""
+        return score_name(self.terms[0]) if self.pareto else self.label
 
     @property
     def shown_first(self) -> tuple[str, ...]:
@@ -286,41 +290,3 @@ def rank(values: Sequence[float]) -> list[float]:
     first = {v: i for i, v in reversed(list(enumerate(ordered)))}
     last = {v: i for i, v in enumerate(ordered)}
     return [1 + (first[v] + last[v]) / 2 for v in values]
-
-
-CONSTRAINT = re.compile(r"\s*(<=|>=)\s*(\S+)\s*")
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """`metric <= bound` or `metric >= bound`."""
-
-    metric: str
-    sign: Literal["<=", ">="]
-    bound: float
-
-    @classmethod
-    def of(cls, metric: str, text: object) -> Constraint:
-        """Of a metric and a text such as `<= 0.2`. Raises ValueError for anything else."""
-        found = CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
-        try:
-            bound = float(found[2]) if found else math.nan
-        except ValueError:
-            bound = math.nan
-        if found is None or not math.isfinite(bound):
-            raise ValueError(f"got {text!r}, expected <= or >= and a number, as in '<= 0.2'")
-        return cls(metric, "<=" if found[1] == "<=" else ">=", bound)
-
-    @property
-    def text(self) -> str:
-        return f"{self.sign} {self.bound!r}"
-
-    def excess(self, metrics: Mapping[str, float]) -> float:
-        """How far the bound is missed, in sizes of the bound, or as it is from 0.
-
-        At most 0 where the metric is within; infinity where there is none.
-        """
-        if self.metric not in metrics:
-            return math.inf
-        over = metrics[self.metric] - self.bound
-        return (over if self.sign == "<=" else -over) / (abs(self.bound) or 1.0)

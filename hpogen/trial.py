@@ -156,14 +156,6 @@ class Progress:
     audit: Mapping[str, float] = field(default_factory=dict)  # where the epoch has one
 
 
-def violation(excess: Mapping[str, float]) -> float:
-    """By how much a trial fails to satisfy constraints in all; 0 where it satisfies them.
-
-    `excess` is by metric how far each bound is missed, at most 0 within it.
-    """
-    return sum(x for x in excess.values() if x > 0)
-
-
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 

@@ -25,7 +25,7 @@ LONG_LOOPS = {"running/runner.py": "loop", "training/loop.py": "train"}  # read 
 
 FLOORS = (
     {"errors"},
-    {"trial", "objective"},
+    {"trial", "objective", "constraint"},
     {"plugins", "record", "space"},
     {"searchers", "selection", "measures", "tasks"},
     {"spec", "training"},

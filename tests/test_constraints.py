@@ -19,8 +19,8 @@ from toys import by_trial, essence, study_file, typed
 from hpogen.analysis.answers import answer
 from hpogen.analysis.rescoring import rescore
 from hpogen.analysis.truth import truth_of
+from hpogen.constraint import Constraint, violation
 from hpogen.errors import UserError
-from hpogen.objective import Constraint
 from hpogen.record import ledger
 from hpogen.record.history import History
 from hpogen.report.verdict import verdict
@@ -37,7 +37,6 @@ from hpogen.study.standing import standing
 from hpogen.study.status import best, status
 from hpogen.study.status import trial as trial_of
 from hpogen.study.study import Study
-from hpogen.trial import violation
 
 SEVERE = {"gap_loss": "<= -0.3"}  # x <= 0.2, beside the bowl's bottom at 0.3
 

@@ -97,7 +97,12 @@ def of_study(study: Folder, objectives: Sequence[Objective], truth: Error) -> di
 
 
 def _scores(study: Folder, records: Sequence[Record], objective: Objective) -> list[float] | None:
-    """An objective's scores of these trials on one scale: the study's own, else their own."""
+    """An objective's scores of these trials on one scale: the study's own, else their own.
+
+    None where they are not defined, and of an objective of several scores.
+    """
+    if objective.pareto:
+        return None
     metrics = [record.outcome.metrics for record in records if record.outcome]
     if not metrics or any(objective.metrics - found.keys() for found in metrics):
         return None

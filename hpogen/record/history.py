@@ -13,8 +13,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+from hpogen.constraint import Constraint, violation
 from hpogen.errors import shortened
-from hpogen.objective import Constraint, Location
+from hpogen.objective import Location
 from hpogen.record import events, ledger
 from hpogen.record.ledger import LEDGER, Corrupt, Event
 from hpogen.trial import (
@@ -28,7 +29,6 @@ from hpogen.trial import (
     canonical,
     exact,
     plain,
-    violation,
 )
 
 State = Literal["running", "held", "told"]

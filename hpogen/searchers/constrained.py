@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpogen.trial import violation
+from hpogen.constraint import violation
 
 BEHIND = 1e150  # no score of a feasible trial is as large
 

@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 from annotated_types import doc
 
+from hpogen.constraint import violation
 from hpogen.searchers.constrained import share
 from hpogen.searchers.optuna_samplers import CONSTRAINED, sampler_of
 from hpogen.space import Space
@@ -28,7 +29,7 @@ from hpogen.space.parameters import (
     places,
     value_of,
 )
-from hpogen.trial import Config, Proposal, Value, violation
+from hpogen.trial import Config, Proposal, Value
 
 REDRAWS = 100  # of a forbidden configuration
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import BeforeValidator, WithJsonSchema
 
-from hpogen.objective import Alpha, Constraint, PointwiseScale, Preset, Scale
+from hpogen.constraint import Constraint
+from hpogen.objective import Alpha, PointwiseScale, Preset, Scale
 from hpogen.selection import SelectionName
 from hpogen.spec.strict import Count, Form
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hpogen.constraint import violation
 from hpogen.errors import shortened
 from hpogen.objective import Objective, Term, score_name
 from hpogen.record.history import History, Record
@@ -20,7 +21,7 @@ from hpogen.spec import StudySpec
 from hpogen.study.finalists import Final, begun, final
 from hpogen.study.read import AnyStudy
 from hpogen.study.repeats import is_over
-from hpogen.trial import Rung, canonical, violation
+from hpogen.trial import Rung, canonical
 
 NUMBER = re.compile(r"[0-9]+")
 VALIDATION = Objective((Term("val_loss", 1.0),), "val")

@@ -96,7 +96,7 @@ def _figure(task: TaskMaterial, arm: ArmOfTask) -> Figure | None:
     found = cloud(task, arm)
     if not len(found.scores):
         return None
-    label = arm.first.spec.objective.label
+    label = arm.first.spec.objective.score_label
     limits = cut(found.scores)
 
     def draw(axes: Axes) -> None:
@@ -138,7 +138,7 @@ def _caption(task: TaskMaterial, arm: ArmOfTask, found: Cloud, right: float | No
 def _validity(task: TaskMaterial, arm: ArmOfTask) -> str:
     """The objective's own row of the table of rules, on the trials of this arm."""
     rules: Mapping[str, Sequence[RuleValidity]] = task.table.validity_by_arm
-    label = arm.first.spec.objective.label
+    label = arm.first.spec.objective.score_label
     rule = next((r for r in rules.get(arm.label, ()) if r.rule == label), None)
     if rule is None:
         return ""

@@ -134,7 +134,7 @@ def _slices(arm: ArmOfTask, configs: list[Config], scores: Array, keys: list[str
     beyond = 0 if top is None else int((scores > top).sum())
     caption = [
         f"Each of {count(len(scores), 'trial')} of {arm.over}: parameter against score, "
-        f"{arm.first.spec.objective.label} (lower is better)",
+        f"{arm.first.spec.objective.score_label} (lower is better)",
         "ringed: chosen",
         thinned(len(scores)),
         f"{count(beyond, 'trial')} of higher scores lie above" if beyond else "",
