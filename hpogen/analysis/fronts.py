@@ -26,7 +26,7 @@ QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Front:
-    """The trials that no other dominates, by number; None instead of what needs more trials."""
+    """The trials that no other dominates; None in the place of what needs more trials."""
 
     records: tuple[Record, ...]
     reference: Point | None
@@ -85,7 +85,8 @@ def volumes(study: Folder, reference: Point) -> list[tuple[float, float]]:
         charged += float(study.history.charge(record))
         if number not in there:
             continue
-        points = [[*points, record.scores][i] for i in front([*points, record.scores])]
+        points.append(record.scores)
+        points = [points[i] for i in front(points)]
         volume = hypervolume(points, reference)
         if not found or volume != found[-1][1]:
             found.append((charged, volume))
