@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Le, doc
 
 from hpogen.errors import Refusal
-from hpogen.searchers.generations import Generations, Population
+from hpogen.searchers.generations import Asynchronous, Generations, Population
 from hpogen.space import Point, Space
 from hpogen.space.parameters import Choice, Constant, Number, places
 from hpogen.trial import Config
@@ -25,6 +25,7 @@ class CmaesSearcher:
 
     `population` defaults to cma's 4 + ⌊3 ln d⌋, `sigma` is the first standard deviation in the
     unit cube. Numbers are rounded outside the engine; a choice is the largest of its coordinates.
+    `asynchronous` draws points of the next generation from the present distribution, all but two.
     """
 
     enqueues_default, ranks_only, multi_fidelity = True, True, False
@@ -45,12 +46,13 @@ class CmaesSearcher:
         sigma: Annotated[
             float, Ge(1e-9), Le(100), doc("first step size, in widths of the unit cube")
         ] = 0.25,
+        asynchronous: Asynchronous = False,
     ) -> None:
         if space.dimension < 2:
             name = next(name for name, p in space.parameters.items() if p.width)
             raise Refusal(f"cmaes: {name!r} is the only parameter, and cma needs two dimensions")
         engine = Ipop(space, seed, population or 4 + int(3 * math.log(space.dimension)), sigma)
-        generations = Generations(space, budgets[-1], enqueue, engine)
+        generations = Generations(space, budgets[-1], enqueue, engine, asynchronous)
         self.ask, self.tell = generations.ask, generations.tell
         self.tell_pruned = generations.tell_pruned
 
@@ -64,6 +66,8 @@ class Ipop:
         self._sigma = sigma
         self._minimal_deviation = _minimal_deviation(space)  # (dimension,)
         self._mean, self._deviations = _start(space, sigma)  # (dimension,)
+        self._early: list[Point] = []  # what is drawn already of the next generation
+        self._foreign = 0  # how many of these are from before a restart, which learns not from them
 
     @functools.cached_property
     def _strategy(self) -> Any:
@@ -87,17 +91,32 @@ class Ipop:
             return cma.CMAEvolutionStrategy(self._mean, self._sigma, options)
 
     def ask(self) -> Sequence[Point]:
-        points: Sequence[Point] = self._strategy.ask()
-        return points
+        early, self._early = self._early, []
+        own = self._population if self._foreign else self._population - len(early)
+        return [*early, *self._strategy.ask(own)]
 
     def another(self) -> Point:
         """A further draw from the same distribution."""
         point: Point = self._strategy.ask(1)[0]
         return point
 
+    def early(
+        self, points: Sequence[Point], scores: Mapping[int, float]
+    ) -> tuple[int, Point] | None:
+        """A draw from the distribution that this generation was drawn from.
+
+        Two are left for when it has learnt: cma puts a direction of its own among these.
+        """
+        if len(self._early) >= self._population - 2:
+            return None
+        self._early.append(self.another())
+        return len(self._early) - 1, self._early[-1]
+
     def tell(self, points: Sequence[Point], scores: Sequence[float]) -> None:
-        self._strategy.tell(points, list(scores))
+        self._strategy.tell([*points[self._foreign :]], [*scores[self._foreign :]])
+        self._foreign = 0
         if self._strategy.stop():
+            self._foreign = len(self._early)
             self._population *= 2
             self._mean = self._generator.uniform(size=len(points[0]))
             self._deviations = None

@@ -5,15 +5,19 @@ and the searcher contract. CMA-ES and PSO use it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, doc
 
 from hpogen.space import Point, Space
 from hpogen.trial import Config, Proposal
 
 Population = Annotated[int, Ge(2), Le(10_000)]
+Asynchronous = Annotated[
+    bool, doc("whether the next generation begins before the last trial of this one has ended")
+]
 REDRAWS = 100  # of a forbidden point
 
 
@@ -21,11 +25,23 @@ class Engine(Protocol):
     """An optimizer in the unit cube that is told a complete generation before it makes the next."""
 
     def ask(self) -> Sequence[Point]:
-        """The next generation: points of shape (dimension,)."""
+        """The next generation: points of shape (dimension,). Those from `early` hold their places.
+
+        What it has in these places is not looked at.
+        """
         ...
 
     def another(self) -> Point | None:
         """One more point of the generation, in place of one; None where it has no other."""
+        ...
+
+    def early(
+        self, points: Sequence[Point], scores: Mapping[int, float]
+    ) -> tuple[int, Point] | None:
+        """A point of the next generation, and its place in it, from what is known of this one.
+
+        `scores` are by place in this generation, of those that have ended. None: not yet.
+        """
         ...
 
     def tell(self, points: Sequence[Point], scores: Sequence[float]) -> None:
@@ -36,85 +52,133 @@ class Engine(Protocol):
         ...
 
 
+@dataclass
+class _Generation:
+    """Points and what became of them, by their places in the generation."""
+
+    number: int
+    points: dict[int, Point] = field(default_factory=dict)
+    waiting: list[int] = field(default_factory=list)  # to be dealt out, in this order
+    trials: dict[int, int] = field(default_factory=dict)  # those dealt out: place by trial
+    scores: dict[int, float] = field(default_factory=dict)
+    pruned: dict[int, tuple[int, float]] = field(default_factory=dict)  # epochs and score
+
+    @property
+    def told(self) -> bool:
+        return not self.waiting and len(self.trials) == len(self.scores) + len(self.pruned)
+
+
 class Generations:
     """`ask` and `tell` of a searcher, on an engine of generations.
 
     `ask` gives None while a generation is dealt out and not yet told. Whatever the order of the
-    tells, the engine is told once per generation, in the order of the trials.
+    tells, the engine is told once per generation, in the order of its points. `asynchronous` gives
+    points of the next generation meanwhile, as far as the engine has them; the engine still learns
+    generation by generation.
 
     A forbidden point is drawn again, up to a hundred times, where the engine can; what is left is
     no trial, and told as infinity with its generation. Where a whole generation is forbidden, the
     space's defaults take the place of its first point.
     """
 
-    def __init__(self, space: Space, budget: int, enqueue: Sequence[Config], engine: Engine):
+    def __init__(
+        self,
+        space: Space,
+        budget: int,
+        enqueue: Sequence[Config],
+        engine: Engine,
+        asynchronous: bool = False,
+    ):
         self._space = space
         self._budget = budget
         self._enqueue = enqueue
         self._engine = engine
-        self._generation = -1
-        self._points: list[Point] = []
-        self._tried: list[int] = []  # the points that are trials
-        self._scores: dict[int, float] = {}  # by trial
-        self._pruned: dict[int, tuple[int, float]] = {}  # by trial: epochs and score
+        self._asynchronous = asynchronous
+        self._now: _Generation | None = None  # the engine waits for its scores
+        self._ahead = _Generation(0)  # what has been dealt of the next one
         self._range = (math.inf, -math.inf)  # of the finite scores
-        self._first = 0  # the generation's first trial
         self._next = 0  # the trial that the next proposal will be
 
     def ask(self) -> Proposal | None:
-        if self._next == self._first + len(self._tried):
-            if self._points:
-                return None
+        while self._now is None:
             self._begin()
-        i = self._tried[self._next - self._first]
+            self._tell_engine()
+        generation = self._now
+        if not generation.waiting:
+            if not (self._asynchronous and self._begin_early()):
+                return None
+            generation = self._ahead
+        i = generation.waiting.pop(0)
         if self._next < len(self._enqueue):
             config = self._enqueue[self._next]
-            self._points[i] = self._space.encode(config)
+            generation.points[i] = self._space.encode(config)
         else:
-            config = self._space.decode(self._points[i])
+            config = self._space.decode(generation.points[i])
+        generation.trials[self._next] = i
         self._next += 1
-        return Proposal(config, self._budget, cohort=self._generation)
+        return Proposal(config, self._budget, cohort=generation.number)
 
     def _begin(self) -> None:
-        self._points = [*self._engine.ask()]
-        self._generation += 1
+        """What is ahead becomes the generation, with the rest of its points."""
+        now = self._now = self._ahead
+        self._ahead = _Generation(now.number + 1)
+        asked = dict(enumerate(self._engine.ask()))
+        new = [i for i in asked if i not in now.points]
+        now.points = {**asked, **now.points}
         free = max(len(self._enqueue) - self._next, 0)  # points that enqueued ones replace
-        self._tried = [i for i in range(len(self._points)) if self._allowed(i) or i < free]
-        if not self._tried:
-            self._points[0] = self._space.encode(self._space.default)
-            self._tried = [0]
+        now.waiting = [i for k, i in enumerate(new) if self._allowed(now, i) or k < free]
+        if not (now.waiting or now.trials):
+            now.points[0] = self._space.encode(self._space.default)
+            now.waiting = [0]
 
-    def _allowed(self, i: int) -> bool:
+    def _begin_early(self) -> bool:
+        """Take one point of the next generation; whether there is one that is allowed."""
+        assert self._now is not None
+        points = [self._now.points[i] for i in range(len(self._now.points))]
+        while (found := self._engine.early(points, self._now.scores)) is not None:
+            i, self._ahead.points[i] = found
+            if self._allowed(self._ahead, i) or self._next < len(self._enqueue):
+                self._ahead.waiting.append(i)
+                return True
+        return False
+
+    def _allowed(self, generation: _Generation, i: int) -> bool:
         """Whether a point is not forbidden, or could be drawn again until it is not."""
         for _ in range(REDRAWS if self._space.forbidden else 0):
-            if not self._space.forbids(self._space.decode(self._points[i])):
+            if not self._space.forbids(self._space.decode(generation.points[i])):
                 return True
             point = self._engine.another()
             if point is None:
                 return False
-            self._points[i] = point
+            generation.points[i] = point
         return not self._space.forbidden
 
     def tell(self, trial: int, score: float) -> None:
-        self._scores[trial] = score
+        generation = self._of(trial)
+        generation.scores[generation.trials[trial]] = score
         if math.isfinite(score):
             self._range = min(self._range[0], score), max(self._range[1], score)
         self._tell_engine()
 
     def tell_pruned(self, trial: int, score: float, epochs: int) -> None:
         """It comes behind all that have finished, before those that failed; the furthest first."""
-        self._pruned[trial] = (-epochs, score)
+        generation = self._of(trial)
+        generation.pruned[generation.trials[trial]] = (-epochs, score)
         self._tell_engine()
 
+    def _of(self, trial: int) -> _Generation:
+        now = self._now
+        return now if now is not None and trial in now.trials else self._ahead
+
     def _tell_engine(self) -> None:
-        if len(self._scores) + len(self._pruned) < len(self._tried):
+        now = self._now
+        if now is None or not now.told:
             return
         low, high = self._range if self._range[0] < math.inf else (0.0, 0.0)
-        for place, trial in enumerate(sorted(self._pruned, key=self._pruned.__getitem__), 1):
-            self._scores[trial] = high + place * (high - low or 1.0)
-        scores = [math.inf] * len(self._points)
-        for i, t in zip(self._tried, sorted(self._scores), strict=True):
-            scores[i] = self._scores[t]
-        self._engine.tell(self._points, scores)
-        self._points, self._tried, self._scores, self._first = [], [], {}, self._next
-        self._pruned = {}
+        for place, i in enumerate(sorted(now.pruned, key=now.pruned.__getitem__), 1):
+            now.scores[i] = high + place * (high - low or 1.0)
+        places = range(len(now.points))
+        self._engine.tell(
+            [now.points[i] for i in places], [now.scores.get(i, math.inf) for i in places]
+        )
+        self._now = None

@@ -12,7 +12,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, doc
 
 from hpogen.errors import Refusal
-from hpogen.searchers.generations import Generations, Population
+from hpogen.searchers.generations import Asynchronous, Generations, Population
 from hpogen.searchers.isolation import PrivateRandom
 from hpogen.space import Point, Space
 from hpogen.space.parameters import Choice
@@ -44,7 +44,8 @@ class PsoSearcher:
     `inertia`, `cognitive` and `social` are pyswarms' w, c1 and c2, with the values of Clerc and
     Kennedy (2002), whose swarm contracts. `velocity` limits a particle's step in each coordinate;
     the first velocities are uniform within ±`velocity`. With `topology: ring` a particle follows
-    the best of its `neighbours` nearest ones instead of the best of all.
+    the best of its `neighbours` nearest ones instead of the best of all. `asynchronous` moves a
+    particle as soon as its own score is known, towards the best of those known then.
     """
 
     # a particle remembers its best over the generations
@@ -71,6 +72,7 @@ class PsoSearcher:
             Literal["star", "ring"], doc("whether all particles are neighbours, or the nearest")
         ] = "star",
         neighbours: Annotated[int, Ge(1), doc("of a ring: how many the nearest are")] = 3,
+        asynchronous: Asynchronous = False,
     ) -> None:
         for name, parameter in space.parameters.items():
             if isinstance(parameter, Choice) and not parameter.ordered:
@@ -85,7 +87,7 @@ class PsoSearcher:
             velocity=velocity,
             neighbours=neighbours if topology == "ring" else None,
         )
-        generations = Generations(space, budgets[-1], enqueue, swarm)
+        generations = Generations(space, budgets[-1], enqueue, swarm, asynchronous)
         self.ask, self.tell = generations.ask, generations.tell
         self.tell_pruned = generations.tell_pruned
 
@@ -115,6 +117,7 @@ class Swarm:
             swarm = create_swarm(*shape, options=weights, bounds=self._bounds, clamp=self._clamp)
         swarm.pbest_cost = np.full(shape[0], np.inf)
         self._swarm = swarm
+        self._early: dict[int, tuple[Point, Point]] = {}  # those that moved on: place and velocity
 
     def ask(self) -> Sequence[Point]:
         return [*self._swarm.position]
@@ -122,7 +125,27 @@ class Swarm:
     def another(self) -> None:
         """Where a particle goes follows from where it comes from."""
 
+    def early(
+        self, points: Sequence[Point], scores: Mapping[int, float]
+    ) -> tuple[int, Point] | None:
+        """The next place of the first particle that has a score and has not moved yet."""
+        i = next((i for i in sorted(scores) if i not in self._early), None)
+        if i is None:
+            return None
+        before = self._swarm.velocity
+        self._move(points, [scores.get(k, math.inf) for k in range(len(points))])
+        self._early[i] = (self._swarm.position[i], self._swarm.velocity[i])
+        self._swarm.velocity = before
+        return i, self._early[i][0]
+
     def tell(self, points: Sequence[Point], scores: Sequence[float]) -> None:
+        self._move(points, scores)
+        for i, (place, velocity) in self._early.items():
+            self._swarm.position[i], self._swarm.velocity[i] = place, velocity
+        self._early = {}
+
+    def _move(self, points: Sequence[Point], scores: Sequence[float]) -> None:
+        """All particles, from their points (particles, dimension); inf where no score is known."""
         swarm = self._swarm
         swarm.position = np.array(points)  # (particles, dimension)
         swarm.current_cost = np.array(scores)  # (particles,)

@@ -50,6 +50,8 @@ def objective(
             mistakes.add(at_scale, f"'log' is refused for {term.metric!r}, which may be negative")
         if term.scale == "rank" and not searcher.declares("ranks_only"):
             mistakes.add(at_scale, "'rank' needs a searcher that uses ranks only, such as cmaes")
+        if term.scale == "rank" and searcher.options.get("asynchronous"):
+            mistakes.add(at_scale, "'rank' waits for a whole generation: not with asynchronous")
     with mistakes.under("objective"):
         task.check(frozenset(term.metric for term in terms))
     swept, part = form.alpha == "swept", _part(form)
