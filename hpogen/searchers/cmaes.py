@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Le, doc
 
 from hpogen.errors import Refusal
-from hpogen.searchers.generations import Asynchronous, Generations, Population
+from hpogen.searchers.generations import REDRAWS, Asynchronous, Generations, Population
 from hpogen.space import Point, Space
 from hpogen.space.parameters import Choice, Constant, Number, places
 from hpogen.trial import Config
@@ -101,16 +101,23 @@ class Ipop:
         return point
 
     def early(
-        self, points: Sequence[Point], scores: Mapping[int, float]
+        self,
+        points: Sequence[Point],
+        scores: Mapping[int, float],
+        allowed: Callable[[Point], bool],
     ) -> tuple[int, Point] | None:
         """A draw from the distribution that this generation was drawn from.
 
         Two are left for when it has learnt: cma puts a direction of its own among these.
         """
-        if len(self._early) >= self._population - 2:
-            return None
-        self._early.append(self.another())
-        return len(self._early) - 1, self._early[-1]
+        before = self._generator.get_state()
+        for _ in range(REDRAWS if len(self._early) < self._population - 2 else 0):
+            point = self.another()
+            if allowed(point):
+                self._early.append(point)
+                return len(self._early) - 1, point
+        self._generator.set_state(before)
+        return None
 
     def tell(self, points: Sequence[Point], scores: Sequence[float]) -> None:
         self._strategy.tell([*points[self._foreign :]], [*scores[self._foreign :]])

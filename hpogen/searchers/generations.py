@@ -5,7 +5,7 @@ and the searcher contract. CMA-ES and PSO use it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
@@ -36,11 +36,15 @@ class Engine(Protocol):
         ...
 
     def early(
-        self, points: Sequence[Point], scores: Mapping[int, float]
+        self,
+        points: Sequence[Point],
+        scores: Mapping[int, float],
+        allowed: Callable[[Point], bool],
     ) -> tuple[int, Point] | None:
-        """A point of the next generation, and its place in it, from what is known of this one.
+        """A point of the next generation that is allowed, and its place in it.
 
-        `scores` are by place in this generation, of those that have ended. None: not yet.
+        It follows from what is known of this one: `scores` are by place, of those that have ended.
+        None: there is none yet, and nothing has changed.
         """
         ...
 
@@ -132,15 +136,18 @@ class Generations:
             now.waiting = [0]
 
     def _begin_early(self) -> bool:
-        """Take one point of the next generation; whether there is one that is allowed."""
+        """Take one point of the next generation, if there is one."""
         assert self._now is not None
         points = [self._now.points[i] for i in range(len(self._now.points))]
-        while (found := self._engine.early(points, self._now.scores)) is not None:
+        found = self._engine.early(points, self._now.scores, self._allows)
+        if found is not None:
             i, self._ahead.points[i] = found
-            if self._allowed(self._ahead, i) or self._next < len(self._enqueue):
-                self._ahead.waiting.append(i)
-                return True
-        return False
+            self._ahead.waiting.append(i)
+        return found is not None
+
+    def _allows(self, point: Point) -> bool:
+        enqueued = self._next < len(self._enqueue)  # which takes the point's place
+        return enqueued or not self._space.forbids(self._space.decode(point))
 
     def _allowed(self, generation: _Generation, i: int) -> bool:
         """Whether a point is not forbidden, or could be drawn again until it is not."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging.config
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, ClassVar, Literal
 
@@ -126,17 +127,23 @@ class Swarm:
         """Where a particle goes follows from where it comes from."""
 
     def early(
-        self, points: Sequence[Point], scores: Mapping[int, float]
+        self,
+        points: Sequence[Point],
+        scores: Mapping[int, float],
+        allowed: Callable[[Point], bool],
     ) -> tuple[int, Point] | None:
         """The next place of the first particle that has a score and has not moved yet."""
-        i = next((i for i in sorted(scores) if i not in self._early), None)
-        if i is None:
-            return None
-        before = self._swarm.velocity
-        self._move(points, [scores.get(k, math.inf) for k in range(len(points))])
-        self._early[i] = (self._swarm.position[i], self._swarm.velocity[i])
-        self._swarm.velocity = before
-        return i, self._early[i][0]
+        known = [scores.get(i, math.inf) for i in range(len(points))]
+        for i in sorted(scores.keys() - self._early.keys()):
+            before, random = copy.copy(self._swarm), copy.copy(self._random)
+            self._move(points, known)
+            place, velocity = self._swarm.position[i], self._swarm.velocity[i]
+            self._swarm = before
+            if allowed(place):
+                self._early[i] = place, velocity
+                return i, place
+            self._random = random
+        return None
 
     def tell(self, points: Sequence[Point], scores: Sequence[float]) -> None:
         self._move(points, scores)

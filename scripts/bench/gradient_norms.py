@@ -1,6 +1,7 @@
 """Per-sample gradient norms of a whole network: time and peak memory beside three peers.
 
 .venv/bin/python scripts/bench/gradient_norms.py [--rounds 7] [--models MLP] [--batches 32]
+    [--device cuda]
 
 Each method gives the (N,) squared norms of one batch, on one model in evaluation mode, without
 in-place layers (BackPACK's hooks refuse those). Time: calls for a quarter of a second, after one to
@@ -192,11 +193,18 @@ def seconds(methods: list[str], model: str, batch: int, rounds: int) -> dict[str
 def per_call(norms: Norms, x: Tensor, y: Tensor) -> float:
     """Seconds of one call: the mean over BURST, after one that warms the caches again."""
     norms(x, y)
+    wait(x)
     begin, calls = time.perf_counter(), 0
     while (taken := time.perf_counter() - begin) < BURST:
         norms(x, y)
+        wait(x)
         calls += 1
     return taken / calls
+
+
+def wait(x: Tensor) -> None:
+    if x.is_cuda:
+        torch.cuda.synchronize()
 
 
 def resident(field: str) -> float:
@@ -245,7 +253,9 @@ def print_rows(model: str, batch: int, rounds: int, threads: int) -> None:
     for name, taken in times.items():
         paired = sorted(a / b for a, b in zip(taken, times["hpogen"], strict=True))
         least = min(taken) / min(times["hpogen"])
-        used = f"{memory(name, model, batch, threads):8.1f} MiB" if name in METHODS else ""
+        on_cpu = torch.get_default_device().type == "cpu"
+        measured = name in METHODS and on_cpu
+        used = f"{memory(name, model, batch, threads):8.1f} MiB" if measured else ""
         print(
             f"  {name:<16}{1000 * min(taken):9.2f} ms  ×{least:6.2f} "
             f"[{paired[0]:.2f}, {statistics.median(paired):.2f}, {paired[-1]:.2f}]  {used}",
@@ -259,9 +269,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
+    parser.add_argument("--device", default="cpu", help="cuda: without memory")
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    torch.set_default_device(options.device)
     warnings.filterwarnings("ignore")  # the peers' own
     if options.memory:
         print_memory(options.memory[0], options.memory[1], int(options.memory[2]))

@@ -130,6 +130,7 @@ CASES = [
     Case("cmaes", KINDS),
     Case("cmaes", PRIOR),
     Case("pso", STEPS),
+    Case("pso", STEPS, {"population": 5, "asynchronous": True}),
     Case("hyperband", KINDS, {"brackets": 60}),
     Case("bohb", STEPS, {"brackets": 60}),
     Case("bohb", KINDS, {"brackets": 60, "random_fraction": 0.0}),
