@@ -28,9 +28,9 @@ LEFT = {"cmaes": 2, "pso": 1}  # points of a generation that are never early
 ENGINES = pytest.mark.parametrize("name", ["cmaes", "pso"])
 
 
-def make(name: str, *, asynchronous: bool = True, seed: int = 5) -> Searcher:
+def make(name: str, *, asynchronous: bool = True, seed: int = 5, space: Space = SPACE) -> Searcher:
     options = {"population": POPULATION, "asynchronous": asynchronous}
-    searcher: Searcher = plugins.searchers.get(name)(SPACE, (9,), seed, **options)
+    searcher: Searcher = plugins.searchers.get(name)(space, (9,), seed, **options)
     return searcher
 
 
@@ -203,3 +203,29 @@ def test_early_points_are_drawn_again_where_they_are_forbidden() -> None:
             running.append(trial)
             if len(running) > 3:
                 made.tell(running.popleft(), float(trial))
+
+
+@ENGINES
+def test_asking_in_vain_changes_nothing_where_scores_are_equal(name: str) -> None:
+    space = Space.parse({**SPACE.record(), "forbid": ["a > 0.4 and b > 0.5"]})
+    chance, searcher = random.Random(1), make(name, space=space)
+    calls: list[tuple[int, float] | Proposal | None] = []
+    running: list[int] = []
+    count = 0
+    while count < 400:
+        proposal = searcher.ask()
+        calls.append(proposal)
+        if proposal is not None:
+            running.append(count)
+            count += 1
+        if proposal is None or len(running) == 4:
+            told = running.pop(chance.randrange(len(running))), float(chance.randrange(3))
+            searcher.tell(*told)
+            calls.append(told)
+    again = make(name, space=space)
+    for call in calls:
+        if isinstance(call, tuple):
+            again.tell(*call)
+        elif call is not None:
+            assert again.ask() == call
+    assert None in calls
