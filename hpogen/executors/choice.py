@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hpogen.errors import UserError, quoted
 from hpogen.executors.base import Executor
 from hpogen.executors.inline import NVIDIA, InlineExecutor
-from hpogen.tasks.base import Task
+from hpogen.tasks.base import Task, trials_together
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,20 @@ def executor_for(tasks: Sequence[Task], where: Where) -> Executor:
     It will be given trials of all the `tasks`.
     """
     _check(where)
-    needed = _gpus_needed(tasks, where)
+    needed, together = _gpus_needed(tasks, where), trials_together(tasks)
     if not where.ray and (where.workers or 1) == 1:
         for option in ("cpus_per_trial", "gpus_per_trial"):
             if getattr(where, option) is not None:
                 name = option.replace("_", "-")
                 raise UserError(f"--{name}: needs --workers N, N > 1, or --ray")
         _check_here(needed)
-        return InlineExecutor(where.device)
+        return InlineExecutor(where.device, together=together)
+    if together > 1:
+        option = "--ray" if where.ray else f"--workers {where.workers}"
+        raise UserError(
+            f"task.together: {together} trains so many trials in one process, and {option} each in "
+            "one of its own: drop one of the two"
+        )
     gpus = where.gpus_per_trial if needed == 1 else float(needed)
     gpus = 0.0 if where.device == "cpu" else gpus
     if where.device not in ("auto", "cpu"):

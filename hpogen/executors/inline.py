@@ -1,4 +1,4 @@
-"""One trial at a time in this process, advanced a step per `wait`: no threads, no Ray."""
+"""Trials in this process, one at a time or in turns, which `wait` advances: no threads, no Ray."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from hpogen.executors.base import Event, Job
 from hpogen.executors.worker import run_job
 from hpogen.trial import Outcome, Progress
 
+Steps = Iterator[Progress | Outcome | None]
 NVIDIA = Path("/proc/driver/nvidia")  # without a driver there is no need to ask torch
 
 
 class InlineExecutor:
     """Runs in the calling process on `device`: "auto", "cpu" or "cuda:K".
 
-    `gpus` are how many a trial has there; None: as many as its task asks for.
+    `gpus` are how many a trial has there; None: as many as its task asks for. On a CPU it runs
+    `together` trials at a time, each until it has something to tell or waits for the others.
     """
 
-    slots = 1
-
-    def __init__(self, device: str = "auto", gpus: int | None = None) -> None:
+    def __init__(self, device: str = "auto", gpus: int | None = None, together: int = 1) -> None:
         self._gpus = gpus
         self.device = resolve_device(device)
-        self._job: Job | None = None
-        self._steps: Iterator[Progress | Outcome | None] | None = None
+        self.slots = together if self.device == "cpu" else 1
+        self._running: dict[Job, Steps] = {}
         self._ended: list[Event] = []
 
     @property
@@ -35,37 +35,42 @@ class InlineExecutor:
         return self.device.partition(":")[0]
 
     def submit(self, job: Job) -> None:
-        if self._steps is not None:
-            raise RuntimeError("the inline executor runs one trial at a time")
-        self._job, self._steps = job, run_job(job, self.device, self._gpus)
+        if len(self._running) >= self.slots:
+            raise RuntimeError(f"this inline executor runs {self.slots} trials at a time")
+        self._running[job] = run_job(job, self.device, self._gpus)
 
     def wait(self, timeout: float) -> list[Event]:
         events, self._ended = self._ended, []
         deadline = time.monotonic() + timeout
-        while self._job and self._steps is not None:
-            step = next(self._steps)
-            if step is not None:
-                events.append((self._job, step))
-            if isinstance(step, Outcome):
-                self.cancel()
-            watched = self._job and self._job.watched and step is not None
-            if watched or time.monotonic() > deadline:
+        while self._running:
+            told = [(job, step) for job in [*self._running] if (step := self._advance(job))]
+            events += told
+            asks = any(job.watched or isinstance(step, Outcome) for job, step in told)
+            if asks or time.monotonic() > deadline:
                 break
         return events
 
     def end(self, job: Job) -> None:
-        if job is self._job:
-            self.cancel()
+        if job in self._running:
+            self._close(job)
             self._ended.append((job, None))
 
     def cancel(self) -> None:
-        steps: Any = self._steps
-        self._job = self._steps = None
-        if steps is not None:
-            steps.close()
+        for job in [*self._running]:
+            self._close(job)
 
     def stop(self) -> None:
         self.cancel()
+
+    def _advance(self, job: Job) -> Progress | Outcome | None:
+        step = next(self._running[job])
+        if isinstance(step, Outcome):
+            self._close(job)
+        return step
+
+    def _close(self, job: Job) -> None:
+        steps: Any = self._running.pop(job)
+        steps.close()
 
 
 def resolve_device(device: str) -> str:

@@ -18,6 +18,7 @@ from hpogen.running.observer import Observer
 from hpogen.running.reuse import Sharing
 from hpogen.running.signals import StopRequest
 from hpogen.study.study import Study
+from hpogen.tasks.base import trials_together
 from hpogen.trial import Outcome, Progress
 
 log = logging.getLogger("hpogen.runner")
@@ -58,7 +59,8 @@ def run_all(
     if executor is None:
         from hpogen.executors.inline import InlineExecutor
 
-        executor = InlineExecutor()
+        tasks = [study.spec.task for study in studies]
+        executor = InlineExecutor(together=trials_together(tasks))
     with (
         interrupts(),
         StopRequest() as stop,

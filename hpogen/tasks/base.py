@@ -6,7 +6,7 @@ picklable and light: neither making nor checking one imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
@@ -82,6 +82,11 @@ class Task(Protocol):
 
     @property
     def threads(self) -> int: ...
+
+    @property
+    def together(self) -> int:
+        """So many trials run in one process on a CPU, each a turn after the other."""
+        ...
 
     @property
     def resumable(self) -> bool: ...
@@ -251,6 +256,11 @@ SEVERAL_GPUS = "trains on one GPU at most; several GPUs train several trials: --
 """What is said of a task that is `one_gpu`."""
 
 
+def trials_together(tasks: Iterable[Task]) -> int:
+    """How many trials run in one process where there are trials of all these tasks."""
+    return min((task.together for task in tasks), default=1)
+
+
 class Opaque:
     """What a task says whose training hpogen cannot look into: it gives what it declares.
 
@@ -265,6 +275,7 @@ class Opaque:
     keeps_weights: ClassVar[bool] = False
     keeps_at_urls: ClassVar[bool] = False
     one_gpu: ClassVar[bool] = False
+    together: ClassVar[int] = 1
     cargo: ClassVar[None] = None
 
     def step_sums(self) -> frozenset[str]:

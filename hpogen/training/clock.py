@@ -53,6 +53,20 @@ class Clock:
             self._running.remove(part)
             self._count(part)
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """What passes inside is not this trial's: others have the processor."""
+        begun = perf_counter()
+        try:
+            yield
+        finally:
+            self.give(begun - perf_counter())
+
+    def give(self, seconds: float) -> None:
+        """Add seconds, or take them where they are negative, to what all parts that run have."""
+        for part in self._running:
+            self.seconds[part.what] += seconds
+
     def settle(self) -> None:
         """Have all in `seconds` that has passed so far, also in parts that still run.
 

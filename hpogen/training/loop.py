@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -21,6 +22,7 @@ from hpogen.training.random_state import paced
 from hpogen.training.recipe import Recipe, begin
 from hpogen.training.state import State
 from hpogen.training.step import Steps
+from hpogen.training.together import Joined, Turn, joined
 from hpogen.training.weights import weights_to_keep
 from hpogen.trial import RunningTrial
 
@@ -36,12 +38,14 @@ def train(
     device = torch.device(trial.device)
     torch.set_num_threads(settings.threads)
     set_arithmetic(settings, device)
-    yield from paced(_epochs(settings, trial, wanted), device)
+    steps: Iterator[Epoch | Turn | None] = paced(_epochs(settings, trial, wanted), device)
+    for step in steps:
+        yield None if isinstance(step, Turn) else step
 
 
 def _epochs(
     settings: Settings, trial: RunningTrial, wanted: frozenset[str]
-) -> Iterator[Epoch | None]:
+) -> Iterator[Epoch | Turn | None]:
     recipe, state = begin(settings, trial, wanted)
     continuable = settings.schedule.anchor == "full"
     checkpoints = Checkpoints(trial, recipe.plan.running, continuable=continuable)
@@ -53,24 +57,24 @@ def _epochs(
     done = state.epoch if over else trial.budget
     for epoch in range(min(trial.start_epoch, done - 1), state.epoch):  # not yet received
         yield _told(recipe, state, epoch + 1, {})
-    steps = Steps(recipe, state, None if recipe.device.type == "cpu" else Tape(recipe.device))
     free = free_memory(recipe.device)
     try:
-        while not over:
-            before = dict(state.seconds)
-            with state.clock("total", wall=True):
-                with state.clock("train"):
-                    for _ in steps.epoch():
-                        if checkpoints.due():
-                            state.clock.settle()
-                            checkpoints.save(state.epoch, state.step, state.snapshot())
-                        yield None
-                state.finish_epoch((yield from evaluate_epoch(recipe, state)))
-                if over := recipe.over(state.losses):
-                    checkpoints.save(state.epoch, state.step, state.snapshot())
-            seconds = {what: state.seconds[what] - before[what] for what in before}
-            told = _told(recipe, state, state.epoch, seconds)
-            yield replace(told, memory=peak_memory(recipe.device))
+        with _steps(recipe, state) as steps:
+            while not over:
+                before = dict(state.seconds)
+                with state.clock("total", wall=True):
+                    with state.clock("train"):
+                        for turn in steps.epoch():
+                            if checkpoints.due():
+                                state.clock.settle()
+                                checkpoints.save(state.epoch, state.step, state.snapshot())
+                            yield turn
+                    state.finish_epoch((yield from evaluate_epoch(recipe, state)))
+                    if over := recipe.over(state.losses):
+                        checkpoints.save(state.epoch, state.step, state.snapshot())
+                seconds = {what: state.seconds[what] - before[what] for what in before}
+                told = _told(recipe, state, state.epoch, seconds)
+                yield replace(told, memory=peak_memory(recipe.device))
     except GeneratorExit:
         state.clock.settle()
         checkpoints.save(state.epoch, state.step, state.snapshot())
@@ -79,6 +83,14 @@ def _epochs(
         if not is_out_of_memory(error):
             raise
         raise _no_space(recipe, state, free) from error
+
+
+def _steps(recipe: Recipe, state: State) -> AbstractContextManager[Steps | Joined]:
+    """The trial's steps: its own, or those that it takes with others."""
+    on_cpu = recipe.device.type == "cpu"
+    if recipe.settings.together > 1 and on_cpu:
+        return joined(recipe, state)
+    return nullcontext(Steps(recipe, state, None if on_cpu else Tape(recipe.device)))
 
 
 def _told(recipe: Recipe, state: State, epoch: int, seconds: dict[str, float]) -> Epoch:

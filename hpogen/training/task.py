@@ -22,6 +22,7 @@ from hpogen.training.forms.kinds import KINDS
 from hpogen.training.forms.measures import all_measures
 from hpogen.training.forms.supervised import SupervisedSettings
 from hpogen.training.forms.task import Settings
+from hpogen.training.forms.together import check_steps
 from hpogen.trial import RunningTrial
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Trained(Settings):
     @model_validator(mode="after")
     def _is_defined(self) -> Trained:
         for listed in self.measures:
+            check_steps(self.together, listed.measure)
             self._refuse_undefined(listed.measure, f"the measure {listed.name!r}")
         if self.dataset.kind is not None:
             self.check_kind(self.dataset.kind)
@@ -76,6 +78,7 @@ class Trained(Settings):
     def _refuse_metrics(self, wanted: Collection[str], loaded: Inputs | None = None) -> None:
         for measure in all_measures():
             for metric in sorted({*wanted} & {*measure.metrics}):
+                check_steps(self.together, measure)
                 self._refuse_undefined(measure, f"the metric {metric!r}", loaded)
 
     def _refuse_undefined(

@@ -27,6 +27,7 @@ from hpogen.training.forms.measures import LOSSES, ListedMeasure, all_measures, 
 from hpogen.training.forms.model import Model
 from hpogen.training.forms.options import Part, named
 from hpogen.training.forms.schedule import Schedule
+from hpogen.training.forms.together import apart, check_loss, check_searched, check_together
 from hpogen.training.forms.validation import unlike
 from hpogen.training.models.catalog import OWN
 from hpogen.trial import Parts, Value
@@ -82,6 +83,8 @@ class Settings(Part):
     """On a GPU: whether a training step is captured, and then is one launch."""
     compile: Annotated[bool, Meaning.SPEED] = False
     """Whether torch.compile makes the step: tens of seconds per batch size, then it pays."""
+    together: Annotated[int, Field(ge=1, le=256), Meaning.SPEED] = 1
+    """On a CPU: so many trials run in one process, and those of one shape train as one network."""
 
     resumable: ClassVar[bool] = True
     retrains: ClassVar[bool] = True
@@ -102,6 +105,8 @@ class Settings(Part):
     @model_validator(mode="after")
     def _fits(self) -> Settings:
         check_metrics()
+        if self.together > 1:
+            check_together(self)
         if self.keep and (reason := unlike(self.dataset.validation)):
             raise ValueError(f"keep: {self.keep}: {reason}: drop one of the keys")
         if self.patience and not self.dataset.validates:
@@ -137,6 +142,7 @@ class Settings(Part):
         `wanted` are metrics, those of the objective say.
         """
         own = self.loss_for(kind) not in kind.losses
+        check_loss(self.together, self.loss_for(kind))
         for measure in all_measures():
             listed = any(measure.name == one.name for one in self.measures)
             if not listed and not wanted & set(measure.metrics):
@@ -256,6 +262,7 @@ class Settings(Part):
 
     def check_value(self, name: str, value: Value) -> None:
         self.dataset.check_searched(name)
+        check_searched(self.together, name, value)
         if name in self.model.searchable():
             known = self.dataset.known
             self.model.check_value(name, value, known and known.inputs)
@@ -267,10 +274,10 @@ class Settings(Part):
     ) -> str | None:
         size = samples or self.dataset.subset_size()  # of a built-in data set it is known before
         if name != "batch_size" or size is None:
-            return None
-        return check_batch_sizes(
-            [int(value) for value in values if value is not None], size, self.dataset.noun
-        )
+            return apart(self.together, name, values)
+        sizes = [int(value) for value in values if value is not None]
+        warning = check_batch_sizes(sizes, size, self.dataset.noun)
+        return warning or apart(self.together, name, values)
 
     @plugins.scoped
     def weights_bytes(self, values: Mapping[str, Sequence[Value]]) -> int | None:
@@ -299,7 +306,9 @@ class Settings(Part):
         return self.dataset.missing()
 
     def record(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True)
+        """Without `together` where trials run one by one, as they did before it was there."""
+        young = {"together"} if self.together == 1 else set()
+        return self.model_dump(mode="json", by_alias=True, exclude=young)
 
 
 def _check_measure(measure: plugins.Measure, kind: Kind) -> None:
