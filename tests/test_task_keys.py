@@ -23,6 +23,7 @@ def test_where_and_how_it_trains_and_what_is_observed_are_told_apart() -> None:
         "deterministic": False,
         "cuda_graphs": True,
         "compile": False,
+        "together": 1,
     }
     assert part(IMAGES, Meaning.OBSERVED) == {
         "measures": IMAGES["measures"],
@@ -34,12 +35,12 @@ def test_where_and_how_it_trains_and_what_is_observed_are_told_apart() -> None:
         *("label_smoothing", "precision", "class_weights", "average", "weights", "patience"),
     }
     assert what["dataset"]["subset"] == 0.2 and what["model"] == {"name": "mlp"}
-    assert part(IMAGES, *Meaning) == IMAGES
+    assert part(IMAGES, *Meaning) == {**IMAGES, "together": 1}
 
 
 def test_all_that_numbers_depend_on() -> None:
     data = {k: v for k, v in IMAGES["dataset"].items() if k not in ("root", "download", "resident")}
-    assert part(IMAGES, *NUMBERS) == {**IMAGES, "dataset": data}
+    assert part(IMAGES, *NUMBERS) == {**IMAGES, "together": 1, "dataset": data}
 
 
 @pytest.mark.parametrize("name", ["nobody's", "command"])
@@ -54,4 +55,4 @@ def test_of_another_task_only_the_threads_do_not_matter(name: str) -> None:
 def test_a_record_older_than_a_key_has_its_default() -> None:
     data = {k: v for k, v in IMAGES["dataset"].items() if k != "balanced"}
     older = {k: v for k, v in IMAGES.items() if k not in ("schedule", "compile")}
-    assert part({**older, "dataset": data}, *Meaning) == IMAGES
+    assert part({**older, "dataset": data}, *Meaning) == {**IMAGES, "together": 1}

@@ -22,7 +22,7 @@ from hpogen.training.forms.kinds import KINDS
 from hpogen.training.forms.measures import all_measures
 from hpogen.training.forms.supervised import SupervisedSettings
 from hpogen.training.forms.task import Settings
-from hpogen.training.forms.together import check_steps
+from hpogen.training.forms.together import check_steps, check_together
 from hpogen.trial import RunningTrial
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ class Trained(Settings):
 
     @model_validator(mode="after")
     def _is_defined(self) -> Trained:
+        if self.together > 1:
+            check_together(self)
         for listed in self.measures:
             check_steps(self.together, listed.measure)
             self._refuse_undefined(listed.measure, f"the measure {listed.name!r}")

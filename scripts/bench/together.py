@@ -1,17 +1,15 @@
 """Several trials trained as one batched network beside the same trials one after the other.
 
-    .venv/bin/python scripts/bench/together.py [--models mlp lenet5 resnet20] [--ways stacked vmap]
+    .venv/bin/python scripts/bench/together.py [--models mlp lenet5 resnet20] [--ways hpogen vmap]
         [--batches 16 32 64 128 512] [--trials 2 4 8 16] [--threads 1 2] [--rounds 9]
 
 A round is an epoch of training steps of all trials, each with its own learning rate, momentum,
 weight decay, start and order of the samples: by hpogen's own steps, one trial after the other, and
-as one network, of which the first dimension of each parameter is the trial. `stacked` writes the
-layers out (`torch.baddbmm`, convolutions in groups), `vmap` is `torch.func`'s. Both take their
-batches from the trials' own code, and step by one rule over all parameters as one row per trial.
+as one network, of which the first dimension of each parameter is the trial. `hpogen` is what
+`task.together` does, `stacked` writes the layers out (`torch.baddbmm`, convolutions in groups),
+`vmap` is `torch.func`'s; these two step by one rule over all parameters as one row per trial.
 Ratios are alone / together of paired rounds, with the median's 95 % interval, of the process's
-own time and of the wall's. The weights after the first epoch of both are compared: the largest
-difference stands beside the largest of the same trials trained twice by their own steps, once
-with the first batch in another order.
+own time and of the wall's. |Δw| is the largest difference of a weight after the first epoch.
 
 Inputs are noise: their values change no time. Exits with 1 where weights differ by more than 1e-5.
 """
@@ -26,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,11 +36,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
+from hpogen.training.feed import Feed
 from hpogen.training.models.parts import HalvingMaximum
 from hpogen.training.recipe import Recipe, begin
 from hpogen.training.state import State
 from hpogen.training.step import Steps
 from hpogen.training.task import Supervised
+from hpogen.training.together import joined
 from hpogen.trial import RunningTrial
 
 INPUTS = {"mlp": (20,), "lenet5": (1, 28, 28), "resnet20": (3, 32, 32)}
@@ -55,7 +56,7 @@ CLASSES, LIMIT = 10, 1e-5
 Logits = Callable[[Tensor], Tensor]  # of inputs (K, B, …), (K, B, C)
 
 
-def trials(model: str, batch: int, count: int, home: Path) -> list[tuple[Recipe, State, Steps]]:
+def trials(model: str, batch: int, count: int, home: Path) -> list[tuple[Recipe, State]]:
     """Those of one study, as its workers begin them."""
     file = home / f"{model}-{batch}.npz"
     if not file.exists():
@@ -75,7 +76,7 @@ def trials(model: str, batch: int, count: int, home: Path) -> list[tuple[Recipe,
         config["weight_decay"] = decay
         trial = RunningTrial(config, 10**6, id=k, seed=k, start_epoch=0, home=home, device="cpu")
         recipe, state = begin(settings, trial, frozenset())
-        found.append((recipe, state, Steps(recipe, state, None)))
+        found.append((recipe, state))
     return found
 
 
@@ -83,16 +84,34 @@ class Alone:
     """hpogen's steps, one trial after the other."""
 
     def __init__(self, *given: Any) -> None:
-        self._trials = trials(*given)
+        self._trials = [(state, Steps(recipe, state, None)) for recipe, state in trials(*given)]
 
     def epoch(self) -> None:
-        for _, state, steps in self._trials:
+        for state, steps in self._trials:
             for _ in steps.epoch():
                 pass
             state.finish_epoch({})
 
     def weights(self) -> list[Tensor]:
-        return [flat(state.model.parameters()) for _, state, _ in self._trials]
+        return [flat(state.model.parameters()) for state, _ in self._trials]
+
+
+class Joint:
+    """What `task.together` does: trials that step in turns."""
+
+    def __init__(self, *given: Any) -> None:
+        self._trials = trials(*given)
+
+    def epoch(self) -> None:
+        with ExitStack() as stack:
+            steps = [stack.enter_context(joined(*each)).epoch() for each in self._trials]
+            while steps:
+                steps = [one for one in steps if next(one, None) is not None]
+        for _, state in self._trials:
+            state.finish_epoch({})
+
+    def weights(self) -> list[Tensor]:
+        return [flat(state.model.parameters()) for _, state in self._trials]
 
 
 class Together:
@@ -100,7 +119,8 @@ class Together:
 
     def __init__(self, way: str, *given: Any) -> None:
         self._trials = trials(*given)
-        models = [state.model for _, state, _ in self._trials]
+        self._feeds = [Feed(*each) for each in self._trials]
+        models = [state.model for _, state in self._trials]
         self._weights = torch.stack([flat(m.parameters()) for m in models]).requires_grad_()
         self._velocity = torch.zeros_like(self._weights)
         shapes = [(name, p.shape) for name, p in models[0].named_parameters()]
@@ -112,7 +132,7 @@ class Together:
             for end, (name, shape) in zip(ends.tolist(), shapes, strict=True)
         }  # (K, …) each
         self._logits = WAYS[way](models, self._parts)
-        values = [recipe.values for recipe, _, _ in self._trials]
+        values = [recipe.values for recipe, _ in self._trials]
         self._lr, self._momentum, self._decay = (
             torch.tensor([getattr(v, name) for v in values])[:, None]
             for name in ("lr", "momentum", "weight_decay")
@@ -121,15 +141,13 @@ class Together:
     def epoch(self) -> None:
         recipe = self._trials[0][0]
         size, count = recipe.batch_size, len(recipe.data.subset)
-        draws = [steps._draw() for _, _, steps in self._trials]
+        draws = [feed.draw() for feed in self._feeds]
         for start in range(0, recipe.steps * size, size):
             part = slice(start, min(start + size, count))
-            batches = [
-                s._batch(d.of(part)) for (_, _, s), d in zip(self._trials, draws, strict=True)
-            ]
+            batches = [f.batch(d.of(part)) for f, d in zip(self._feeds, draws, strict=True)]
             x, y = (torch.stack(each) for each in zip(*batches, strict=True))
             self._step(x, y)
-        for _, state, _ in self._trials:
+        for _, state in self._trials:
             state.finish_epoch({})
 
     def _step(self, x: Tensor, y: Tensor) -> None:
@@ -197,7 +215,7 @@ def stacked(models: Sequence[nn.Module], parts: dict[str, Tensor]) -> Logits:
 WAYS: dict[str, Callable[..., Logits]] = {"stacked": stacked, "vmap": vmapped}
 
 
-def paired(alone: Alone, together: Together, rounds: int) -> str:
+def paired(alone: Any, together: Any, rounds: int) -> str:
     ratios: dict[str, list[float]] = {"cpu": [], "wall": []}
     least = [float("inf"), float("inf")]
     for i in range(rounds):
@@ -223,7 +241,7 @@ def difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--ways", nargs="+", default=["hpogen", *WAYS])
     parser.add_argument("--batches", nargs="+", type=int, default=[32, 128])
     parser.add_argument("--trials", nargs="+", type=int, default=[2, 4, 8, 16])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
@@ -242,12 +260,14 @@ def main() -> None:
         for count in given.trials
         for way in given.ways
         if (model, way) != ("resnet20", "stacked")  # its shortcut pads channels of one network
+        if way != "hpogen" or model == "mlp"
     ]
     for model, way, batch, count, threads in cases:
         torch.set_num_threads(threads)
         with tempfile.TemporaryDirectory() as home:
             alone = Alone(model, batch, count, Path(home))
-            together = Together(way, model, batch, count, Path(home))
+            given_trials = model, batch, count, Path(home)
+            together = Joint(*given_trials) if way == "hpogen" else Together(way, *given_trials)
             alone.epoch(), together.epoch()
             apart = difference(alone.weights(), together.weights())
             row = paired(alone, together, given.rounds)

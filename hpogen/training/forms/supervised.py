@@ -16,6 +16,7 @@ from hpogen.training.forms.kinds import KINDS, Kind, KindName
 from hpogen.training.forms.metrics import check_defined, check_metrics
 from hpogen.training.forms.options import named, registered
 from hpogen.training.forms.task import Settings
+from hpogen.training.forms.together import check_loss
 
 ARRAYS = {"numpy": "hpogen.training.data.numpy:arrays"}  # read as any numbers, not as images
 
@@ -100,6 +101,7 @@ class SupervisedSettings(Settings):
 
     def check_kind(self, kind: Kind, wanted: frozenset[str] = frozenset()) -> None:
         name = self.loss_for(kind)
+        check_loss(self.together, name)
         if plugins.losses.is_builtin(name) and name not in kind.losses:
             raise Refusal(
                 f"the loss {name!r} is not for targets of the kind {kind.name!r}, which are "

@@ -27,7 +27,7 @@ from hpogen.training.forms.measures import LOSSES, ListedMeasure, all_measures, 
 from hpogen.training.forms.model import Model
 from hpogen.training.forms.options import Part, named
 from hpogen.training.forms.schedule import Schedule
-from hpogen.training.forms.together import apart, check_loss, check_searched, check_together
+from hpogen.training.forms.together import apart, check_searched
 from hpogen.training.forms.validation import unlike
 from hpogen.training.models.catalog import OWN
 from hpogen.trial import Parts, Value
@@ -105,8 +105,6 @@ class Settings(Part):
     @model_validator(mode="after")
     def _fits(self) -> Settings:
         check_metrics()
-        if self.together > 1:
-            check_together(self)
         if self.keep and (reason := unlike(self.dataset.validation)):
             raise ValueError(f"keep: {self.keep}: {reason}: drop one of the keys")
         if self.patience and not self.dataset.validates:
@@ -142,7 +140,6 @@ class Settings(Part):
         `wanted` are metrics, those of the objective say.
         """
         own = self.loss_for(kind) not in kind.losses
-        check_loss(self.together, self.loss_for(kind))
         for measure in all_measures():
             listed = any(measure.name == one.name for one in self.measures)
             if not listed and not wanted & set(measure.metrics):
@@ -306,8 +303,7 @@ class Settings(Part):
         return self.dataset.missing()
 
     def record(self) -> dict[str, Any]:
-        """Without `together` where trials run one by one, as they did before it was there."""
-        young = {"together"} if self.together == 1 else set()
+        young = {"together"} if self.together == 1 else set()  # as it was before there was any
         return self.model_dump(mode="json", by_alias=True, exclude=young)
 
 

@@ -6,42 +6,34 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import Any
 
 from hpogen import plugins
 from hpogen.errors import Refusal
 from hpogen.trial import Value
-
-if TYPE_CHECKING:
-    from hpogen.training.forms.task import Settings
 
 MODEL = "mlp"  # the one that is worth it: docs/speed.md has the others' times
 APART = frozenset({"batch_size", "width", "depth", "optimizer", "nesterov"})
 """The hyper-parameters of which trials with another value train apart."""
 
 
-def check_together(settings: Settings) -> None:
-    """Raise ValueError where trials of such a task cannot be trained as one network."""
-    model, key = settings.model.name, f"together: {settings.together}"
+def check_together(task: Any) -> None:
+    """Raise ValueError where trials of such a `forms.task.Settings` cannot be trained as one."""
+    given, model = f"together: {task.together}", task.model.name
     if model != MODEL or plugins.models.is_plugin(model):
         raise ValueError(
-            f"{key} trains the model {MODEL!r} as one network for all, got {model!r}: "
-            "others gain nothing by it, or mix samples (batch normalisation): drop together"
+            f"{given} trains networks {MODEL!r} as one, got model {model!r}: others gain nothing "
+            "by it, or mix samples (batch normalisation): drop together"
         )
-    for name, value in (
-        ("optimizer", settings.optimizer),
-        ("average", settings.average),
-        ("compile", settings.compile),
-        ("class_weights", settings.class_weights),
-        ("precision", settings.precision),
-    ):
+    for name in ("optimizer", "average", "class_weights", "precision", "compile"):
+        value = getattr(task, name)
         if reason := refused(name, value):
-            raise ValueError(f"{key} and {name}: {value}: {reason}: drop one of the two")
-    iterated = [one.name for one in settings.measures if one.period == "iteration"]
+            raise ValueError(f"{given} and {name}: {value}: {reason}: drop one of the two")
+    iterated = [listed.name for listed in task.measures if listed.period == "iteration"]
     if iterated:
         raise ValueError(
-            f"{key} takes steps of which no measure sees the network, and {iterated[0]!r} is "
-            "measured at every iteration: drop one of the two"
+            f"{given} and the measure {iterated[0]!r} at every iteration: the steps of all trials "
+            "are taken at once, and no measure sees one network between them: drop one of the two"
         )
 
 
@@ -50,7 +42,7 @@ def refused(name: str, value: object) -> str | None:
     wrong = {
         "optimizer": value == "sam" and "sam takes each step's gradient elsewhere",
         "average": value not in (None, "none") and "an average looks at each trial's steps",
-        "compile": bool(value) and "a compiled step is one trial's",
+        "compile": bool(value) and "a compiled step is of one trial",
         "class_weights": value is not None and "a batched loss has none",
         "precision": value == "bf16" and "it is exact to 1e-5 in float32 alone",
         "mixup": bool(value) and "a batched loss has targets that are not mixed",
