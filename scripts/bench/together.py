@@ -11,6 +11,9 @@ as one network, of which the first dimension of each parameter is the trial. `hp
 Ratios are alone / together of paired rounds, with the median's 95 % interval, of the process's
 own time and of the wall's. |Δw| is the largest difference of a weight after the first epoch.
 
+`--whole 20` runs whole trials of the MLP instead: 20 epochs on 3,000 rows, with 1,000 rows of
+validation, AGN and checkpoints, and says which share of a trial's time is steps.
+
 Inputs are noise: their values change no time. Exits with 1 where weights differ by more than 1e-5.
 """
 
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import os
 import platform
 import sys
@@ -36,6 +40,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
+from hpogen.executors.base import Job
+from hpogen.executors.inline import InlineExecutor
 from hpogen.training.feed import Feed
 from hpogen.training.models.parts import HalvingMaximum
 from hpogen.training.recipe import Recipe, begin
@@ -43,7 +49,7 @@ from hpogen.training.state import State
 from hpogen.training.step import Steps
 from hpogen.training.task import Supervised
 from hpogen.training.together import joined
-from hpogen.trial import RunningTrial
+from hpogen.trial import Outcome, RunningTrial
 
 INPUTS = {"mlp": (20,), "lenet5": (1, 28, 28), "resnet20": (3, 32, 32)}
 MODELS: dict[str, Any] = {
@@ -100,18 +106,21 @@ class Joint:
     """What `task.together` does: trials that step in turns."""
 
     def __init__(self, *given: Any) -> None:
-        self._trials = trials(*given)
+        self._trials, self._stack = trials(*given), ExitStack()
+        self._joined = [self._stack.enter_context(joined(*each)) for each in self._trials]
 
     def epoch(self) -> None:
-        with ExitStack() as stack:
-            steps = [stack.enter_context(joined(*each)).epoch() for each in self._trials]
-            while steps:
-                steps = [one for one in steps if next(one, None) is not None]
+        steps = [one.epoch() for one in self._joined]
+        while steps:
+            steps = [one for one in steps if next(one, None) is not None]
         for _, state in self._trials:
             state.finish_epoch({})
 
     def weights(self) -> list[Tensor]:
         return [flat(state.model.parameters()) for _, state in self._trials]
+
+    def close(self) -> None:
+        self._stack.close()
 
 
 class Together:
@@ -165,6 +174,9 @@ class Together:
 
     def weights(self) -> list[Tensor]:
         return list(self._weights.detach())
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 def flat(parameters: Any) -> Tensor:
@@ -234,6 +246,50 @@ def paired(alone: Any, together: Any, rounds: int) -> str:
     return row
 
 
+def whole(batch: int, count: int, epochs: int, home: Path, together: int) -> tuple[float, float]:
+    """The processor's seconds of so many trials, and the share of steps in what they say of it."""
+    random = np.random.default_rng(0)
+    file = home / "table.npz"
+    if not file.exists():
+        x = random.normal(size=(4000, *INPUTS["mlp"])).astype(np.float32)
+        np.savez(file, x_train=x, y_train=np.arange(len(x)) % CLASSES)
+    dataset = {"name": "numpy", "path": str(file), "subset": 0.75, "validation": 1000, "audit": 0}
+    given = {"dataset": dataset, "model": MODELS["mlp"], "epochs": epochs, "together": together}
+    task = Supervised.model_validate({"name": "supervised", **given})
+    executor, jobs = InlineExecutor("cpu", together=together), []
+    for k in range(count):
+        config = {"lr": 1e-2 * (1 + k), "batch_size": batch}
+        place = Path(tempfile.mkdtemp(dir=home))
+        trial = RunningTrial(config, epochs, id=k, seed=k, start_epoch=0, home=place / "trial")
+        jobs.append(Job(trial, task, frozenset({"val_loss", "agn"}), place / "log"))
+    begun, running, seconds = time.process_time(), 0, dict.fromkeys(("train", "total"), 0.0)
+    while jobs or running:
+        while jobs and running < executor.slots:
+            executor.submit(jobs.pop())
+            running += 1
+        for _, event in executor.wait(0.1):
+            if isinstance(event, Outcome):
+                running -= 1
+                seconds = {what: seconds[what] + event.seconds[what] for what in seconds}
+    return time.process_time() - begun, seconds["train"] / seconds["total"]
+
+
+def whole_trials(given: argparse.Namespace) -> None:
+    print(f"{'':<20}{'alone, s':>10}{'together':>10}  ratio              share of steps, of each")
+    for batch, count in itertools.product(given.batches, given.trials):
+        with tempfile.TemporaryDirectory() as home:
+            sides = (1, count)
+            found: dict[int, list[tuple[float, float]]] = {side: [] for side in sides}
+            for i in range(given.rounds + 1):
+                for side in sides if i % 2 else sides[::-1]:
+                    found[side].append(whole(batch, count, given.whole, Path(home), side))
+        alone, together = (np.array(found[side][1:]) for side in sides)  # the first warms up
+        low, middle, high = interval(alone[:, 0] / together[:, 0])
+        row = f"{alone[:, 0].min():>10.2f}{together[:, 0].min():>10.2f}"
+        shares = f"{np.median(alone[:, 1]):.2f} {np.median(together[:, 1]):.2f}"
+        print(f"B={batch} K={count:<12}{row}  {middle:.2f} [{low:.2f}, {high:.2f}]  {shares}")
+
+
 def difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
     return max(float((x - y).abs().max()) for x, y in zip(a, b, strict=True))
 
@@ -246,9 +302,13 @@ def main() -> None:
     parser.add_argument("--trials", nargs="+", type=int, default=[2, 4, 8, 16])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--whole", type=int, metavar="EPOCHS", default=0)
     given = parser.parse_args()
     where = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before"
     print(f"Python {platform.python_version()}, torch {version('torch')}; {where}")
+    if given.whole:
+        torch.set_num_threads(1)
+        return whole_trials(given)
     print(f"{given.rounds} rounds; ms of an epoch of all trials; ratios alone / together")
     print(f"{'':<34}{'alone':>9}{'together':>9}  processor           wall                |Δw|")
     worst = 0.0
@@ -271,6 +331,7 @@ def main() -> None:
             alone.epoch(), together.epoch()
             apart = difference(alone.weights(), together.weights())
             row = paired(alone, together, given.rounds)
+            together.close()
         worst = max(worst, apart)
         name = f"{model} {way} B={batch} K={count} {threads} thr."
         print(f"{name:<34}{row}  {apart:.1e}", flush=True)
