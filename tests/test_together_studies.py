@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from test_kill import Drivers, curves
-from toys import study_file
+from toys import study_file, typed
 
 from hpogen.errors import UserError
 from hpogen.executors.choice import Where, executor_for
@@ -100,6 +100,16 @@ def test_another_number_is_another_study(tmp_path: Path) -> None:
     directory = ended(given(tmp_path, None))
     with pytest.raises(UserError, match=r"task\.together"):
         Study(load_study(given(tmp_path, 2)), directory)
+
+
+def test_check_says_what_is_promised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = {**STUDY["search_space"], "batch_size": {"int": [16, 64]}}
+    assert typed("check", given(tmp_path, 4, search_space=space)) == 0
+    told = capsys.readouterr()
+    assert "together:   on a CPU 4 trials in one process" in told.out
+    assert "task.together: 4 trains as one network only trials of one batch_size" in told.err
+    assert typed("check", given(tmp_path, None)) == 0
+    assert "together" not in "".join(capsys.readouterr())
 
 
 def test_the_yaml_says_where_it_cannot_be(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def check_page(
     return [
         f"{path}: no mistakes found",
         f"task:       {spec.task.name}, {count(spec.task.epochs, 'epoch')}{_each(spec)}",
+        *_together(spec.task.together),
         *(f"{'' if i else 'data:':12}{line}" for i, line in enumerate(data)),
         f"searcher:   {spec.searcher.name}",
         f"objective:  {rule(spec)}",
@@ -71,6 +72,17 @@ def _each(spec: StudySpec) -> str:
     """Where a trial is several trainings, how many."""
     number, word = spec.task.parts
     return f" for each of {number} {word}s" if number > 1 else ""
+
+
+def _together(number: int) -> list[str]:
+    """What is promised of trials that train together; nothing where each trains alone."""
+    if number == 1:
+        return []
+    return [
+        f"together:   on a CPU {number} trials in one process; those of one shape and batch size "
+        "step as one network,",
+        "            each as it does alone but for the rounding of float32, not bit for bit",
+    ]
 
 
 def _prunes(prune: Prune) -> str:

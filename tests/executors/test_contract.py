@@ -53,6 +53,7 @@ def on_ray() -> Any:
 @pytest.fixture(
     params=[
         pytest.param(lambda: InlineExecutor("cpu"), id="inline"),
+        pytest.param(lambda: InlineExecutor("cpu", together=3), id="inline in turns"),
         pytest.param(lambda: ShuffledExecutor(seed=1), id="shuffled"),
         pytest.param(on_ray, id="ray", marks=pytest.mark.ray),
     ]
