@@ -133,7 +133,7 @@ def train_again(directory: Path, where: Where, trial: int | None, duration: str 
         if not any(result.end == "broken" for _, result in runs):
             names = [path.name.removeprefix(AGAIN) for path in specs]
             trials = map(int, names) if trial is None else [trial]
-            records = [again.history.records for again, _ in runs]
+            records = [[*again.history.records] for again, _ in runs]
             told = [*zip(trials, records, _endings(runs), strict=True)]
             _print(again_lines(study, told, program(), ensemble=trial is None), quiet=True)
     return _ends(runs)

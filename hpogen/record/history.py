@@ -5,81 +5,51 @@ The Study applies every event that it writes; readers of a folder apply the same
 
 from __future__ import annotations
 
-import math
+import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from hpogen.constraint import Constraint, violation
+from hpogen.constraint import Constraint
 from hpogen.errors import shortened
 from hpogen.objective import Location
 from hpogen.record import events, ledger
 from hpogen.record.ledger import LEDGER, Corrupt, Event
-from hpogen.trial import (
-    ONE,
-    Failure,
-    Outcome,
-    Parts,
-    Proposal,
-    Rung,
-    Trial,
-    canonical,
-    exact,
-    plain,
-)
+from hpogen.record.records import Firsts, Key, Record, Records, State, key_of
+from hpogen.trial import Parts, Rung, exact, plain
 
-State = Literal["running", "held", "told"]
-Key = tuple[str, Rung, int]
+__all__ = [
+    "Alike",
+    "History",
+    "Key",
+    "Record",
+    "Records",
+    "State",
+    "checked",
+    "go_on",
+    "key_of",
+    "read",
+]
+
+NUMBER = re.compile(r"[0-9]+")
 
 
 @dataclass
-class Record:
-    """One trial of a study and what is known of it."""
+class Alike:
+    """The trials that failed of the same, numbers aside; `text` is the latest one's."""
 
-    trial: Trial
-    state: State = "running"
-    outcome: Outcome | None = None
-    score: float = math.inf  # inf until told, and for a failed trial that was not pruned
-    scores: tuple[float, ...] = ()  # of a Pareto objective, finite; the first is `score`
-    twin: int | None = None  # the earlier trial of the same config, rung and replicate
-    trainings: Parts = ONE  # how many it is
-    parts: dict[int, Outcome] = field(default_factory=dict)  # of those that have ended
-    losses: Counter[int | None] = field(default_factory=Counter)  # deaths of workers, by part
-    repeat: bool = False  # the study's own re-evaluation: the searcher neither asks nor hears of it
-    reused: str = ""  # where a trial of another study, whose outcome it has, stands: `STUDY/7`
-    excess: dict[str, float] = field(default_factory=dict)  # of a finished one: see `violation`
+    first: int
+    latest: int
+    text: str  # `error: ValueError: why`
+    count: int = 1
 
-    @property
-    def lost(self) -> int:
-        """How often its worker, or that of one of its trainings, died."""
-        return self.losses.total()
-
-    @property
-    def under_way(self) -> int | None:
-        """The number of the first of several trainings that has not ended; None of a single one."""
-        return next((part for part in self.trainings.each if part not in self.parts), None)
-
-    @property
-    def failure(self) -> Failure | None:
-        return self.outcome.failure if self.outcome else None
-
-    @property
-    def feasible(self) -> bool:
-        """Whether it satisfies the study's constraints, as far as it has finished."""
-        return violation(self.excess) == 0
-
-    @property
-    def pruned(self) -> bool:
-        """Whether the study has ended it before its budget, by what others came to."""
-        return self.failure is not None and self.failure.kind == "pruned"
-
-
-def key_of(trial: Proposal) -> Key:
-    """What makes two trials duplicates of each other."""
-    return (canonical(trial.config), trial.rung, trial.replicate)
+    def add(self, trial: int, text: str) -> None:
+        self.first, self.count = min(self.first, trial), self.count + 1
+        if trial > self.latest:
+            self.latest, self.text = trial, text
 
 
 @dataclass
@@ -87,7 +57,7 @@ class History:
     """The state of a study after its events, in memory."""
 
     header: Event = field(default_factory=dict)
-    records: list[Record] = field(default_factory=list)
+    records: Records = field(default_factory=list[Record])
     stop: dict[str, Any] = field(default_factory=dict)  # numbers, or None
     constraints: tuple[Constraint, ...] = ()
     ended: str = ""  # by which of its other limits the search has ended
@@ -100,7 +70,17 @@ class History:
     running: set[int] = field(default_factory=set)  # the trials without an outcome, but duplicates
     held: set[int] = field(default_factory=set)
     twins: dict[int, list[int]] = field(default_factory=dict)  # the duplicates of a trial
-    _first: dict[Key, int] = field(default_factory=dict)
+    duplicates: int = 0
+    repeats: int = 0
+    order: list[int] = field(default_factory=list)  # the trials as they were told
+    pruned: int = 0
+    failures: dict[str, Alike] = field(default_factory=dict)  # by their text without numbers
+    infeasible: Counter[Rung] = field(default_factory=Counter)  # of the search's trials
+    over: int | Fraction = 0  # what the trials that have an outcome are charged, exactly
+    fractions: set[float | None] = field(default_factory=set)  # of the data, of what was told
+    leaders: dict[str, list[int]] = field(default_factory=dict)  # of an index: see `contenders`
+    settled: int = 0  # of how many of the trials that were told
+    firsts: Firsts = field(default_factory=dict[Key, int])
 
     @property
     def id(self) -> str:
@@ -140,9 +120,15 @@ class History:
         rung, spared = record.trial.rung, record.outcome.spared if record.outcome else 0
         return self.cost(rung) - self.epochs(rung._replace(epochs=spared))
 
-    @property
-    def duplicates(self) -> int:
-        return sum(map(len, self.twins.values()))
+    def contenders(self, rule: str) -> Iterable[Record]:
+        """All trials; where an index knows the answer of that rule, this and those told since.
+
+        For rules by which a trial's figure is the same whatever the others are.
+        """
+        if rule not in self.leaders:
+            return self.records
+        trials = {*self.leaders[rule], *self.order[self.settled :]}
+        return [self.records[trial] for trial in sorted(trials)]
 
     def apply(self, event: Event) -> None:
         """Bring the state forward by one event. Raises ValueError where it does not follow."""
@@ -186,13 +172,15 @@ class History:
         if trial.parent is not None and trial.parent >= trial.id:
             raise ValueError(f"its parent, trial {trial.parent}, has not been asked")
         record = Record(trial, repeat=event.get("repeat", False), trainings=self.parts)
-        first = self._first.setdefault(key_of(trial), trial.id)
+        first = self.firsts.setdefault(key_of(trial), trial.id)
         if first == trial.id:
             self.running.add(trial.id)
         else:
             record.twin = first
             self.twins.setdefault(first, []).append(trial.id)
+            self.duplicates += 1
         self.records.append(record)
+        self.repeats += record.repeat
         self.spent += self.cost(trial.rung)
 
     def _part(self, event: Event) -> None:
@@ -201,41 +189,48 @@ class History:
             raise ValueError(f"training {part} of trial {event['trial']} has ended already")
         if part >= record.trainings.number:
             raise ValueError(f"got training {part} of trial {event['trial']}, which it has not")
-        record.parts[part] = events.outcome_of(event)
+        record.apply(event, self.constraints)
 
     def _held(self, event: Event) -> None:
         record = self._record(event)
         if record.state != "running":
             raise ValueError(f"trial {event['trial']} has ended already")
-        record.state, record.outcome = "held", events.outcome_of(event)
+        record.apply(event, self.constraints)
+        self.over += self.charge(record)
         self.running.discard(event["trial"])
         self.held.add(event["trial"])
 
     def _told(self, event: Event) -> None:
-        record = self._record(event)
+        record, trial = self._record(event), event["trial"]
         if record.state == "told":
-            raise ValueError(f"trial {event['trial']} has been told already")
-        record.state, record.outcome = "told", events.outcome_of(event)
-        record.score = math.inf if event["score"] is None else event["score"]
-        record.scores = tuple(event.get("scores", ()))
-        if record.failure is None:
-            metrics = record.outcome.metrics
-            record.excess = {c.metric: c.excess(metrics) for c in self.constraints}
+            raise ValueError(f"trial {trial} has been told already")
+        self.over -= self.charge(record) if record.outcome else 0
+        record.apply(event, self.constraints)
+        self.over += self.charge(record)
         self.spent += self.charge(record) - self.cost(record.trial.rung)
-        self.done += self.epochs(record.trial.rung._replace(epochs=record.outcome.epochs or 0))
-        self.running.discard(event["trial"])
-        self.held.discard(event["trial"])
+        epochs = record.outcome.epochs if record.outcome else None
+        self.done += self.epochs(record.trial.rung._replace(epochs=epochs or 0))
+        self.running.discard(trial)
+        self.held.discard(trial)
+        self.order.append(trial)
+        self.fractions.add(record.trial.data)
+        self.infeasible[record.trial.rung] += not record.feasible and not record.repeat
+        self.pruned += record.pruned
+        if record.failure and not record.pruned:
+            text = f"{record.failure.kind}: {record.failure.text}"
+            alike = self.failures.get(NUMBER.sub("", text))
+            if alike is None:
+                self.failures[NUMBER.sub("", text)] = Alike(trial, trial, text)
+            else:
+                alike.add(trial, text)
 
     def _reused(self, event: Event) -> None:
         record = self._record(event)
         self.reused += not record.reused
-        record.reused = f"{event['study']}/{event['of']}"
+        record.apply(event, self.constraints)
 
     def _measured(self, event: Event) -> None:
-        record = self._record(event)
-        if record.outcome is not None:
-            metrics = {**record.outcome.metrics, **event["metrics"]}
-            record.outcome = replace(record.outcome, metrics=metrics)
+        self._record(event).apply(event, self.constraints)
 
     def _scale(self, event: Event) -> None:
         self.locations[events.rung_of(event)] = events.locations_of(event)
@@ -244,7 +239,7 @@ class History:
         self.looks += 1
 
     def _lost(self, event: Event) -> None:
-        self._record(event).losses[event.get("part")] += 1
+        self._record(event).apply(event, self.constraints)
 
 
 def read(directory: Path) -> History:

@@ -227,5 +227,4 @@ def used_up(history: History) -> tuple[float, str, float, float]:
 
 def over(history: History) -> dict[str, float]:
     """The epochs and the trials of `stop` that are over: those under way are not counted."""
-    costs = [history.charge(r) for r in history.records if r.outcome is not None]
-    return {"epochs": plain(sum(costs)), "trials": len(costs)}
+    return {"epochs": plain(history.over), "trials": len(history.order) + len(history.held)}

@@ -83,9 +83,8 @@ class BestWeights:
         race = final(self._study) if over else None
         if race is not None and race.leader is not None:
             return {f.network.trial.id for f in race.order()[:count] if f.network}
-        rivals = candidates(history, spec.ladder[-1])
-        if self._settled:
-            rivals = [record for record in rivals if record.trial.id in self._there]
+        known = [history.records[i] for i in sorted(self._there) if i < len(history.records)]
+        rivals = candidates(history, spec.ladder[-1], known if self._settled else None)
         best = best_first(history, rivals, spec.objective, spec.selection, self._study.directory)
         racing = history.records if spec.finalists and not over else ()
         runs = (record.trial.id for record in racing if record.repeat)

@@ -6,7 +6,7 @@ The border (`spec/`) and the study read a selection's row for what it needs and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -56,14 +56,15 @@ class Selection:
         return least if found[least] < math.inf else None
 
 
-def candidates(history: History, rung: Rung) -> list[Record]:
+def candidates(history: History, rung: Rung, among: Iterable[Record] | None = None) -> list[Record]:
     """The finished trials of that rung that have metrics, are no duplicates and no repeats.
 
     Without those that do not satisfy the study's constraints: none of them is ever the answer.
+    They are `among` these, None: all.
     """
     return [
         record
-        for record in history.records
+        for record in (history.records if among is None else among)
         if record.state == "told"
         and record.failure is None
         and record.feasible
@@ -91,14 +92,20 @@ def rescore(
 
 
 def choose(
-    history: History, objective: Objective, selection: SelectionName, rung: Rung, directory: Path
+    history: History,
+    objective: Objective,
+    selection: SelectionName,
+    rung: Rung,
+    directory: Path,
+    among: Iterable[Record] | None = None,
 ) -> Record | None:
     """The answer among the finished trials of the highest rung; the earliest of equals.
 
-    `directory` is the study's folder, from which some selections read curves or losses. None while
-    no trial can be chosen. Raises UserError where a file that the selection needs is missing.
+    `directory` is the study's folder, from which some selections read curves or losses. `among` these
+    it must be, None: all. None while no trial can be chosen. Raises UserError where a file that the
+    selection needs is missing.
     """
-    records = candidates(history, rung)
+    records = candidates(history, rung, among)
     if not records:
         return None
     evidence = gather(history, records, rung, directory)

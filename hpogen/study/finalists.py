@@ -114,8 +114,7 @@ def final(study: AnyStudy) -> Final | None:
 
 def begun(study: AnyStudy) -> Final | None:
     """The same once the first of its trials has been asked: before, the search may go on."""
-    asked = any(record.repeat for record in study.history.records)
-    return final(study) if asked else None
+    return final(study) if study.history.repeats else None
 
 
 def searched(history: History) -> bool:

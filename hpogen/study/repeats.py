@@ -84,7 +84,7 @@ class Repeats:
         study = self._study
         if not study.spec.reserve.trials:
             return None
-        if not self._left and all(r.state == "told" for r in study.history.records):
+        if not self._left and len(study.history.order) == len(study.history.records):
             self._left.extend(due(study))
         return self._left.popleft() if self._left and searched(study.history) else None
 

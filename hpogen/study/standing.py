@@ -6,7 +6,6 @@ Computed from a spec and a history; the live table, the verdict and `status` are
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,15 +14,15 @@ from hpogen.constraint import violation
 from hpogen.errors import shortened
 from hpogen.objective import Objective, Term, score_name
 from hpogen.record.history import History, Record
-from hpogen.selection import SELECTIONS, candidates, choose, front, gather, settled, vectors
-from hpogen.selection.choosing import LOSS
+from hpogen.selection import SELECTIONS, alone, candidates, choose, front, gather, settled, vectors
+from hpogen.selection.choosing import LOSS, SelectionName
 from hpogen.spec import StudySpec
 from hpogen.study.finalists import Final, begun, final
 from hpogen.study.read import AnyStudy
 from hpogen.study.repeats import is_over
 from hpogen.trial import Rung, canonical
 
-NUMBER = re.compile(r"[0-9]+")
+ANSWER, BY_LOSS, BASELINES = "answer", "val_loss", "baselines"  # rules: `History.contenders`
 VALIDATION = Objective((Term("val_loss", 1.0),), "val")
 
 
@@ -51,20 +50,19 @@ class Standing:
 def standing(study: AnyStudy) -> Standing:
     """O(trials); some selections read files of the folder."""
     spec, history = study.spec, study.history
-    told = history.told()
     race = begun(study)
     return Standing(
         best=_answer(study, spec, race),
         by_validation=None
         if chooses_by_validation(spec)
-        else choose(history, VALIDATION, "val_loss", spec.ladder[-1], study.directory),
+        else _chosen(study, VALIDATION, "val_loss", BY_LOSS),
         baselines=_baselines(spec, history),
-        told=len(told),
-        held=sum(record.state == "held" for record in history.records),
-        failures=Counter(r.failure.kind for r in told if r.failure and not r.pruned),
-        pruned=sum(record.pruned for record in told),
+        told=len(history.order),
+        held=len(history.held),
+        failures=_kinds(history),
+        pruned=history.pruned,
         duplicates=history.duplicates,
-        infeasible=len(infeasible(history, spec.ladder[-1])),
+        infeasible=history.infeasible[spec.ladder[-1]],
         alpha=alpha(study),
         front=len(front_of(study)) if spec.objective.pareto else None,
         race=race,
@@ -87,14 +85,20 @@ class Reason:
 
 def commonest(history: History) -> Reason | None:
     """What most of the failed trials failed of, numbers aside; None while none has failed."""
-    told = [record for record in history.told() if not record.pruned]
-    failed = [(r.trial.id, f"{r.failure.kind}: {r.failure.text}") for r in told if r.failure]
-    if not failed:
+    if not history.failures:
         return None
-    kinds = Counter(NUMBER.sub("", text) for _, text in failed)
-    trial, text = max(failed, key=lambda pair: (kinds[NUMBER.sub("", pair[1])], pair[0]))
-    alike = kinds[NUMBER.sub("", text)]
-    return Reason(trial, shortened(text), alike, len(failed), len(failed) == len(told))
+    most = max(history.failures.values(), key=lambda alike: (alike.count, alike.latest))
+    failed = sum(alike.count for alike in history.failures.values())
+    every = failed == len(history.order) - history.pruned
+    return Reason(most.latest, shortened(most.text), most.count, failed, every)
+
+
+def _kinds(history: History) -> Counter[str]:
+    """How many trials failed so, by the kind of failure, the one that came first first."""
+    found = Counter[str]()
+    for alike in sorted(history.failures.values(), key=lambda alike: alike.first):
+        found[alike.text.partition(":")[0]] += alike.count
+    return found
 
 
 def infeasible(history: History, rung: Rung) -> list[Record]:
@@ -168,7 +172,29 @@ def chosen(study: AnyStudy, spec: StudySpec | None = None) -> Record | None:
 def _answer(study: AnyStudy, spec: StudySpec, race: Final | None) -> Record | None:
     if race is not None and race.standing is not None:
         return race.leader.record if race.leader else None
-    return choose(study.history, spec.objective, spec.selection, spec.ladder[-1], study.directory)
+    own = (spec.objective, spec.selection) == (study.spec.objective, study.spec.selection)
+    return _chosen(study, spec.objective, spec.selection, ANSWER if own else "")
+
+
+def _chosen(
+    study: AnyStudy, objective: Objective, selection: SelectionName, rule: str
+) -> Record | None:
+    """By a rule that has that name where an index may know who leads by it."""
+    history = study.history
+    among = history.contenders(rule) if alone(selection, objective) else None
+    return choose(history, objective, selection, study.spec.ladder[-1], study.directory, among)
+
+
+def leaders(study: AnyStudy) -> dict[str, list[int]]:
+    """Of each rule the trials that lead by it, for `History.contenders`; not of all rules."""
+    spec = study.spec
+    rules: list[tuple[str, Objective, SelectionName]]
+    rules = [(ANSWER, spec.objective, spec.selection), (BY_LOSS, VALIDATION, "val_loss")]
+    found = {BASELINES: [*_baselines(spec, study.history).values()]}
+    for rule, objective, selection in rules:
+        if alone(selection, objective):
+            found[rule] = [r for r in [_chosen(study, objective, selection, rule)] if r]
+    return {rule: [record.trial.id for record in records] for rule, records in found.items()}
 
 
 def wanted(spec: StudySpec) -> frozenset[str]:
@@ -197,7 +223,7 @@ def fits(study: AnyStudy, rung: Rung) -> bool:
 def is_complete(study: AnyStudy) -> bool:
     """Whether nothing more will be asked, as far as `stop` tells: a grid may end before."""
     spec, history = study.spec, study.history
-    if any(record.state != "told" for record in history.records):
+    if len(history.order) < len(history.records):
         return False
     return not fits(study, spec.ladder[0]) and is_over(study)
 
@@ -214,7 +240,8 @@ def chooses_by_validation(spec: StudySpec) -> bool:
 def _baselines(spec: StudySpec, history: History) -> dict[str, Record]:
     names = {canonical(config): name for name, config in spec.baselines.items()}
     found: dict[str, Record] = {}
-    for record in candidates(history, spec.ladder[-1]) if names else ():
+    among = history.contenders(BASELINES)
+    for record in candidates(history, spec.ladder[-1], among) if names else ():
         if (name := names.get(canonical(record.trial.config))) is not None:
             found.setdefault(name, record)
     return found

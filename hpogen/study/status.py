@@ -285,10 +285,11 @@ def memory(study: AnyStudy) -> dict[str, Any] | None:
 
     `share` is the part of the device that a trial should be given; None while nothing is known.
     """
+    last = len(study.history.records)
     rows = [
         row
-        for record in study.history.records[-LOOKED_AT:]
-        for row in folder.read_curve(study.directory, record.trial.id, study.history.id)
+        for trial in range(max(last - LOOKED_AT, 0), last)
+        for row in folder.read_curve(study.directory, trial, study.history.id)
         if row.get("memory")
     ]
     if not rows:
