@@ -30,7 +30,8 @@ def status(
 
     from hpogen.report import live, matrix, pages
     from hpogen.report.terms import with_terms
-    from hpogen.study.read import read, read_all, studies_in
+    from hpogen.study.index import read
+    from hpogen.study.read import read_all, studies_in
     from hpogen.study.status import status
 
     name, several = directory.absolute().name, bool(studies_in(directory))
@@ -59,7 +60,7 @@ def show(
     from hpogen.record.looks import count_looks
     from hpogen.report import pages
     from hpogen.study import status
-    from hpogen.study.read import read
+    from hpogen.study.index import read
 
     study = read(directory)
     found = status.trial(study, trial)
@@ -93,7 +94,7 @@ def best(
     from hpogen.report.outlook import outlook_data
     from hpogen.report.verdict import untrusted
     from hpogen.study import status
-    from hpogen.study.read import read
+    from hpogen.study.index import read
     from hpogen.study.restate import restated
 
     study = read(directory)

@@ -83,7 +83,7 @@ class Following:
         path = self._directory / LEDGER
         if self._study is None or before == 0:
             history = checked(events, path)
-            self._study = Folder(self._directory, recorded(history), history, ())
+            self._study = Folder(self._directory, recorded(history), history)
         else:
             go_on(self._study.history, events, path, before)
         self._news = self._news or any(event["kind"] == "told" for event in events)

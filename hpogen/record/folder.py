@@ -29,6 +29,7 @@ from hpogen.trial import Progress
 LOG, TRIALS = "hpogen.log", "trials"
 KEPT = "kept.json"  # beside a trial's kept files: whose they are, and their CRC-32s
 MARK = "study"  # a file that holds the id, in `trials/` and `retrain/`
+INDEX = "ledger.index"  # what `index.py` reads and writes
 ENSEMBLE = "ensemble.json"  # what `study/ensemble.py` reads and writes
 LEFT = (
     TRIALS,
@@ -36,6 +37,7 @@ LEFT = (
     "tensorboard",
     "wandb",
     ENSEMBLE,
+    INDEX,
     LOG,
     TORN,
 )  # by a study whose ledger has gone

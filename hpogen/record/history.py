@@ -88,6 +88,11 @@ class History:
         return str(self.header.get("id", ""))
 
     @property
+    def seed(self) -> int:
+        """The study's, by which those of its trials are made."""
+        return int(self.header["spec"].get("seed", 0))
+
+    @property
     def charged(self) -> int | float:
         """Epochs on the study's subset; on another part of the data they count by its samples."""
         return plain(self.spent)
@@ -166,12 +171,12 @@ class History:
         self.ran = event["seconds"]
 
     def _asked(self, event: Event) -> None:
-        trial = events.trial_of(event)
+        record = Record.asked(event, self.parts)
+        trial = record.trial
         if trial.id != len(self.records):
             raise ValueError(f"trial {trial.id} is asked as number {len(self.records)}")
         if trial.parent is not None and trial.parent >= trial.id:
             raise ValueError(f"its parent, trial {trial.parent}, has not been asked")
-        record = Record(trial, repeat=event.get("repeat", False), trainings=self.parts)
         first = self.firsts.setdefault(key_of(trial), trial.id)
         if first == trial.id:
             self.running.add(trial.id)

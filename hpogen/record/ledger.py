@@ -110,8 +110,12 @@ def read(directory: Path) -> list[Event]:
     with opened(directory) as file:
         events = parse(file.read(), directory / LEDGER).events
     if not events:
-        raise UserError(f"{directory}: the study here has not begun (its {LEDGER} is empty)")
+        raise not_begun(directory)
     return events
+
+
+def not_begun(directory: Path) -> UserError:
+    return UserError(f"{directory}: the study here has not begun (its {LEDGER} is empty)")
 
 
 @contextlib.contextmanager

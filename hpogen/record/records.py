@@ -34,6 +34,12 @@ class Record:
     reused: str = ""  # where a trial of another study, whose outcome it has, stands: `STUDY/7`
     excess: dict[str, float] = field(default_factory=dict)  # of a finished one: see `violation`
 
+    @classmethod
+    def asked(cls, event: Event, trainings: Parts) -> Record:
+        """Of the event that asked it; whether it is a duplicate, the history knows."""
+        repeat = event.get("repeat", False)
+        return cls(events.trial_of(event), repeat=repeat, trainings=trainings)
+
     @property
     def lost(self) -> int:
         """How often its worker, or that of one of its trainings, died."""

@@ -101,9 +101,9 @@ def choose(
 ) -> Record | None:
     """The answer among the finished trials of the highest rung; the earliest of equals.
 
-    `directory` is the study's folder, from which some selections read curves or losses. `among` these
-    it must be, None: all. None while no trial can be chosen. Raises UserError where a file that the
-    selection needs is missing.
+    `directory` is the study's folder, from which some selections read curves or losses; `among` are
+    the trials that it may be, None: all. None while no trial can be chosen. Raises UserError where
+    a file that the selection needs is missing.
     """
     records = candidates(history, rung, among)
     if not records:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hpogen.errors import UserError, explained
-from hpogen.record import folder, ledger
-from hpogen.record.history import History, Record, checked
+from hpogen.record import folder, history, ledger
+from hpogen.record.history import History, Record
 from hpogen.record.ledger import LEDGER
 from hpogen.selection import candidates
 from hpogen.spec import StudySpec
@@ -43,15 +43,19 @@ class Folder:
     """A study as its folder had it at one moment.
 
     `spec` has `stop` as it was raised, and parts that tell what the record says of them but train
-    nothing. `order` are the trials in the order of being told; `process` is who ran the study just
+    nothing. `process` is who ran the study just
     before it was read: one that has ended since is complete here.
     """
 
     directory: Path
     spec: StudySpec = field(repr=False)
     history: History = field(repr=False)
-    order: tuple[int, ...] = field(repr=False)
     process: str | None = None
+
+    @property
+    def order(self) -> Sequence[int]:
+        """The trials in the order of being told."""
+        return self.history.order
 
     @property
     def name(self) -> str:
@@ -110,11 +114,13 @@ def read(directory: Path) -> Folder:
     if inner := studies_in(directory):
         raise is_matrix(directory, inner)
     process = ledger.holder(directory)
-    events = ledger.read(directory)
-    history = checked(events, directory / LEDGER)
-    told = tuple(event["trial"] for event in events if event["kind"] == "told")
+    return folder_of(directory, history.read(directory), process)
+
+
+def folder_of(directory: Path, past: History, process: str | None) -> Folder:
+    """The study of that history. Raises UserError beginning with the folder."""
     try:
-        return Folder(directory, recorded(history), history, told, process)
+        return Folder(directory, recorded(past), past, process)
     except UserError as error:
         raise UserError(f"{directory}: {error}") from error
 

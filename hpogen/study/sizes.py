@@ -171,6 +171,8 @@ def sized(study: Folder) -> list[Sized]:
     on all of the images but validation and audit is left out: which fraction that is, is not kept.
     """
     apart = _by_config(record for inner in study.at_sizes for record in _told(inner))
+    if not apart and len(study.history.fractions) < 2:
+        return []
     found = {**_by_config(_told(study)), **apart}
     if len({data for runs in found.values() for data in runs}) < 2:
         return []
