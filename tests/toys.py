@@ -70,7 +70,7 @@ def study_file(directory: Path, **keys: Any) -> Path:
 
 def as_read(spec: StudySpec, history: History, directory: Path = Path()) -> Folder:
     """A study of that history, as if its folder had been read."""
-    return Folder(directory, spec, history, ())
+    return Folder(directory, spec, history)
 
 
 def typed(*words: object) -> int:

@@ -106,8 +106,9 @@ def resume(
     """Go on with the study or the matrix in a folder, without its YAML."""
     from hpogen.cli.drive import drive
     from hpogen.executors.choice import Where
+    from hpogen.study.index import read
     from hpogen.study.open import loaded
-    from hpogen.study.read import read, studies_in
+    from hpogen.study.read import studies_in
 
     specs = {path: loaded(read(path)) for path in studies_in(directory) or [directory]}
     where = Where(device, workers, ray, cpus, gpus)

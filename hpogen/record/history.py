@@ -123,7 +123,7 @@ class History:
     def charge(self, record: Record) -> int | Fraction:
         """What that trial is charged: all of its budget, but for what it ended before."""
         rung, spared = record.trial.rung, record.outcome.spared if record.outcome else 0
-        return self.cost(rung) - self.epochs(rung._replace(epochs=spared))
+        return self.cost(rung) - (self.epochs(rung._replace(epochs=spared)) if spared else 0)
 
     def contenders(self, rule: str) -> Iterable[Record]:
         """All trials; where an index knows the answer of that rule, this and those told since.
@@ -211,8 +211,9 @@ class History:
             raise ValueError(f"trial {trial} has been told already")
         self.over -= self.charge(record) if record.outcome else 0
         record.apply(event, self.constraints)
-        self.over += self.charge(record)
-        self.spent += self.charge(record) - self.cost(record.trial.rung)
+        charged = self.charge(record)
+        self.over += charged
+        self.spent += charged - self.cost(record.trial.rung)
         epochs = record.outcome.epochs if record.outcome else None
         self.done += self.epochs(record.trial.rung._replace(epochs=epochs or 0))
         self.running.discard(trial)
