@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from toys import study_file
 
+from hpogen.analysis.cautions import turned
 from hpogen.errors import UserError
 from hpogen.record import index, ledger, stored
 from hpogen.record.folder import INDEX
@@ -69,6 +70,7 @@ def looked(study: Folder) -> list[Any]:
         answered(status.best, study),
         commonest(study.history),
         [now.infeasible, now.held, {name: r.trial.id for name, r in now.baselines.items()}],
+        turned(study),
         study.order,
     ]
     trials = range(len(study.history.records))

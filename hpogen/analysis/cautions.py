@@ -10,10 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from hpogen.analysis.trust import sign
-from hpogen.selection import SELECTIONS, candidates
+from hpogen.selection import SELECTIONS, table
 from hpogen.study.read import AnyStudy
 
 FEWEST = 16  # trials, of which the better-fitted half has 8
@@ -59,16 +57,19 @@ def named(study: AnyStudy) -> list[str]:
 
 
 def _turned(study: AnyStudy, measure: str) -> Turned | None:
+    from scipy import stats
+
     columns = (measure, "val_loss", "train_loss")
-    records = candidates(study.history, study.spec.ladder[-1])
-    metrics = [record.outcome.metrics for record in records if record.outcome]
-    rows = [[own[name] for name in columns] for own in metrics if own.keys() >= {*columns}]
+    _, rows = table(study.history, study.spec.ladder[-1], columns)
+    rows = rows[~np.isnan(rows).any(axis=1)]
     if len(rows) < FEWEST:
         return None
-    values, loss, fit = np.array(rows).T  # (n,) each
+    values, loss, fit = rows.T  # (n,) each
     half = np.argsort(fit, kind="stable")[: len(rows) // 2]
     on_all = float(stats.kendalltau(values, loss).statistic)
     on_half = float(stats.kendalltau(values[half], loss[half]).statistic)
+    from hpogen.analysis.trust import sign
+
     if sign(on_all) * sign(on_half) != -1:
         return None
     return Turned(measure, on_all, on_half, len(rows))

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from hpogen.analysis.statistics import LEVEL, Array, Interval, Weighted, bootstrap, mean
 from hpogen.analysis.truth import held_out, truth_in, validated
@@ -132,6 +131,8 @@ OF_ERRORS: Mapping[str, Callable[[NDArray[Any]], Weighted]] = {
 
 def wilson(share: float, n: int, level: float = LEVEL) -> Interval:
     """The score interval of a share of n independent samples (Wilson 1927)."""
+    from scipy import stats
+
     found = stats.binomtest(round(share * n), n).proportion_ci(level, method="wilson")
     return Interval(float(found.low), float(found.high))
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hpogen.analysis.extrapolation import Curve, Prediction, extrapolate
 from hpogen.study.read import Folder
 from hpogen.study.sizes import TOP, Sized, sized
+
+if TYPE_CHECKING:
+    from hpogen.analysis.extrapolation import Curve, Prediction
 
 MOST = 20  # curves that are looked at, the best ones
 
@@ -56,6 +59,8 @@ def outlook(study: Folder, data: float = 1.0) -> Outlook | None:
     others = [one for one in found if one not in asked and _tells(one, data)]
     curves = [*good, *sorted(others, key=_rank)][: max(MOST, len(good))]
     why = "" if any(_tells(one, data) for one in curves) else "none was trained well on two sizes"
+    from hpogen.analysis.extrapolation import extrapolate  # scipy
+
     result = extrapolate([_curve(one) for one in curves], data, len(good)) if not why else None
     predicted = iter(result.predictions if result else ())
     seen = [
@@ -89,6 +94,8 @@ def _rank(one: Sized) -> tuple[float, float]:
 
 
 def _curve(one: Sized) -> Curve:
+    from hpogen.analysis.extrapolation import Curve
+
     pairs = [(data, loss) for data in one.runs for loss in one.losses(data)]
     sizes, losses = zip(*pairs, strict=True)
     return Curve(sizes, losses)

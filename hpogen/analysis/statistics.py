@@ -11,7 +11,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Array = NDArray[np.float64]
 Weighted = Callable[[Array], Array]
@@ -89,6 +88,8 @@ def expanded(sizes: Sequence[int], level: float = LEVEL) -> float:
     freedom are those of all together. Needs a stratum of two.
     """
     n = sum(sizes) / len(sizes)
+    from scipy import stats
+
     quantile = stats.t.ppf((1 + level) / 2, sum(sizes) - len(sizes))
     return float(1 - 2 * stats.norm.sf(np.sqrt(n / (n - 1)) * quantile))
 
@@ -192,6 +193,8 @@ def paired_permutation(
         # errors are multiples of 1/images, so arrangements tie: rounding must not part them
         gap: Array = np.round(np.abs(np.sum(w * (x - y), axis=axis)) / scale, 12)
         return gap
+
+    from scipy import stats
 
     result = stats.permutation_test(
         (a, b),

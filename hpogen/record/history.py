@@ -6,8 +6,9 @@ The Study applies every event that it writes; readers of a folder apply the same
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
     "Record",
     "Records",
     "State",
+    "Table",
     "checked",
     "go_on",
     "key_of",
@@ -50,6 +52,15 @@ class Alike:
         self.first, self.count = min(self.first, trial), self.count + 1
         if trial > self.latest:
             self.latest, self.text = trial, text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Metrics of the candidates of a rung, trial by trial: NaN where one of them has not that."""
+
+    rung: Rung
+    trials: array[int]
+    metrics: Mapping[str, array[float]]
 
 
 @dataclass
@@ -79,7 +90,8 @@ class History:
     over: int | Fraction = 0  # what the trials that have an outcome are charged, exactly
     fractions: set[float | None] = field(default_factory=set)  # of the data, of what was told
     leaders: dict[str, list[int]] = field(default_factory=dict)  # of an index: see `contenders`
-    settled: int = 0  # of how many of the trials that were told
+    table: Table | None = None  # of an index: see `selection.table`
+    settled: int = 0  # of how many of the trials that were told these two are
     firsts: Firsts = field(default_factory=dict[Key, int])
 
     @property

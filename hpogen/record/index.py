@@ -17,12 +17,12 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hpogen.objective import Location
 from hpogen.record import ledger
 from hpogen.record.folder import INDEX, replace_file
-from hpogen.record.history import Alike, History, checked, go_on
+from hpogen.record.history import Alike, History, Table, checked, go_on
 from hpogen.record.ledger import LEDGER, Event, parse
 from hpogen.record.provenance import version
 from hpogen.record.stored import Firsts, Places, Stored
@@ -51,14 +51,17 @@ class Read:
     places: Places
     length: int  # bytes that the index is of; 0 without
 
-    def keep(self, leaders: Callable[[], Leaders]) -> None:
-        """Write an index of all lines, where there are enough new ones, and where that can be."""
+    def keep(self, known: Callable[[], tuple[Leaders, Table]]) -> None:
+        """Write an index of all lines, where there are enough new ones, and where that can be.
+
+        `known` gives what it tells of all trials: `History.leaders` and `table`.
+        """
         if len(self.data) - self.length < SMALL:
             return
         with contextlib.suppress(OSError, ValueError):
             places = deepcopy(self.places)  # these are used meanwhile
             places.add(self.data, self.length, self.lines, self.history.seed)
-            told = _encoded(self.history, places, self.data, leaders())
+            told = _encoded(self.history, places, self.data, *known())
             replace_file(self.path.with_name(INDEX), told)
 
 
@@ -81,7 +84,7 @@ def _whole(path: Path, data: bytes) -> Read:
 def _by_index(path: Path, data: bytes) -> Read | None:
     """None where there is no index, it is not of this ledger, or what follows needs all trials."""
     try:
-        said, places, order = _decoded(path.with_name(INDEX).read_bytes())
+        said, places, order, table = _decoded(path.with_name(INDEX).read_bytes())
     except (OSError, ValueError, KeyError, TypeError):
         return None
     length, lines = said["length"], said["lines"]
@@ -92,14 +95,17 @@ def _by_index(path: Path, data: bytes) -> Read | None:
         return None
     whole = data[: length + new.length]
     history = _restored(said, order, parse(data[: data.index(b"\n") + 1], path).events, path)
+    history.table = table
     history.records = stored = Stored(history, whole, places, path)
     history.firsts = Firsts(stored)
     go_on(history, new.events, path, lines)
     return Read(path, history, whole, new.events, places, length)
 
 
-def _encoded(history: History, places: Places, data: bytes, leaders: Leaders) -> bytes:
-    """A checksum, a line of JSON, and the numbers of `places` and `order`."""
+def _encoded(
+    history: History, places: Places, data: bytes, leaders: Leaders, table: Table
+) -> bytes:
+    """A checksum, a line of JSON, and the numbers of `places`, `order` and the table."""
     rungs = history.infeasible.items()
     said = {
         "index": FORMAT,
@@ -108,7 +114,7 @@ def _encoded(history: History, places: Places, data: bytes, leaders: Leaders) ->
         "length": len(data),
         "lines": data.count(b"\n"),
         "of": zlib.crc32(data),
-        "trials": [len(places.begins), len(history.order)],
+        "trials": [len(places.begins), len(history.order), len(table.trials)],
         "plain": {name: getattr(history, name) for name in PLAIN},
         "exact": {name: str(getattr(history, name)) for name in EXACT},
         "running": sorted(history.running),
@@ -121,14 +127,17 @@ def _encoded(history: History, places: Places, data: bytes, leaders: Leaders) ->
         ],
         "fractions": [*history.fractions],
         "leaders": leaders,
+        "table": [*table.rung, *table.metrics],
     }
-    columns = (places.begins, places.ends, places.seeds, array("Q", history.order))
+    order = array("Q", history.order)
+    of_trials = (places.begins, places.ends, places.seeds, order, table.trials)
+    columns: list[array[Any]] = [*of_trials, *table.metrics.values()]
     numbers = b"".join(column.tobytes() for column in columns)
     body = json.dumps(said, allow_nan=False).encode() + b"\n" + numbers
     return f"{zlib.crc32(body):08x}\n".encode() + body
 
 
-def _decoded(index: bytes) -> tuple[dict[str, Any], Places, list[int]]:
+def _decoded(index: bytes) -> tuple[dict[str, Any], Places, list[int], Table]:
     """What `_encoded` wrote. Raises ValueError, KeyError or TypeError for anything else."""
     crc, _, body = index.partition(b"\n")
     if crc != f"{zlib.crc32(body):08x}".encode():
@@ -138,13 +147,21 @@ def _decoded(index: bytes) -> tuple[dict[str, Any], Places, list[int]]:
     ours = (FORMAT, version("hpogen"), sys.byteorder)
     if (said["index"], said["hpogen"], said["order"]) != ours:
         raise ValueError("another program's")
-    asked, told = said["trials"]
-    columns = [array("Q") for _ in range(4)]
-    for column, size in zip(columns, (asked, asked, asked, told), strict=True):
-        column.frombytes(numbers[: 8 * size])
-        numbers = numbers[8 * size :]
-    *places, order = columns
-    return said, Places(*places), order.tolist()
+    asked, told, finished = said["trials"]
+    epochs, data, *names = said["table"]
+    left = memoryview(numbers)
+
+    def column(kind: Literal["Q", "d"], size: int) -> array[Any]:
+        nonlocal left
+        values = array(kind)
+        values.frombytes(left[: 8 * size])
+        left = left[8 * size :]
+        return values
+
+    places = Places(*(column("Q", asked) for _ in range(3)))
+    order, trials = column("Q", told), column("Q", finished)
+    metrics = {name: column("d", finished) for name in names}
+    return said, places, order.tolist(), Table(Rung(epochs, data), trials, metrics)
 
 
 def _restored(

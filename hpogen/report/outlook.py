@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpogen.analysis.extrapolation import Prediction
 from hpogen.analysis.outlook import Outlook, Seen
 from hpogen.report.table import grid
 from hpogen.report.text import (
@@ -21,6 +20,9 @@ from hpogen.report.text import (
 )
 from hpogen.report.verdict import command
 from hpogen.study.read import RETRAIN
+
+if TYPE_CHECKING:
+    from hpogen.analysis.extrapolation import Prediction
 
 CAPTION = (
     "Validation losses, means over the seeds. The prediction is of one training on that share of "

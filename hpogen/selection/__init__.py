@@ -11,6 +11,7 @@ from hpogen.selection.choosing import (
     per_sample,
     rescore,
     settled,
+    table,
     vectors,
 )
 from hpogen.selection.evidence import Evidence, gather
@@ -30,5 +31,6 @@ __all__ = [
     "per_sample",
     "rescore",
     "settled",
+    "table",
     "vectors",
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpogen.objective import Location, Objective, rank
 from hpogen.record.history import History, Record
@@ -72,6 +73,30 @@ def candidates(history: History, rung: Rung, among: Iterable[Record] | None = No
         and record.twin is None
         and not record.repeat
     ]
+
+
+def table(
+    history: History, rung: Rung, names: Sequence[str]
+) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+    """The candidates (n,) by number, and of each these metrics (n, k): NaN where it has not one.
+
+    With an index only the trials that were told since are read.
+    """
+    known = history.table
+    if known is not None and not (known.rung == rung and known.metrics.keys() >= {*names}):
+        known = None
+    new = [history.records[trial] for trial in history.order[history.settled :]] if known else None
+    records = candidates(history, rung, new)
+    metrics = [record.outcome.metrics if record.outcome else {} for record in records]
+    rows = [[own.get(name, math.nan) for name in names] for own in metrics]
+    values = np.array(rows, dtype=np.float64).reshape(-1, len(names))
+    trials = np.array([record.trial.id for record in records], dtype=np.uint64)
+    if known is not None:
+        before = np.array([known.metrics[name] for name in names], dtype=np.float64)
+        values = np.concatenate([before.reshape(len(names), -1).T, values])
+        trials = np.concatenate([np.array(known.trials, dtype=np.uint64), trials])
+    order = np.argsort(trials)
+    return trials[order], values[order]
 
 
 def rescore(

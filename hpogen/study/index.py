@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 
 from hpogen.record import index, ledger
+from hpogen.record.history import Table
+from hpogen.selection import SELECTIONS, table
 from hpogen.study.read import Folder, folder_of, is_matrix, studies_in
 from hpogen.study.standing import leaders
+
+LOSSES = ("train_loss", "val_loss")
 
 
 def read(directory: Path) -> Folder:
@@ -19,5 +24,14 @@ def read(directory: Path) -> Folder:
     process = ledger.holder(directory)
     found = index.read(directory)
     study = folder_of(directory, found.history, process)
-    found.keep(lambda: leaders(study))
+    found.keep(lambda: (leaders(study), _table(study)))
     return study
+
+
+def _table(study: Folder) -> Table:
+    """Of what the choice looks at, and of what tells whether that is to be trusted."""
+    spec, rung = study.spec, study.spec.ladder[-1]
+    names = sorted({*spec.objective.metrics, *SELECTIONS[spec.selection].needs, *LOSSES})
+    trials, values = table(study.history, rung, names)
+    metrics = {name: array("d", own) for name, own in zip(names, values.T, strict=True)}
+    return Table(rung, array("Q", trials.tolist()), metrics)
