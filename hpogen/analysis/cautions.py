@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpogen.analysis.statistics import sign, tau_b
 from hpogen.selection import SELECTIONS, table
 from hpogen.study.read import AnyStudy
 
@@ -57,8 +58,6 @@ def named(study: AnyStudy) -> list[str]:
 
 
 def _turned(study: AnyStudy, measure: str) -> Turned | None:
-    from scipy import stats
-
     columns = (measure, "val_loss", "train_loss")
     _, rows = table(study.history, study.spec.ladder[-1], columns)
     rows = rows[~np.isnan(rows).any(axis=1)]
@@ -66,10 +65,8 @@ def _turned(study: AnyStudy, measure: str) -> Turned | None:
         return None
     values, loss, fit = rows.T  # (n,) each
     half = np.argsort(fit, kind="stable")[: len(rows) // 2]
-    on_all = float(stats.kendalltau(values, loss).statistic)
-    on_half = float(stats.kendalltau(values[half], loss[half]).statistic)
-    from hpogen.analysis.trust import sign
-
+    on_all = tau_b(values, loss)
+    on_half = tau_b(values[half], loss[half])
     if sign(on_all) * sign(on_half) != -1:
         return None
     return Turned(measure, on_all, on_half, len(rows))

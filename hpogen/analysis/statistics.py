@@ -5,6 +5,7 @@ Everything random comes from an explicit seed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,7 @@ FEWEST_FREEDOM = 4  # degrees of freedom, for the interval of a mean
 EXACT_PAIRS = 16  # 65,536 exchanges, all of them tried
 PERMUTATIONS = 20_000  # random ones, for more pairs
 BATCH = 10_000  # exchanges at a time
+SMALLEST = 0.05  # τ that has a sign
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,50 @@ def kendall(x: ArrayLike, y: ArrayLike) -> Weighted:
             return pairs(signs[0] * signs[1]) / np.sqrt(untied)
 
     return statistic
+
+
+def sign(tau: float) -> int:
+    """1 or −1; 0 of a τ below 0.05 in size, which has no sign that could be believed, or of NaN."""
+    return int(np.sign(tau)) if abs(tau) >= SMALLEST else 0
+
+
+def tau_b(x: ArrayLike, y: ArrayLike) -> float:
+    """Kendall's τ-b (Kendall 1945) of x (n,) and y (n,); NaN where one of them is constant.
+
+    As `scipy.stats.kendalltau`, bit for bit, in O(n log² n) and without importing it, which takes
+    longer than all else that `hpogen best` does.
+    """
+    a, b = (np.unique(np.asarray(values), return_inverse=True)[1] for values in (x, y))  # ranks
+    order = np.lexsort((b, a))
+    pairs, both = len(a) * (len(a) - 1) // 2, a.astype(np.int64) * (len(b) + 1) + b
+    tied_a, tied_b, tied = (_tied(values) for values in (a, b, both))
+    if pairs in (tied_a, tied_b):
+        return math.nan
+    more = pairs - tied_a - tied_b + tied - 2 * _inversions(b[order])
+    tau = more / np.sqrt(pairs - tied_a) / np.sqrt(pairs - tied_b)
+    return float(min(1.0, max(-1.0, tau)))
+
+
+def _tied(values: NDArray[np.int64]) -> int:
+    """The pairs of equal ones."""
+    counts = np.unique(values, return_counts=True)[1].astype(np.int64)
+    return int((counts * (counts - 1) // 2).sum())
+
+
+def _inversions(ranks: NDArray[np.int64]) -> int:
+    """The pairs of which the earlier is the larger, bit by bit from the highest.
+
+    Those that first differ in a bit are alike above it: sorted by what is above, in their order,
+    each 0 is counted with the 1s of its group that stand before it.
+    """
+    found = 0
+    for bit in reversed(range(int(ranks.max(initial=0)).bit_length())):
+        above, ones = ranks >> (bit + 1), (ranks >> bit) & 1
+        before = np.cumsum(ones) - ones
+        group = before[np.searchsorted(above, above)]
+        found += int((before - group)[ones == 0].sum())
+        ranks = ranks[np.argsort(ranks >> bit, kind="stable")]
+    return found
 
 
 def pearson(x: ArrayLike, y: ArrayLike) -> Weighted:

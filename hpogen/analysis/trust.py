@@ -14,12 +14,11 @@ import numpy as np
 from scipy import stats
 
 from hpogen.analysis.correlation import FEWEST, PARTS, SHARES, Part, halves
-from hpogen.analysis.statistics import Array, Interval, average, bootstrap, kendall
+from hpogen.analysis.statistics import Array, Interval, average, bootstrap, kendall, sign
 from hpogen.analysis.trials import FinishedTrials
 
 MOST = 400  # trials of which τ is bootstrapped: it takes O(n²), and the interval is small then
 RESAMPLES = 1000
-SMALLEST = 0.05
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,3 @@ def flips(found: Sequence[Trust]) -> set[tuple[str, str]]:
         if own := sign(one.tau):
             signs.setdefault((one.measure, one.target), set()).add(own)
     return {key for key, own in signs.items() if len(own) > 1}
-
-
-def sign(tau: float) -> int:
-    """1 or −1; 0 of a τ below 0.05 in size, which has no sign that could be believed, or of NaN."""
-    return int(np.sign(tau)) if abs(tau) >= SMALLEST else 0

@@ -22,6 +22,7 @@ from hpogen.analysis.statistics import (
     paired_permutation,
     pearson,
     smallest_p,
+    tau_b,
 )
 
 X = np.random.default_rng(0).normal(size=24)
@@ -246,3 +247,14 @@ def test_effect_sizes() -> None:
     assert effect_size(shifted) == pytest.approx(np.mean([d.mean() for d in shifted]) / pooled)
     assert effect_size([[0.1, 0.1, 0.1]]) is None
     assert effect_size([[0.1], [0.3]]) is None
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 30, 10**9])
+@pytest.mark.parametrize("n", [2, 3, 8, 501, 3000])
+def test_tau_b_is_that_of_scipy_to_the_last_bit(n: int, levels: int) -> None:
+    generator = np.random.default_rng([n, levels])
+    for _ in range(20 if n < 100 else 2):
+        x = generator.integers(levels, size=n) / 7
+        for y in (x + generator.integers(levels, size=n), x, -x, generator.standard_normal(n)):
+            expected = stats.kendalltau(x, y).statistic
+            assert np.array_equal(tau_b(x, y), expected, equal_nan=True)
