@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -283,9 +284,14 @@ def test_a_study_is_checked_without_torch_or_ray() -> None:
     assert loaded_by(light) & {"torch", "torchvision", "ray"} == set()
 
 
-@pytest.mark.parametrize("command", ["--help", "check studies/quickstart.yaml"])
-def test_what_trains_nothing_loads_nothing_heavy(command: str) -> None:
-    arguments = ["hpogen", *command.split()]
+LOOKS = ["status DIR", "status DIR --json", "best DIR", "show DIR 0"]
+
+
+@pytest.mark.parametrize("command", ["--help", "check studies/quickstart.yaml", *LOOKS])
+def test_what_trains_nothing_loads_nothing_heavy(command: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(ROOT / "tests" / "before" / "cmaes" / "study", folder)
+    arguments = ["hpogen", *command.replace("DIR", str(folder)).split()]
     calls = (
         f"sys.argv = {arguments}\nfrom hpogen.cli import main\ntry: main()\nexcept SystemExit: ..."
     )

@@ -29,7 +29,7 @@ from hpogen.record.stored import Firsts, Places, Stored
 from hpogen.trial import Rung
 
 FORMAT = 1
-SMALL = 2**22  # bytes of lines: sooner read than an index is worth
+SMALL = 2**20  # bytes of lines: sooner read than an index is worth
 FOLLOWS = frozenset(
     {"asked", "part", "held", "told", "reused", "lost", "extended", "ended", "ran", "looked"}
 )

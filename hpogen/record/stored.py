@@ -103,14 +103,20 @@ class Stored:
 
     def first(self, key: Key) -> int | None:
         """The first of the trials with places that has that key."""
-        seed, trial = _seed(key, self._history.seed), -1
-        while True:
+        seed = _seed(key, self._history.seed)
+        trial = self._by_seed.get(seed)
+        while trial is not None and key_of(events.trial_of(self._lines(trial)[0])) != key:
             try:
-                trial = self._places.seeds.index(seed, trial + 1)
+                trial = self._places.seeds.index(seed, trial + 1)  # the same on another rung
             except ValueError:
                 return None
-            if key_of(events.trial_of(self._lines(trial)[0])) == key:
-                return trial
+        return trial
+
+    @cached_property
+    def _by_seed(self) -> dict[int, int]:
+        """The first trial of each seed."""
+        seeds = self._places.seeds
+        return dict(zip(reversed(seeds), range(len(seeds) - 1, -1, -1), strict=True))
 
     def _read(self, trial: int) -> Record:
         """As its lines have it that have a place; those behind them are applied to it."""
