@@ -80,7 +80,9 @@ class History:
     looks: int = 0  # how often somebody was shown audit figures
     running: set[int] = field(default_factory=set)  # the trials without an outcome, but duplicates
     held: set[int] = field(default_factory=set)
+    # With an index, these two are of the trials that came since: who writes reads the ledger.
     twins: dict[int, list[int]] = field(default_factory=dict)  # the duplicates of a trial
+    cohorts: dict[tuple[int | None, Rung], list[int]] = field(default_factory=dict)  # their trials
     duplicates: int = 0
     repeats: int = 0
     order: list[int] = field(default_factory=list)  # the trials as they were told
@@ -197,6 +199,7 @@ class History:
             self.twins.setdefault(first, []).append(trial.id)
             self.duplicates += 1
         self.records.append(record)
+        self.cohorts.setdefault((trial.cohort, trial.rung), []).append(trial.id)
         self.repeats += record.repeat
         self.spent += self.cost(trial.rung)
 

@@ -55,13 +55,8 @@ def cohort_ranks(
     ranks: dict[int, dict[str, float]] = {}
     metrics = [term.metric for term in objective.terms if term.scale == "rank"]
     for cohort in {(record.trial.cohort, record.trial.rung) for record in records if metrics}:
-        outcomes = [
-            record.outcome
-            for record in history.records
-            if (record.trial.cohort, record.trial.rung) == cohort
-            and record.outcome
-            and record.outcome.metrics
-        ]
+        members = (history.records[trial] for trial in history.cohorts[cohort])
+        outcomes = [r.outcome for r in members if r.outcome and r.outcome.metrics]
         for metric in metrics:
             positions = rank([outcome.metrics[metric] for outcome in outcomes])
             for outcome, position in zip(outcomes, positions, strict=True):
