@@ -23,7 +23,7 @@ from hpogen.objective import Location
 from hpogen.record import ledger
 from hpogen.record.folder import INDEX, replace_file
 from hpogen.record.history import Alike, History, Table, checked, go_on
-from hpogen.record.ledger import LEDGER, Event, parse
+from hpogen.record.ledger import LEDGER, Event
 from hpogen.record.provenance import version
 from hpogen.record.stored import Firsts, Places, Stored
 from hpogen.trial import Rung
@@ -74,7 +74,7 @@ def read(directory: Path) -> Read:
 
 
 def _whole(path: Path, data: bytes) -> Read:
-    contents = parse(data, path)
+    contents = ledger.parse(data, path)
     if not contents.events:
         raise ledger.not_begun(path.parent)
     history = checked(contents.events, path)
@@ -90,11 +90,11 @@ def _by_index(path: Path, data: bytes) -> Read | None:
     length, lines = said["length"], said["lines"]
     if len(data) < length or zlib.crc32(memoryview(data)[:length]) != said["of"]:
         return None
-    new = parse(data[length:], path, lines)
+    new = ledger.parse(data[length:], path, lines)
     if not {event["kind"] for event in new.events} <= FOLLOWS:
         return None
     whole = data[: length + new.length]
-    history = _restored(said, order, parse(data[: data.index(b"\n") + 1], path).events, path)
+    history = _restored(said, order, ledger.parse(data[: data.index(b"\n") + 1], path).events, path)
     history.table = table
     history.records = stored = Stored(history, whole, places, path)
     history.firsts = Firsts(stored)
