@@ -67,7 +67,12 @@ def test_the_record_is_complete(study: Path) -> None:
             "x": {"float": [1e-7, 1.0], "log": True, "default": 0.5},
             "y": {"int": [1, 9], "log": False, "default": 2},
         },
-        "searcher": {"name": "cmaes", "population": None, "sigma": 0.25},
+        "searcher": {
+            "name": "cmaes",
+            "population": None,
+            "sigma": 0.25,
+            "asynchronous": False,
+        },
         "objective": {"preset": "val", "standard_after": 8},
         "selection": "score",
         "finalists": None,
@@ -124,7 +129,7 @@ def test_a_record_keeps_every_number(seed: int, trials: int, weight: float) -> N
 def test_shorthand_and_resolved_parts(study: Path) -> None:
     spec = load_study(study, ["objective=agn+val", "objective.alpha=0.5", "searcher.sigma=0.1"])
     assert spec.searcher.name == "cmaes"
-    assert spec.searcher.options == {"population": None, "sigma": 0.1}
+    assert spec.searcher.options == {"population": None, "sigma": 0.1, "asynchronous": False}
     assert [(t.metric, t.weight) for t in spec.objective.terms] == [("agn", 0.5), ("val_loss", 1)]
     assert spec.objective.sums == {"agn"}
     assert spec.budgets == (16,)
