@@ -136,8 +136,11 @@ def record(home: Path) -> None:
             "stop": {"trials": 10_000},
         }
         opened = hpogen.open_study(hpogen.StudySpec.from_record(keys), home / name)
-        print(f"{name}: {hpogen.run(opened).end}, {len(opened.history.records)} trainings")
+        end, trainings = hpogen.run(opened).end, len(opened.history.records)
         opened.close()
+        print(f"{name}: {end}, {trainings} trainings", flush=True)
+        if end != "finished":
+            raise SystemExit(1)
 
 
 class Table:
