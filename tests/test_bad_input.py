@@ -140,7 +140,7 @@ PLACED = [  # lines of the study, where the mistake is, key path, words of the m
         {"searcher": "searcher: {name: cmaes, popsize: 8}"},
         "4:25",
         "searcher.popsize",
-        ["'popsize' is unknown", "(name, population, sigma)"],
+        ["'popsize' is unknown", "(asynchronous, name, population, sigma)"],
     ),
     (
         {"searcher": "searcher: {name: cmaes, population: 1}"},

@@ -248,9 +248,9 @@ class Stopping(InlineExecutor):
     """Stops its trial after each epoch, and begins it again with what was received."""
 
     def wait(self, timeout: float) -> Any:
-        job, steps = self._job, self._steps
-        if not job or steps is None:
+        if not self._running:
             return []
+        [(job, steps)] = self._running.items()
         self._mine = job if job.trial.attempt == 0 else self._mine
         event = next(steps)
         if event is None:

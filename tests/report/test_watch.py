@@ -121,7 +121,7 @@ def test_a_study_that_runs_is_followed_to_its_end(tmp_path: Path) -> None:
                 break
     assert run.wait() == 0
     study = read(home)
-    assert tuple(trials) == study.order
+    assert trials == study.order
     assert states[0]["state"] == "running" and str(run.pid) in states[0]["process"]
     assert len({trial for trial, points in curves if points}) > 5  # were seen while they ran
     assert states[-1]["best"]["trial"] == status.best(study)["trial"]
