@@ -231,7 +231,8 @@ class Smac:
         more: dict[str, Any] = {}
         if facade == "HyperparameterOptimizationFacade":  # as for the trials that it will have
             more["initial_design"] = cls.get_initial_design(scenario, n_configs=10)
-        self._facade = cls(scenario, _never, logging_level=False, overwrite=True, **more)
+        never = _never_on_a_budget if "min_budget" in keys else _never
+        self._facade = cls(scenario, never, logging_level=False, overwrite=True, **more)
 
     def ask(self) -> tuple[Config, int]:
         self._asked = self._facade.ask()
@@ -246,7 +247,11 @@ class Smac:
         self._facade.tell(self._asked, TrialValue(cost=min(loss, 1e3)))
 
 
-def _never(config: Any, seed: int = 0, budget: float = 0) -> float:
+def _never(config: Any, seed: int = 0) -> float:
+    raise NotImplementedError("it is asked and told")
+
+
+def _never_on_a_budget(config: Any, seed: int = 0, budget: float = 0) -> float:
     raise NotImplementedError("it is asked and told")
 
 
