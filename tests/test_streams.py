@@ -100,10 +100,11 @@ SLOW = """
 import pathlib, time
 pathlib.Path("begun").write_text("")
 try:
-    time.sleep(60)
+    for _ in range(1200):
+        time.sleep(0.05)
 except KeyboardInterrupt as error:
     BODY
-"""
+"""  # one long sleep would miss a signal that comes just before it, as any of Python's does
 
 
 @pytest.mark.parametrize("command", ["check", "run"])
@@ -124,7 +125,8 @@ from hpogen.searchers.random import RandomSearcher
 class Waits(RandomSearcher):
     def ask(self):
         pathlib.Path("begun").write_text("")
-        time.sleep(600)
+        for _ in range(12000):
+            time.sleep(0.05)
 """
 
 
