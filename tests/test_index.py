@@ -7,6 +7,7 @@ repeats, and reused trials.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -228,3 +229,68 @@ def test_a_look_decodes_no_more_of_a_longer_ledger(
             grown(study, 1)
             check_same(tmp_path / "run")
     assert costs[0] == costs[1] < 20
+
+
+def driven(tmp_path: Path, trials: int) -> Path:
+    """A study that was closed behind some of its trials."""
+    spec = load_study(
+        study_file(tmp_path, stop={"trials": 5000}, task={"name": "bowl", "epochs": 1})
+    )
+    with Study(spec, tmp_path / "run") as study:
+        grown(study, trials)
+    return tmp_path / "run"
+
+
+def test_a_study_that_is_closed_leaves_an_index_of_all_of_it(tmp_path: Path) -> None:
+    for trials in (50, 30):  # it is resumed, with the first one's index
+        path = driven(tmp_path, trials)
+        kept = (path / INDEX).read_bytes()
+        assert check_same(path).length == (path / LEDGER).stat().st_size
+        (path / INDEX).unlink()
+        by_index.read(path)
+        assert (path / INDEX).read_bytes() == kept
+
+
+def test_what_is_no_longer_the_ledger_of_a_study_gets_no_index_of_it(tmp_path: Path) -> None:
+    spec = load_study(study_file(tmp_path))
+    for change in ("rename", "replace", "append"):
+        path = tmp_path / change
+        study = Study(spec, path)
+        grown(study, 5)
+        if change == "rename":
+            path.rename(tmp_path / "moved")
+        elif change == "replace":
+            with Study(spec, tmp_path / "other") as other:
+                grown(other, 5)
+            (tmp_path / "other" / INDEX).unlink()
+            path.rename(tmp_path / "replaced")
+            (tmp_path / "other").rename(path)
+        else:
+            with open(path / LEDGER, "ab") as file:
+                file.write(b"more\n")
+        study.close()
+        study.close()
+        assert not (path / INDEX).exists()
+
+
+def test_a_forked_process_leaves_no_index(tmp_path: Path) -> None:
+    study = Study(load_study(study_file(tmp_path)), tmp_path / "run")
+    grown(study, 5)
+    if (child := os.fork()) == 0:
+        study.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert not (tmp_path / "run" / INDEX).exists()
+    study.close()
+    assert check_same(tmp_path / "run").length > 0
+
+
+def test_a_torn_line_is_not_of_the_index_that_a_closed_study_leaves(tmp_path: Path) -> None:
+    path = driven(tmp_path, 20)
+    whole = (path / LEDGER).stat().st_size
+    (path / INDEX).unlink()
+    with open(path / LEDGER, "ab") as file:
+        file.write(b'{"kind":"asked"')
+    with Study(load_study(tmp_path / "study.yaml"), path):
+        pass
+    assert check_same(path).length == whole

@@ -85,7 +85,7 @@ class Following:
             history = checked(events, path)
             self._study = Folder(self._directory, recorded(history), history)
         else:
-            go_on(self._study.history, events, path, before)
+            go_on(self._study.history, events, path)
         self._news = self._news or any(event["kind"] == "told" for event in events)
         return self._study
 

@@ -67,6 +67,7 @@ class Table:
 class History:
     """The state of a study after its events, in memory."""
 
+    lines: int = 0  # how many of the ledger it is after
     header: Event = field(default_factory=dict)
     records: Records = field(default_factory=list[Record])
     stop: dict[str, Any] = field(default_factory=dict)  # numbers, or None
@@ -152,6 +153,7 @@ class History:
     def apply(self, event: Event) -> None:
         """Bring the state forward by one event. Raises ValueError where it does not follow."""
         getattr(self, f"_{event['kind']}")(event)
+        self.lines += 1
 
     def told(self) -> list[Record]:
         return [record for record in self.records if record.state == "told"]
@@ -278,12 +280,9 @@ def checked(lines: Iterable[Event], path: Path) -> History:
     return history
 
 
-def go_on(history: History, lines: Iterable[Event], path: Path, before: int = 0) -> None:
-    """Bring a state forward by the events behind the first `before` lines of a file.
-
-    Raises Corrupt naming the line.
-    """
-    for number, event in enumerate(lines, before + 1):
+def go_on(history: History, lines: Iterable[Event], path: Path) -> None:
+    """Bring a state forward by the next events of a file. Raises Corrupt naming the line."""
+    for number, event in enumerate(lines, history.lines + 1):
         try:
             if number == 1 and event["kind"] != "study":
                 raise ValueError("no study has begun")

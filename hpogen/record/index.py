@@ -28,7 +28,7 @@ from hpogen.record.provenance import version
 from hpogen.record.stored import Firsts, Places, Stored
 from hpogen.trial import Rung
 
-FORMAT = 1
+FORMAT = 2
 SMALL = 2**20  # bytes of lines: sooner read than an index is worth
 FOLLOWS = frozenset(
     {"asked", "part", "held", "told", "reused", "lost", "extended", "ended", "ran", "looked"}
@@ -47,7 +47,6 @@ class Read:
     path: Path
     history: History
     data: bytes  # whole lines
-    lines: list[Event]  # those behind the index, or all
     places: Places
     length: int  # bytes that the index is of; 0 without
 
@@ -60,9 +59,22 @@ class Read:
             return
         with contextlib.suppress(OSError, ValueError):
             places = deepcopy(self.places)  # these are used meanwhile
-            places.add(self.data, self.length, self.lines, self.history.seed)
+            places.add(self.data, self.length, self.history)
             told = _encoded(self.history, places, self.data, *known())
             replace_file(self.path.with_name(INDEX), told)
+
+
+def of(history: History, directory: Path) -> Read:
+    """The same of a history that somebody has: who writes the ledger.
+
+    Raises OSError, or ValueError where the folder has another study by now, or more or fewer lines.
+    """
+    path = directory / LEDGER
+    data = path.read_bytes()
+    data = data[: data.rfind(b"\n") + 1]
+    if (ledger.study_id(directory), data.count(b"\n")) != (history.id, history.lines):
+        raise ValueError("the history is of other lines")
+    return Read(path, history, data, Places(), 0)
 
 
 def read(directory: Path) -> Read:
@@ -78,7 +90,7 @@ def _whole(path: Path, data: bytes) -> Read:
     if not contents.events:
         raise ledger.not_begun(path.parent)
     history = checked(contents.events, path)
-    return Read(path, history, data[: contents.length], contents.events, Places(), 0)
+    return Read(path, history, data[: contents.length], Places(), 0)
 
 
 def _by_index(path: Path, data: bytes) -> Read | None:
@@ -87,10 +99,10 @@ def _by_index(path: Path, data: bytes) -> Read | None:
         said, places, order, table = _decoded(path.with_name(INDEX).read_bytes())
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    length, lines = said["length"], said["lines"]
+    length = said["length"]
     if len(data) < length or zlib.crc32(memoryview(data)[:length]) != said["of"]:
         return None
-    new = ledger.parse(data[length:], path, lines)
+    new = ledger.parse(data[length:], path, said["lines"])
     if not {event["kind"] for event in new.events} <= FOLLOWS:
         return None
     whole = data[: length + new.length]
@@ -98,8 +110,8 @@ def _by_index(path: Path, data: bytes) -> Read | None:
     history.table = table
     history.records = stored = Stored(history, whole, places, path)
     history.firsts = Firsts(stored)
-    go_on(history, new.events, path, lines)
-    return Read(path, history, whole, new.events, places, length)
+    go_on(history, new.events, path)
+    return Read(path, history, whole, places, length)
 
 
 def _encoded(
@@ -112,7 +124,7 @@ def _encoded(
         "hpogen": version("hpogen"),
         "order": sys.byteorder,
         "length": len(data),
-        "lines": data.count(b"\n"),
+        "lines": history.lines,
         "of": zlib.crc32(data),
         "trials": [len(places.begins), len(history.order), len(table.trials)],
         "plain": {name: getattr(history, name) for name in PLAIN},
@@ -174,6 +186,7 @@ def _restored(
     for name, text in said["exact"].items():
         number = Fraction(text)
         setattr(history, name, int(number) if number.denominator == 1 else number)
+    history.lines = said["lines"]
     history.running, history.held = set(said["running"]), set(said["held"])
     history.order, history.settled = order, len(order)
     history.failures = {text: Alike(**alike) for text, alike in said["failures"].items()}

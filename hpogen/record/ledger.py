@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -23,6 +24,8 @@ from typing import Any, BinaryIO
 from hpogen.errors import CannotGoOn, UserError, explained, quoted, shortened
 from hpogen.record.lock import Lock, Owner
 from hpogen.record.lock import holder as holder
+
+log = logging.getLogger("hpogen.study")
 
 FORMAT = 1
 LEDGER, TORN = "ledger.jsonl", "ledger.torn"
@@ -191,6 +194,11 @@ class Ledger:
         self.torn = contents.torn  # which the first append cuts off and keeps aside
         self._closed = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has not closed it; one that it forks has never opened it."""
+        return not self._closed and self.owner.is_here
+
     def check(self) -> None:
         """Raise CannotGoOn unless the file at `path` is the one that is open, as it was left."""
         try:
@@ -231,7 +239,7 @@ class Ledger:
 
     def close(self) -> None:
         """Sync, and give the folder back. A second call does nothing, nor does a forked process."""
-        if self._closed or not self.owner.is_here:
+        if not self.is_open:
             return
         self._closed = True
         self.sync()
@@ -239,6 +247,7 @@ class Ledger:
         self._lock.release()
 
     def _repair(self) -> None:
+        log.warning("ledger torn_bytes=%d action=cut_off", len(self.torn))
         with explained(self.path):
             with open(self.directory / TORN, "ab") as aside:
                 aside.write(self.torn + b"\n")

@@ -19,7 +19,11 @@ from hpogen.record import events
 from hpogen.record.history import History, checked
 from hpogen.record.ledger import Event, parse
 from hpogen.record.records import Key, Record, key_of
-from hpogen.trial import derive_seed
+from hpogen.trial import Trial, derive_seed
+
+OF_STUDIES = frozenset({b"study", b"scale", b"extended", b"ended", b"ran", b"looked"})
+"""The kinds of lines that are about no trial."""
+_LINE = re.compile(rb'\{"kind":"(\w+)",(?:"trial":(\d+),)?')
 
 
 def _numbers() -> array[int]:
@@ -34,29 +38,35 @@ class Places:
     ends: array[int] = field(default_factory=_numbers)
     seeds: array[int] = field(default_factory=_numbers)
 
-    def add(self, data: bytes, begin: int, lines: Sequence[Event], study_seed: int) -> None:
-        """Those of the lines of `data` from byte `begin` on.
+    def add(self, data: bytes, begin: int, history: History) -> None:
+        """Those of the lines of `data` from byte `begin` on, which `history` has been through.
 
         Raises ValueError for a line that is not as hpogen writes it, or a seed that is not as
         hpogen makes it: by its seed a trial is known as a duplicate.
         """
-        for event in lines:
+        while begin < len(data):
             end = data.index(b"\n", begin) + 1
-            if "trial" in event:
-                self._add(data, begin, end, event, study_seed)
+            kind, trial = _known(data, begin)
+            if trial is not None:
+                if kind == b"asked":
+                    self._asked(history.records[trial].trial, begin, history.seed)
+                self.ends[trial] = end
             begin = end
 
-    def _add(self, data: bytes, begin: int, end: int, event: Event, study_seed: int) -> None:
-        trial = event["trial"]
-        if not data.startswith(f'{{"kind":"{event["kind"]}","trial":{trial},'.encode(), begin):
-            raise ValueError("its keys stand in another order")
-        if event["kind"] == "asked":
-            if event["seed"] != _seed(key_of(events.trial_of(event)), study_seed):
-                raise ValueError("its seed is another's")
-            self.begins.append(begin)
-            self.ends.append(end)
-            self.seeds.append(event["seed"])
-        self.ends[trial] = end
+    def _asked(self, trial: Trial, begin: int, study_seed: int) -> None:
+        if trial.seed != _seed(key_of(trial), study_seed):
+            raise ValueError("its seed is another's")
+        self.begins.append(begin)
+        self.ends.append(begin)
+        self.seeds.append(trial.seed)
+
+
+def _known(data: bytes, begin: int) -> tuple[bytes, int | None]:
+    """The kind of a line, and the number of the trial that it is about."""
+    found = _LINE.match(data, begin)
+    if found is None or (found[2] is None) != (found[1] in OF_STUDIES):
+        raise ValueError("its keys stand in another order")
+    return found[1], None if found[2] is None else int(found[2])
 
 
 def _seed(key: Key, study_seed: int) -> int:

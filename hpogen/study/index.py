@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from pathlib import Path
 
+from hpogen.errors import UserError
 from hpogen.record import index, ledger
 from hpogen.record.history import Table
 from hpogen.selection import SELECTIONS, table
-from hpogen.study.read import Folder, folder_of, is_matrix, studies_in
+from hpogen.study.read import AnyStudy, Folder, folder_of, is_matrix, studies_in
 from hpogen.study.standing import leaders
 
 LOSSES = ("train_loss", "val_loss")
@@ -28,7 +30,13 @@ def read(directory: Path) -> Folder:
     return study
 
 
-def _table(study: Folder) -> Table:
+def keep(study: AnyStudy) -> None:
+    """Write the index of a study that is about to be closed, so that the next look has it."""
+    with contextlib.suppress(OSError, ValueError, UserError):  # of which the next look will tell
+        index.of(study.history, study.directory).keep(lambda: (leaders(study), _table(study)))
+
+
+def _table(study: AnyStudy) -> Table:
     """Of what the choice looks at, and of what tells whether that is to be trusted."""
     spec, rung = study.spec, study.spec.ladder[-1]
     names = sorted({*spec.objective.metrics, *SELECTIONS[spec.selection].needs, *LOSSES})

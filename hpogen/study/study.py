@@ -20,7 +20,7 @@ from hpogen.record import events, folder, history
 from hpogen.record.history import History, Record
 from hpogen.record.ledger import Event, Ledger
 from hpogen.spec import StudySpec
-from hpogen.study import parts, places, replay, scales
+from hpogen.study import index, parts, places, replay, scales
 from hpogen.study.ending import Ending
 from hpogen.study.outcomes import checked, copied, scored
 from hpogen.study.pruning import Pruning
@@ -177,6 +177,8 @@ class Study:
     def close(self) -> None:
         """Sync the ledger and release the folder. The study cannot be used afterwards."""
         self._ending.close()
+        if self._ledger.is_open:
+            index.keep(self)
         self._ledger.close()
 
     def __enter__(self) -> Study:
@@ -188,14 +190,12 @@ class Study:
     # Opening: a new folder gets its header, an old one is replayed.
 
     def _begin(self) -> None:
-        lines, torn = self._ledger.events, len(self._ledger.torn)
+        lines = self._ledger.events
         if not lines:
             self._write(replay.begin(self.spec, self.directory))
             return
         history.checked(lines, self._ledger.path)
         extended = replay.check_same_study(self.spec, lines, self.directory)
-        if torn:
-            log.warning("ledger torn_bytes=%d action=cut_off", torn)
         self._replay(lines)
         folder.own(self.directory / folder.TRIALS, self.history.id)
         if extended is not None:

@@ -62,7 +62,7 @@ class Followed:
         process = holder(self.directory)  # before the ledger: who has ended is complete there
         before, events = self._tail.read_on()
         if before:
-            go_on(self.history, events, self.directory / LEDGER, before)
+            go_on(self.history, events, self.directory / LEDGER)
         else:
             self._begin(events)
         self._count([event["trial"] for event in events if event["kind"] == "told"])
