@@ -84,22 +84,22 @@ def parse(data: bytes, path: Path, before: int = 0) -> Contents:
     damage inside, UserError for a ledger from the future.
     """
     events: list[Event] = []
-    *whole, rest = data.split(b"\n")
-    lines = [line + b"\n" for line in whole] + ([rest] if rest else [])
     length = 0
-    for number, line in enumerate(lines, before + 1):
+    while length < len(data):
+        end = data.find(b"\n", length) + 1 or len(data)
+        number = before + len(events) + 1
         try:
-            if not line.endswith(b"\n"):
+            if not data.endswith(b"\n", length, end):
                 raise ValueError("it has no end")
-            events.append(decode(line[:-1], number - 1))
+            events.append(decode(data[length : end - 1], number - 1))
         except (ValueError, AttributeError, RecursionError) as error:
-            if number < before + len(lines) or (number == 1 and line.endswith(b"\n")):
+            if end < len(data) or (number == 1 and data.endswith(b"\n")):
                 raise Corrupt(
                     f"{path}:{number}: this line is damaged ({shortened(error)}); restore the "
                     "file from a copy, or start a new study with --dir"
                 ) from None
             break
-        length += len(line)
+        length = end
     if events and not before:
         _check_header(events[0], path)
     return Contents(events, length, data[length:])

@@ -22,6 +22,7 @@ from toys import study_file, typed
 from hpogen.errors import UserError
 from hpogen.record import history, ledger
 from hpogen.record.events import asked
+from hpogen.report.html import trials as rows
 from hpogen.report.html.blocks import light
 from hpogen.report.html.drawing import NAMES, picture
 from hpogen.report.html.files import slug, write_figures
@@ -190,6 +191,18 @@ def test_the_table_has_every_trial(home: Path, text: str) -> None:
             assert row["failure"] == ("diverged: loss is nan" if record.failure else "")
             assert (row["audit acc"] == "") == (record.failure is not None)
     assert sum("★" in row[head.index("trial")] for row in rows) == 4  # one of each study
+
+
+def test_a_long_table_has_the_first_trials_and_says_how_many_there_are(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "MOST", 20)
+    text = report([home])
+    head, *shown = Page(text).rows
+    names = [row[head.index("study")] for row in shown]
+    assert names == [sorted(path.name for path in home.iterdir())[0]] * 16 + names[16:]
+    assert [row[head.index("trial")].strip(" ★") for row in shown[-4:]] == ["0", "1", "2", "3"]
+    assert len(shown) == 20 and "These are the first 20 of 64 trials" in text
 
 
 def test_the_page_gives_the_verdict_and_the_next_command(home: Path, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from hpogen.analysis.answers import seconds
@@ -23,14 +24,12 @@ def trials(material: Material) -> Section:
     several = len(material.studies) > 1
     names = list(dict.fromkeys(n for s in material.studies for n in s.spec.space.names))
     terms = _terms(material)
-    rows = [
-        row for study in material.studies for row in _rows(study, material, terms, names, several)
-    ]
+    each = (_rows(study, material, terms, names, several) for study in material.studies)
+    rows = [*islice(chain.from_iterable(each), MOST)]
+    total = sum(len(study.history.records) for study in material.studies)
     notes = []
-    if len(rows) > MOST:
-        notes.append(
-            f"These are the first {MOST:,} of {count(len(rows), 'trial')}; all: hpogen export"
-        )
+    if total > MOST:
+        notes.append(f"These are the first {MOST:,} of {count(total, 'trial')}; all: hpogen export")
     titles = ["study"] if several else []
     titles += ["trial", "state", "score", "val loss", *map(words, terms)]
     titles += ["val acc", "audit acc", "audit loss"]
@@ -39,8 +38,8 @@ def trials(material: Material) -> Section:
     body = render(
         "trials.html.j2",
         titles=[titles[i] for i in columns],
-        rows=[[row[i] for i in columns] for row in rows[:MOST]],
-        total=len(rows),
+        rows=[[row[i] for i in columns] for row in rows],
+        total=total,
     )
     return Section(
         "trials",
