@@ -251,6 +251,16 @@ def test_a_study_that_is_closed_leaves_an_index_of_all_of_it(tmp_path: Path) -> 
         assert (path / INDEX).read_bytes() == kept
 
 
+def test_a_study_in_which_nothing_came_leaves_its_index_as_it_is(tmp_path: Path) -> None:
+    path = driven(tmp_path, 20)
+    before = (path / INDEX).stat()
+    driven(tmp_path, 0)
+    assert (path / INDEX).stat() == before
+    with Study(load_study(tmp_path / "study.yaml"), path) as study:
+        study.add_metrics(0, {"more": 1.0})  # such a line changes what an index tells
+    assert check_same(path).length == (path / LEDGER).stat().st_size
+
+
 def test_what_is_no_longer_the_ledger_of_a_study_gets_no_index_of_it(tmp_path: Path) -> None:
     spec = load_study(study_file(tmp_path))
     for change in ("rename", "replace", "append"):

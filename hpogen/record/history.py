@@ -20,7 +20,7 @@ from hpogen.objective import Location
 from hpogen.record import events, ledger
 from hpogen.record.ledger import LEDGER, Corrupt, Event
 from hpogen.record.records import Firsts, Key, Record, Records, State, key_of
-from hpogen.trial import Parts, Rung, exact, plain
+from hpogen.trial import ONE, Parts, Rung, exact, plain
 
 __all__ = [
     "Alike",
@@ -71,6 +71,7 @@ class History:
     header: Event = field(default_factory=dict)
     records: Records = field(default_factory=list[Record])
     stop: dict[str, Any] = field(default_factory=dict)  # numbers, or None
+    parts: Parts = ONE  # the trainings that a trial is
     constraints: tuple[Constraint, ...] = ()
     ended: str = ""  # by which of its other limits the search has ended
     ran: float = 0.0  # seconds, as far as that is written down
@@ -122,11 +123,6 @@ class History:
         """The fraction of the training set that an epoch is counted in."""
         return float(self.header.get("declared", {}).get("subset", 1.0))
 
-    @property
-    def parts(self) -> Parts:
-        """The trainings that a trial is."""
-        return Parts(**self.header.get("declared", {}).get("parts", {}))
-
     def cost(self, rung: Rung) -> int | Fraction:
         """What a trial of that rung is charged, in epochs, exactly."""
         return self.parts.number * self.epochs(rung)
@@ -169,6 +165,7 @@ class History:
             raise ValueError("the ledger has begun already")
         self.header = event
         self.stop = dict(event["spec"]["stop"])
+        self.parts = Parts(**event.get("declared", {}).get("parts", {}))
         given = event["spec"].get("constraints", {})
         self.constraints = tuple(Constraint.of(metric, text) for metric, text in given.items())
 
@@ -280,6 +277,7 @@ def checked(lines: Iterable[Event], path: Path) -> History:
     return history
 
 
+@ledger.without_collection()
 def go_on(history: History, lines: Iterable[Event], path: Path) -> None:
     """Bring a state forward by the next events of a file. Raises Corrupt naming the line."""
     for number, event in enumerate(lines, history.lines + 1):

@@ -14,7 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +74,8 @@ def of(history: History, directory: Path) -> Read:
     data = data[: data.rfind(b"\n") + 1]
     if (ledger.study_id(directory), data.count(b"\n")) != (history.id, history.lines):
         raise ValueError("the history is of other lines")
-    return Read(path, history, data, Places(), 0)
+    known = _by_index(path, data)
+    return replace(known, history=history) if known else Read(path, history, data, Places(), 0)
 
 
 def read(directory: Path) -> Read:

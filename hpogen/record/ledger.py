@@ -7,6 +7,7 @@ describes the lines.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -77,6 +78,19 @@ class Contents:
     torn: bytes
 
 
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """No search for garbage in cycles meanwhile: what is read stays, and has none."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@without_collection()
 def parse(data: bytes, path: Path, before: int = 0) -> Contents:
     """Read every whole line. Only the last may be damaged: it is left out, as `torn`.
 

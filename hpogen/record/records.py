@@ -57,7 +57,7 @@ class Record:
     @property
     def feasible(self) -> bool:
         """Whether it satisfies the study's constraints, as far as it has finished."""
-        return violation(self.excess) == 0
+        return not self.excess or violation(self.excess) == 0
 
     @property
     def pruned(self) -> bool:
