@@ -208,11 +208,6 @@ class Ledger:
         self.torn = contents.torn  # which the first append cuts off and keeps aside
         self._closed = False
 
-    @property
-    def is_open(self) -> bool:
-        """Whether this process has not closed it; one that it forks has never opened it."""
-        return not self._closed and self.owner.is_here
-
     def check(self) -> None:
         """Raise CannotGoOn unless the file at `path` is the one that is open, as it was left."""
         try:
@@ -251,14 +246,18 @@ class Ledger:
         with contextlib.suppress(OSError):
             getattr(os, "fdatasync", os.fsync)(self._fd)  # macOS has the second only
 
-    def close(self) -> None:
-        """Sync, and give the folder back. A second call does nothing, nor does a forked process."""
-        if not self.is_open:
-            return
+    def close(self) -> bool:
+        """Sync, and give the folder back; whether that was done.
+
+        A second call does nothing, nor does one in a forked process.
+        """
+        if self._closed or not self.owner.is_here:
+            return False
         self._closed = True
         self.sync()
         os.close(self._fd)
         self._lock.release()
+        return True
 
     def _repair(self) -> None:
         log.warning("ledger torn_bytes=%d action=cut_off", len(self.torn))

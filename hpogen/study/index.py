@@ -31,7 +31,7 @@ def read(directory: Path) -> Folder:
 
 
 def keep(study: AnyStudy) -> None:
-    """Write the index of a study that is about to be closed, so that the next look has it."""
+    """Write the index of a study that was closed just now, so that the next look has it."""
     with contextlib.suppress(OSError, ValueError, UserError):  # of which the next look will tell
         index.of(study.history, study.directory).keep(lambda: (leaders(study), _table(study)))
 

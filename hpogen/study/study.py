@@ -177,9 +177,8 @@ class Study:
     def close(self) -> None:
         """Sync the ledger and release the folder. The study cannot be used afterwards."""
         self._ending.close()
-        if self._ledger.is_open:
+        if self._ledger.close():
             index.keep(self)
-        self._ledger.close()
 
     def __enter__(self) -> Study:
         return self
