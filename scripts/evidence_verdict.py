@@ -24,9 +24,11 @@ from matplotlib import pyplot
 ROPE = 0.1  # points: a smaller difference is practically none
 LEAST, WORSE, FEW = 0.3, 0.1, 2 / 12  # the target, in points; the share of tasks that may be worse
 DRAWS = 20_000
+REFERENCE, ORACLE = "val", "oracle (subset)"  # what each arm is set against; what is no arm
 WARNED = "warned of "  # before a measure: whether a search says that it is not to be trusted
 Errors = dict[str, dict[int, float]]  # of an arm: by task, by search seed
 Rows = Mapping[tuple[str, str], Errors]  # by arm and labels
+Contrasts = Mapping[tuple[str, str], Contrast]  # by arm and labels, against the reference
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,12 @@ def show(answers: Answers, again: Answers, primary: tuple[str, str], at: str, ou
             print(line)
     if not answers.rows:
         return
-    for part in (_arms(answers), _tasks(answers, primary, at), _warnings(answers, at)):
+    against = judged(answers, primary, at)
+    tables = _arms(answers, against), _follows(answers, against, primary, at)
+    for part in (*tables, _tasks(answers, primary, at), _warnings(answers, at)):
         print("", *part, sep="\n")
-    _draw(answers, primary, at, out)
+    _draw_tasks(answers, primary, at, out)
+    _draw_arms(answers, against, out)
 
 
 def _primary(found: Answers, primary: tuple[str, str], at: str, block: str) -> Iterator[str]:
@@ -91,38 +96,79 @@ def _primary(found: Answers, primary: tuple[str, str], at: str, block: str) -> I
     )
 
 
-def _arms(answers: Answers) -> Iterator[str]:
-    """Arms × labels: the mean error over tasks, and the difference from `val` with as many."""
+def judged(answers: Answers, primary: tuple[str, str], at: str) -> Contrasts:
+    """Each arm against the reference with as many labels.
+
+    Holm's correction is over all of them but the primary contrast and the oracle, which is no arm.
+    """
+    found = {
+        (arm, n): one
+        for arm in answers.arms()
+        for n in answers.labels()
+        if arm != REFERENCE
+        and (one := contrast((arm, REFERENCE), answers.of(arm, n), answers.of(REFERENCE, n)))
+    }
+    alone = {(primary[0], at), *((ORACLE, n) for n in answers.labels())}
+    family = [key for key in found if key not in alone]
+    adjusted = holm([found[key].p for key in family])
+    return found | {k: replace(found[k], p_holm=p) for k, p in zip(family, adjusted, strict=True)}
+
+
+def _arms(answers: Answers, against: Contrasts) -> Iterator[str]:
+    """Arms × labels: the mean error over tasks, and the difference from the reference."""
     labels = answers.labels()
     yield f"| arm | {' | '.join(f'{n} labels' for n in labels)} | disasters | worst task |"
     yield "|---" * (len(labels) + 3) + "|"
-    found = {
-        (arm, n): contrast((arm, "val"), answers.of(arm, n), answers.of("val", n))
-        for arm in answers.arms()
-        for n in labels
-    }
-    family = {key: one for key, one in found.items() if one and key[0] != "val"}
-    adjusted = holm([one.p for one in family.values()])
-    family = {k: replace(c, p_holm=p) for (k, c), p in zip(family.items(), adjusted, strict=True)}
     for arm in answers.arms():
-        cells = [_cell(answers.of(arm, n), family.get((arm, n))) for n in labels]
-        against = [family[arm, n] for n in labels if (arm, n) in family]
-        worst = max(against, key=_worst, default=None)
+        cells = [_cell(arm, answers.of(arm, n), against.get((arm, n))) for n in labels]
+        own = [against[arm, n] for n in labels if (arm, n) in against]
+        worst = max(own, key=_worst, default=None)
         said = f"{worst.worst_task or 'only one'} {_worst(worst):+.2f}" if worst else ""
         yield f"| {arm} | {' | '.join(cells)} | {_disasters(answers, arm)} | {said} |"
+
+
+def _follows(
+    answers: Answers, against: Contrasts, primary: tuple[str, str], at: str
+) -> Iterator[str]:
+    """Each arm beside the rule that would make it a default: `registered.md`, "What follows"."""
+    yield (
+        f"| arm, {at} labels | difference | p | better, equal, worse | tasks worse | "
+        "all labels | a default |"
+    )
+    yield "|---" * 7 + "|"
+    for (arm, n), one in against.items():
+        if n != at or arm == ORACLE:
+            continue
+        first, second = answers.of(arm, n), answers.of(REFERENCE, n)
+        means = np.array([_mean(first[t]) - _mean(second[t]) for t in first])
+        shares = ", ".join(f"{share:.2f}" for share in signed_rank(means))
+        many, whole = int((means > WORSE).sum()), against.get((arm, "all"))
+        better = one.separable and one.difference <= -WORSE and many <= FEW * len(means)
+        becomes = "yes" if better and whole is not None and _not_worse(whole) else "no"
+        yield (
+            f"| {arm} | {_between(one)} | {_p(one.decisive_p)} | {shares} | "
+            f"{many} of {len(means)} | {_between(whole) if whole else ''} | "
+            f"{'above' if arm == primary[0] else becomes} |"
+        )
+
+
+def _not_worse(one: Contrast) -> bool:
+    """Whether the interval reaches below 0."""
+    return one.interval is not None and one.interval.low < 0
 
 
 def _worst(one: Contrast) -> float:
     return one.difference if one.worst_difference is None else one.worst_difference
 
 
-def _cell(errors: Errors, against: Contrast | None) -> str:
+def _cell(arm: str, errors: Errors, against: Contrast | None) -> str:
     if not errors:
         return ""
     mean = f"{np.mean([_mean(own) for own in errors.values()]):.2f}"
     if against is None:
         return mean
-    return f"{mean} ({against.difference:+.2f}{'*' if against.separable else ''})"
+    star = "*" if against.separable and arm != ORACLE else ""
+    return f"{mean} ({against.difference:+.2f}{star})"
 
 
 def _disasters(answers: Answers, arm: str) -> str:
@@ -142,7 +188,7 @@ def _tasks(answers: Answers, primary: tuple[str, str], at: str) -> Iterator[str]
     yield "|---" * 6 + "|"
     first, second = (answers.of(arm, at, alone=False) for arm in primary)
     default = answers.of("default", "none", alone=False)
-    oracle = answers.of("oracle (subset)", at, alone=False)
+    oracle = answers.of(ORACLE, at, alone=False)
     for task, own in first.items():
         values = (own, second[task], default[task], oracle[task])
         a, b, c, d = (_mean(value) for value in values)
@@ -153,7 +199,7 @@ def _warnings(answers: Answers, at: str) -> Iterator[str]:
     """How often "do not trust this measure here" was right: its arm was worse than `val`."""
     for measure, arm in (("agn", "agn+val auto"), ("margin_q50", "one_se_margin")):
         told = answers.of(WARNED + measure, at, alone=False)
-        own, val = (answers.of(name, at, alone=False) for name in (arm, "val"))
+        own, val = (answers.of(name, at, alone=False) for name in (arm, REFERENCE))
         cases = [(told[t][s] > 0, own[t][s] - val[t][s]) for t in told for s in told[t]]
         counts = []
         for is_warned in (True, False):
@@ -178,7 +224,7 @@ def signed_rank(means: NDArray[np.float64], rope: float = ROPE) -> tuple[float, 
     return float(best[0]), float(best[1]), float(best[2])
 
 
-def _draw(answers: Answers, primary: tuple[str, str], at: str, out: Path) -> None:
+def _draw_tasks(answers: Answers, primary: tuple[str, str], at: str, out: Path) -> None:
     """The primary contrast task by task, with 95 % intervals."""
     first, second = (answers.of(arm, at, alone=False) for arm in primary)
     found: list[tuple[str, Contrast]] = [
@@ -205,9 +251,42 @@ def _draw(answers: Answers, primary: tuple[str, str], at: str, out: Path) -> Non
     figure.savefig(out / "primary.png", dpi=120)
 
 
+def _draw_arms(answers: Answers, against: Contrasts, out: Path) -> None:
+    """Each arm's difference from the reference, by labels, with 95 % intervals."""
+    labels = answers.labels()
+    arms = [*dict.fromkeys(arm for arm, _ in against)][::-1]
+    figure, panels = pyplot.subplots(
+        1,
+        len(labels),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        figsize=(2.4 * len(labels) + 2, 0.3 * len(arms) + 1.2),
+        layout="constrained",
+    )
+    for axes, n in zip(panels[0], labels, strict=True):
+        for y, arm in enumerate(arms):
+            if (one := against.get((arm, n))) is None:
+                continue
+            if one.interval:
+                axes.plot((one.interval.low, one.interval.high), (y, y), color="black", lw=1)
+            fill = "white" if arm == ORACLE else "black"
+            axes.plot(one.difference, y, "o", mfc=fill, color="black", ms=5)
+        axes.axvline(0, color="black", lw=0.5)
+        axes.axvspan(-ROPE, ROPE, color="lightgrey", alpha=0.5, lw=0)
+        axes.set_title(f"{n} labels", fontsize=10)
+    panels[0][0].set_yticks(range(len(arms)), arms)
+    figure.supxlabel(f"points of test error beside {REFERENCE}", fontsize=10)
+    figure.savefig(out / "arms.png", dpi=120)
+
+
 def _said(one: Contrast) -> str:
+    return f"{_between(one, ' points')}, p {_p(one.p)}"
+
+
+def _between(one: Contrast, unit: str = "") -> str:
     between = one.interval and f"[{one.interval.low:+.2f}, {one.interval.high:+.2f}]"
-    return f"{one.difference:+.2f} points {between or '(no interval)'}, p {_p(one.p)}"
+    return f"{one.difference:+.2f}{unit} {between or '(no interval)'}"
 
 
 def _p(value: float | None) -> str:

@@ -140,7 +140,39 @@ def test_the_verdict_is_that_of_the_answers(verdict, tmp_path, capsys):
     assert "worse by more than 0.1 on 1 tasks (worst: task 0, +1.9" in said
     assert "the target is reached" in said
     assert "| 0.0% | task 0 +1.9" in said
+    assert "| val + finalists | -0.38 [-0.4" in said
+    assert "| 1 of 13 |  | above |" in said
+    assert (tmp_path / "arms.png").stat().st_size > 1000
     assert "- agn (agn+val auto against val): warned: 0 worse and 0 better of 260;" in said
+
+
+def test_an_arm_is_a_default_where_it_meets_the_registered_rule(verdict):
+    """Twelve tasks of which `many` are worse by half a point, and a difference with all labels."""
+    val = {f"task {i}": dict.fromkeys(range(20), 10.0) for i in range(12)}
+
+    def against_val(gain: float, many: int = 0) -> dict[str, dict[int, float]]:
+        tasks = [*val]
+        random = np.random.default_rng(0)
+        noise = {task: random.normal(0, 0.05, 20) for task in tasks}
+        shift = {task: 0.5 if i < many else -gain for i, task in enumerate(tasks)}
+        return {t: {s: 10 + shift[t] + float(noise[t][s]) for s in range(20)} for t in tasks}
+
+    def becomes(few: object, whole: object) -> str:
+        rows = {("val", "250"): val, ("val", "all"): val}
+        rows |= {("arm", "250"): few, ("arm", "all"): whole, ("oracle (subset)", "250"): val}
+        answers = verdict.Answers(rows, dict.fromkeys(val, ""))
+        against = verdict.judged(answers, ("val + finalists", "val"), "250")
+        assert against["oracle (subset)", "250"].p_holm is None  # it is no arm
+        assert against["arm", "250"].p_holm == 2 * against["arm", "250"].p
+        lines = [*verdict._follows(answers, against, ("val + finalists", "val"), "250")]
+        assert len(lines) == 3  # no oracle
+        return lines[2].split("|")[-2].strip()
+
+    assert becomes(against_val(0.5), against_val(0.0)) == "yes"
+    assert becomes(against_val(0.5, many=2), against_val(0.5)) == "yes"
+    assert becomes(against_val(0.5, many=3), against_val(0.5)) == "no"
+    assert becomes(against_val(0.07), against_val(0.5)) == "no"
+    assert becomes(against_val(0.5), against_val(-0.5)) == "no"
 
 
 @pytest.mark.slow  # one run
