@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpogen.analysis.arms import by_task
+from hpogen.analysis.correlation import FEWEST
 from hpogen.analysis.fewer_labels import draws
 from hpogen.analysis.learned_rule import validation_of
 from hpogen.analysis.statistics import Array
@@ -67,8 +68,8 @@ def collect(
 ) -> Collected:
     """The finished trials of these studies, by task; `measures` empty: all that they share.
 
-    Raises UserError for studies of one task, without audit (or not retrained), of errors that
-    have no gap in common, and where no measure is left.
+    Raises UserError for studies of one task, of fewer than `FEWEST` trials with an audit (or
+    retrained), of errors that have no gap in common, and where no measure is left.
     """
     error = truth_of(studies) or LOSS
     if target == "gap" and not is_share(error.text):
@@ -148,6 +149,13 @@ def _ranked(
     """Ranks are among all finished trials; the rows are those whose truth is known."""
     truth = _tested(study, trials) if target == "retrained" else trials.target("audit_error")
     rows = np.flatnonzero(np.isfinite(truth))
+    if len(rows) < FEWEST:
+        which = "that have been retrained" if target == "retrained" else "that can be judged"
+        advice = f" (hpogen retrain {study.directory} --trial N)" if target == "retrained" else ""
+        raise UserError(
+            f"{study.directory}: finished trials {which}: got {len(rows)}, expected at least "
+            f"{FEWEST}: of fewer there is no rank correlation{advice}"
+        )
     ranks = np.column_stack([scaled(trials.metrics[name].tolist()) for name in measures])
     gap, unfit = trials.target("audit_gap_error"), trials.unfit + error.complement
     aim = gap[rows] if target == "gap" else scaled(truth[rows].tolist())
@@ -166,12 +174,7 @@ def _tested(study: Folder, trials: FinishedTrials) -> Array:
     """(n,) the test error after retraining on all data, NaN of trials that were not retrained."""
     found = {canonical(one.choice.config): one.mean(lambda run: run.error) for one in _runs(study)}
     tested = [found.get(canonical(config)) for config in trials.configs]
-    if sum(x is not None for x in tested) < 2:
-        raise UserError(
-            f"{study.directory}: fewer than two of its finished trials have been retrained: "
-            f"hpogen retrain {study.directory} --trial N"
-        )
-    return np.array([np.nan if x is None else x for x in tested])
+    return np.array(tested, dtype=np.float64)  # NaN for None
 
 
 def _runs(study: Folder) -> Sequence[Retrained]:

@@ -207,9 +207,9 @@ def test_what_cannot_be_learned_from_is_one_line(tmp_path: Path) -> None:
     refused("--measures: val_loss reads held-out labels", studies, "error", "val_loss")
     refused("--measures: measure 'agnn' is unknown; did you mean 'agn'", studies, "error", "agnn")
     refused("no measure is left .*zeta: not in .*lacking", [*studies, lacking], "error", "zeta")
-    refused(
-        "study-0: fewer than two of its finished trials have been retrained", studies, "retrained"
-    )
+    refused("study-0: finished trials that have been retrained: got 0,", studies, "retrained")
+    two = read(search(tmp_path / "two", trials([3], n=2), task=task(6)))
+    refused("two: finished trials that can be judged: got 2, expected at least 3", [*studies, two])
 
 
 def refused(text: str, studies: Sequence[Folder], target: str = "error", *measures: str) -> None:
