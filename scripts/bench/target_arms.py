@@ -45,12 +45,13 @@ class Task:
         default_factory=lambda: {"name": "mlp", "width": 128, "depth": 2}
     )
     epochs: int = 18
-    subset: float = 0.6
+    subset: float = 0.6  # of the training data, in a search
     validation: int = 1000
+    most: float = 1.0  # of the training data that there are, in a training on all of them
 
     def record(self, whole: bool = False) -> dict[str, Any]:
         """The task of a study: a search's, or that of a training on all of the training data."""
-        subset = 1.0 if whole else self.subset
+        subset = self.most if whole else self.subset
         split = {"subset": subset, "validation": 0 if whole else self.validation}
         return {
             "name": "supervised",
@@ -66,7 +67,7 @@ TASKS = {
     "digits": Task({"name": "evidence", "table": "digits"}, subset=0.7, validation=400),
     "satimage": Task({"name": "evidence", "table": "satimage"}),
     "magic": Task({"name": "evidence", "table": "magic"}),
-    "fashion": Task(FASHION, {"name": "lenet5"}, 9, 10_000 / 60_000, 5000),
+    "fashion": Task(FASHION, {"name": "lenet5"}, 9, 5_000 / 60_000, 2000, 10_000 / 60_000),
 }
 
 
