@@ -21,6 +21,7 @@ from hpogen.errors import UserError
 from hpogen.record import index, ledger, stored
 from hpogen.record.folder import INDEX
 from hpogen.record.ledger import LEDGER
+from hpogen.report import matrix
 from hpogen.spec import load_study
 from hpogen.study import index as by_index
 from hpogen.study import read as by_reading
@@ -117,6 +118,18 @@ def test_an_index_that_is_brought_up_to_date_is_one_made_anew(case: str, tmp_pat
     by_index.read(tmp_path / "run")
     assert there.read_bytes() == grown
     assert check_same(tmp_path / "run").length == path.stat().st_size
+
+
+def test_a_matrix_is_looked_at_by_the_indices_of_its_studies(tmp_path: Path) -> None:
+    for number, case in enumerate(CASES):
+        copied(case, tmp_path / f"{number:02}")
+    read_all = by_reading.read_all
+    expected = matrix.status("m", read_all([tmp_path]))
+    page = matrix.status_page("m", read_all([tmp_path]), 120, "hpogen")
+    for _ in range(2):  # the first look makes the indices
+        assert matrix.status("m", read_all([tmp_path], by_index.read)) == expected
+        assert matrix.status_page("m", read_all([tmp_path], by_index.read), 120, "hpogen") == page
+    assert len([*tmp_path.glob(f"*/{INDEX}")]) == len(CASES)
 
 
 def test_a_damaged_index_is_passed_over_and_replaced(tmp_path: Path) -> None:

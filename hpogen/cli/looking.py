@@ -36,14 +36,15 @@ def status(
 
     name, several = directory.absolute().name, bool(studies_in(directory))
     if as_json:
-        told = matrix.status(name, read_all([directory])) if several else status(read(directory))
-        return print_json(told)
+        studies = read_all([directory], read)
+        return print_json(matrix.status(name, studies) if several else status(studies[0]))
 
     def draw(columns: int) -> tuple[Text, bool]:
+        studies = read_all([directory], read)
         if several:
-            page, runs = matrix.status_page(name, read_all([directory]), columns, program())
+            page, runs = matrix.status_page(name, studies, columns, program())
         else:
-            page, runs = pages.status_page(read(directory), columns, program())
+            page, runs = pages.status_page(studies[0], columns, program())
         return page if quiet else with_terms(page, columns), runs
 
     live.follow(draw, watch)

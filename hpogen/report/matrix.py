@@ -105,7 +105,7 @@ def _share(row: Row, unit: str) -> str:
 
 
 def _cells(row: Row, now: Standing, unit: str) -> list[str]:
-    running = sum(record.state == "running" for record in row.study.history.records)
+    running = len(row.study.history.running)
     failed = sum(now.failures.values())
     return [
         row.study.spec.name,

@@ -5,7 +5,7 @@ Nothing is written, no lock is taken and no plug-in is imported; `open.py` opens
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -125,8 +125,8 @@ def folder_of(directory: Path, past: History, process: str | None) -> Folder:
         raise UserError(f"{directory}: {error}") from error
 
 
-def read_all(directories: Sequence[Path]) -> list[Folder]:
-    """The studies in folders, each a study's or that of a matrix; every study once.
+def read_all(directories: Sequence[Path], one: Callable[[Path], Folder] = read) -> list[Folder]:
+    """The studies in folders, each a study's or that of a matrix; every study once, by `one`.
 
     Raises UserError for a folder with neither, and for no folder.
     """
@@ -136,7 +136,7 @@ def read_all(directories: Sequence[Path]) -> list[Folder]:
     found: dict[Path, Path] = {}
     for path in paths:
         found.setdefault(path.resolve(), path)
-    return [read(path) for path in found.values()]
+    return [one(path) for path in found.values()]
 
 
 def studies_in(directory: Path) -> list[Path]:
