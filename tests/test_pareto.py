@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from optuna._hypervolume import compute_hypervolume
 from toys import as_read, essence, study_file, typed
@@ -283,6 +284,15 @@ def test_it_is_an_optuna_study_of_several_scores(tmp_path: Path) -> None:
     assert len(copy.directions) == 2
     assert [t.values for t in copy.trials] == [[*r.scores] for r in study.history.records]
     assert sorted(t.number for t in copy.best_trials) == [*front_scores(study)]
+
+
+def test_a_table_has_a_column_per_score(tmp_path: Path) -> None:
+    study = searched(tmp_path)
+    export(study.directory, str(tmp_path / "t.parquet"))
+    frame = pd.read_parquet(tmp_path / "t.parquet")
+    pairs = zip(frame["scores.val_loss"], frame["scores.agn"], strict=True)
+    assert [*pairs] == [r.scores for r in study.history.records]
+    assert [*frame["score"]] == [*frame["scores.val_loss"]]
 
 
 def test_a_trial_without_a_score_has_failed(tmp_path: Path) -> None:

@@ -49,11 +49,13 @@ class Runs:
         self._log(record, metrics, rows)
 
     def end(self, record: Record) -> None:
-        """At the last epoch also score, audit and seconds; as tags what is no number."""
+        """At the last epoch also scores, audit and seconds; as tags what is no number."""
         from mlflow.entities import RunTag
 
         cells, trial = row(self._study, record), record.trial.id
-        numbers = {n: x for n, x in cells.items() if n.startswith(("audit.", "seconds."))}
+        numbers = {
+            n: x for n, x in cells.items() if n.startswith(("scores.", "audit.", "seconds."))
+        }
         last = {"score": cells["score"], **numbers}
         epoch = record.trial.budget
         self._log(record, {(name, epoch): x for name, x in last.items() if x is not None})

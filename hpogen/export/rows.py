@@ -33,9 +33,10 @@ def shown(url: str) -> str:
 def table(studies: Sequence[Folder]) -> pd.DataFrame:
     """One row per trial, in the order of asking; what a trial does not have is missing.
 
-    `score` is missing where it is infinite: for failed trials. `duplicate_of` and `parent` are
-    trials of the same study, `reused` is `STUDY/7`. `config.*`, `metrics.*`, `audit.*` and
-    `seconds.*` have a column per name. A parameter whose values are of several types is JSON text;
+    `score` is missing where it is infinite: for failed trials; of a Pareto objective it is the
+    first of `scores.*`. `duplicate_of` and `parent` are trials of the same study, `reused` is
+    `STUDY/7`. `scores.*`, `config.*`, `metrics.*`, `audit.*` and `seconds.*` have a column per
+    name. A parameter whose values are of several types is JSON text;
     a null that was chosen is one of them, where others have no value.
     """
     import pandas as pd
@@ -66,7 +67,8 @@ def row(study: Folder, record: Record) -> dict[str, Any]:
         "failure.kind": failure.kind if failure else None,
         "failure.text": failure.text if failure else None,
     }
-    return {**cells, **_grouped(record)}
+    scores = zip((term.metric for term in study.spec.objective.terms), record.scores, strict=False)
+    return {**cells, **_grouped(record, dict(scores))}
 
 
 def curve(study: Folder, record: Record) -> list[dict[str, Any]]:
@@ -83,10 +85,11 @@ def told_answer(study: Folder, record: Record) -> str:
     return f"trial {record.trial.id}: {record.score:.6g} by {rule(study.spec)}; {config}"
 
 
-def _grouped(record: Record) -> dict[str, Any]:
+def _grouped(record: Record, scores: Mapping[str, float]) -> dict[str, Any]:
     """A trial's configuration and numbers: `config.lr`, `metrics.val_loss`, `audit.accuracy`, …"""
     outcome = record.outcome
     groups: Mapping[str, Mapping[str, Any]] = {
+        "scores": scores,
         "config": record.trial.config,
         "metrics": outcome.metrics if outcome else {},
         "audit": outcome.audit if outcome else {},
@@ -101,7 +104,7 @@ def _columns(studies: Sequence[Folder], rows: Sequence[Mapping[str, Any]]) -> li
     found = dict.fromkeys(name for cells in rows for name in cells)
     fixed = [name for name in found if "." not in name or name.startswith("failure.")]
     searched = dict.fromkeys(f"config.{name}" for s in studies for name in s.spec.space.names)
-    groups = ("metrics.", "audit.", "seconds.")
+    groups = ("scores.", "metrics.", "audit.", "seconds.")
     rest = [name for group in groups for name in sorted(found) if name.startswith(group)]
     named = (f"metrics.{name}" for s in studies for name in s.spec.objective.shown_first)
     first = [name for name in dict.fromkeys(named) if name in found]
