@@ -15,7 +15,7 @@ import numpy as np
 
 from hpogen.errors import UserError, quoted
 from hpogen.integrations import reporting
-from hpogen.integrations.reporting import KEPT, Epochs, newest
+from hpogen.integrations.reporting import KEPT, EpochFiles, Epochs
 from hpogen.trial import RunningTrial, derive_seed
 
 PARTIAL = "partial.weights.h5"
@@ -54,6 +54,7 @@ class Report(keras.callbacks.Callback):  # type: ignore[misc]
                 "gives a mapping of figures"
             )
         self._epochs = Epochs("keras.Report", trial, metrics, (), audit, None, None)
+        self._files = EpochFiles(self._epochs.trial.directory, ".weights.h5")
         self._seed(0)
 
     def fit(self, model: keras.Model, *args: Any, **keys: Any) -> Iterator[reporting.Report]:
@@ -63,13 +64,13 @@ class Report(keras.callbacks.Callback):  # type: ignore[misc]
         is not logged, and for a model that has no weights yet.
         """
         trial = self._epochs.trial
-        start = newest(self._kept(), self._epochs.start)
+        start = self._files.newest(self._epochs.start)
         if start:
-            _restore(model, self._file(start))
+            _restore(model, self._files.path(start))
         keys |= {"epochs": trial.budget, "initial_epoch": start}
         keys["callbacks"] = [*(keys.get("callbacks") or ()), self]
         yield from self._epochs.run(model, lambda: model.fit(*args, **keys))
-        self._drop(trial.budget - 1)
+        self._files.drop(trial.budget - 1)
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._epochs.check("report.fit(model, …)", 1)
@@ -87,26 +88,13 @@ class Report(keras.callbacks.Callback):  # type: ignore[misc]
         report = self._epochs.measured(done, logs or {}, self.model, lambda: None)
         partial = self._epochs.trial.directory / PARTIAL
         self.model.save_weights(partial)
-        os.replace(partial, self._file(done))
-        self._drop(done - KEPT)
+        os.replace(partial, self._files.path(done))
+        self._files.drop(done - KEPT)
         if not self._epochs.take(done, report):
             self.model.stop_training = True
 
     def _seed(self, epoch: int) -> None:
         keras.utils.set_random_seed(derive_seed(self._epochs.trial.seed, epoch) % 2**32)
-
-    def _drop(self, last: int) -> None:
-        """Let go of the checkpoints up to that epoch's."""
-        for epoch in self._kept():
-            if epoch <= last:
-                self._file(epoch).unlink()
-
-    def _file(self, epoch: int) -> Path:
-        return self._epochs.trial.directory / f"epoch-{epoch}.weights.h5"
-
-    def _kept(self) -> list[int]:
-        files = self._epochs.trial.directory.glob("epoch-*.weights.h5")
-        return [int(file.name.partition(".")[0].partition("-")[2]) for file in files]
 
 
 def _restore(model: keras.Model, path: Path) -> None:

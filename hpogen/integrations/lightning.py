@@ -6,14 +6,13 @@ Users import it in their task of their own; nothing else in hpogen does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from hpogen.integrations import reporting
-from hpogen.integrations.reporting import KEPT, Audit, Epochs, newest
+from hpogen.integrations.reporting import KEPT, Audit, EpochFiles, Epochs
 from hpogen.measures.batches import Forward
 from hpogen.trial import RunningTrial
 
@@ -47,6 +46,7 @@ class Report(Checkpoint):
         forward: Forward | None = None,
     ) -> None:
         self._epochs = Epochs("lightning.Report", trial, metrics, measures, audit, data, forward)
+        self._files = EpochFiles(self._epochs.trial.directory, ".ckpt")
         self._plateaus: dict[int, float] = {}
         self._resumed = False
 
@@ -62,10 +62,10 @@ class Report(Checkpoint):
         trainer.fit_loop.max_epochs = trial.budget
         if self not in trainer.callbacks:  # type: ignore[attr-defined]
             trainer.callbacks.append(self)  # type: ignore[attr-defined]
-        start = newest(self._kept(), self._epochs.start)
-        keys["ckpt_path"] = str(self._file(start)) if start else None
+        start = self._files.newest(self._epochs.start)
+        keys["ckpt_path"] = str(self._files.path(start)) if start else None
         yield from self._epochs.run(model, lambda: trainer.fit(model, *args, **keys))
-        self._drop(trial.budget - 1)
+        self._files.drop(trial.budget - 1)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epochs.check("report.fit(trainer, model, …)", trainer.world_size)
@@ -104,8 +104,8 @@ class Report(Checkpoint):
             if epoch % config.frequency == 0
         }
         report = self._epochs.measured(epoch, logged, pl_module, lambda: trainer.train_dataloader)
-        trainer.save_checkpoint(self._file(epoch), weights_only=False)
-        self._drop(epoch - KEPT)
+        trainer.save_checkpoint(self._files.path(epoch), weights_only=False)
+        self._files.drop(epoch - KEPT)
         if not self._epochs.take(epoch, report):
             trainer.should_stop = True
 
@@ -117,16 +117,3 @@ class Report(Checkpoint):
 
     def _seed(self, trainer: Trainer, part: int = 0) -> None:
         reporting.seed(self._epochs.trial.seed, trainer.current_epoch, part)
-
-    def _drop(self, last: int) -> None:
-        """Let go of the checkpoints up to that epoch's."""
-        for epoch in self._kept():
-            if epoch <= last:
-                self._file(epoch).unlink()
-
-    def _file(self, epoch: int) -> Path:
-        return self._epochs.trial.directory / f"epoch-{epoch}.ckpt"
-
-    def _kept(self) -> list[int]:
-        files = self._epochs.trial.directory.glob("epoch-*.ckpt")
-        return [int(file.stem.partition("-")[2]) for file in files]

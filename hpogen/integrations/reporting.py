@@ -1,12 +1,15 @@
 """What the callbacks of other libraries' trainers share: what an epoch reports, and its turn.
 
-`lightning.py` and `transformers.py` say how those trainers are asked; this file knows none.
+`lightning.py`, `transformers.py` and `keras.py` say how those trainers are asked; this file knows
+none.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,6 +200,31 @@ def seed(*parts: int) -> None:
     torch.manual_seed(number)
 
 
-def newest(kept: Iterable[int], start: int) -> int:
-    """The epoch to go on from, of those kept: 0 where none is at or before `start`."""
-    return max((epoch for epoch in kept if epoch <= start), default=0)
+@dataclass(frozen=True)
+class EpochFiles:
+    """The checkpoints of a trial: a file per epoch, `epoch-3.ckpt`.
+
+    `let_go` is called with the epoch of a file that is about to be deleted.
+    """
+
+    folder: Path
+    suffix: str
+    let_go: Callable[[int], None] = lambda epoch: None
+
+    def path(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch}{self.suffix}"
+
+    def newest(self, start: int) -> int:
+        """The epoch to go on from: 0 where none is kept at or before `start`."""
+        return max((epoch for epoch in self._kept() if epoch <= start), default=0)
+
+    def drop(self, last: int) -> None:
+        """Delete those up to that epoch's."""
+        for epoch in self._kept():
+            if epoch <= last:
+                self.let_go(epoch)
+                self.path(epoch).unlink()
+
+    def _kept(self) -> list[int]:
+        names = [path.name for path in self.folder.glob(f"epoch-*{self.suffix}")]
+        return [int(name.removesuffix(self.suffix).removeprefix("epoch-")) for name in names]

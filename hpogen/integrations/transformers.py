@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from transformers import Trainer, TrainerCallback
 
 from hpogen.errors import UserError
 from hpogen.integrations import reporting
-from hpogen.integrations.reporting import KEPT, Audit, Epochs, newest
+from hpogen.integrations.reporting import KEPT, Audit, EpochFiles, Epochs
 from hpogen.measures.batches import TARGETS, Forward
 from hpogen.trial import RunningTrial
 
@@ -54,6 +53,8 @@ class Report(TrainerCallback):
     ) -> None:
         who = "transformers.Report"
         self._epochs = Epochs(who, trial, metrics, measures, audit, data, forward)
+        self._folder = self._epochs.trial.directory / "trainer"
+        self._files = EpochFiles(self._folder, ".json", self._let_go)
         self._trainer: Any = None
         self._evaluated: dict[str, float] = {}
         self._due = False
@@ -72,7 +73,7 @@ class Report(TrainerCallback):
         if self not in trainer.callback_handler.callbacks:
             trainer.add_callback(self)
         self._trainer = trainer
-        start = newest(self._kept(), self._epochs.start)
+        start = self._files.newest(self._epochs.start)
         kept = self._read(start) if start else {"sums": {}}
         self._epochs.sums = kept["sums"]
         path = str(self._folder / kept["checkpoint"]) if start else None
@@ -80,7 +81,7 @@ class Report(TrainerCallback):
             model, lambda: trainer.train(resume_from_checkpoint=path), self._watch
         )
 
-        self._drop(trial.budget - 1)
+        self._files.drop(trial.budget - 1)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         processes = max(args.world_size, args.n_gpu, 1)
@@ -106,8 +107,8 @@ class Report(TrainerCallback):
             epoch, logged, self._trainer.model, self._trainer.get_train_dataloader
         )
         record = {"checkpoint": f"checkpoint-{state.global_step}", "sums": self._epochs.sums}
-        self._file(epoch).write_text(json.dumps(record))
-        self._drop(epoch - KEPT)
+        self._files.path(epoch).write_text(json.dumps(record))
+        self._files.drop(epoch - KEPT)
         if not self._epochs.take(epoch, report):
             control.should_training_stop = True
         return control
@@ -128,25 +129,11 @@ class Report(TrainerCallback):
 
         return model.register_forward_hook(forwarded, with_kwargs=True)
 
-    def _drop(self, last: int) -> None:
-        """Let go of the checkpoints up to that epoch's."""
-        for epoch in self._kept():
-            if epoch <= last:
-                shutil.rmtree(self._folder / self._read(epoch)["checkpoint"], ignore_errors=True)
-                self._file(epoch).unlink()
+    def _let_go(self, epoch: int) -> None:
+        """Of the Trainer's own checkpoint, of which the file says where it is."""
+        shutil.rmtree(self._folder / self._read(epoch)["checkpoint"], ignore_errors=True)
 
     def _read(self, epoch: int) -> dict[str, Any]:
-        record: dict[str, Any] = json.loads(self._file(epoch).read_text())
+        """Which checkpoint is an epoch's, and the sums up to it."""
+        record: dict[str, Any] = json.loads(self._files.path(epoch).read_text())
         return record
-
-    @property
-    def _folder(self) -> Path:
-        return self._epochs.trial.directory / "trainer"
-
-    def _file(self, epoch: int) -> Path:
-        """Says which checkpoint is an epoch's."""
-        return self._folder / f"epoch-{epoch}.json"
-
-    def _kept(self) -> list[int]:
-        files = self._folder.glob("epoch-*.json")
-        return [int(file.stem.partition("-")[2]) for file in files]
