@@ -110,8 +110,9 @@ def test_labels_and_classes_are_made_as_registered():
     assert len(plain.test.targets) == 449
     assert (plain.train.targets != noisy.train.targets).sum() == round(0.2 * 1348)
     assert (plain.test.targets == noisy.test.targets).all()
-    counts = np.bincount(np.concatenate([uneven.train.targets, uneven.test.targets]))
-    assert counts[9] / counts[0] == pytest.approx(0.1, abs=0.01)
+    train, test = (np.bincount(part.targets, minlength=10) for part in (uneven.train, uneven.test))
+    assert (train + test)[9] / (train + test)[0] == pytest.approx(0.1, abs=0.01)
+    assert test / (train + test) == pytest.approx(np.full(10, 0.25), abs=0.15)  # in both alike
 
 
 def test_the_verdict_is_that_of_the_answers(verdict, tmp_path, capsys):

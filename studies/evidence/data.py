@@ -91,8 +91,10 @@ def evidence(
         train, test = (halved(part) if half else part for part in (train, test))
     else:
         x, y = digits() if table == "digits" else rows_of(raw(table))
-        order = np.random.default_rng(0).permutation(len(y))
-        order = order[_kept(y[order])] if unbalanced else order
+        random = np.random.default_rng(0)
+        order = random.permutation(len(y))
+        if unbalanced:  # what is kept stands in front, the rarest classes before all
+            order = random.permutation(order[_kept(y[order])])
         count = min(TEST, max(round(SHARE * len(order)), len(order) - TRAIN))
         rows = order[count:][:TRAIN], order[:count]
         train, test = (Samples(x[part], y[part]) for part in rows)
