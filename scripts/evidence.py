@@ -8,9 +8,9 @@ What is asked, with which arms and statistics, was written down first: `studies/
 registered.md`. `--scale small` (15 minutes on two cores) shows that it runs, and decides nothing.
 Per task the test errors of what each arm chose, search seed by search seed, go to
 `RUNS/answers/TASK.csv`; a task that has them is not run again (`studies/evidence/answers` keeps
-those of the full scale, as they come; no figure is looked at before all are there). `--second` runs
-the primary contrast's arms with the second block of seeds. The verdict is printed, and drawn in
-`RUNS/answers/*.png`. Images are read where `HPOGEN_DATA` says.
+those of the full scale, as they come). `--second` runs the primary contrast's arms with the second
+block of seeds. The verdict is printed, and drawn in `RUNS/answers/*.png`. Images are read where
+`HPOGEN_DATA` says.
 """
 
 from __future__ import annotations
