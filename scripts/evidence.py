@@ -171,10 +171,14 @@ def _run_all(tasks: Sequence[Task], home: Path, scale: Scale, second: bool, work
         }
         try:
             for done in as_completed(running):
-                print(f"{running[done].name}: {done.result():.0f} s", flush=True)
+                error = done.exception()
+                said = f"{done.result():.0f} s" if error is None else f"failed: {error}"
+                print(f"{running[done].name}: {said}", flush=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    if any(done.exception() for done in running):
+        raise SystemExit(1)  # the others have their answers
 
 
 if __name__ == "__main__":

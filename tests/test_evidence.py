@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -200,6 +201,22 @@ def test_it_goes_on_and_looks_twice(tmp_path):
     assert ledgers == {p: p.read_bytes() for p in tmp_path.rglob("*.jsonl")}
     assert again.splitlines()[1:] == first.splitlines()[1:]
     assert "**Second block" in evidence("--runs", tmp_path, "--second")
+
+
+def test_a_task_that_fails_stops_no_other(monkeypatch, tmp_path, capsys):
+    script = _module("evidence")
+    monkeypatch.setattr(script, "run", _fails_on_ring)
+    monkeypatch.setattr(script, "ProcessPoolExecutor", ThreadPoolExecutor)
+    tasks = [task for task in script.TASKS if task.name in ("ring", "digits")]
+    with pytest.raises(SystemExit):
+        script._run_all(tasks, tmp_path, script.SCALES["tiny"], False, 1)
+    assert sorted(capsys.readouterr().out.splitlines()) == ["digits: 7 s", "ring: failed: no rows"]
+
+
+def _fails_on_ring(task, *_):
+    if task.name == "ring":
+        raise ValueError("no rows")
+    return 7.0
 
 
 def evidence(*arguments: object) -> str:
