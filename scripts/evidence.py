@@ -17,6 +17,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import multiprocessing
+import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -144,6 +147,7 @@ def main() -> None:
     parser.add_argument("--second", action="store_true", help="the second block of seeds")
     parser.add_argument("--answers", type=Path, help="the verdict alone, from this folder")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     home = given.runs / given.scale
     names = given.tasks or (SMALL if given.scale != "full" else [task.name for task in TASKS])
     tasks = [task for task in TASKS if task.name in names]
@@ -175,6 +179,8 @@ def _run_all(tasks: Sequence[Task], home: Path, scale: Scale, second: bool, work
                 said = f"{done.result():.0f} s" if error is None else f"failed: {error}"
                 print(f"{running[done].name}: {said}", flush=True)
         except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()  # a signal to this process alone did not reach them
             pool.shutdown(cancel_futures=True)
             raise
     if any(done.exception() for done in running):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -203,6 +207,23 @@ def test_it_goes_on_and_looks_twice(tmp_path):
     assert "**Second block" in evidence("--runs", tmp_path, "--second")
 
 
+@pytest.mark.slow  # the beginning of one run
+def test_told_to_end_it_leaves_no_process_behind(tmp_path):
+    process = subprocess.Popen([*SCRIPT, "--runs", tmp_path], start_new_session=True)
+    try:
+        until = time.monotonic() + 120
+        while not any(tmp_path.rglob("*.jsonl")):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.1)
+        process.terminate()  # not its workers
+        assert process.wait(30) == 128 + signal.SIGTERM
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_a_task_that_fails_stops_no_other(monkeypatch, tmp_path, capsys):
     script = _module("evidence")
     monkeypatch.setattr(script, "run", _fails_on_ring)
@@ -219,8 +240,11 @@ def _fails_on_ring(task, *_):
     return 7.0
 
 
+SCRIPT = [sys.executable, ROOT / "scripts" / "evidence.py", "--scale", "tiny"]
+SCRIPT += ["--tasks", "digits", "--workers", "1"]
+
+
 def evidence(*arguments: object) -> str:
     """What the script prints."""
-    script = [sys.executable, ROOT / "scripts" / "evidence.py", "--scale", "tiny"]
-    command = [*script, "--tasks", "digits", "--workers", "1", *arguments]
+    command = [*SCRIPT, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
