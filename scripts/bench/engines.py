@@ -368,7 +368,7 @@ def main() -> None:
         print(f"{name:<28}{package} {version(package)}: {shown} % better", flush=True)
     whole = {name: f.mean(0) for name, f in found.items() if not np.isnan(f).any()}  # (S, 2)
     ours = {name: f for name, f in whole.items() if name in OURS}
-    for name, theirs in whole.items():
+    for name, theirs in whole.items() if ours else ():
         for k, spent in enumerate(SPENT):
             least = min(ours, key=lambda each: float(ours[each][:, k].mean()))
             difference = interval(theirs[:, k] - ours[least][:, k])
