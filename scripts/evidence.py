@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import evidence_pictures
 import evidence_verdict
 from evidence_arms import LAST, chosen, finalists, high_losses, search, warned
 from evidence_trials import DEFAULT, Bench, Task, errors
@@ -164,7 +165,10 @@ def main() -> None:
     ]
     kin = {task.name: task.kin for task in tasks}
     found = [evidence_verdict.read(paths, kin) for paths in blocks]
-    evidence_verdict.show(*found, PRIMARY, str(AT), folder)
+    evidence_verdict.show(*found, PRIMARY, str(AT))
+    if found[0].rows:
+        evidence_pictures.draw_tasks(*found, PRIMARY, str(AT), folder)
+        evidence_pictures.draw_arms(found[0], PRIMARY, str(AT), folder)
 
 
 def _run_all(tasks: Sequence[Task], home: Path, scale: Scale, second: bool, workers: int) -> None:

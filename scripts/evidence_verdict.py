@@ -1,6 +1,7 @@
-"""What the evidence comes to: from the answers' test errors to tables, statistics and pictures.
+"""What the evidence comes to: from the answers' test errors to tables and statistics.
 
-`evidence.py` calls it. Percentages are points of test error; below 0 the first arm is better.
+`evidence.py` calls it; `evidence_pictures.py` draws the same. Percentages are points of test error;
+below 0 the first arm is better.
 """
 
 from __future__ import annotations
@@ -11,18 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
 from hpogen.analysis.contrasts import Contrast, contrast
 from hpogen.analysis.statistics import holm
 
-matplotlib.use("Agg")
-from matplotlib import pyplot
-
 ROPE = 0.1  # points: a smaller difference is practically none
 LEAST, WORSE, FEW = 0.3, 0.1, 2 / 12  # the target, in points; the share of tasks that may be worse
+MUCH = 5  # points: what a collapse makes
 DRAWS = 20_000
 REFERENCE, ORACLE = "val", "oracle (subset)"  # what each arm is set against; what is no arm
 WARNED = "warned of "  # before a measure: whether a search says that it is not to be trusted
@@ -63,19 +61,29 @@ def read(paths: Mapping[str, Path], kin: Mapping[str, str]) -> Answers:
     return Answers(rows, kin)
 
 
-def show(answers: Answers, again: Answers, primary: tuple[str, str], at: str, out: Path) -> None:
-    """Print the verdict as Markdown, and draw it into the folder."""
-    for name, found in (("First", answers), ("Second", again)):
+def show(answers: Answers, again: Answers, primary: tuple[str, str], at: str) -> None:
+    """Print the verdict as Markdown."""
+    blocks = {"First block": answers, "Second block": again}
+    for name, found in {**blocks, "Both blocks (not registered)": both(answers, again)}.items():
         for line in _primary(found, primary, at, name):
             print(line)
     if not answers.rows:
         return
     against = judged(answers, primary, at)
     tables = _arms(answers, against), _follows(answers, against, primary, at)
-    for part in (*tables, _tasks(answers, primary, at), _warnings(answers, at)):
+    seen = _tasks(answers, again, primary, at), _extremes(blocks, primary, at)
+    for part in (*tables, *seen, _warnings(answers, at)):
         print("", *part, sep="\n")
-    _draw_tasks(answers, primary, at, out)
-    _draw_arms(answers, against, out)
+
+
+def both(answers: Answers, again: Answers) -> Answers:
+    """What both blocks have answers of, with the seeds of both."""
+    rows = {
+        key: {t: {**own, **again.rows[key][t]} for t, own in errors.items() if t in again.rows[key]}
+        for key, errors in answers.rows.items()
+        if key in again.rows
+    }
+    return Answers(rows, answers.kin)
 
 
 def _primary(found: Answers, primary: tuple[str, str], at: str, block: str) -> Iterator[str]:
@@ -87,7 +95,7 @@ def _primary(found: Answers, primary: tuple[str, str], at: str, block: str) -> I
     many = int((means > WORSE).sum())
     reached = main.difference <= -LEAST and main.p < 0.05 and many <= FEW * len(means)
     yield (
-        f"**{block} block, {primary[0]} − {primary[1]}, {at} labels: {_said(main)}**; {main.tasks} "
+        f"**{block}, {primary[0]} − {primary[1]}, {at} labels: {_said(main)}**; {main.tasks} "
         f"tasks, {main.pairs} pairs, {main.wins}/{main.ties}/{main.losses}; worse by more than "
         f"{WORSE} on {many} tasks (worst: {main.worst_task}, {_worst(main):+.2f}); "
         f"Wilcoxon on task means {_p(main.wilcoxon_p)}; better, practically equal, worse with "
@@ -183,16 +191,38 @@ def _disasters(answers: Answers, arm: str) -> str:
     return f"{np.mean(worse):.1%}"
 
 
-def _tasks(answers: Answers, primary: tuple[str, str], at: str) -> Iterator[str]:
-    yield f"| task | {primary[0]} | {primary[1]} | difference | default | oracle (subset) |"
-    yield "|---" * 6 + "|"
+def _tasks(answers: Answers, again: Answers, primary: tuple[str, str], at: str) -> Iterator[str]:
+    """Mean errors by task; behind them the difference in the second block, where there is one."""
+    head = f"{primary[0]} | {primary[1]} | difference | default | oracle (subset)"
+    yield f"| task | {head} | second block: {primary[0]} | {primary[1]} | difference |"
+    yield "|---" * 9 + "|"
     first, second = (answers.of(arm, at, alone=False) for arm in primary)
     default = answers.of("default", "none", alone=False)
     oracle = answers.of(ORACLE, at, alone=False)
     for task, own in first.items():
         values = (own, second[task], default[task], oracle[task])
         a, b, c, d = (_mean(value) for value in values)
-        yield f"| {task} | {a:.2f} | {b:.2f} | {a - b:+.2f} | {c:.2f} | {d:.2f} |"
+        cells = f"{a:.2f} | {b:.2f} | {a - b:+.2f} | {c:.2f} | {d:.2f}"
+        later = [again.of(arm, at).get(task) for arm in primary]
+        e, f = (_mean(value) if value else None for value in later)
+        seen = "|  |  |  |" if e is None or f is None else f"| {e:.2f} | {f:.2f} | {e - f:+.2f} |"
+        yield f"| {task} | {cells} {seen}"
+
+
+def _extremes(blocks: Mapping[str, Answers], primary: tuple[str, str], at: str) -> Iterator[str]:
+    """Of the primary contrast: how many searches differ by much, and how many are disasters."""
+    for name, found in blocks.items():
+        first, second = (found.of(arm, at) for arm in primary)
+        default = found.of("default", "none")
+        cases = [(first[t][s], second[t][s], default[t][s]) for t in first for s in first[t]]
+        if not cases:
+            continue
+        a, b, c = np.array(cases).T
+        yield (
+            f"- {name}, {len(a)} searches: {primary[0]} better by more than {MUCH} points in "
+            f"{int((a < b - MUCH).sum())}, worse in {int((a > b + MUCH).sum())}; disasters "
+            f"{int((a > c).sum())}, of {primary[1]} {int((b > c).sum())}."
+        )
 
 
 def _warnings(answers: Answers, at: str) -> Iterator[str]:
@@ -222,62 +252,6 @@ def signed_rank(means: NDArray[np.float64], rope: float = ROPE) -> tuple[float, 
     shares = np.stack([np.einsum("ni,ij,nj->n", weights, p.astype(float), weights) for p in parts])
     best = np.bincount(shares.argmax(0), minlength=3) / DRAWS
     return float(best[0]), float(best[1]), float(best[2])
-
-
-def _draw_tasks(answers: Answers, primary: tuple[str, str], at: str, out: Path) -> None:
-    """The primary contrast task by task, with 95 % intervals."""
-    first, second = (answers.of(arm, at, alone=False) for arm in primary)
-    found: list[tuple[str, Contrast]] = [
-        (task, one)
-        for task in first
-        if (one := contrast(primary, {task: first[task]}, {task: second[task]}))
-    ]
-    found.sort(key=lambda pair: pair[1].difference)
-    figure, axes = pyplot.subplots(figsize=(7, 0.3 * len(found) + 1.2), layout="constrained")
-    for y, (task, one) in enumerate(found):
-        kin = bool(answers.kin[task])
-        if one.interval:
-            axes.plot(
-                (one.interval.low, one.interval.high),
-                (y, y),
-                color="grey" if kin else "black",
-                lw=1,
-            )
-        axes.plot(one.difference, y, "o", mfc="white" if kin else "black", color="black", ms=5)
-    axes.axvline(0, color="black", lw=0.5)
-    axes.axvspan(-ROPE, ROPE, color="lightgrey", alpha=0.5, lw=0)
-    axes.set_yticks(range(len(found)), [task for task, _ in found])
-    axes.set_xlabel(f"{primary[0]} − {primary[1]}, {at} labels: points of test error")
-    figure.savefig(out / "primary.png", dpi=120)
-
-
-def _draw_arms(answers: Answers, against: Contrasts, out: Path) -> None:
-    """Each arm's difference from the reference, by labels, with 95 % intervals."""
-    labels = answers.labels()
-    arms = [*dict.fromkeys(arm for arm, _ in against)][::-1]
-    figure, panels = pyplot.subplots(
-        1,
-        len(labels),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        figsize=(2.4 * len(labels) + 2, 0.3 * len(arms) + 1.2),
-        layout="constrained",
-    )
-    for axes, n in zip(panels[0], labels, strict=True):
-        for y, arm in enumerate(arms):
-            if (one := against.get((arm, n))) is None:
-                continue
-            if one.interval:
-                axes.plot((one.interval.low, one.interval.high), (y, y), color="black", lw=1)
-            fill = "white" if arm == ORACLE else "black"
-            axes.plot(one.difference, y, "o", mfc=fill, color="black", ms=5)
-        axes.axvline(0, color="black", lw=0.5)
-        axes.axvspan(-ROPE, ROPE, color="lightgrey", alpha=0.5, lw=0)
-        axes.set_title(f"{n} labels", fontsize=10)
-    panels[0][0].set_yticks(range(len(arms)), arms)
-    figure.supxlabel(f"points of test error beside {REFERENCE}", fontsize=10)
-    figure.savefig(out / "arms.png", dpi=120)
 
 
 def _said(one: Contrast) -> str:

@@ -139,7 +139,7 @@ def test_the_verdict_is_that_of_the_answers(verdict, tmp_path, capsys):
         head = ",".join(["arm", "labels", *map(str, range(20))])
         paths[f"task {i}"].write_text("\n".join([head, *lines]))
     answers = verdict.read(paths, dict.fromkeys(paths, ""))
-    verdict.show(answers, verdict.read({}, {}), ("val + finalists", "val"), "250", tmp_path)
+    verdict.show(answers, verdict.read({}, {}), ("val + finalists", "val"), "250")
     said = capsys.readouterr().out
     assert "First block, val + finalists − val, 250 labels: -0.38 points [-0.4" in said
     assert "p < 0.001" in said
@@ -148,8 +148,40 @@ def test_the_verdict_is_that_of_the_answers(verdict, tmp_path, capsys):
     assert "| 0.0% | task 0 +1.9" in said
     assert "| val + finalists | -0.38 [-0.4" in said
     assert "| 1 of 13 |  | above |" in said
-    assert (tmp_path / "arms.png").stat().st_size > 1000
+    assert "Second block" not in said
+    assert "Both blocks" not in said
     assert "- agn (agn+val auto against val): warned: 0 worse and 0 better of 260;" in said
+
+
+def test_the_second_block_stands_beside_the_first(verdict, tmp_path, capsys):
+    """Two tasks, a search of which collapses: in the first block without finalists, then with."""
+    arms = {"val + finalists": [10.0, 11.0, 10.0], "val": [11.0, 11.0, 95.0]}
+    default, names, primary = [90.0] * 3, ("ring", "magic", "ring, kin"), ("val + finalists", "val")
+
+    def block(first, rows, tasks):
+        cells = {(arm, "250"): row for arm, row in rows.items()}
+        cells |= {("oracle (subset)", "250"): default, ("default", "none"): default}
+        seeds = range(first, first + 3)
+        errors = {k: {t: dict(zip(seeds, r, strict=True)) for t in tasks} for k, r in cells.items()}
+        return verdict.Answers(errors, {"ring": "", "magic": "", "ring, kin": "ring"})
+
+    turned = dict(zip(arms, [*arms.values()][::-1], strict=True))
+    first, second = block(0, arms, names), block(100, turned, names[:2])
+    verdict.show(first, second, primary, "250")
+    said = capsys.readouterr().out
+    assert "First block, val + finalists − val, 250 labels: -28.67 points" in said
+    assert "Second block, val + finalists − val, 250 labels: +28.67 points" in said
+    assert "Both blocks (not registered), val + finalists − val, 250 labels: +0.00 points" in said
+    assert "2 tasks, 12 pairs, 4/4/4;" in said
+    assert "| ring | 10.33 | 39.00 | -28.67 | 90.00 | 90.00 | 39.00 | 10.33 | +28.67 |" in said
+    assert "| ring, kin | 10.33 | 39.00 | -28.67 | 90.00 | 90.00 |  |  |  |" in said
+    more = "val + finalists better by more than 5 points in"
+    assert f"First block, 6 searches: {more} 2, worse in 0; disasters 0, of val 2." in said
+    assert f"Second block, 6 searches: {more} 0, worse in 2; disasters 2, of val 0." in said
+    pictures = _module("evidence_pictures")
+    pictures.draw_tasks(first, second, primary, "250", tmp_path)
+    pictures.draw_arms(first, primary, "250", tmp_path)
+    assert all((tmp_path / f"{name}.png").stat().st_size > 1000 for name in ("primary", "arms"))
 
 
 def test_an_arm_is_a_default_where_it_meets_the_registered_rule(verdict):
