@@ -165,10 +165,9 @@ def main() -> None:
     ]
     kin = {task.name: task.kin for task in tasks}
     found = [evidence_verdict.read(paths, kin) for paths in blocks]
-    evidence_verdict.show(*found, PRIMARY, str(AT))
-    if found[0].rows:
+    if against := evidence_verdict.show(*found, PRIMARY, str(AT)):
         evidence_pictures.draw_tasks(*found, PRIMARY, str(AT), folder)
-        evidence_pictures.draw_arms(found[0], PRIMARY, str(AT), folder)
+        evidence_pictures.draw_arms(found[0], against, folder)
 
 
 def _run_all(tasks: Sequence[Task], home: Path, scale: Scale, second: bool, workers: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from evidence_verdict import ORACLE, REFERENCE, ROPE, Answers, judged
+from evidence_verdict import ORACLE, REFERENCE, ROPE, Answers, Contrasts
 
 from hpogen.analysis.contrasts import Contrast, contrast
 
@@ -50,9 +50,8 @@ def _mark(axes: Any, y: float, one: Contrast, marker: str, color: str) -> None:
     axes.plot(one.difference, y, marker, color=color, ms=4)
 
 
-def draw_arms(answers: Answers, primary: tuple[str, str], at: str, out: Path) -> None:
+def draw_arms(answers: Answers, against: Contrasts, out: Path) -> None:
     """Each arm's difference from the reference, by labels, with 95 % intervals."""
-    against = judged(answers, primary, at)
     labels = answers.labels()
     arms = [*dict.fromkeys(arm for arm, _ in against)][::-1]
     figure, panels = pyplot.subplots(

@@ -61,19 +61,20 @@ def read(paths: Mapping[str, Path], kin: Mapping[str, str]) -> Answers:
     return Answers(rows, kin)
 
 
-def show(answers: Answers, again: Answers, primary: tuple[str, str], at: str) -> None:
-    """Print the verdict as Markdown."""
+def show(answers: Answers, again: Answers, primary: tuple[str, str], at: str) -> Contrasts:
+    """Print the verdict as Markdown; each arm of the first block against the reference."""
     blocks = {"First block": answers, "Second block": again}
     for name, found in {**blocks, "Both blocks (not registered)": both(answers, again)}.items():
         for line in _primary(found, primary, at, name):
             print(line)
     if not answers.rows:
-        return
+        return {}
     against = judged(answers, primary, at)
     tables = _arms(answers, against), _follows(answers, against, primary, at)
     seen = _tasks(answers, again, primary, at), _extremes(blocks, primary, at)
     for part in (*tables, *seen, _warnings(answers, at)):
         print("", *part, sep="\n")
+    return against
 
 
 def both(answers: Answers, again: Answers) -> Answers:

@@ -167,7 +167,7 @@ def test_the_second_block_stands_beside_the_first(verdict, tmp_path, capsys):
 
     turned = dict(zip(arms, [*arms.values()][::-1], strict=True))
     first, second = block(0, arms, names), block(100, turned, names[:2])
-    verdict.show(first, second, primary, "250")
+    against = verdict.show(first, second, primary, "250")
     said = capsys.readouterr().out
     assert "First block, val + finalists − val, 250 labels: -28.67 points" in said
     assert "Second block, val + finalists − val, 250 labels: +28.67 points" in said
@@ -180,7 +180,7 @@ def test_the_second_block_stands_beside_the_first(verdict, tmp_path, capsys):
     assert f"Second block, 6 searches: {more} 0, worse in 2; disasters 2, of val 0." in said
     pictures = _module("evidence_pictures")
     pictures.draw_tasks(first, second, primary, "250", tmp_path)
-    pictures.draw_arms(first, primary, "250", tmp_path)
+    pictures.draw_arms(first, against, tmp_path)
     assert all((tmp_path / f"{name}.png").stat().st_size > 1000 for name in ("primary", "arms"))
 
 
