@@ -127,7 +127,9 @@ file = directory / "m.json"
 rows = json.loads(file.read_text()) if start else []
 for epoch in range(start, 3):
     rows.append({"epoch": epoch, "val_loss": 3 - epoch})
-    file.write_text(json.dumps(rows, indent=2))
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(rows, indent=2))
+    new.replace(file)  # whole at every moment: it may be stopped at any
 """
 JSON_COLUMNS = """
 (directory / "m.json").write_text(json.dumps({"val_loss": [3, 2, 1], "acc": [0.1, 0.2, 0.3]}))
@@ -191,7 +193,7 @@ def test_half_of_json_is_nothing_until_the_program_has_ended() -> None:
     ("kind", "body"), [("json", JSON_LINES), ("json", JSON_LIST), ("csv", CSV)]
 )
 def test_a_resumed_command_goes_on_in_its_file(kind: str, body: str, tmp_path: Path) -> None:
-    """It is stopped after an epoch, when it has written all three; those two do not count."""
+    """It is stopped after an epoch, and what it has written of the others does not count."""
     stop = "if not start: time.sleep(60)\n"
     path = script(tmp_path, body + stop, {kind: f"{{directory}}/m.{kind}"}, resumable=True)
     assert told(path, observer=StopsAfter(1)) == {}
