@@ -15,175 +15,51 @@ than the incumbent, after as many epochs as 50 and 150 full trainings have; the 
 full training with the least loss. One trial at a time, no failures, the
 same seeds for all. An engine that is not ours becomes a searcher where, after 50 or after 150, the
 95 % interval (Student, over seeds, of the mean over tables) of its figure minus that of each of
-ours is below zero: better than all of ours by more than the noise. Of ours, the one with the least
-figure at 50 and 150, summed, among those that take every space becomes what `searcher` is where it
-is left out.
+ours is below zero: better than all of ours by more than the noise.
+
+What `searcher` is where it is left out: of ours, the one with the least figure at 50 and 150,
+summed, among those that take every space; of those without rungs, and for studies with `budgets` of
+those with rungs. Where another one is better than it by more than the noise, over the two tables of
+numbers or over the two others, it is the one for such spaces: after 50 for studies of at most 100
+full trainings, after 150 for longer ones. `stopped` is `prune: median` and shown beside them.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import math
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from engines_recorded import EPOCHS, TABLES, Table, record
 from scipy import stats
 
 from hpogen import plugins
 from hpogen.errors import Refusal
 from hpogen.searchers.base import Searcher
+from hpogen.searchers.pruners import Pruner
 from hpogen.space import Space
-from hpogen.space.parameters import Choice, Constant, value_of
-from hpogen.trial import Config, canonical
+from hpogen.space.parameters import value_of
+from hpogen.trial import Config
 
-EPOCHS, ETA, RUNGS = 9, 3, 3  # of a full training; budgets of 1, 3 and 9
+ETA, RUNGS = 3, 3  # budgets of 1, 3 and 9 epochs
 SPENT = (50, 150)  # full trainings
-DRAWN = """
-import numpy as np
-from hpogen.plugins import dataset
-from hpogen.training.data import Data, Samples
-
-@dataset("drawn")
-def drawn(root):
-    random = np.random.default_rng(1)
-    centres, x = random.normal(size=(12, 16)), random.normal(size=(2500, 16))
-    y = ((x[:, None] - 1.2 * centres) ** 2).sum(2).argmin(1) // 2
-    y = np.where(random.random(2500) < 0.1, random.integers(0, 6, 2500), y)
-    halves = np.split(np.arange(2500), [2000])
-    train, test = (Samples(x[i].astype(np.float32), y[i]) for i in halves)
-    return Data(train, test, "classes", 6, "drawn")
-"""
-LR = {"float": [1e-4, 1.0], "log": True, "default": 0.01}
-MOMENTUM = {"float": [0.0, 0.99], "default": 0.6}
-BATCH = {"int": [16, 256], "log": True, "default": 64}
-NUMBERS = {
-    "lr": LR,
-    "momentum": MOMENTUM,
-    "batch_size": BATCH,
-    "weight_decay": {"float": [1e-6, 0.1], "log": True, "default": 1e-4},
-}
-MIXED = {
-    "optimizer": {"choice": ["sgd", "adam", "adamw"]},
-    "lr": LR,
-    "width": {"int": [8, 128], "log": True, "default": 32},
-    "depth": {"int": [1, 3], "default": 1},
-    "batch_size": BATCH,
-}
-CONDITIONAL = {
-    "optimizer": {"choice": ["sgd", "adam"]},
-    "lr": LR,
-    "momentum": {**MOMENTUM, "when": {"optimizer": "sgd"}},
-    "nesterov": {"choice": [True, False], "when": {"optimizer": "sgd"}},
-    "clip": {"float": [0.1, 10.0], "log": True, "default": 1.0, "when": {"optimizer": "adam"}},
-    "depth": {"int": [1, 3], "default": 1},
-    "width": {"int": [8, 128], "log": True, "default": 32, "when": {"depth": [2, 3]}},
-}
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """Which trainings a table has."""
-
-    dataset: str
-    space: Mapping[str, Any]
-    points: Mapping[str, int]
-
-
-TABLES = {
-    "numbers": Recorded(
-        "digits", NUMBERS, {"lr": 13, "momentum": 4, "batch_size": 3, "weight_decay": 3}
-    ),
-    "mixed": Recorded("drawn", MIXED, {"lr": 9, "width": 3, "depth": 3, "batch_size": 3}),
-    "conditional": Recorded(
-        "digits", CONDITIONAL, {"lr": 9, "momentum": 4, "clip": 3, "depth": 3, "width": 3}
-    ),
-    "drawn": Recorded(
-        "drawn", NUMBERS, {"lr": 13, "momentum": 4, "batch_size": 3, "weight_decay": 3}
-    ),
-}
-
-
-def record(home: Path) -> None:
-    """Train the tables; what was interrupted goes on."""
-    import hpogen
-
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "drawn.py").write_text(DRAWN)
-    for name, table in TABLES.items():
-        images = table.dataset == "digits"
-        split = {"subset": 0.4, "validation": 600, "audit": 0}
-        keys = {
-            "name": name,
-            "task": {
-                "name": "supervised",
-                "dataset": {"name": table.dataset, **split},
-                "model": {"name": "mlp"},
-                "epochs": EPOCHS,
-            },
-            "search_space": dict(table.space),
-            "searcher": {"name": "grid", "points": dict(table.points)},
-            "objective": "val",
-            "checkpoints": {"keep": "none"},
-            "plugins": [] if images else [str(home / "drawn.py")],
-            "stop": {"trials": 10_000},
-        }
-        opened = hpogen.open_study(hpogen.StudySpec.from_record(keys), home / name)
-        end, trainings = hpogen.run(opened).end, len(opened.history.records)
-        opened.close()
-        print(f"{name}: {end}, {trainings} trainings", flush=True)
-        if end != "finished":
-            raise SystemExit(1)
-
-
-class Table:
-    """Recorded losses: by configuration, after each epoch; infinity where a training failed."""
-
-    def __init__(self, name: str, home: Path) -> None:
-        from hpogen.record.folder import read_curve
-        from hpogen.study.read import read
-
-        self.space = Space.parse(dict(TABLES[name].space))
-        study = read(home / name)
-        self._curves: dict[str, list[float]] = {}
-        self._values: dict[str, set[Any]] = {}
-        for record in study.history.records:
-            config = dict(record.trial.config)
-            rows = read_curve(study.directory, record.trial.id, study.history.id)
-            losses = [row["metrics"].get("val_loss", math.inf) for row in rows]
-            losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
-            self._curves[canonical(config)] = losses + [math.inf] * (EPOCHS - len(losses))
-            for key, value in config.items():
-                self._values.setdefault(key, set()).add(value)
-        self._finals = np.array([curve[-1] for curve in self._curves.values()])
-
-    def loss(self, config: Config, epochs: int) -> float:
-        nearest = {key: self._nearest(key, value) for key, value in config.items()}
-        return self._curves[canonical(nearest)][epochs - 1]
-
-    def _nearest(self, key: str, value: Any) -> Any:
-        parameter = self.space.parameters[key]
-        if isinstance(parameter, (Choice, Constant)):
-            return value
-        (at,) = parameter.encode(value)
-        return min(self._values[key], key=lambda v: abs(parameter.encode(v)[0] - at))
-
-    def share_above(self, loss: float) -> float:
-        """Share of the configurations that are better than this after all epochs."""
-        return float(np.mean(self._finals < loss))
 
 
 class Engine(Protocol):
     def ask(self) -> tuple[Config, int]: ...
 
-    def tell(self, loss: float) -> None: ...
+    def tell(self, losses: Sequence[float]) -> int:
+        """Take the loss after each epoch of what was asked; how many of these it trained."""
+        ...
 
 
 class Ours:
@@ -203,8 +79,27 @@ class Ours:
         self._trial += 1
         return proposal.config, proposal.budget
 
-    def tell(self, loss: float) -> None:
-        self._searcher.tell(self._trial, loss)
+    def tell(self, losses: Sequence[float]) -> int:
+        self._searcher.tell(self._trial, losses[-1])
+        return len(losses)
+
+
+class Stopped(Ours):
+    """The same with hpogen's `prune: median`, which looks from a third of the epochs on."""
+
+    def __init__(self, space: Space, seed: int, name: str, **options: Any) -> None:
+        super().__init__(space, seed, name, **options)
+        self._pruner = Pruner("median", EPOCHS // 3, {})
+
+    def tell(self, losses: Sequence[float]) -> int:
+        fails = math.isinf(losses[-1])
+        for epoch, loss in enumerate(losses[:-1], 1):
+            if not fails and self._pruner.report(self._trial, {epoch: loss}):
+                self._pruner.end(self._trial, None)
+                self._searcher.tell_pruned(self._trial, loss, epoch)  # type: ignore[attr-defined]
+                return epoch
+        self._pruner.end(self._trial, None if fails else losses[-1])
+        return super().tell(losses)
 
 
 def plain(space: Space, searched: Mapping[str, Any]) -> Config:
@@ -241,10 +136,11 @@ class Smac:
             budget
         )
 
-    def tell(self, loss: float) -> None:
+    def tell(self, losses: Sequence[float]) -> int:
         from smac.runhistory.dataclasses import TrialValue
 
-        self._facade.tell(self._asked, TrialValue(cost=min(loss, 1e3)))
+        self._facade.tell(self._asked, TrialValue(cost=min(losses[-1], 1e3)))
+        return len(losses)
 
 
 def _never(config: Any, seed: int = 0) -> float:
@@ -279,9 +175,10 @@ class Dehb:
         config, budget = self._asked["config"], round(self._asked["fidelity"])
         return plain(self._space, dict(config)), budget
 
-    def tell(self, loss: float) -> None:
-        result = {"fitness": min(loss, 1e3), "cost": self._asked["fidelity"]}
+    def tell(self, losses: Sequence[float]) -> int:
+        result = {"fitness": min(losses[-1], 1e3), "cost": self._asked["fidelity"]}
         self._engine.tell(self._asked, result)
+        return len(losses)
 
 
 Make = Callable[[Space, int], Engine]
@@ -294,6 +191,7 @@ OURS: Mapping[str, Make] = {
     "bohb": lambda space, seed: Ours(space, seed, "bohb", brackets=1000),
     "hyperband": lambda space, seed: Ours(space, seed, "hyperband", brackets=1000),
     "optuna, TPE": lambda space, seed: Ours(space, seed, "optuna"),
+    "optuna, TPE, stopped": lambda space, seed: Stopped(space, seed, "optuna"),
     "optuna, GP": lambda space, seed: Ours(space, seed, "optuna", sampler="GPSampler"),
     "optuna, CMA-ES with margin": lambda space, seed: Ours(
         space, seed, "optuna", sampler="CmaEsSampler", with_margin=True
@@ -304,6 +202,9 @@ THEIRS: Mapping[str, tuple[str, Make]] = {
     "SMAC, rungs": ("smac", lambda s, seed: Smac(s, seed, "MultiFidelityFacade")),
     "DEHB": ("dehb", Dehb),
 }
+WITH_RUNGS = ("asha", "asha, TPE", "bohb", "hyperband")
+SHOWN = ("optuna, TPE, stopped",)  # no searcher of its own
+KINDS = (("numbers", "drawn"), ("mixed", "conditional"))
 
 
 def run(make: Make, table: Table, seed: int) -> list[float] | None:
@@ -315,11 +216,11 @@ def run(make: Make, table: Table, seed: int) -> list[float] | None:
     spent, least, found = 0, math.inf, []
     while len(found) < len(SPENT):
         config, budget = engine.ask()
-        loss = table.loss(config, budget)
-        engine.tell(loss)
-        spent += budget
-        if budget == EPOCHS:
-            least = min(least, loss)
+        losses = table.losses(config, budget)
+        trained = engine.tell(losses)
+        spent += trained
+        if trained == EPOCHS:
+            least = min(least, losses[-1])
         if spent >= SPENT[len(found)] * EPOCHS:
             found.append(table.share_above(least))
     return found
@@ -339,10 +240,16 @@ def figures(name: str, make: Make, tables: Sequence[str], seeds: int, home: Path
     return np.array([known[table][:seeds] for table in tables])
 
 
-def interval(differences: Any) -> str:
+def bounds(differences: Any) -> tuple[float, float, float]:
+    """The mean, and its 95 % interval."""
     half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
     middle = float(np.mean(differences))
-    return f"{100 * middle:+.2f} [{100 * (middle - half):+.2f}, {100 * (middle + half):+.2f}]"
+    return middle, middle - half, middle + half
+
+
+def interval(differences: Any) -> str:
+    middle, low, high = (100 * value for value in bounds(differences))
+    return f"{middle:+.2f} [{low:+.2f}, {high:+.2f}] points"
 
 
 def main() -> None:
@@ -366,13 +273,32 @@ def main() -> None:
         found[name] = figures(name, make, given.tables, given.seeds, given.runs)  # (T, S, 2)
         shown = " ".join(f"{100 * row.mean():6.2f}" for row in found[name].reshape(-1, 2).T)
         print(f"{name:<28}{package} {version(package)}: {shown} % better", flush=True)
+    if given.tables == [*TABLES]:
+        conclude(found)
+
+
+def conclude(found: Mapping[str, Any]) -> None:
+    """What the rules above say of all tables, (4, seeds, SPENT) by engine."""
     whole = {name: f.mean(0) for name, f in found.items() if not np.isnan(f).any()}  # (S, 2)
     ours = {name: f for name, f in whole.items() if name in OURS}
-    for name, theirs in whole.items() if ours else ():
-        for k, spent in enumerate(SPENT):
-            least = min(ours, key=lambda each: float(ours[each][:, k].mean()))
-            difference = interval(theirs[:, k] - ours[least][:, k])
-            print(f"{name:<28}after {spent:>3}: minus {least}: {difference} points")
+    for name, (k, spent) in itertools.product(whole.keys() - ours, enumerate(SPENT)):
+        minus = {each: whole[name][:, k] - f[:, k] for each, f in ours.items()}
+        nearest = max(minus, key=lambda each: bounds(minus[each])[2], default="")
+        if nearest:  # better than it by more than the noise: better than each
+            print(f"{name:<28}after {spent:>3}: minus {nearest}: {interval(minus[nearest])}")
+    for title, rungs in (("without rungs", False), ("with rungs", True)):
+        own = [name for name in OURS if name in found and (name in WITH_RUNGS) == rungs]
+        takes_all = [name for name in own if name in whole and name not in SHOWN]
+        if not takes_all:
+            continue
+        default = min(takes_all, key=lambda name: float(whole[name].mean()))
+        print(f"the searcher {title}: {default}")
+        for tables, (k, spent) in itertools.product(KINDS, enumerate(SPENT)):
+            rows = [[*TABLES].index(table) for table in tables]
+            means = {name: found[name][rows].mean(0)[:, k] for name in own if name not in SHOWN}
+            best = min(means, key=lambda name: float(np.nan_to_num(means[name], nan=1).mean()))
+            difference = interval(means[best] - means[default])
+            print(f"  {' and '.join(tables)}, after {spent:>3}: {best}, minus it {difference}")
 
 
 if __name__ == "__main__":
