@@ -107,9 +107,7 @@ class Written:
     def _note(self, name: str) -> None:
         self._names.append(name)
         if self._resumable:
-            temporary = self._file.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self._names))
-            temporary.replace(self._file)
+            _replace(self._file, json.dumps(self._names))
 
     def missing(self, last: Sequence[str]) -> str:
         holds = self._place.holds()
@@ -119,6 +117,13 @@ class Written:
         need = ", ".join(sorted(self._needed))
         together = "an epoch has all of" if len(self._needed) > 1 else "an epoch has"
         return f"wrote no epoch for {self._key}: {together} {need}, there are {holds}"
+
+
+def _replace(file: Path, text: str) -> None:
+    """Whole or not at all: what trains here may be killed at any moment."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
 
 
 def _received(file: Path) -> list[str]:
@@ -159,7 +164,7 @@ class Rows:
         except ValueError:  # the program will say what is wrong with it
             return
         stale = {i for i, row in enumerate(records.rows) if self._epoch(row) not in received}
-        self._path.write_text(records.without(stale))
+        _replace(self._path, records.without(stale))
 
     def rows(self, ended: bool) -> Sequence[Row]:
         stamp = self._stamped()

@@ -218,9 +218,12 @@ def test_epochs_that_were_not_received_are_cut_off(
 ) -> None:
     file = tmp_path / "m"
     file.write_text(text)
+    (tmp_path / "old").hardlink_to(file)
     rows = Rows(file, {"val_loss": "val_loss", "epoch": "epoch"}, parse)
     rows.begin({"0", "1"})
     assert file.read_text() == left
+    assert (tmp_path / "old").read_text() == text, "replaced, and never there in part"
+    assert {path.name for path in tmp_path.iterdir()} == {"m", "old"}
     rows.begin(set())
     assert not file.exists()
 
