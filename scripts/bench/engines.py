@@ -281,7 +281,8 @@ def conclude(found: Mapping[str, Any]) -> None:
     """What the rules above say of all tables, (4, seeds, SPENT) by engine."""
     whole = {name: f.mean(0) for name, f in found.items() if not np.isnan(f).any()}  # (S, 2)
     ours = {name: f for name, f in whole.items() if name in OURS}
-    for name, (k, spent) in itertools.product(whole.keys() - ours, enumerate(SPENT)):
+    theirs = [name for name in whole if name not in ours]
+    for name, (k, spent) in itertools.product(theirs, enumerate(SPENT)):
         minus = {each: whole[name][:, k] - f[:, k] for each, f in ours.items()}
         nearest = max(minus, key=lambda each: bounds(minus[each])[2], default="")
         if nearest:  # better than it by more than the noise: better than each
