@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -113,7 +115,11 @@ def record(home: Path) -> None:
 
 
 class Table:
-    """Recorded losses: by configuration, after each epoch; infinity where a training failed."""
+    """Losses of any configuration after each epoch, by the recorded ones around it.
+
+    The logarithm of the loss is linear, in each number as the space has it on [0, 1], between two
+    recorded values. It is infinite where one of the trainings that it is taken from failed.
+    """
 
     def __init__(self, name: str, home: Path) -> None:
         from hpogen.record.folder import read_curve
@@ -121,29 +127,44 @@ class Table:
 
         self.space = Space.parse(dict(TABLES[name].space))
         study = read(home / name)
-        self._curves: dict[str, list[float]] = {}
-        self._values: dict[str, set[Any]] = {}
+        curves: dict[str, list[float]] = {}
+        values: dict[str, set[Any]] = {}
         for record in study.history.records:
             config = dict(record.trial.config)
             rows = read_curve(study.directory, record.trial.id, study.history.id)
             losses = [row["metrics"].get("val_loss", math.inf) for row in rows]
             losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
-            self._curves[canonical(config)] = losses + [math.inf] * (EPOCHS - len(losses))
+            curves[canonical(config)] = losses + [math.inf] * (EPOCHS - len(losses))
             for key, value in config.items():
-                self._values.setdefault(key, set()).add(value)
-        self._finals = np.array([curve[-1] for curve in self._curves.values()])
+                values.setdefault(key, set()).add(value)
+        self._logarithms = {config: np.log(curve) for config, curve in curves.items()}  # (EPOCHS,)
+        self._recorded = {key: sorted(values[key]) for key in values if key in self._numbers()}
+        self._finals = np.array([curve[-1] for curve in curves.values()])
+
+    def _numbers(self) -> set[str]:
+        of = self.space.parameters
+        return {key for key in of if not isinstance(of[key], (Choice, Constant))}
 
     def losses(self, config: Config, epochs: int) -> Sequence[float]:
         """After each of the first epochs."""
-        nearest = {key: self._nearest(key, value) for key, value in config.items()}
-        return self._curves[canonical(nearest)][:epochs]
+        ends = {key: self._around(key, value) for key, value in config.items()}
+        logarithm = np.zeros(epochs)
+        for corner in itertools.product(*ends.values()):
+            if (weight := math.prod(share for _, share in corner)) > 0:
+                at = dict(zip(ends, (value for value, _ in corner), strict=True))
+                logarithm += weight * self._logarithms[canonical(at)][:epochs]
+        return [*map(float, np.exp(logarithm))]
 
-    def _nearest(self, key: str, value: Any) -> Any:
-        parameter = self.space.parameters[key]
-        if isinstance(parameter, (Choice, Constant)):
-            return value
-        (at,) = parameter.encode(value)
-        return min(self._values[key], key=lambda v: abs(parameter.encode(v)[0] - at))
+    def _around(self, key: str, value: Any) -> Sequence[tuple[Any, float]]:
+        """The recorded values beside one, and how near it is to each."""
+        if key not in self._recorded:
+            return [(value, 1.0)]
+        recorded, parameter = self._recorded[key], self.space.parameters[key]
+        above = min(max(bisect.bisect_left(recorded, value), 1), len(recorded) - 1)
+        low, high = recorded[above - 1], recorded[above]
+        at, left, right = (parameter.encode(v)[0] for v in (value, low, high))
+        share = min(max((at - left) / (right - left), 0.0), 1.0)
+        return [(low, 1 - share), (high, share)]
 
     def share_above(self, loss: float) -> float:
         """Share of the configurations that are better than this after all epochs."""
