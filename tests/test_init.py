@@ -86,7 +86,7 @@ def test_comments_end_at_one_column(tmp_path: Path) -> None:
 
 def test_without_a_choice_it_is_a_study_of_the_digits(tmp_path: Path) -> None:
     spec = load_study(drafted(tmp_path))
-    assert (spec.task.name, spec.searcher.name) == ("image-classification", "cmaes")
+    assert (spec.task.name, spec.searcher.name) == ("image-classification", "optuna")
     assert (spec.objective.label, spec.stop.trials) == ("agn+val (α 0.1, log)", 32)
     assert spec.record()["task"]["dataset"]["name"] == "digits"
 

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpogen.errors import UserError
+from hpogen.report.planned import check_page
 from hpogen.spec import StudySpec, changes, load_studies, load_study
 from hpogen.spec.positions import Unreadable, parse
 from hpogen.spec.schema import schema
+from hpogen.study.rehearsal import plan
 
 STUDIES = Path(__file__).parent.parent / "studies"
 
@@ -24,6 +26,10 @@ from hpogen.searchers.random import RandomSearcher
 
 @task("spec-toy", metrics=("val_loss", "agn"), sums=("agn",), resumable=True)
 def train(trial, *, difficulty: float = 1.0, layers: tuple[int, ...] = (8,), note=None):
+    yield {}
+
+@task("spec-rows", metrics=("val_loss",), data=True)
+def rows(trial):
     yield {}
 
 @searcher("spec-rungs")
@@ -136,6 +142,29 @@ def test_shorthand_and_resolved_parts(study: Path) -> None:
     assert spec.enqueue == (spec.space.default,)
     assert spec.make_searcher().ask().config == {"x": 0.5, "y": 2}  # type: ignore[union-attr]
     assert load_study(study, ["searcher=grid"]).enqueue == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], "{name: optuna, sampler: TPESampler}"),
+        (["budgets={min: 4, max: 16, eta: 2}"], "{name: asha}"),
+        (["budgets={over: data, min: 0.1, max: 0.4, eta: 2}"], "{name: asha}"),
+        (["budgets={over: data, min: 0.1, max: 0.1, eta: 2}"], "{name: optuna}"),  # one rung
+    ],
+)
+def test_a_study_that_names_no_searcher_has_the_usual_one(
+    study: Path, more: list[str], expected: str
+) -> None:
+    study.write_text(STUDY.replace("searcher: cmaes\n", "").replace("spec-toy", "spec-rows"))
+    left_out = load_study(study, more)
+    named = load_study(study, [*more, f"searcher={expected}"])
+    assert left_out.record() == named.record()
+    assert left_out.record() == load_study(study, [*more, "searcher=null"]).record()
+    assert left_out.make_searcher().ask() == named.make_searcher().ask()
+    line = f"searcher:   {named.searcher.name}"
+    assert line in check_page(named, plan(named), "a.yaml")
+    assert f"{line}, since the study names none" in check_page(left_out, plan(named), "a.yaml")
 
 
 def test_budgets_are_powers(study: Path) -> None:
@@ -275,7 +304,7 @@ def test_the_image_task_is_checked_with_positions(tmp_path: Path) -> None:
 def test_the_schema_knows_the_keys() -> None:
     found = schema()
     alone, matrix = found["anyOf"]
-    assert set(alone["required"]) == {"task", "search_space", "searcher", "stop"}
+    assert set(alone["required"]) == {"task", "search_space", "stop"}
     assert matrix["required"] == ["matrix"]
     assert {"seed", "objective", "budgets"} <= set(found["properties"])
     for reference in _references(found):

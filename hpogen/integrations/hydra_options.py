@@ -16,7 +16,7 @@ class Options:
     """What the sweeper may be told."""
 
     _target_: str = f"{MODULE}.HpogenSweeper"
-    searcher: Any = "cmaes"  # its name, or a mapping with its options beside `name`
+    searcher: Any = "optuna"  # its name, or a mapping with its options beside `name`
     trials: int = 32
     seed: int = 0
     max_batch_size: int = 1  # jobs that the launcher is given at a time, at most

@@ -19,6 +19,7 @@ from hpogen import spec
 from hpogen.errors import UserError, quoted, unknown
 from hpogen.integrations.search import alike, define
 from hpogen.space import Space
+from hpogen.spec.form import USUAL
 from hpogen.trial import Config
 
 log = logging.getLogger("hpogen.integrations.tune")
@@ -49,7 +50,7 @@ class TuneSearch(Searcher):
     def __init__(
         self,
         space: Space | Mapping[str, Any] | Path | str,
-        searcher: str = "pso",
+        searcher: str = USUAL,
         *,
         metric: str | None = None,
         mode: Literal["min", "max"] | None = None,

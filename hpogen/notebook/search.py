@@ -62,7 +62,7 @@ def search(
     space: Any,
     *,
     objective: str | Mapping[str, Any] = "val",
-    searcher: str | Mapping[str, Any] = "random",
+    searcher: str | Mapping[str, Any] | None = None,
     trials: int | None = None,
     epochs: int = 1,
     metrics: Collection[str] = (),
@@ -76,9 +76,9 @@ def search(
     `function(trial)` trains `trial.config`: it yields a mapping of metrics after each of
     `trial.epochs()`, or returns one, or one number, for its only epoch. `space` is a mapping of
     names to `Float`, `Int`, `Choice`, `Constant`, the YAML's forms, ConfigSpace's hyper-parameters
-    or Optuna's distributions, or a ConfigSpace. `objective` is the YAML's, or the name of one of
-    the metrics, the lower the better. `metrics` are what the function yields; left out, those of
-    the objective. `epochs` is the full budget of a trial; `trials` is `stop`'s.
+    or Optuna's distributions, or a ConfigSpace. `searcher` and `objective` are the YAML's, the
+    latter or the name of one of the metrics, the lower the better. `metrics` are what the function
+    yields; left out, those of the objective. `epochs` is a trial's full budget; `trials` `stop`'s.
 
     The study is in `directory`, by default `runs/NAME` with the function's name, for the commands
     of the shell, too. With `workers` above 1, or an address of `ray`, the function travels to

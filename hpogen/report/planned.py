@@ -27,7 +27,7 @@ def check_page(
         f"task:       {spec.task.name}, {count(spec.task.epochs, 'epoch')}{_each(spec)}",
         *_together(spec.task.together),
         *(f"{'' if i else 'data:':12}{line}" for i, line in enumerate(data)),
-        f"searcher:   {spec.searcher.name}",
+        f"searcher:   {spec.searcher.name}{_named(spec)}",
         f"objective:  {rule(spec)}",
         *_within(spec),
         *_planned(plan, spec.stop.hours),
@@ -40,6 +40,11 @@ def check_page(
         "search_space:",
         *(f"  {name}: {json.dumps(p)}" for name, p in plan["study"]["search_space"].items()),
     ]
+
+
+def _named(spec: StudySpec) -> str:
+    named = spec.source.data.get("searcher") is not None
+    return "" if named else ", since the study names none"
 
 
 def _planned(plan: Mapping[str, Any], hours: float | None) -> list[str]:

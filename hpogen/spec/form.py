@@ -27,6 +27,7 @@ from hpogen.spec.strict import STRICT, Count, Form
 from hpogen.spec.tracking import Track
 from hpogen.trial import Keep, Rung, plain
 
+USUAL, USUAL_WITH_RUNGS = "optuna", "asha"  # searchers, where a study names none
 Seconds = Annotated[float, Gt(0)]
 Rungs = Literal["retrain", "continue"]
 Matrix = dict[str, Annotated[list[Any], Len(1)]]  # by dotted key; one study per combination
@@ -238,8 +239,8 @@ class StudyForm(Form):
     """What is trained: images by a built-in loop, a command line, or a task of your own."""
     search_space: dict[str, Any]
     """The hyper-parameters by name, or the path of a YAML file that holds them."""
-    searcher: Annotated[SearcherForm, mapping_with("name")]
-    """What proposes configurations; its options stand beside `name`."""
+    searcher: Annotated[SearcherForm, mapping_with("name")] | None = None
+    """What proposes configurations; left out: `optuna`, which is TPE, and with `budgets` `asha`."""
     objective: Annotated[ObjectiveForm, mapping_with("preset")] = ObjectiveForm(preset="val")
     """What the searcher minimises; a bare string is a preset."""
     selection: Annotated[SelectionName, also(RACE)] = "score"
@@ -279,6 +280,12 @@ class StudyForm(Form):
     matrix: Matrix | None = None
     """Values by dotted key: the file stands for a study of each combination."""
 
+    @property
+    def proposes(self) -> SearcherForm:
+        """The searcher that is named, else the usual one; why it is that: docs/searchers.md."""
+        rungs = self.budgets is not None and self.budgets.min < self.budgets.max
+        return self.searcher or SearcherForm(name=USUAL_WITH_RUNGS if rungs else USUAL)
+
     @model_validator(mode="before")
     @classmethod
     def _selection(cls, data: Any) -> Any:
@@ -313,7 +320,6 @@ REQUIRED = {name for name, field in StudyForm.model_fields.items() if field.is_r
 PLACEHOLDERS: dict[str, Any] = {  # stand for what is wrong, so that the rest can be checked
     "task": {},
     "search_space": {},
-    "searcher": {"name": ""},
     "stop": {"trials": 1},
 }
 

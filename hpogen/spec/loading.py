@@ -245,7 +245,7 @@ def _made(
     name = checks.name(form, path, mistakes)
     task_form = form.task if path is None else anchored(form.task, path.parent)
     task = None if "task" in wrong else task_of(task_form, mistakes)
-    searcher = None if "searcher" in wrong else searcher_of(form.searcher, mistakes)
+    searcher = None if "searcher" in wrong else searcher_of(form.proposes, mistakes)
     space = None if "search_space" in wrong else space_of(form.search_space, mistakes)
     checks.track(form.track, path, mistakes)
     resolved = _resolved(form, task, searcher, space, mistakes)

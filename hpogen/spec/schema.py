@@ -69,6 +69,6 @@ def _search_space(parameters: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _with_names(key: dict[str, Any], names: Iterable[str]) -> None:
     """Allow the bare name in place of the mapping."""
-    reference = {"$ref": key.pop("$ref")}
     key.pop("default", None)
-    key["anyOf"] = [{"enum": [*names]}, reference]
+    mapping = key.pop("anyOf", None) or [{"$ref": key.pop("$ref")}]
+    key["anyOf"] = [{"enum": [*names]}, *mapping]

@@ -105,7 +105,7 @@ def load(path: Path, overrides: Sequence[str]) -> Source:
         raise UserError(told(label, error)) from None
     data: dict[str, Any] = document.data
     if not isinstance(data, dict):
-        raise UserError(f"{label}:1:1: expected a mapping with task, search_space, searcher, stop")
+        raise UserError(f"{label}:1:1: expected a mapping with task, search_space, stop")
     position = document.values.get((SPACE,))
     at = f"{label}:{position.line}:{position.column}" if position else label
     space, space_label = _referenced(path.parent, data, f"{at}: {SPACE}")

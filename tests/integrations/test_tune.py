@@ -20,6 +20,7 @@ from hpogen import plugins
 from hpogen.errors import UserError
 from hpogen.integrations.tune import TuneSearch
 from hpogen.space import Space
+from hpogen.spec.form import USUAL
 from hpogen.trial import Config
 
 NUMBERS: dict[str, Any] = {
@@ -224,6 +225,12 @@ def test_what_to_try_first() -> None:
     assert Driver(pso(enqueue=[])).run(1).configs != Driver(pso()).run(1).configs
 
 
+def test_left_out_it_is_the_usual_searcher() -> None:
+    usual = Driver(TuneSearch(MIXED, metric="loss")).run(7).configs
+    assert usual == Driver(TuneSearch(MIXED, USUAL, metric="loss")).run(7).configs
+
+
+PSO = {"searcher": "pso"}
 REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (NUMBERS, {"searcher": "bohb", "brackets": 3}, r"searcher: 'bohb' proposes several budgets"),
     (NUMBERS, {"searcher": "asha"}, r"searcher: 'asha' proposes several budgets"),
@@ -233,10 +240,18 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
         r"use one of those beside another searcher, or hpogen run",
     ),
     (NUMBERS, {"searcher": "psoo"}, r"searcher.name: 'psoo' is unknown; did you mean 'pso'"),
-    (NUMBERS, {"populaton": 5}, r"searcher.populaton: .*did you mean 'population'"),
-    (NUMBERS, {"population": 1}, r"searcher.population: got 1, expected at least 2"),
-    (NUMBERS, {"inertia": math.nan}, r"searcher.inertia: got nan"),
-    (MIXED, {}, r"searcher: pso: 'z' is a choice"),
+    (
+        NUMBERS,
+        {"searcher": "pso", "populaton": 5},
+        r"searcher.populaton: .*did you mean 'population'",
+    ),
+    (
+        NUMBERS,
+        {"searcher": "pso", "population": 1},
+        r"searcher.population: got 1, expected at least 2",
+    ),
+    (NUMBERS, {"searcher": "pso", "inertia": math.nan}, r"searcher.inertia: got nan"),
+    (MIXED, {"searcher": "pso"}, r"searcher: pso: 'z' is a choice"),
     (NUMBERS, {"mode": "mni"}, r"mode: 'mni' is unknown; did you mean 'min'"),
     (NUMBERS, {"seed": -1}, r"seed: got -1, expected an integer of at least 0"),
     (NUMBERS, {"enqueue": [{"x": 3.0}]}, r"enqueue.0.x: got 3.0"),

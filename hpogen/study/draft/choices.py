@@ -18,6 +18,7 @@ from hpogen import plugins
 from hpogen.errors import UserError, explained
 from hpogen.spec import StudySpec
 from hpogen.spec.described import first_line
+from hpogen.spec.form import USUAL
 from hpogen.study.draft.tasks import Choices, Record, Sizes, Start, start
 from hpogen.study.draft.text import commented
 
@@ -50,7 +51,7 @@ def draft(file: Path, chosen: Choices, known: Known) -> dict[Path, str]:
     """
     plugins.load_installed()
     begun = start(file, chosen, known.sizes)
-    searcher = chosen.searcher or "cmaes"
+    searcher = chosen.searcher or USUAL
     record = {
         "name": file.stem,
         **begun.keys,

@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from hpogen import plugins
 from hpogen.spec.described import descriptions, documentation
-from hpogen.spec.form import StudyForm
+from hpogen.spec.form import SearcherForm, StudyForm
 from hpogen.spec.parts import FUNCTION_KEYS, GIVEN
 
 
@@ -46,7 +46,8 @@ def outline(record: Mapping[str, Any], model: Mapping[str, Any]) -> Keys:
     found["task"] = replace(found["task"], within=task)
     found["search_space"] = replace(found["search_space"], within=space)
     options = _of_options(_options(searcher.__init__), "searcher")
-    return {**found, "searcher": _with(found["searcher"], options)}
+    key = replace(found["searcher"], within=_of_form(SearcherForm))
+    return {**found, "searcher": _with(key, options)}
 
 
 def _task(given: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Key]:
