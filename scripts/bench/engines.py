@@ -241,7 +241,8 @@ def figures(name: str, make: Make, tables: Sequence[str], seeds: int, home: Path
         while read is not None and len(rows) < seeds:
             rows.append(run(make, read, 1000 + len(rows)) or [math.nan] * len(SPENT))
             path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(known))
+            path.with_suffix(".new").write_text(json.dumps(known))
+            path.with_suffix(".new").replace(path)
     return np.array([known[table][:seeds] for table in tables])
 
 

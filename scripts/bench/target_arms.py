@@ -66,7 +66,7 @@ FASHION = {"name": "fashion-mnist"}
 TASKS = {
     "digits": Task({"name": "evidence", "table": "digits"}, subset=0.7, validation=400),
     "satimage": Task({"name": "evidence", "table": "satimage"}),
-    "magic": Task({"name": "evidence", "table": "magic"}),
+    "phoneme": Task({"name": "evidence", "table": "phoneme"}),
     "fashion": Task(FASHION, {"name": "lenet5"}, 9, 5_000 / 60_000, 2000, 10_000 / 60_000),
 }
 
