@@ -142,12 +142,11 @@ def tau_b(x: ArrayLike, y: ArrayLike) -> float:
     longer than all else that `hpogen best` does.
     """
     a, b = (np.unique(np.asarray(values), return_inverse=True)[1] for values in (x, y))  # ranks
-    order = np.lexsort((b, a))
-    pairs, both = len(a) * (len(a) - 1) // 2, a.astype(np.int64) * (len(b) + 1) + b
+    pairs, both = len(a) * (len(a) - 1) // 2, np.sort(a.astype(np.int64) * (len(b) + 1) + b)
     tied_a, tied_b, tied = (_tied(values) for values in (a, b, both))
     if pairs in (tied_a, tied_b):
         return math.nan
-    more = pairs - tied_a - tied_b + tied - 2 * _inversions(b[order])
+    more = pairs - tied_a - tied_b + tied - 2 * _inversions(both % (len(b) + 1))
     tau = more / np.sqrt(pairs - tied_a) / np.sqrt(pairs - tied_b)
     return float(min(1.0, max(-1.0, tau)))
 
@@ -164,12 +163,13 @@ def _inversions(ranks: NDArray[np.int64]) -> int:
     Those that first differ in a bit are alike above it: sorted by what is above, in their order,
     each 0 is counted with the 1s of its group that stand before it.
     """
-    found = 0
+    found, places = 0, np.arange(len(ranks))
     for bit in reversed(range(int(ranks.max(initial=0)).bit_length())):
         above, ones = ranks >> (bit + 1), (ranks >> bit) & 1
         before = np.cumsum(ones) - ones
-        group = before[np.searchsorted(above, above)]
-        found += int((before - group)[ones == 0].sum())
+        begins = np.append(True, above[1:] != above[:-1])
+        first = np.maximum.accumulate(np.where(begins, places, 0))  # of its group
+        found += int(((before - before[first]) * (1 - ones)).sum())
         ranks = ranks[np.argsort(ranks >> bit, kind="stable")]
     return found
 
