@@ -295,6 +295,7 @@ def test_several_mistakes_are_counted_and_the_first_is_told(tmp_path: Path) -> N
             {"searcher": "searchers: random"},
             "4:1: searchers: 'searchers' is unknown; did you mean 'searcher'",
         ),
+        ({"stop": "stpo: {trials: 4}"}, "5:1: stpo: 'stpo' is unknown; did you mean 'stop'"),
         ({"stop": "stop: {trial: 4}"}, "5:8: stop.trial: 'trial' is unknown; did you mean"),
         ({"task": ""}, "task: is required"),
     ],

@@ -133,7 +133,8 @@ def recorded(past: History) -> StudySpec:
     data = form.budgets if form.budgets is not None and form.budgets.on_data else None
     known = {**known, "multi_fidelity": form.budgets is not None}
     space = space_of(form.search_space, mistakes)
-    searcher = _searcher(form.proposes, known, mistakes)
+    assert form.searcher  # a history without it is refused
+    searcher = _searcher(form.searcher, known, mistakes)
     mistakes.raise_first()
     assert space and searcher  # what is None has left a mistake
     task = _task(form.task, known)

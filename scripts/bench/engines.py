@@ -131,8 +131,7 @@ class Smac:
         more: dict[str, Any] = {}
         if facade == "HyperparameterOptimizationFacade":  # as for the trials that it will have
             more["initial_design"] = cls.get_initial_design(scenario, n_configs=10)
-        never = _never_on_a_budget if "min_budget" in keys else _never
-        self._facade = cls(scenario, never, logging_level=False, overwrite=True, **more)
+        self._facade = cls(scenario, logging_level=False, overwrite=True, **more)
 
     def ask(self) -> tuple[Config, int]:
         self._asked = self._facade.ask()
@@ -146,14 +145,6 @@ class Smac:
 
         self._facade.tell(self._asked, TrialValue(cost=min(losses[-1], 1e3)))
         return len(losses)
-
-
-def _never(config: Any, seed: int = 0) -> float:
-    raise NotImplementedError("it is asked and told")
-
-
-def _never_on_a_budget(config: Any, seed: int = 0, budget: float = 0) -> float:
-    raise NotImplementedError("it is asked and told")
 
 
 class Dehb:

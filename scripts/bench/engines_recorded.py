@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hpogen.space import Space
-from hpogen.space.parameters import Choice, Constant
+from hpogen.space.parameters import Number
 from hpogen.trial import Config, canonical
 
 EPOCHS = 9  # of a full training
@@ -138,12 +138,9 @@ class Table:
             for key, value in config.items():
                 values.setdefault(key, set()).add(value)
         self._logarithms = {config: np.log(curve) for config, curve in curves.items()}  # (EPOCHS,)
-        self._recorded = {key: sorted(values[key]) for key in values if key in self._numbers()}
+        numbers = {key for key, p in self.space.parameters.items() if isinstance(p, Number)}
+        self._recorded = {key: sorted(values[key]) for key in numbers & values.keys()}
         self._finals = np.array([curve[-1] for curve in curves.values()])
-
-    def _numbers(self) -> set[str]:
-        of = self.space.parameters
-        return {key for key in of if not isinstance(of[key], (Choice, Constant))}
 
     def losses(self, config: Config, epochs: int) -> Sequence[float]:
         """After each of the first epochs."""

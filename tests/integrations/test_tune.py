@@ -230,7 +230,6 @@ def test_left_out_it_is_the_usual_searcher() -> None:
     assert usual == Driver(TuneSearch(MIXED, USUAL, metric="loss")).run(7).configs
 
 
-PSO = {"searcher": "pso"}
 REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (NUMBERS, {"searcher": "bohb", "brackets": 3}, r"searcher: 'bohb' proposes several budgets"),
     (NUMBERS, {"searcher": "asha"}, r"searcher: 'asha' proposes several budgets"),
