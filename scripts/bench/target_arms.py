@@ -137,7 +137,7 @@ def examples(task: Task) -> Loop:
         normal = data.normalization
         mean, sd = normal.mean / 255, 1 / (255 * normal.scale)
         plain = [transforms.ToTensor(), transforms.Normalize(mean.flatten(), sd.flatten())]
-        whole = datasets.FashionMNIST(str(dataset.root), transform=transforms.Compose(plain))
+        whole = datasets.FashionMNIST(str(dataset.folder()), transform=transforms.Compose(plain))
         parts = splits(dataset, whole.targets.numpy())
         train = Subset(whole, parts.subset.tolist())
         validation = Subset(whole, parts.validation.tolist())
