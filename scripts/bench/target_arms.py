@@ -98,7 +98,7 @@ Loop = Callable[[Config, int], Iterator[float]]
 
 def ours(task: Task) -> Loop:
     """hpogen's own training, without a study around it."""
-    from hpogen.tasks.base import Epoch
+    from hpogen.tasks.base import Diverged, Epoch
     from hpogen.training.task import Supervised
     from hpogen.trial import RunningTrial
 
@@ -108,9 +108,12 @@ def ours(task: Task) -> Loop:
         with tempfile.TemporaryDirectory() as home:
             given = {"id": 0, "seed": seed, "start_epoch": 0, "home": Path(home)}
             trial = RunningTrial(config=dict(config), budget=task.epochs, **given)
-            for step in settings.train(trial, frozenset({"val_loss"})):
-                if isinstance(step, Epoch):
-                    yield step.metrics["val_loss"]
+            try:
+                for step in settings.train(trial, frozenset({"val_loss"})):
+                    if isinstance(step, Epoch):
+                        yield step.metrics["val_loss"]
+            except Diverged:  # the loop ends at once where the others train on
+                yield math.inf
 
     return loop
 
