@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -124,3 +124,46 @@ def test_what_is_right_is_registered(tmp_path: Path) -> None:
     assert (found.metrics, found.sums) == (frozenset({"a", "b"}), frozenset({"b"}))
     assert plugins.options_of(plugins.models.get("right"))["wide"][1] == 3
     assert plugins.measures.get("right").definition == "Big."
+
+
+FOR_A_CHECKER = """
+from __future__ import annotations
+import functools
+from typing import TYPE_CHECKING, Literal
+from hpogen.plugins import model
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+@model("plain")
+def plain(in_shape: Sequence[int], classes: int, *, kind: Literal["a", "b"] = "a"): ...
+
+@model("a_class")
+class Net:
+    def __init__(self, shape: Sequence[int], classes: int, *, kind: Literal["a", "b"] = "a"): ...
+
+def scaled(scale, in_shape: Sequence[int], classes, *, kind: Literal["a", "b"] = "a"): ...
+model("partial")(functools.partial(scaled, 2))
+
+def passed(function):
+    @functools.wraps(function)
+    def inner(*given, **options): return function(*given, **options)
+    return inner
+model("wrapped")(passed(plain))
+
+@model("unknown")
+def unknown(in_shape, classes, *, widths: Sequence[int] = (8,)): ...
+"""
+
+
+def test_annotations_for_a_type_checker_alone(tmp_path: Path) -> None:
+    (tmp_path / "typed.py").write_text(FOR_A_CHECKER)
+    load_file(tmp_path / "typed.py")
+    for name in ("plain", "a_class", "partial", "wrapped"):
+        options = plugins.options_of(plugins.models.get(name))
+        assert options == {"kind": (Literal["a", "b"], "a")}, name
+    expected = (
+        r"the option 'widths' is annotated with 'Sequence\[int\]', and name 'Sequence' is not "
+        r"defined: import that outside `if TYPE_CHECKING`"
+    )
+    with pytest.raises(UserError, match=expected):
+        plugins.options_of(plugins.models.get("unknown"))

@@ -6,12 +6,15 @@ add a user's own.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Final
 
+from hpogen.errors import UserError
 from hpogen.plugins.registry import Registry, imported
 
 DEFAULT_TASK: Final = "image-classification"
@@ -181,14 +184,44 @@ def takes_data(builder: Callable[..., Any]) -> bool:
 def options_of(function: Callable[..., Any], *, without: Collection[str] = ()) -> Mapping[str, Any]:
     """The keyword-only options of a registered part: name → (annotation, default or ...).
 
-    What `pydantic.create_model` takes, so that every part's options are checked in one way.
+    What `pydantic.create_model` takes, so that every part's options are checked in one way. The
+    other annotations are nobody's business: they may name what is there for a type checker alone.
+
+    Raises:
+        UserError: an option's annotation names something that is not there at run time.
     """
-    hints = typing.get_type_hints(function, include_extras=True)
     return {
         parameter.name: (
-            hints.get(parameter.name, Any),
+            _evaluated(parameter, function),
             ... if parameter.default is parameter.empty else parameter.default,
         )
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in without
     }
+
+
+def _evaluated(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
+    """A parameter's annotation, evaluated where its function stands when it is a text."""
+    if parameter.annotation is parameter.empty:
+        return Any
+    alone = SimpleNamespace(__annotations__={"it": parameter.annotation})
+    try:
+        return typing.get_type_hints(alone, _globals(function), include_extras=True)["it"]
+    except NameError as error:
+        shown = getattr(function, "__name__", repr(function)[:60])
+        raise UserError(
+            f"{shown}: the option {parameter.name!r} is annotated with "
+            f"{parameter.annotation!r}, and {error}: import that outside `if TYPE_CHECKING`"
+        ) from None
+
+
+def _globals(function: Any) -> dict[str, Any]:
+    """The names of the module where the signature stands: of a class that of its `__init__`."""
+    while isinstance(function, functools.partial) or hasattr(function, "__wrapped__"):
+        partial = isinstance(function, functools.partial)
+        function = function.func if partial else function.__wrapped__
+    if isinstance(function, type):
+        function = function.__init__  # type: ignore[misc]  # only its globals are read
+    elif not hasattr(function, "__globals__"):
+        function = type(function).__call__
+    return getattr(function, "__globals__", {})
