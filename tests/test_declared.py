@@ -152,6 +152,9 @@ model("wrapped")(passed(plain))
 
 @model("unknown")
 def unknown(in_shape, classes, *, widths: Sequence[int] = (8,)): ...
+
+@model("unknown2")
+def unknown2(in_shape, classes, *, widths: functools.Missing = 8): ...
 """
 
 
@@ -161,9 +164,11 @@ def test_annotations_for_a_type_checker_alone(tmp_path: Path) -> None:
     for name in ("plain", "a_class", "partial", "wrapped"):
         options = plugins.options_of(plugins.models.get(name))
         assert options == {"kind": (Literal["a", "b"], "a")}, name
-    expected = (
-        r"the option 'widths' is annotated with 'Sequence\[int\]', and name 'Sequence' is not "
-        r"defined: import that outside `if TYPE_CHECKING`"
-    )
-    with pytest.raises(UserError, match=expected):
-        plugins.options_of(plugins.models.get("unknown"))
+    for name, annotation, why in (
+        ("unknown", "Sequence[int]", "NameError: name 'Sequence' is not defined"),
+        ("unknown2", "functools.Missing", "AttributeError: module 'functools' has no attribute"),
+    ):
+        with pytest.raises(UserError) as caught:
+            plugins.options_of(plugins.models.get(name))
+        expected = f"{name}: the annotation '{annotation}' of the option 'widths' cannot be"
+        assert str(caught.value).startswith(expected) and why in str(caught.value)

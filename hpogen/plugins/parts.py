@@ -184,11 +184,11 @@ def takes_data(builder: Callable[..., Any]) -> bool:
 def options_of(function: Callable[..., Any], *, without: Collection[str] = ()) -> Mapping[str, Any]:
     """The keyword-only options of a registered part: name → (annotation, default or ...).
 
-    What `pydantic.create_model` takes, so that every part's options are checked in one way. The
-    other annotations are nobody's business: they may name what is there for a type checker alone.
+    What `pydantic.create_model` takes, so that every part's options are checked in one way. Other
+    parameters' annotations are not evaluated: they may name what is there for a type checker alone.
 
     Raises:
-        UserError: an option's annotation names something that is not there at run time.
+        UserError: an option's annotation cannot be evaluated.
     """
     return {
         parameter.name: (
@@ -207,11 +207,12 @@ def _evaluated(parameter: inspect.Parameter, function: Callable[..., Any]) -> An
     alone = SimpleNamespace(__annotations__={"it": parameter.annotation})
     try:
         return typing.get_type_hints(alone, _globals(function), include_extras=True)["it"]
-    except NameError as error:
+    except Exception as error:  # whatever the user's text brings
         shown = getattr(function, "__name__", repr(function)[:60])
         raise UserError(
-            f"{shown}: the option {parameter.name!r} is annotated with "
-            f"{parameter.annotation!r}, and {error}: import that outside `if TYPE_CHECKING`"
+            f"{shown}: the annotation {parameter.annotation!r} of the option {parameter.name!r} "
+            f"cannot be evaluated ({type(error).__name__}: {error}): what it names must be there "
+            "at run time, outside `if TYPE_CHECKING`"
         ) from None
 
 

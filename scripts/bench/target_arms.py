@@ -240,7 +240,7 @@ def optuna(task: Task, seed: int, loop: Loop, pruner: str) -> None:
             kind = "int" if "int" in row else "float"
             suggest = getattr(trial, f"suggest_{kind}")
             config[name] = suggest(name, *row[kind], log=row.get("log", False))
-        loss = math.inf
+        epoch, loss = 0, math.inf
         for epoch, loss in enumerate(loop(config, trial.number), 1):
             loss = loss if math.isfinite(loss) else 1e9
             trial.report(loss, epoch)
@@ -248,7 +248,7 @@ def optuna(task: Task, seed: int, loop: Loop, pruner: str) -> None:
             if trial.should_prune() and epoch < task.epochs:
                 note(config, epoch, loss)
                 raise engine.TrialPruned
-        note(config, task.epochs, loss)
+        note(config, epoch, loss)
         return loss
 
     def over(found: Any, trial: object) -> None:

@@ -46,6 +46,7 @@ PEERS = ("Optuna TPE", "Optuna TPE, Hyperband", "Optuna TPE, median", "Tune ASHA
 OURS = "Optuna TPE, our loop"
 PACKAGES = ("torch", "optuna", "ray", "cma", "hpbandster", "numpy")
 Line = dict[str, Any]
+Reached = Mapping[str, np.ndarray]  # seconds to the target, (S, clocks), by arm
 
 
 def searched(task: str, arm: str, seed: int, home: Path) -> list[Line]:
@@ -108,7 +109,7 @@ def retrained(task: Task, configs: Sequence[Mapping[str, Any]], home: Path) -> d
         for trial in read(directory).history.records:
             if (outcome := trial.outcome) is None:
                 raise SystemExit(f"{directory}: trial {trial.trial.id} has not ended")
-            # a training that diverged knows nothing
+            # a training that failed, as one that diverges, is the worst
             figure = 0.0 if outcome.failure else outcome.audit["accuracy"]
             found.setdefault(canonical(trial.trial.config), []).append(figure)
         known |= {key: float(np.mean(figures)) for key, figures in found.items()}
@@ -135,9 +136,6 @@ def interval(ours: np.ndarray, theirs: np.ndarray) -> str:
     ratios = np.nan_to_num(ratios, nan=math.inf)  # both infinite: nobody knows
     low, high = np.quantile(ratios, [0.025, 0.975], method="nearest")
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
-
-
-Reached = Mapping[str, np.ndarray]  # seconds to the target, (S, clocks), by arm
 
 
 def print_task(name: str, arms: Sequence[str], seeds: int, home: Path) -> Reached:
@@ -182,6 +180,7 @@ def draw(reached: Mapping[str, Reached], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
     size = (3.6 * len(reached), 3.6)
     figure, panels = pyplot.subplots(
@@ -196,6 +195,9 @@ def draw(reached: Mapping[str, Reached], path: Path) -> None:
             axes.step(x, y, where="post", label=arm, lw=2 if mine else 1, color=f"C{k}")
             axes.plot(x, y, "o" if mine else "x", ms=3, color=f"C{k}")
         axes.set(title=task, xscale="log", xlabel="seconds of wall-clock")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
     panels[0][0].set_ylabel("searches at the target")
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=120)
